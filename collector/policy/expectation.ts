@@ -1,0 +1,38 @@
+/** Describes what the declared policy requires of an edge, and which objects say so. */
+
+/** How a connection presents itself on the wire. */
+export type Posture = "plaintext" | "tls" | "mtls";
+
+/** One object's part in a decision: pinned to its version, and told to a person. */
+export type Because = {
+  kind: string;
+  /** Empty for a cluster-scoped object. */
+  namespace: string;
+  name: string;
+  uid: string | null;
+  resource_version: string | null;
+  /** `sha256:` and hex, over the object's canonical JSON without status and managed fields. */
+  hash: string;
+  /** The field that decided, as a path: `spec.mtls.mode`. */
+  rule: string;
+  sentence: string;
+};
+
+/** `undeclared`: no object selects either end in that direction. */
+export type PathDecision = "allowed" | "denied" | "undeclared" | "undecidable";
+
+export type Expectation = {
+  path: PathDecision;
+  /**
+   * required: null where nothing is declared about transport. accepts, refuses: what the server
+   * does with each posture; a posture in neither list is undecidable.
+   */
+  transport: {
+    required: Posture | "any" | null;
+    accepts: readonly Posture[];
+    refuses: readonly Posture[];
+  };
+  /** In the order of precedence; the deciding objects first. */
+  pathBecause: readonly Because[];
+  transportBecause: readonly Because[];
+};

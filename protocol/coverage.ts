@@ -1,0 +1,32 @@
+/** Describes what a node watched on one interface in one interval, and what it missed. */
+import Type from "typebox";
+
+const count = Type.Integer({ minimum: 0 });
+
+/**
+ * Conservation: frames on the wire = delivered + dropped + cut_off, and
+ * delivered = packets + the sum of `stopped`.
+ */
+export const Coverage = Type.Object({
+  /** Host-side interface; `*` stands for the agent as a whole (its start, its stop, a gap). */
+  interface: Type.String({ maxLength: 64 }),
+  /** Addresses of the pod behind the interface, as far as they are known. */
+  addresses: Type.Array(Type.String({ maxLength: 45 }), { maxItems: 16 }),
+  /** Milliseconds since the epoch, agent's clock; [from, to). */
+  from_ms: Type.Number(),
+  to_ms: Type.Number(),
+  source: Type.Enum(["ring-cutoff", "ring", "libpcap", "file"]),
+  sampling: Type.Number({ exclusiveMinimum: 0, maximum: 1 }),
+  delivered: count,
+  /** By the kernel. */
+  dropped: count,
+  /** Counted by the flow cutoff, and not delivered. */
+  cut_off: count,
+  /** Frames decoded down to a flow. */
+  packets: count,
+  /** Frames by the reason for which decoding stopped. */
+  stopped: Type.Record(Type.String({ maxLength: 40 }), count, { maxProperties: 64 }),
+  /** Flows that were given up by reason: table full, opening slots exhausted, spool full, … */
+  discarded: Type.Record(Type.String({ maxLength: 40 }), count, { maxProperties: 64 }),
+});
+export type Coverage = Type.Static<typeof Coverage>;

@@ -1,0 +1,177 @@
+/**
+ * Describes one flow as its packets showed it: the record that `wireproof inspect` prints and that
+ * every observation carries. A fact that was not seen is `null`, never `false` or `""`.
+ */
+import Type from "typebox";
+
+export const FLOW_SCHEMA = "wireproof.flow/1";
+
+/** What a flow speaks, told by content. In this spelling everywhere. */
+export const PROTOCOLS = [
+  ...["http", "http2", "grpc", "websocket", "postgresql", "mysql", "redis", "memcached", "mongodb"],
+  ...[
+    "cassandra",
+    "kafka",
+    "amqp",
+    "mqtt",
+    "nats",
+    "stomp",
+    "zookeeper",
+    "ldap",
+    "kerberos",
+    "smb",
+  ],
+  ...[
+    "smtp",
+    "imap",
+    "pop3",
+    "ftp",
+    "sip",
+    "rtsp",
+    "dns",
+    "mdns",
+    "llmnr",
+    "ntp",
+    "snmp",
+    "syslog",
+  ],
+  ...["statsd", "thrift", "dubbo", "tds", "tns", "rdp", "vnc", "ssh", "telnet", "socks", "xmpp"],
+  ...["irc", "bgp", "proxy-protocol", "tls", "dtls", "quic", "wireguard", "ike", "esp", "ah"],
+  "openvpn",
+] as const;
+export type ProtocolName = (typeof PROTOCOLS)[number];
+
+/**
+ * attempted: a SYN, and the capture ends; unanswered: no reply for 30 s of capture, or the SYN was
+ * retransmitted twice; refused: RST or ICMP answered the SYN. UDP: established when both sides
+ * spoke, else attempted.
+ */
+export const STATES = [
+  ...(["attempted", "unanswered", "refused", "established", "closed", "reset"] as const),
+] as const;
+
+/** `unknown`: bytes seen, nothing matched. `none`: no payload at all. */
+export const ENCRYPTIONS = [
+  ...(["plaintext", "tls", "dtls", "quic", "encrypted-other", "unknown", "none"] as const),
+] as const;
+
+/** A hello at the end of a capture is `incomplete`, not failed. */
+export const HANDSHAKES = ["complete", "failed", "incomplete", "resumed"] as const;
+
+/**
+ * yes, no: TLS ≤ 1.2, a client certificate read, or never asked for or answered empty.
+ * inferred-…: TLS 1.3, by the size of the client's first encrypted flight.
+ * resumed: client authentication was not proven again.
+ */
+export const MUTUALS = [
+  ...(["yes", "no", "inferred-yes", "inferred-declined", "inferred-no", "resumed"] as const),
+] as const;
+
+/** How it is known which end is the client. */
+export const CLIENT_BASES = ["syn", "handshake", "port", "first-seen"] as const;
+
+export const FAILURE_CODES = [
+  ...(["no-common-version", "no-common-cipher", "no-common-group", "no-common-alpn"] as const),
+  ...(["unrecognized-name", "server-cert-expired", "server-cert-untrusted"] as const),
+  ...([
+    "server-cert-name",
+    "server-cert-bad",
+    "server-cert-refused",
+    "client-cert-missing",
+  ] as const),
+  ...(["client-cert-untrusted", "client-cert-expired", "client-cert-bad"] as const),
+  ...(["client-cert-refused", "no-common-parameters", "plaintext-to-tls"] as const),
+  ...(["tls-to-plaintext", "plaintext-refused", "client-aborted", "server-aborted"] as const),
+  ...(["silent", "reset", "upgrade-refused", "upgrade-stripped", "record-error"] as const),
+  "handshake-error" as const,
+] as const;
+
+const nullable = <T extends Type.TSchema>(type: T) => Type.Union([type, Type.Null()]);
+const oneOf = <T extends readonly string[]>(names: T) => Type.Enum([...names] as [...T]);
+const text = (limit: number) => Type.String({ maxLength: limit });
+const count = Type.Integer({ minimum: 0 });
+const port = Type.Integer({ minimum: 0, maximum: 65535 });
+const pair = Type.Tuple([count, count]);
+const time = Type.String({ maxLength: 40 });
+
+/** Why a handshake, or a plaintext attempt, did not succeed. */
+export const Failure = Type.Object({
+  /** One of `FAILURE_CODES`, or `alert-N`. */
+  code: text(40),
+  side: nullable(oneOf(["client", "server"] as const)),
+  basis: oneOf(["alert", "close", "reset", "timeout", "in-band", "inferred"] as const),
+  alert: nullable(Type.Integer({ minimum: 0, maximum: 255 })),
+  confidence: oneOf(["certain", "likely"] as const),
+});
+export type Failure = Type.Static<typeof Failure>;
+
+/** A certificate as it stood on the wire (RFC 5280 §4.1); TLS ≤ 1.2 only. */
+export const Certificate = Type.Object({
+  san: Type.Array(text(2048), { maxItems: 200 }),
+  issuer: text(4096),
+  serial: text(128),
+  not_before: nullable(time),
+  not_after: nullable(time),
+  key: nullable(text(64)),
+  signature: nullable(text(64)),
+  fingerprint: text(80),
+});
+export type Certificate = Type.Static<typeof Certificate>;
+
+export const Tls = Type.Object({
+  /** Negotiated; null until the server spoke. */
+  version: nullable(text(12)),
+  cipher_suite: nullable(text(80)),
+  group: nullable(text(40)),
+  sni: nullable(text(1024)),
+  /** Selected, where it is visible. */
+  alpn: nullable(text(256)),
+  alpn_offered: Type.Array(text(256), { maxItems: 100 }),
+  ja3: nullable(text(40)),
+  ja3s: nullable(text(40)),
+  ja4: nullable(text(60)),
+  mutual: nullable(oneOf(MUTUALS)),
+  client_cert: nullable(Type.Boolean()),
+  server_cert_subject: nullable(text(4096)),
+  server_cert: nullable(Certificate),
+  client_cert_subject: nullable(text(4096)),
+  client_certificate: nullable(Certificate),
+  mesh: nullable(oneOf(["istio", "istio-ambient", "linkerd", "consul"] as const)),
+});
+export type Tls = Type.Static<typeof Tls>;
+
+/** One flow. `src` is the client. Times are RFC 3339, UTC; bytes are IP lengths on the wire. */
+export const Flow = Type.Object({
+  start: time,
+  end: time,
+  proto: oneOf(["tcp", "udp", "sctp", "esp", "ah", "gre", "icmp", "icmp6"] as const),
+  src_ip: text(45),
+  src_port: port,
+  dst_ip: text(45),
+  dst_port: port,
+  client_basis: oneOf(CLIENT_BASES),
+  /** Outermost first: `vlan:7`, `vxlan:42`. */
+  encap: Type.Array(text(24), { maxItems: 8 }),
+  /** [client, server] */
+  packets: pair,
+  bytes: pair,
+  state: oneOf(STATES),
+  midstream: Type.Boolean(),
+  protocol: nullable(oneOf(PROTOCOLS)),
+  encryption: oneOf(ENCRYPTIONS),
+  upgraded_from: nullable(oneOf(PROTOCOLS)),
+  handshake: nullable(oneOf(HANDSHAKES)),
+  failure: nullable(Failure),
+  accepted: nullable(Type.Boolean()),
+  tls: nullable(Tls),
+  /** One letter per event, capitals the client's, after Zeek. */
+  history: text(200),
+  /** Codes of `protocol/finding.ts`. */
+  findings: Type.Array(text(60), { maxItems: 30 }),
+  /** What limits the reading: `overlap-disagrees`, `not-tls`, `gap`, `opening-full`, … */
+  notes: Type.Array(text(60), { maxItems: 30 }),
+});
+export type Flow = Type.Static<typeof Flow>;
+
+/** What `inspect` prints: a flow, its schema, and the capture's base name. */
+export type FlowRecord = { schema: typeof FLOW_SCHEMA; file: string } & Flow;

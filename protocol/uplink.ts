@@ -1,0 +1,72 @@
+/**
+ * Describes what an agent and the collector say to each other: WebSocket over mutual TLS, one
+ * msgpack map a binary message (`msgpackr`, `useRecords`, no shared structures).
+ *
+ *      agent                                   collector
+ *        | hello {run, first_seq, clock_ms} ------> |   node name: from the certificate
+ *        | <--- welcome {acknowledged, clock_ms}    |   every seq <= acknowledged is durable
+ *        | batch {seq, …} ------------------------> |
+ *        | batch {seq + 1, …} --------------------> |   several may be under way
+ *        | <---------------------- ack {seq}        |   all batches <= seq are durable
+ *        | <------------- refuse {code, text} close |
+ *
+ * Batches of one spool are numbered 1, 2, 3 … for ever; the spool's name (`spool`) tells one
+ * numbering from another. A batch at or below the acknowledged number is a duplicate: it is
+ * acknowledged again and not stored. A number that skips ahead is a gap: the spool discarded what
+ * lies between, and the collector records the loss.
+ */
+import Type from "typebox";
+import { Coverage } from "./coverage.ts";
+import { Observation } from "./observation.ts";
+
+export const UPLINK_VERSION = 1;
+/** WebSocket path and subprotocol. */
+export const UPLINK_PATH = "/uplink/v1";
+/** Largest message either side takes, in bytes. */
+export const MESSAGE_BYTES_LIMIT = 4 << 20;
+/** Most observations, and most coverages, in one batch. */
+export const BATCH_ROWS_LIMIT = 1000;
+
+const seq = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
+const clockMs = Type.Number({ minimum: 0, maximum: 8.64e15 });
+const name = Type.String({ minLength: 1, maxLength: 253 });
+
+export const Hello = Type.Object({
+  type: Type.Literal("hello"),
+  version: Type.Literal(UPLINK_VERSION),
+  /** Node name that the agent believes it has; must agree with its certificate. */
+  node: name,
+  /** Random name of the spool's numbering, kept with the spool. */
+  spool: Type.String({ minLength: 8, maxLength: 64 }),
+  /** Lowest number that the spool still holds, or the next one. */
+  first_seq: seq,
+  software: Type.String({ maxLength: 64 }),
+  clock_ms: clockMs,
+});
+export type Hello = Type.Static<typeof Hello>;
+
+export const Batch = Type.Object({
+  type: Type.Literal("batch"),
+  seq: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
+  /** Agent's clock when the batch was closed. */
+  clock_ms: clockMs,
+  observations: Type.Array(Observation, { maxItems: BATCH_ROWS_LIMIT }),
+  coverage: Type.Array(Coverage, { maxItems: BATCH_ROWS_LIMIT }),
+});
+export type Batch = Type.Static<typeof Batch>;
+
+export type Welcome = { type: "welcome"; acknowledged: number; clock_ms: number };
+export type Ack = { type: "ack"; seq: number; clock_ms: number };
+
+export const REFUSALS = {
+  "bad-message": "a message did not match the schema",
+  "too-large": "a message was larger than the limit",
+  "wrong-node": "the hello names another node than the certificate",
+  "duplicate-node": "another agent with this node's name and another spool is connected",
+  "out-of-order": "batches must rise by their number",
+  "not-durable": "the collector could not store the batch; send it again later",
+  "unsupported-version": "the uplink version is not spoken here",
+} as const;
+export type RefusalCode = keyof typeof REFUSALS;
+export type Refuse = { type: "refuse"; code: RefusalCode; text: string };
+export type CollectorMessage = Welcome | Ack | Refuse;

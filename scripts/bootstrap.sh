@@ -1,0 +1,61 @@
+# Brings what is missing on this machine: Node 24, npm packages, system packages. Sourced by the
+# entries beside it; works with any Node >= 18 and npm. Says what it installs.
+#   need_system PACKAGE…   Debian packages, installed when missing (root only; else said and left out)
+#   bootstrap              npm packages, Node 24, the native pcap
+
+root=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
+cd "$root"
+log=${TMPDIR:-/tmp}/wireproof-setup.$$.log
+say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
+
+need_system() {
+  command -v dpkg-query >/dev/null 2>&1 || { say "not a Debian system: install yourself if missing: $*"; return 0; }
+  missing=
+  for p in "$@"; do
+    dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"
+  done
+  [ -z "$missing" ] && return 0
+  if [ "$(id -u)" != 0 ]; then
+    say "left out, not root: system packages$missing"
+    return 0
+  fi
+  say "installing system packages:$missing"
+  export DEBIAN_FRONTEND=noninteractive
+  { apt-get update -qq && apt-get install -y -qq --no-install-recommends $missing; } >"$log" 2>&1 || {
+    tail -n 20 "$log"
+    say "could not install:$missing (whole output: $log)"
+    return 1
+  }
+}
+
+# Runs the arguments quietly; prints what they said only when they fail.
+quietly() { "$@" >"$log" 2>&1 || { tail -n 30 "$log"; say "failed: $*"; return 1; }; }
+
+bootstrap() {
+  command -v npm >/dev/null 2>&1 || { say "npm is missing: install any Node.js >= 18 with npm first"; exit 2; }
+  stamp=node_modules/.wireproof-lock
+  if ! cmp -s package-lock.json "$stamp" 2>/dev/null; then
+    say "installing npm packages"
+    quietly npm ci --ignore-scripts
+    say "bringing Node 24 (npm package node)"
+    quietly npm rebuild node
+    quietly node_modules/.bin/node node_modules/.bin/tap build
+    cp package-lock.json "$stamp"
+  fi
+  PATH="$root/node_modules/.bin:$PATH"
+  export PATH
+  build_pcap
+}
+
+# The live source: needs libpcap's headers and a compiler. Without it, files are still read.
+build_pcap() {
+  [ -f node_modules/pcap/build/Release/pcap_binding.node ] && return 0
+  if [ ! -f /usr/include/pcap/pcap.h ] || ! command -v c++ >/dev/null 2>&1; then
+    say "left out: live capture (libpcap-dev or a C++ compiler is missing)"
+    return 0
+  fi
+  # The npm package carries the headers of its own Node.
+  headers=$(find node_modules -path '*/include/node/node.h' | head -n 1 | sed 's|/include/node/node.h||')
+  say "building pcap for Node $(node --version)"
+  (cd node_modules/pcap && quietly npx --no-install node-gyp rebuild --nodedir="$root/$headers") || say "left out: live capture (pcap did not build)"
+}

@@ -1,0 +1,133 @@
+/** Checks the house rules of ARCHITECTURE.md on every source file. */
+import { readFileSync, globSync, existsSync } from "node:fs";
+import path from "node:path";
+import t from "tap";
+
+const root = path.resolve(import.meta.dirname, "..");
+
+/** Which rooms a room may import, beside itself. This list is the architecture. */
+const ROOMS: Record<string, readonly string[]> = {
+  protocol: [],
+  "agent/capture": ["protocol"],
+  "agent/decode": [],
+  "agent/flow": ["agent/decode"],
+  "agent/read": [],
+  "agent/identify": ["agent/read"],
+  "agent/tls": ["agent/read"],
+  "agent/assess": ["agent/flow", "agent/identify", "agent/tls", "agent/read", "protocol"],
+  "agent/uplink": ["protocol"],
+  // The wiring of each half.
+  agent: ["protocol", "agent/*"],
+  "collector/ingest": ["protocol", "collector/store"],
+  "collector/attribution": ["protocol"],
+  "collector/policy": ["protocol", "collector/attribution"],
+  "collector/verdict": ["protocol", "collector/attribution", "collector/policy"],
+  "collector/evidence": [],
+  "collector/store": ["protocol"],
+  "collector/api": ["protocol", "collector/store", "collector/evidence", "collector/verdict"],
+  "collector/ui": [],
+  collector: ["protocol", "collector/*"],
+  ".": ["protocol", "agent", "collector", "agent/*", "collector/*", "scripts"],
+  scripts: ["protocol", "agent", "collector", "agent/*", "collector/*"],
+};
+
+/** Files that may meet the outside world: disk, network, clock, environment, randomness. */
+const OUTSIDE = [
+  /^wireproof\.ts$/,
+  /^(agent|collector)\/(main|config|inspect|demo|pki)\.ts$/,
+  /^agent\/(capture|uplink)\//,
+  /^collector\/(ingest|api|store|export|ui)\//,
+  /^collector\/attribution\/cluster\.ts$/,
+  /^collector\/policy\/declared\.ts$/,
+  /^collector\/evidence\/(log|verify)\.ts$/,
+  /^scripts\//,
+];
+const WORLD =
+  /node:(fs|net|tls|http|https|child_process|dgram|os)\b|\bDate\.now\b|\bprocess\.env\b|\bset(Timeout|Interval)\(|\bMath\.random\b|\brandomUUID\b/;
+
+const BANNED_FILES =
+  /(^|\/)(index|utils?|common|helpers?|types|shared|constants|interfaces)\.tsx?$/;
+const BANNED_NAMES =
+  /\b(?:class|interface|type|function|const)\s+(?:I[A-Z]\w+|\w+(?:Impl|Manager|Helper|Util|Handler))\b/;
+
+const files = globSync(["wireproof.ts", "{protocol,agent,collector,scripts}/**/*.{ts,tsx}"], {
+  cwd: root,
+}).sort();
+
+function roomOf(file: string): string {
+  const parts = file.split("/");
+  if (parts.length === 1) return ".";
+  if (parts[0] === "protocol" || parts[0] === "scripts") return parts[0];
+  return parts.length === 2 ? parts[0]! : `${parts[0]}/${parts[1]}`;
+}
+
+function mayImport(from: string, to: string): boolean {
+  if (from === to) return true;
+  const allowed = ROOMS[from];
+  if (!allowed) return false;
+  return allowed.some((a) => a === to || (a.endsWith("/*") && to.startsWith(a.slice(0, -1))));
+}
+
+/** Every breach of the house rules in one file's text, as sentences. */
+function breaches(file: string, text: string): string[] {
+  const found: string[] = [];
+  const lines = text.split("\n");
+  const room = roomOf(file);
+  const pure = !OUTSIDE.some((p) => p.test(file));
+  if (lines.length > 501) found.push(`${file}: ${lines.length} lines; the limit is 500`);
+  if (BANNED_FILES.test(file)) found.push(`${file}: a file is named for its noun`);
+  if (!/^(#!.*\n)?\/\*\*/.test(text))
+    found.push(`${file}: opens with one sentence on what it does`);
+  if (!(room in ROOMS)) found.push(`${file}: the room ${room} is not in the list of rooms`);
+  lines.forEach((line, i) => {
+    const at = `${file}:${i + 1}`;
+    if (line.length > 100) found.push(`${at}: ${line.length} columns; the limit is 100`);
+    if (/^\s*(\*|\/\/|\/\*)/.test(line)) return;
+    if (/(:|<|\bas)\s*any\b/.test(line)) found.push(`${at}: any`);
+    if (/^\s*(export\s+)?(const\s+)?enum\b/.test(line)) found.push(`${at}: enum`);
+    if (/^export\s+(\*|\{[^}]*\}\s+from)/.test(line)) found.push(`${at}: re-export`);
+    if (BANNED_NAMES.test(line)) found.push(`${at}: banned name: ${line.trim()}`);
+    if (pure && WORLD.test(line))
+      found.push(`${at}: the outside world in a pure room: ${line.trim()}`);
+    const target = /(?:from|import)\s*\(?\s*"(\.[^"]+)"/.exec(line)?.[1];
+    if (target === undefined || /\.(css|svg)$/.test(target)) return;
+    const resolved = path.posix.normalize(path.posix.join(path.posix.dirname(file), target));
+    if (!existsSync(path.join(root, resolved))) found.push(`${at}: imports ${resolved}, not there`);
+    else if (!mayImport(room, roomOf(resolved))) {
+      found.push(`${at}: ${room} must not import ${roomOf(resolved)}`);
+    }
+  });
+  return found;
+}
+
+t.test("every file keeps the house rules", async (t) => {
+  t.ok(files.length > 5, "files are found");
+  t.strictSame(
+    files.flatMap((file) => breaches(file, readFileSync(path.join(root, file), "utf8"))),
+    [],
+  );
+});
+
+t.test("every file is imported by another, or is an entry", async (t) => {
+  const entry = /^(wireproof\.ts|scripts\/|collector\/ui\/|agent\/capture\/.*-worker\.ts)/;
+  const imported = new Set<string>();
+  for (const file of files) {
+    const text = readFileSync(path.join(root, file), "utf8");
+    for (const m of text.matchAll(/(?:from|import)\s*\(?\s*"(\.[^"]+)"/g)) {
+      imported.add(path.posix.normalize(path.posix.join(path.posix.dirname(file), m[1]!)));
+    }
+  }
+  t.strictSame(
+    files.filter((f) => !entry.test(f) && !imported.has(f)),
+    [],
+  );
+});
+
+t.test("planted breaches are found", async (t) => {
+  const planted = (file: string, code: string) =>
+    breaches(file, `/** Plants. */\n${code}\n`).length;
+  t.equal(planted("collector/verdict/bad.ts", 'import "../../agent/tls/record.ts";'), 1);
+  t.equal(planted("agent/decode/bad.ts", "const x: any = Date.now();"), 2);
+  t.equal(planted("agent/decode/utils.ts", "enum X {}"), 2);
+  t.equal(planted("agent/decode/good.ts", "const x = 1;"), 0);
+});
