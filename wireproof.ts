@@ -1,5 +1,5 @@
 /** Runs one command from the command line; each command imports its room when asked. */
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError, Option } from "commander";
 
 const program = new Command("wireproof")
   .description(
@@ -8,6 +8,20 @@ const program = new Command("wireproof")
   )
   .showHelpAfterError("(run with --help to see what is expected)")
   .exitOverride();
+
+program
+  .command("inspect")
+  .description("read captures (pcap, pcapng, gzip'd or zstd'd) and tell each flow")
+  .argument("<file...>", "captures, read in this order")
+  .addOption(
+    new Option("--format <format>", "text for people, jsonl for machines")
+      .choices(["text", "jsonl"])
+      .default("text"),
+  )
+  .action(async (files: string[], options: { format: "text" | "jsonl" }) => {
+    const { inspect } = await import("./agent/inspect.ts");
+    await inspect(files, options);
+  });
 
 /** Runs the command line; the operator's mistakes become one sentence and exit code 2. */
 async function main(): Promise<number> {

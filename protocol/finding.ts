@@ -38,11 +38,6 @@ export const FINDINGS: readonly FindingKind[] = [
     sentence: "An upgrade to TLS was asked for and refused.",
   },
   {
-    code: "credentials-in-plaintext",
-    severity: "high",
-    sentence: "Credentials crossed the wire in plaintext; their value is not kept.",
-  },
-  {
     code: "scan",
     severity: "high",
     sentence: "One workload tried many addresses or ports in a short time, mostly without answer.",

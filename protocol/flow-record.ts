@@ -87,7 +87,8 @@ export const FAILURE_CODES = [
 ] as const;
 
 const nullable = <T extends Type.TSchema>(type: T) => Type.Union([type, Type.Null()]);
-const oneOf = <T extends readonly string[]>(names: T) => Type.Enum([...names] as [...T]);
+const oneOf = <T extends readonly string[]>(names: T) =>
+  Type.Unsafe<T[number]>(Type.Enum([...names]));
 const text = (limit: number) => Type.String({ maxLength: limit });
 const count = Type.Integer({ minimum: 0 });
 const port = Type.Integer({ minimum: 0, maximum: 65535 });

@@ -12,7 +12,7 @@ const ROOMS: Record<string, readonly string[]> = {
   "agent/decode": [],
   "agent/flow": ["agent/decode"],
   "agent/read": [],
-  "agent/identify": ["agent/read"],
+  "agent/identify": ["agent/read", "protocol"],
   "agent/tls": ["agent/read"],
   "agent/assess": ["agent/flow", "agent/identify", "agent/tls", "agent/read", "protocol"],
   "agent/uplink": ["protocol"],

@@ -1,0 +1,332 @@
+/** Turns a flow's counters and reading into its record. */
+import { Encap, IpProtocol } from "../decode/packet.ts";
+import { Fact, Side } from "../flow/flow-table.ts";
+import type { FlowTable } from "../flow/flow-table.ts";
+import { KEY } from "../flow/flow-key.ts";
+import { CIPHER_SUITES } from "../tls/cipher-suites.ts";
+import { GROUPS, versionName } from "../tls/codes.ts";
+import { isDeprecated, judge, mutualOf } from "../tls/failure.ts";
+import type { Judgement } from "../tls/failure.ts";
+import { ja3, ja3s, ja4 } from "../tls/fingerprint.ts";
+import { SERVER } from "../tls/handshake.ts";
+import type { Handshake } from "../tls/handshake.ts";
+import { meshOf } from "../tls/mesh.ts";
+import type { Certificate as ReadCertificate } from "../tls/certificate.ts";
+import { formatAddress, formatTime } from "../../protocol/address.ts";
+import type { Certificate, Failure, Flow, Tls } from "../../protocol/flow-record.ts";
+import type { Reading } from "./reading.ts";
+
+/** Seconds of capture without an answer after which an attempt counts as unanswered. */
+const UNANSWERED_SECONDS = 30;
+
+const ENCAP_NAMES: ReadonlyMap<number, string> = new Map([
+  [Encap.vlan, "vlan"],
+  [Encap.qinq, "qinq"],
+  [Encap.mpls, "mpls"],
+  [Encap.pppoe, "pppoe"],
+  [Encap.vxlan, "vxlan"],
+  [Encap.geneve, "geneve"],
+  [Encap.gre, "gre"],
+  [Encap.erspan, "erspan"],
+  [Encap.ipip, "ipip"],
+  [Encap.sixInFour, "6in4"],
+  [Encap.gtp, "gtp"],
+  [Encap.ah, "ah"],
+]);
+/** Wrappers that are told with their identifier. */
+const IDENTIFIED: ReadonlySet<number> = new Set([Encap.vlan, Encap.vxlan, Encap.geneve]);
+
+/** The ends of a flow, client first, and how that order is known. */
+export type Ends = { clientSide: number; basis: Flow["client_basis"] };
+
+/** Tells which side is the client: by SYN, by content, by port, or by who was seen first. */
+export function endsOf(table: FlowTable, flow: number, reading: Reading | undefined): Ends {
+  const first = table.client[flow]!;
+  const flags = table.sideFlags[flow * 2]! | table.sideFlags[flow * 2 + 1]!;
+  if ((flags & Side.syn) !== 0) return { clientSide: first, basis: "syn" };
+  if (reading?.clientByContent) {
+    return { clientSide: reading.swapped ? 1 - first : first, basis: "handshake" };
+  }
+  const ports = table.keys[flow * KEY + 8]!;
+  const low = ports >>> 16;
+  const high = ports & 0xffff;
+  if (low < 1024 !== high < 1024) return { clientSide: low < 1024 ? 1 : 0, basis: "port" };
+  return { clientSide: first, basis: "first-seen" };
+}
+
+/** The flow's record as far as it is known at `nowUs` (capture time, microseconds). */
+export function observe(
+  table: FlowTable,
+  flow: number,
+  reading: Reading | undefined,
+  nowUs: number,
+): Flow {
+  const { clientSide, basis } = endsOf(table, flow, reading);
+  const client = flow * 2 + clientSide;
+  const server = flow * 2 + 1 - clientSide;
+  const k = flow * KEY;
+  const ports = table.keys[k + 8]!;
+  const lowPort = ports >>> 16;
+  const highPort = ports & 0xffff;
+  const facts = table.flowFlags[flow]!;
+  const isTcp = (table.keys[k + 9]! & 0xff) === IpProtocol.tcp;
+  const startUs = table.startUs[flow]!;
+  const lastUs = table.lastUs[flow]!;
+  const dstPort = clientSide === 0 ? highPort : lowPort;
+  const tls = reading?.tls ?? null;
+  const state = stateOf(table, flow, isTcp, nowUs);
+  const judged = judgeFlow(table, flow, reading, client, server, (nowUs - lastUs) / 1000);
+  return {
+    start: formatTime(startUs),
+    end: formatTime(lastUs),
+    proto: isTcp ? "tcp" : "udp",
+    src_ip: endAddress(table, k, clientSide),
+    src_port: clientSide === 0 ? lowPort : highPort,
+    dst_ip: endAddress(table, k, 1 - clientSide),
+    dst_port: dstPort,
+    client_basis: basis,
+    encap: encapOf(table, flow),
+    packets: [table.packets[client]!, table.packets[server]!],
+    bytes: [table.bytes[client]!, table.bytes[server]!],
+    state,
+    midstream: (facts & Fact.midstream) !== 0,
+    protocol: reading?.protocol ?? null,
+    encryption: encryptionOf(table, flow, reading),
+    upgraded_from: reading?.upgradedFrom ?? null,
+    handshake: tls ? judged.handshake : null,
+    failure: judged.failure as Failure | null,
+    accepted: judged.accepted,
+    tls: tls || reading?.protocol === "tls" ? tlsOf(tls, judged, dstPort) : null,
+    history: historyOf(table, client, server, reading),
+    findings: findingsOf(tls, judged, facts, startUs, reading),
+    notes: notesOf(facts, reading),
+  };
+}
+
+function endAddress(table: FlowTable, k: number, side: number): string {
+  const at = k + side * 4;
+  const keys = table.keys;
+  return formatAddress(keys[at]!, keys[at + 1]!, keys[at + 2]!, keys[at + 3]!);
+}
+
+function encapOf(table: FlowTable, flow: number): string[] {
+  const wrappers = table.encaps[table.encap[flow]!]!;
+  return [...wrappers].map((word) => {
+    const kind = word >>> 24;
+    const name = ENCAP_NAMES.get(kind) ?? "vlan";
+    return IDENTIFIED.has(kind) ? `${name}:${word & 0xffffff}` : name;
+  });
+}
+
+function stateOf(table: FlowTable, flow: number, isTcp: boolean, nowUs: number): Flow["state"] {
+  const facts = table.flowFlags[flow]!;
+  const low = table.sideFlags[flow * 2]!;
+  const high = table.sideFlags[flow * 2 + 1]!;
+  if ((facts & Fact.refused) !== 0) return "refused";
+  if (!isTcp) return (facts & Fact.established) !== 0 ? "established" : "attempted";
+  if ((low & high & Side.fin) !== 0) return "closed";
+  if (((low | high) & Side.rst) !== 0) return "reset";
+  if ((facts & Fact.established) !== 0) return "established";
+  const quiet = nowUs - table.lastUs[flow]! >= UNANSWERED_SECONDS * 1e6;
+  return quiet || table.synCount[flow]! >= 3 ? "unanswered" : "attempted";
+}
+
+function encryptionOf(
+  table: FlowTable,
+  flow: number,
+  reading: Reading | undefined,
+): Flow["encryption"] {
+  const flags = table.sideFlags[flow * 2]! | table.sideFlags[flow * 2 + 1]!;
+  if ((flags & Side.data) === 0) return "none";
+  if (reading?.tls || reading?.protocol === "tls") return "tls";
+  if (reading?.upgrade.gss) return "encrypted-other";
+  switch (reading?.protocol) {
+    case null:
+    case undefined:
+      return "unknown";
+    case "ssh":
+      return "encrypted-other";
+    default:
+      // An upgrade under way has said nothing yet about what follows.
+      return reading?.upgrade.state === "asked" ? "unknown" : "plaintext";
+  }
+}
+
+const NOTHING: Judgement = { handshake: null, failure: null, accepted: null };
+
+/** Handshake, failure and acceptance: TLS by its records, plaintext by who answered whom. */
+function judgeFlow(
+  table: FlowTable,
+  flow: number,
+  reading: Reading | undefined,
+  client: number,
+  server: number,
+  quietMs: number,
+): Judgement {
+  if (!reading) return NOTHING;
+  const served = table.sideFlags[server]!;
+  const spoke = (table.sideFlags[client]! & Side.data) !== 0;
+  const tls = reading.tls;
+  if (tls) {
+    if (tls.clientHello && !tls.serverHello && isOtherAnswer(reading, tls)) {
+      return refused("tls-to-plaintext", "server", "in-band", "failed");
+    }
+    return judge(tls, quietMs, table.startUs[flow]! / 1000);
+  }
+  if (reading.protocol === "tls") return NOTHING;
+  if (reading.serverProtocol === "tls" && spoke) {
+    return refused("plaintext-to-tls", "server", "in-band", null);
+  }
+  if (reading.refusedInBand) {
+    const code = reading.protocol === "http" ? "plaintext-to-tls" : "plaintext-refused";
+    return refused(code, "server", "in-band", null);
+  }
+  if ((served & Side.answered) !== 0) {
+    // An upgrade that was agreed, or is asked for, is no application data yet.
+    const negotiates = reading.upgrade.state === "asked" || reading.upgrade.state === "refused";
+    return negotiates ? NOTHING : { ...NOTHING, accepted: true };
+  }
+  const closed = reading.firstClose;
+  const isTcp = (table.keys[flow * KEY + 9]! & 0xff) === IpProtocol.tcp;
+  if (isTcp && spoke && (served & Side.data) === 0 && closed?.role === SERVER) {
+    return refused("plaintext-refused", "server", closed.kind === "rst" ? "reset" : "close", null);
+  }
+  return NOTHING;
+}
+
+/** The server answered a hello with bytes that are no TLS. */
+function isOtherAnswer(reading: Reading, tls: Handshake): boolean {
+  const isNamed = reading.serverProtocol !== null && reading.serverProtocol !== "tls";
+  return isNamed || (reading.unmatched[SERVER]! && !tls.alert);
+}
+
+function refused(
+  code: string,
+  side: "client" | "server",
+  basis: Failure["basis"],
+  handshake: Judgement["handshake"],
+): Judgement {
+  const failure = { code, side, basis, alert: null, confidence: "certain" as const };
+  return { handshake, failure, accepted: false };
+}
+
+/** Fingerprints of hellos that were seen before: proxies send the same few again and again. */
+const NO_TLS: Tls = Object.freeze({
+  version: null,
+  cipher_suite: null,
+  group: null,
+  sni: null,
+  alpn: null,
+  alpn_offered: [],
+  ja3: null,
+  ja3s: null,
+  ja4: null,
+  mutual: null,
+  client_cert: null,
+  server_cert_subject: null,
+  server_cert: null,
+  client_cert_subject: null,
+  client_certificate: null,
+  mesh: null,
+});
+
+function tlsOf(h: Handshake | null, judged: Judgement, serverPort: number): Tls {
+  if (!h || (!h.clientHello && !h.serverHello)) return NO_TLS;
+  const hello = h.clientHello;
+  const answer = h.serverHello;
+  const mutual = mutualOf(h, judged.handshake);
+  const suite = answer?.cipherSuite ?? -1;
+  return {
+    version: answer ? versionName(answer.version) : null,
+    cipher_suite: answer ? (CIPHER_SUITES.get(suite) ?? `0x${hex4(suite)}`) : null,
+    group: h.group === null ? null : (GROUPS.get(h.group) ?? `0x${hex4(h.group)}`),
+    sni: hello?.serverName ?? null,
+    alpn: answer?.alpn ?? null,
+    alpn_offered: [...(hello?.alpn ?? [])],
+    ja3: hello && !h.ssl2Hello ? ja3(hello) : null,
+    ja3s: answer ? ja3s(answer) : null,
+    ja4: hello && !h.ssl2Hello ? ja4(hello, "t") : null,
+    mutual,
+    client_cert: clientCertOf(mutual),
+    server_cert_subject: h.serverChain?.[0]?.subject ?? null,
+    server_cert: certificateOf(h.serverChain?.[0]),
+    client_cert_subject: h.clientChain?.[0]?.subject ?? null,
+    client_certificate: certificateOf(h.clientChain?.[0]),
+    mesh: meshOf(h, serverPort),
+  };
+}
+
+const hex4 = (n: number) => n.toString(16).padStart(4, "0");
+
+function clientCertOf(mutual: Tls["mutual"]): boolean | null {
+  switch (mutual) {
+    case "yes":
+    case "inferred-yes":
+      return true;
+    case "no":
+    case "inferred-no":
+    case "inferred-declined":
+      return false;
+    default:
+      return null;
+  }
+}
+
+function certificateOf(read: ReadCertificate | undefined): Certificate | null {
+  if (!read) return null;
+  return {
+    san: [...read.san],
+    issuer: read.issuer,
+    serial: read.serial,
+    not_before: read.notBefore,
+    not_after: read.notAfter,
+    key: read.key,
+    signature: read.signature,
+    fingerprint: read.fingerprint,
+  };
+}
+
+/** SYNs, then what was read, in the order in which it came. */
+function historyOf(
+  table: FlowTable,
+  client: number,
+  server: number,
+  reading: Reading | undefined,
+): string {
+  const syn = (table.sideFlags[client]! & Side.syn) !== 0 ? "S" : "";
+  const answer = (table.sideFlags[server]! & Side.syn) !== 0 ? "s" : "";
+  return syn + answer + (reading?.letters ?? "") + (reading?.ends ?? "");
+}
+
+function findingsOf(
+  h: Handshake | null,
+  judged: Judgement,
+  facts: number,
+  startUs: number,
+  reading: Reading | undefined,
+): string[] {
+  const findings: string[] = [];
+  if (h?.serverHello && isDeprecated(h.serverHello.version)) {
+    findings.push("tls-version-deprecated");
+  }
+  if ((facts & Fact.disagreed) !== 0) findings.push("overlap-disagrees");
+  const leaves = [h?.serverChain?.[0], h?.clientChain?.[0]];
+  const isPast = (time: string | null) => time !== null && Date.parse(time) < startUs / 1000;
+  if (leaves.some((leaf) => leaf && isPast(leaf.notAfter))) {
+    findings.push("certificate-expired-on-wire");
+  }
+  if (judged.handshake === "failed") findings.push("handshake-refused");
+  if (reading?.upgrade.state === "refused") findings.push("upgrade-refused");
+  return findings;
+}
+
+function notesOf(facts: number, reading: Reading | undefined): string[] {
+  const notes: string[] = [];
+  if ((facts & Fact.disagreed) !== 0) notes.push("overlap-disagrees");
+  if ((facts & Fact.noSlot) !== 0) notes.push("opening-full");
+  if ((facts & Fact.snapped) !== 0) notes.push("snapped");
+  if (reading?.notTls) notes.push("not-tls");
+  if (reading?.tls?.clientHello?.encryptedClientHello) notes.push("ech");
+  if (reading?.tls?.malformed.includes(true)) notes.push("tls-malformed");
+  return notes;
+}

@@ -1,0 +1,218 @@
+/** Reads the openings of one flow: tells its protocol, follows upgrades, hands TLS its bytes. */
+import { refusesPlaintext } from "../identify/refusal.ts";
+import { Match, SIGNATURES } from "../identify/signatures.ts";
+import { isTlsMidstream } from "../identify/tls-record.ts";
+import { Upgrade } from "../identify/upgrade.ts";
+import type { Opened } from "../identify/upgrade.ts";
+import { CLIENT, Handshake, SERVER } from "../tls/handshake.ts";
+import type { ProtocolName } from "../../protocol/flow-record.ts";
+
+/** Bytes of a side beyond which an unknown protocol stays unknown. */
+const IDENTIFY_LIMIT = 4096;
+
+/** What one side's bytes said to the signatures. */
+type SideMatch = { done: boolean; length: number };
+
+/**
+ * The reading of one flow. `role` is CLIENT or SERVER throughout; the caller knows which side of
+ * the flow table that is, and asks `swapped` whether content showed it to be the other way round.
+ */
+export class Reading {
+  protocol: ProtocolName | null = null;
+  /** The plaintext protocol around the TLS. */
+  upgradedFrom: ProtocolName | null = null;
+  tls: Handshake | null = null;
+  readonly upgrade = new Upgrade();
+  /** Content showed that the flow's first sender is its server. */
+  swapped = false;
+  clientByContent = false;
+  /** A whole opening was looked at, and nothing matched. */
+  unmatched = [false, false];
+  /** The first bytes of a side that was read from its start are no TLS. */
+  notTls = false;
+  /** The server answered plaintext by asking for TLS, or by its protocol's refusal. */
+  refusedInBand = false;
+  /** A TLS hello was answered, or a TLS port spoken to, in another protocol. */
+  serverProtocol: ProtocolName | null = null;
+  history = "";
+  /** Letters of the ends: F and R of the client, f and r of the server. */
+  ends = "";
+  firstClose: { role: number; kind: "fin" | "rst" } | null = null;
+
+  readonly #midstream: boolean;
+  readonly #matched: SideMatch[] = [
+    { done: false, length: 0 },
+    { done: false, length: 0 },
+  ];
+  readonly #opened: (Opened | null)[] = [null, null];
+  #tlsFrom = [-1, -1];
+
+  constructor(midstream: boolean) {
+    this.#midstream = midstream;
+  }
+
+  /**
+   * Reads what a side has said so far: `[at, end)` are its bytes from stream offset `base` on.
+   * Returns the stream offset up to which bytes are no longer needed, or -1 when none are any more.
+   */
+  read(role: number, view: DataView, at: number, end: number, base: number, acked: number): number {
+    const needed = this.#read(role, view, at, end, base, acked);
+    if (needed < 0) this.#opened[role] = null; // the slot is returned: its bytes are no longer ours
+    return needed;
+  }
+
+  #read(
+    role: number,
+    view: DataView,
+    at: number,
+    end: number,
+    base: number,
+    acked: number,
+  ): number {
+    if (this.#tlsFrom[role]! >= 0) return this.#readTls(role, view, at, end, base, acked);
+    if (base === 0) this.#opened[role] = { view, at, end };
+    if (!this.protocol || !this.#matched[role]!.done) this.#identify(role, view, at, end);
+    if (this.protocol === "tls" && this.upgradedFrom === null) {
+      if (!this.tls) this.#beginTls(0, 0);
+      // A side that answered a hello in another protocol is not read as TLS.
+      if (this.#tlsFrom[role]! < 0) return -1;
+      return this.#readTls(role, view, at, end, base, acked);
+    }
+    if (this.protocol && this.#followUpgrade()) {
+      const from = this.#tlsFrom[role]!;
+      if (end - at + base < from) return from;
+      return this.#readTls(role, view, at + from - base, end, from, acked);
+    }
+    return this.#isDone(role) ? -1 : base;
+  }
+
+  /** Reads one datagram of a flow over UDP. */
+  readDatagram(role: number, view: DataView, at: number, end: number): void {
+    if (this.protocol || end <= at) return;
+    for (const signature of SIGNATURES) {
+      if (signature.transport !== "udp") continue;
+      if (signature.test(view, at, end) !== Match.yes) continue;
+      this.protocol = signature.protocol;
+      return;
+    }
+    this.unmatched[role] = true;
+  }
+
+  /** A side ended the connection. */
+  close(role: number, kind: "fin" | "rst"): void {
+    this.firstClose ??= { role, kind };
+    const letter = kind === "fin" ? "f" : "r";
+    if (this.ends.length < 4) this.ends += role === CLIENT ? letter.toUpperCase() : letter;
+    this.tls?.close(role, kind);
+  }
+
+  note(letter: string, role: number): void {
+    if (this.tls) this.tls.note(letter, role);
+    else if (this.history.length < 40) {
+      this.history += role === CLIENT ? letter.toUpperCase() : letter.toLowerCase();
+    }
+  }
+
+  /** Letters of the whole flow: what came before TLS, then TLS. */
+  get letters(): string {
+    return this.history + (this.tls?.history ?? "");
+  }
+
+  #identify(role: number, view: DataView, at: number, end: number): void {
+    const own = this.#matched[role]!;
+    if (own.done || end - at <= own.length) return;
+    own.length = end - at;
+    const asClient = role === CLIENT ? "client" : "server";
+    let pending = false;
+    for (const signature of SIGNATURES) {
+      if (signature.transport !== "tcp") continue;
+      // Joined mid-stream, or without a SYN, either side may be the client.
+      const fits = signature.side === "either" || signature.side === asClient || this.#midstream;
+      if (!fits) continue;
+      const match = signature.test(view, at, end);
+      if (match === Match.more) pending = true;
+      if (match !== Match.yes) continue;
+      own.done = true;
+      this.#take(signature.protocol, signature.side, role);
+      return;
+    }
+    if (this.#midstream && isTlsMidstream(view, at, end) === Match.yes) {
+      own.done = true;
+      this.#take("tls", "either", role);
+      return;
+    }
+    if (pending && end - at < IDENTIFY_LIMIT) return;
+    own.done = true;
+    this.unmatched[role] = true;
+    if (role === CLIENT && !this.#midstream && this.protocol === null) this.notTls = true;
+    this.note("d", role);
+  }
+
+  #take(protocol: ProtocolName, side: "client" | "server" | "either", role: number): void {
+    if (side !== "either" && !this.clientByContent) {
+      this.clientByContent = true;
+      const isClient = side === "client";
+      if (this.#midstream && isClient !== (role === CLIENT)) this.swapped = true;
+    }
+    if (role === SERVER) this.serverProtocol = protocol;
+    if (this.protocol === null) {
+      this.protocol = protocol;
+      if (protocol !== "tls") this.notTls = !this.#midstream;
+      if (protocol !== "tls") this.note("d", role);
+      return;
+    }
+    // Both sides are named: the client's word names the flow, but the hello came first.
+    if (this.protocol !== protocol && this.protocol === "tls") this.#tlsFrom[role] = -1;
+  }
+
+  #beginTls(clientFrom: number, serverFrom: number): void {
+    this.tls = new Handshake();
+    this.#tlsFrom = [clientFrom, serverFrom];
+    if (this.serverProtocol !== null && this.serverProtocol !== "tls") this.#tlsFrom[SERVER] = -1;
+  }
+
+  #readTls(
+    role: number,
+    view: DataView,
+    at: number,
+    end: number,
+    base: number,
+    acked: number,
+  ): number {
+    const tls = this.tls!;
+    if (role === SERVER && this.upgradedFrom === null && !this.#matched[SERVER]!.done) {
+      this.#identify(SERVER, view, at, end);
+      if (this.serverProtocol === null && !this.#matched[SERVER]!.done) return base;
+      if (this.serverProtocol !== "tls") return -1;
+    }
+    const needed = tls.read(role, view, at, end, base, acked);
+    return tls.isRead(role) ? -1 : needed;
+  }
+
+  /** Follows a plaintext negotiation; true once TLS has begun. */
+  #followUpgrade(): boolean {
+    const client = this.#opened[CLIENT] ?? null;
+    const server = this.#opened[SERVER] ?? null;
+    if (this.upgrade.follow(this.protocol!, client, server)) this.note("u", CLIENT);
+    if (this.upgrade.state !== "agreed") return false;
+    this.upgradedFrom = this.protocol;
+    this.notTls = false;
+    this.#beginTls(this.upgrade.clientFrom, this.upgrade.serverFrom);
+    return true;
+  }
+
+  /** Nothing more of this side is waited for. */
+  #isDone(role: number): boolean {
+    const server = this.#opened[SERVER];
+    if (role === SERVER && server) this.refusedInBand ||= refusesPlaintext(this.protocol, server);
+    switch (this.upgrade.state) {
+      case "asked":
+        return this.upgrade.gss;
+      case "none":
+        // MySQL's client decides with its first packet; the other side is needed until then.
+        if (this.protocol === "mysql") return this.#matched[CLIENT]!.done;
+        break;
+    }
+    return this.#matched[role]!.done;
+  }
+}

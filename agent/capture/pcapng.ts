@@ -1,0 +1,161 @@
+/** Reads the blocks of pcapng files (draft-ietf-opsawg-pcapng §4). */
+import { FRAME_LIMIT } from "./frame-source.ts";
+import type { OnFrame } from "./frame-source.ts";
+import type { Format } from "./pcap-file.ts";
+
+/** Block types (§11.1). */
+const Block = {
+  section: 0x0a0d0d0a,
+  interface: 1,
+  packet: 2, // obsolete
+  simplePacket: 3,
+  enhancedPacket: 6,
+} as const;
+
+/** Options of an interface description (§4.2). */
+const Option = { end: 0, name: 2, resolution: 9, offset: 14 } as const;
+
+export type Interface = {
+  name: string;
+  linkType: number;
+  /** Timestamp units per second: 10^n or 2^n. */
+  unitsPerSecond: number;
+  /** Seconds to add to each timestamp. */
+  offset: number;
+};
+
+/** Largest block that is believed: a frame with its options. */
+const BLOCK_LIMIT = FRAME_LIMIT + (1 << 16);
+/** Most interfaces of one section. */
+const INTERFACES_LIMIT = 65535;
+
+class Pcapng implements Format {
+  damage: string | null = null;
+  frames = 0;
+  /** Of all sections, in the order of the file; a frame's lane is its place here. */
+  readonly interfaces: Interface[] = [];
+  #little = false;
+  /** Where the current section's interfaces begin. */
+  #first = 0;
+
+  /** type(4) | total length(4) | body, padded to 4 | total length(4) */
+  take(view: DataView, length: number, onFrame: OnFrame): number {
+    let at = 0;
+    while (length - at >= 12) {
+      if (view.getUint32(at) === Block.section) {
+        const magic = view.getUint32(at + 8);
+        if (magic !== 0x1a2b3c4d && magic !== 0x4d3c2b1a) {
+          this.damage = "a section header has an unknown byte order";
+          return at;
+        }
+        this.#little = magic === 0x4d3c2b1a;
+      }
+      const type = view.getUint32(at, this.#little);
+      const total = view.getUint32(at + 4, this.#little);
+      if (total < 12 || total % 4 !== 0 || total > BLOCK_LIMIT) {
+        this.damage = `a block claims ${total} bytes`;
+        return at;
+      }
+      if (at + total > length) return at;
+      this.#takeBlock(type, view, at + 8, at + total - 4, onFrame);
+      if (this.damage) return at;
+      at += total;
+    }
+    return at;
+  }
+
+  #takeBlock(type: number, view: DataView, at: number, end: number, onFrame: OnFrame): void {
+    switch (type) {
+      case Block.section:
+        this.#first = this.interfaces.length;
+        return;
+      case Block.interface:
+        this.#takeInterface(view, at, end);
+        return;
+      case Block.enhancedPacket:
+        if (end - at < 20) return this.#spoil("an enhanced packet block is too short");
+        return this.#takePacket(view, view.getUint32(at, this.#little), at + 4, end, onFrame);
+      case Block.packet:
+        if (end - at < 20) return this.#spoil("a packet block is too short");
+        return this.#takePacket(view, view.getUint16(at, this.#little), at + 4, end, onFrame);
+      case Block.simplePacket: {
+        if (end - at < 4) return this.#spoil("a simple packet block is too short");
+        const description = this.interfaces[this.#first];
+        if (!description) return this.#spoil("a packet names an interface that is not described");
+        const wire = view.getUint32(at, this.#little);
+        const captured = Math.min(wire, end - at - 4);
+        this.frames++;
+        onFrame(view, at + 4, at + 4 + captured, wire, 0, description.linkType, this.#first);
+        return;
+      }
+    }
+  }
+
+  /** timestamp high(4) | low(4) | captured length(4) | wire length(4) | bytes | options */
+  #takePacket(view: DataView, id: number, at: number, end: number, onFrame: OnFrame): void {
+    const little = this.#little;
+    const description = this.interfaces[this.#first + id];
+    if (!description) return this.#spoil("a packet names an interface that is not described");
+    const high = view.getUint32(at, little);
+    const low = view.getUint32(at + 4, little);
+    const captured = view.getUint32(at + 8, little);
+    const wire = view.getUint32(at + 12, little);
+    if (captured > end - at - 16) return this.#spoil(`a packet claims ${captured} captured bytes`);
+    const timeUs = toMicroseconds(high, low, description);
+    this.frames++;
+    const lane = this.#first + id;
+    onFrame(view, at + 16, at + 16 + captured, wire, timeUs, description.linkType, lane);
+  }
+
+  /** link type(2) | reserved(2) | snap length(4) | options */
+  #takeInterface(view: DataView, at: number, end: number): void {
+    if (end - at < 8) return this.#spoil("an interface description is too short");
+    if (this.interfaces.length >= INTERFACES_LIMIT) return this.#spoil("too many interfaces");
+    const little = this.#little;
+    const description: Interface = {
+      name: "",
+      linkType: view.getUint16(at, little),
+      unitsPerSecond: 1e6,
+      offset: 0,
+    };
+    at += 8;
+    while (end - at >= 4) {
+      const code = view.getUint16(at, little);
+      const length = view.getUint16(at + 2, little);
+      at += 4;
+      if (code === Option.end || at + length > end) break;
+      if (code === Option.name) {
+        const bytes = new Uint8Array(view.buffer, view.byteOffset + at, length);
+        description.name = new TextDecoder().decode(bytes).replace(/\0+$/, "");
+      } else if (code === Option.resolution && length >= 1) {
+        const value = view.getUint8(at);
+        description.unitsPerSecond = (value & 0x80) !== 0 ? 2 ** (value & 0x7f) : 10 ** value;
+      } else if (code === Option.offset && length >= 8) {
+        description.offset = Number(view.getBigInt64(at, little));
+      }
+      at += (length + 3) & ~3;
+    }
+    this.interfaces.push(description);
+  }
+
+  #spoil(what: string): void {
+    this.damage = what;
+  }
+}
+
+/** A 64-bit timestamp in whole microseconds, exact: the high word's share is added apart. */
+function toMicroseconds(high: number, low: number, i: Interface): number {
+  const perMicro = i.unitsPerSecond / 1e6;
+  if (perMicro === 1) return high * 4294967296 + low + i.offset * 1e6;
+  if (perMicro > 1 && Number.isInteger(perMicro)) {
+    const highRest = (high * (4294967296 % perMicro)) % perMicro;
+    const whole = Math.floor(4294967296 / perMicro) * high;
+    const carried = Math.floor((high * (4294967296 % perMicro)) / perMicro);
+    return whole + carried + Math.floor((highRest + low) / perMicro) + i.offset * 1e6;
+  }
+  return Math.floor(((high * 4294967296 + low) * 1e6) / i.unitsPerSecond) + i.offset * 1e6;
+}
+
+export function readPcapng(): Format {
+  return new Pcapng();
+}

@@ -1,0 +1,27 @@
+/** Counts what became of frames and flows, so that nothing is lost without being told. */
+import { STOP_NAMES } from "./decode/packet.ts";
+
+export class Counters {
+  /** Frames by stop reason; `stopped[0]` are those decoded down to a flow. */
+  readonly stopped = new Float64Array(STOP_NAMES.length);
+  /** Flows opened, ended; of the ended, those that made room for others. */
+  opened = 0;
+  ended = 0;
+  evicted = 0;
+  /** Sides whose opening was not read because every slot was taken. */
+  noSlot = 0;
+
+  /** Frames handed in so far. */
+  get frames(): number {
+    return this.stopped.reduce((a, b) => a + b, 0);
+  }
+
+  /** Stopped frames by the name of their reason; those that went through are left out. */
+  stoppedByName(): Record<string, number> {
+    const named: Record<string, number> = {};
+    for (let i = 1; i < this.stopped.length; i++) {
+      if (this.stopped[i]! > 0) named[STOP_NAMES[i]!] = this.stopped[i]!;
+    }
+    return named;
+  }
+}

@@ -1,0 +1,105 @@
+/** Decodes a link layer, and hands the IP packet inside on. */
+import { decodeIp, decodeIpv4, decodeIpv6 } from "./ip.ts";
+import { Encap, Stop } from "./packet.ts";
+import type { Packet } from "./packet.ts";
+import { wrap } from "./tunnel.ts";
+
+/** Link types as pcap files number them (tcpdump.org, LINKTYPE_…). */
+export const LinkType = {
+  null: 0,
+  ethernet: 1,
+  rawBsd: 12,
+  rawOpenBsd: 14,
+  raw: 101,
+  loop: 108,
+  linuxSll: 113,
+  ipv4: 228,
+  ipv6: 229,
+  linuxSll2: 276,
+} as const;
+
+/** Decodes one frame of the given link type into `packet`; allocates nothing. */
+export function decodeFrame(
+  view: DataView,
+  at: number,
+  end: number,
+  linkType: number,
+  packet: Packet,
+): Stop {
+  packet.encapCount = 0;
+  packet.unreachable = 0;
+  switch (linkType) {
+    case LinkType.ethernet:
+      return decodeEthernet(view, at, end, packet);
+    case LinkType.linuxSll: // Linux cooked v1: protocol in bytes 14..15
+      if (end - at < 16) return Stop.truncated;
+      return decodeEtherType(view, at + 16, end, view.getUint16(at + 14), packet);
+    case LinkType.linuxSll2: // Linux cooked v2: protocol in bytes 0..1
+      if (end - at < 20) return Stop.truncated;
+      return decodeEtherType(view, at + 20, end, view.getUint16(at), packet);
+    case LinkType.rawBsd:
+    case LinkType.rawOpenBsd:
+    case LinkType.raw:
+      return decodeIp(view, at, end, packet);
+    case LinkType.ipv4:
+      return decodeIpv4(view, at, end, packet);
+    case LinkType.ipv6:
+      return decodeIpv6(view, at, end, packet);
+    case LinkType.null:
+    case LinkType.loop: // four bytes of address family, in the byte order of the capturing host
+      if (end - at < 4) return Stop.truncated;
+      return decodeIp(view, at + 4, end, packet);
+    default:
+      return Stop.linkType;
+  }
+}
+
+/** Ethernet II: destination, source, EtherType (IEEE 802.3 §3.1.1). */
+export function decodeEthernet(view: DataView, at: number, end: number, packet: Packet): Stop {
+  if (end - at < 14) return Stop.truncated;
+  return decodeEtherType(view, at + 14, end, view.getUint16(at + 12), packet);
+}
+
+/** Decodes what an EtherType announces: IP, a VLAN tag, an MPLS label stack, or PPPoE. */
+export function decodeEtherType(
+  view: DataView,
+  at: number,
+  end: number,
+  etherType: number,
+  packet: Packet,
+): Stop {
+  switch (etherType) {
+    case 0x0800:
+      return decodeIpv4(view, at, end, packet);
+    case 0x86dd:
+      return decodeIpv6(view, at, end, packet);
+    case 0x8100: // IEEE 802.1Q
+    case 0x88a8: // IEEE 802.1ad
+    case 0x9100: {
+      if (end - at < 4) return Stop.truncated;
+      const kind = etherType === 0x8100 ? Encap.vlan : Encap.qinq;
+      if (!wrap(packet, kind, view.getUint16(at) & 0x0fff)) return Stop.tooDeep;
+      return decodeEtherType(view, at + 4, end, view.getUint16(at + 2), packet);
+    }
+    case 0x8847: // MPLS unicast (RFC 3032 §2.1): the label's bottom bit ends the stack
+      if (end - at < 4) return Stop.truncated;
+      if (!wrap(packet, Encap.mpls, view.getUint32(at) >>> 12)) return Stop.tooDeep;
+      if ((view.getUint8(at + 2) & 1) === 0) {
+        return decodeEtherType(view, at + 4, end, 0x8847, packet);
+      }
+      return decodeIp(view, at + 4, end, packet);
+    case 0x8864: // PPPoE session (RFC 2516 §4): six bytes, then the PPP protocol
+      if (end - at < 8) return Stop.truncated;
+      if (!wrap(packet, Encap.pppoe, view.getUint16(at + 2))) return Stop.tooDeep;
+      switch (view.getUint16(at + 6)) {
+        case 0x0021:
+          return decodeIpv4(view, at + 8, end, packet);
+        case 0x0057:
+          return decodeIpv6(view, at + 8, end, packet);
+        default:
+          return Stop.notIp;
+      }
+    default:
+      return Stop.notIp;
+  }
+}

@@ -1,0 +1,166 @@
+/** Decodes IPv4 and IPv6 headers, and hands what they carry on to the transport. */
+import { IpProtocol, Stop } from "./packet.ts";
+import type { Packet } from "./packet.ts";
+import { decodeTransport } from "./transport.ts";
+import { decodeTunnel, isTunnel } from "./tunnel.ts";
+
+/** Most IPv6 extension headers that are walked (RFC 8200 §4.1 names seven kinds). */
+const EXTENSIONS_LIMIT = 10;
+
+/** Decodes an IP packet whose version is told by its first four bits. */
+export function decodeIp(view: DataView, at: number, end: number, packet: Packet): Stop {
+  if (end - at < 1) return Stop.truncated;
+  switch (view.getUint8(at) >> 4) {
+    case 4:
+      return decodeIpv4(view, at, end, packet);
+    case 6:
+      return decodeIpv6(view, at, end, packet);
+    default:
+      return Stop.malformed;
+  }
+}
+
+/**
+ * Decodes the IPv4 header at `at` (RFC 791 §3.1) and what it carries.
+ *
+ *      0               1               2               3
+ *     +-------+-------+---------------+-------------------------------+
+ *     |version|  ihl  |      tos      |         total length          |
+ *     +-------+-------+---------------+-----+-------------------------+
+ *     |        identification         |flags|     fragment offset     |
+ *     +---------------+---------------+-----+-------------------------+
+ *     |      ttl      |   protocol    |           checksum            |
+ *     +---------------+---------------+-------------------------------+
+ *     |                           source                              |
+ *     |                         destination                           |
+ *     +---------------------------------------------------------------+
+ *
+ * The checksum is not verified: with transmit offload the kernel has not filled it in yet. Linux
+ * BIG TCP, and some offload engines, write a total length of 0: "to the end of the frame".
+ */
+export function decodeIpv4(view: DataView, at: number, end: number, packet: Packet): Stop {
+  if (end - at < 20) return Stop.truncated;
+  const headerLength = (view.getUint8(at) & 0x0f) << 2;
+  const told = view.getUint16(at + 2);
+  const totalLength = told === 0 ? end - at : told;
+  if (headerLength < 20 || totalLength < headerLength) return Stop.malformed;
+  if ((view.getUint16(at + 6) & 0x1fff) !== 0) return Stop.fragment;
+  packet.source0 = packet.source1 = packet.destination0 = packet.destination1 = 0;
+  packet.source2 = packet.destination2 = 0xffff;
+  packet.source3 = view.getInt32(at + 12);
+  packet.destination3 = view.getInt32(at + 16);
+  packet.protocol = view.getUint8(at + 9);
+  packet.ipLength = totalLength;
+  const wireEnd = at + totalLength;
+  return decodeCarried(view, at + headerLength, Math.min(end, wireEnd), wireEnd, packet);
+}
+
+/**
+ * Decodes the IPv6 header at `at` (RFC 8200 §3), its extension headers (§4), and what they carry.
+ * A payload length of 0 is a jumbogram's (RFC 2675), or BIG TCP: "to the end of the frame".
+ */
+export function decodeIpv6(view: DataView, at: number, end: number, packet: Packet): Stop {
+  if (end - at < 40) return Stop.truncated;
+  const told = view.getUint16(at + 4);
+  const wireEnd = told === 0 ? end : at + 40 + told;
+  packet.source0 = view.getInt32(at + 8);
+  packet.source1 = view.getInt32(at + 12);
+  packet.source2 = view.getInt32(at + 16);
+  packet.source3 = view.getInt32(at + 20);
+  packet.destination0 = view.getInt32(at + 24);
+  packet.destination1 = view.getInt32(at + 28);
+  packet.destination2 = view.getInt32(at + 32);
+  packet.destination3 = view.getInt32(at + 36);
+  packet.ipLength = wireEnd - at;
+  const captured = Math.min(end, wireEnd);
+  let next = view.getUint8(at + 6);
+  let position = at + 40;
+  for (let i = 0; i < EXTENSIONS_LIMIT; i++) {
+    switch (next) {
+      case 0: // hop-by-hop options
+      case 43: // routing
+      case 60: // destination options
+      case 135: // mobility
+      case 139: // HIP
+      case 140: // shim6
+        if (captured - position < 8) return Stop.truncated;
+        next = view.getUint8(position);
+        position += (view.getUint8(position + 1) + 1) << 3;
+        break;
+      case 44: // fragment
+        if (captured - position < 8) return Stop.truncated;
+        if ((view.getUint16(position + 2) & 0xfff8) !== 0) return Stop.fragment;
+        next = view.getUint8(position);
+        position += 8;
+        break;
+      default:
+        packet.protocol = next;
+        if (position > captured) return Stop.truncated;
+        return decodeCarried(view, position, captured, wireEnd, packet);
+    }
+  }
+  return Stop.malformed;
+}
+
+/** Decodes what an IP packet carries: a transport, an ICMP error about one, or a tunnel. */
+function decodeCarried(
+  view: DataView,
+  at: number,
+  end: number,
+  wireEnd: number,
+  packet: Packet,
+): Stop {
+  if (packet.protocol === IpProtocol.icmp || packet.protocol === IpProtocol.icmp6) {
+    return decodeIcmp(view, at, end, packet);
+  }
+  if (isTunnel(packet.protocol)) return decodeTunnel(view, at, end, packet);
+  return decodeTransport(view, at, end, wireEnd, packet);
+}
+
+/**
+ * Decodes an ICMP destination-unreachable (RFC 792, type 3; RFC 4443 §3.1, type 1): the packet it
+ * quotes names the flow that did not get through. Other messages carry no flow.
+ */
+function decodeIcmp(view: DataView, at: number, end: number, packet: Packet): Stop {
+  if (end - at < 8) return Stop.truncated;
+  const isError = view.getUint8(at) === (packet.protocol === IpProtocol.icmp ? 3 : 1);
+  if (!isError || packet.unreachable === 1) return Stop.notTransport;
+  const quoted = at + 8;
+  const ipLength = packet.ipLength;
+  if (end - quoted < 28) return Stop.truncated;
+  const version = view.getUint8(quoted) >> 4;
+  const transportAt = quoted + (version === 4 ? (view.getUint8(quoted) & 0x0f) << 2 : 40);
+  if (end - transportAt < 8) return Stop.truncated;
+  packet.unreachable = 1;
+  if (version === 4) {
+    packet.source0 = packet.source1 = packet.destination0 = packet.destination1 = 0;
+    packet.source2 = packet.destination2 = 0xffff;
+    packet.source3 = view.getInt32(quoted + 12);
+    packet.destination3 = view.getInt32(quoted + 16);
+    packet.protocol = view.getUint8(quoted + 9);
+  } else {
+    if (end - quoted < 48) return Stop.truncated;
+    packet.source0 = view.getInt32(quoted + 8);
+    packet.source1 = view.getInt32(quoted + 12);
+    packet.source2 = view.getInt32(quoted + 16);
+    packet.source3 = view.getInt32(quoted + 20);
+    packet.destination0 = view.getInt32(quoted + 24);
+    packet.destination1 = view.getInt32(quoted + 28);
+    packet.destination2 = view.getInt32(quoted + 32);
+    packet.destination3 = view.getInt32(quoted + 36);
+    packet.protocol = view.getUint8(quoted + 6);
+  }
+  if (packet.protocol !== IpProtocol.tcp && packet.protocol !== IpProtocol.udp) {
+    return Stop.notTransport;
+  }
+  // Only the ports stand in what the smallest quotation holds.
+  packet.sourcePort = view.getUint16(transportAt);
+  packet.destinationPort = view.getUint16(transportAt + 2);
+  packet.sequence = packet.protocol === IpProtocol.tcp ? view.getInt32(transportAt + 4) : 0;
+  packet.acknowledgment = 0;
+  packet.flags = 0;
+  packet.payloadAt = packet.payloadEnd = end;
+  packet.payloadLength = 0;
+  packet.ipLength = ipLength;
+  return Stop.none;
+}

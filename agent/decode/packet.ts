@@ -1,0 +1,78 @@
+/** Holds what one frame said about addresses, ports, sequence and payload. */
+
+/** Why decoding stopped. Codes index the agent's counters, so every frame lands in exactly one. */
+export const Stop = {
+  none: 0, // decoded down to TCP or UDP payload
+  truncated: 1, // a header runs past the captured bytes
+  malformed: 2, // a length field contradicts itself
+  fragment: 3, // a non-first IP fragment: it has no transport header
+  notIp: 4, // ARP, LLDP, IEEE 802.3 length frames, …
+  notTransport: 5, // an IP protocol that carries no flow read here
+  linkType: 6, // a link layer that is not read here
+  tooDeep: 7, // more wrappers than `ENCAP_LIMIT`
+} as const;
+export type Stop = (typeof Stop)[keyof typeof Stop];
+
+/** Names of the stop reasons, by code, as metrics and coverage print them. */
+export const STOP_NAMES: readonly string[] = Object.keys(Stop);
+
+/** Most wrappers (VLAN tags, MPLS labels, tunnels) that one frame may have. */
+export const ENCAP_LIMIT = 8;
+
+/** Wrapper kinds; an entry of `Packet.encap` is `kind << 24 | identifier`. */
+export const Encap = {
+  vlan: 1, // IEEE 802.1Q: VLAN identifier
+  qinq: 2, // IEEE 802.1ad service tag
+  mpls: 3,
+  pppoe: 4,
+  vxlan: 5, // network identifier
+  geneve: 6,
+  gre: 7,
+  erspan: 8,
+  ipip: 9,
+  sixInFour: 10,
+  gtp: 11,
+  ah: 12,
+} as const;
+
+/** TCP flags as they stand in the header's byte 13 (RFC 9293 §3.1). */
+export const Tcp = { fin: 1, syn: 2, rst: 4, psh: 8, ack: 16 } as const;
+
+/** IP protocol numbers (IANA) that become flows. */
+export const IpProtocol = { icmp: 1, tcp: 6, udp: 17, icmp6: 58 } as const;
+
+/**
+ * One frame's meaning; a single instance, overwritten by each decode. Its fields may be trusted only
+ * after a decode that returned `Stop.none`.
+ *
+ * Addresses are four int32 words each; an IPv4 address stands as ::ffff:a.b.c.d. A sequence number
+ * is an int32: `(a - b) | 0` is the distance from `b` to `a` around the circle, negative when `a` is
+ * earlier (RFC 9293 §3.4). Positions `…At`, `…End` are in the frame's view.
+ */
+export class Packet {
+  source0 = 0;
+  source1 = 0;
+  source2 = 0;
+  source3 = 0;
+  destination0 = 0;
+  destination1 = 0;
+  destination2 = 0;
+  destination3 = 0;
+  sourcePort = 0;
+  destinationPort = 0;
+  /** IP protocol number. */
+  protocol = 0;
+  /** IP packet's length on the wire, in bytes. */
+  ipLength = 0;
+  sequence = 0;
+  acknowledgment = 0;
+  flags = 0;
+  payloadAt = 0;
+  payloadEnd = 0;
+  /** Payload's length on the wire; more than `payloadEnd - payloadAt` where a snap cut it. */
+  payloadLength = 0;
+  /** 1 when an ICMP error is about the flow named by the other fields: nobody reached its server. */
+  unreachable = 0;
+  encapCount = 0;
+  readonly encap = new Int32Array(ENCAP_LIMIT);
+}

@@ -1,0 +1,474 @@
+/**
+ * Turns packets into flows: finds or opens the flow of a packet, counts it, follows its TCP state,
+ * and keeps its openings. Allocates nothing per packet.
+ *
+ * A flow is a number, an index into every array here, from `take` until `release`. Its two ends are
+ * kept in a canonical order, low end first; a packet's side is 0 when the low end sent it, else 1.
+ */
+import { ENCAP_LIMIT, IpProtocol, Tcp } from "../decode/packet.ts";
+import type { Packet } from "../decode/packet.ts";
+import { Ages } from "./ages.ts";
+import { KEY, hashOf, isLowEnd, sameKey, writeKey } from "./flow-key.ts";
+import { Openings } from "./opening.ts";
+
+/** What one packet brought, as bits of `FlowTable.news`. */
+export const News = {
+  opened: 1, // the flow is new
+  bytes: 2, // an opening has new bytes in order
+  established: 4, // the server answered the SYN
+  fin: 8, // this side's first FIN
+  rst: 16, // this side's first RST
+  refused: 32, // the SYN was answered by RST or ICMP
+  disagreed: 64, // a segment disagreed with bytes that came before
+  noSlot: 128, // no slot was free for this side's opening
+  answered: 256, // this side's first payload that acknowledges payload of the other
+} as const;
+
+/** What a side did so far, as bits of `sideFlags`. */
+export const Side = {
+  syn: 1,
+  fin: 2,
+  rst: 4,
+  /** Payload seen. */
+  data: 8,
+  /** `first` holds the sequence number of stream offset 0. */
+  based: 16,
+  /** The opening is read, or given up: no more bytes are kept. */
+  read: 32,
+  /** Payload came that acknowledges payload of the other side. */
+  answered: 64,
+} as const;
+
+/** Flow-wide facts, as bits of `flowFlags`. */
+export const Fact = {
+  midstream: 1, // the first packet was no SYN
+  established: 2,
+  refused: 4,
+  disagreed: 8,
+  noSlot: 16,
+  snapped: 32, // a payload was captured in part only
+} as const;
+
+/** Lists of flows by age; eviction takes from them in this order. */
+const List = { attempt: 0, ended: 1, datagram: 2, living: 3 } as const;
+const LISTS = 4;
+
+export type FlowTableOptions = {
+  /** Most flows at a time. */
+  flows: number;
+  /** Most openings at a time; a flow that is being read holds up to two. */
+  slots: number;
+  /** Seconds without a packet after which a flow ends, per kind. */
+  attemptSeconds: number;
+  endedSeconds: number;
+  datagramSeconds: number;
+  livingSeconds: number;
+};
+
+export const FLOW_TABLE_DEFAULTS: FlowTableOptions = {
+  flows: 131072,
+  slots: 4096,
+  attemptSeconds: 35, // beyond the 30 s after which an attempt is unanswered
+  endedSeconds: 5,
+  datagramSeconds: 60,
+  livingSeconds: 3600,
+};
+
+export class FlowTable {
+  readonly capacity: number;
+  readonly openings: Openings;
+  /** Flows in use. */
+  count = 0;
+
+  /** Set by each `take`: bits of `News`, and the side that sent the packet. */
+  news = 0;
+  side = 0;
+  /** Set when `take` returned -1: end this flow, `release` it, and take the packet again. */
+  displaced = -1;
+
+  readonly keys: Int32Array;
+  readonly startUs: Float64Array;
+  readonly lastUs: Float64Array;
+  readonly flowFlags: Uint8Array;
+  /** Side that is the client: who sent the SYN, else the first sender. */
+  readonly client: Uint8Array;
+  readonly synCount: Uint8Array;
+  /** Index into `encaps`: the wrappers of the flow's first packet. */
+  readonly encap: Uint16Array;
+  readonly encaps: Int32Array[] = [new Int32Array(0)];
+
+  // By flow * 2 + side.
+  readonly packets: Float64Array;
+  readonly bytes: Float64Array;
+  readonly sideFlags: Uint8Array;
+  readonly isn: Int32Array;
+  readonly first: Int32Array;
+  readonly slot: Int32Array;
+  /** Highest stream offset of the other side that this side acknowledged. */
+  readonly acked: Int32Array;
+  /** As `acked`, of the segment that last brought bytes in order; -1 after reordering. */
+  readonly ackedHere: Int32Array;
+  /** Stream offset behind this side's last payload byte or FIN, as far as seen. */
+  readonly sent: Int32Array;
+
+  readonly #hash: Int32Array;
+  readonly #buckets: Int32Array;
+  readonly #mask: number;
+  readonly #ages: Ages;
+  readonly #idleUs: Float64Array;
+  /** Flows not in use, a stack of `capacity - count`. */
+  readonly #free: Int32Array;
+
+  constructor(options: FlowTableOptions) {
+    const n = options.flows;
+    this.capacity = n;
+    this.openings = new Openings(options.slots);
+    this.keys = new Int32Array(n * KEY);
+    this.startUs = new Float64Array(n);
+    this.lastUs = new Float64Array(n);
+    this.flowFlags = new Uint8Array(n);
+    this.client = new Uint8Array(n);
+    this.synCount = new Uint8Array(n);
+    this.encap = new Uint16Array(n);
+    this.packets = new Float64Array(n * 2);
+    this.bytes = new Float64Array(n * 2);
+    this.sideFlags = new Uint8Array(n * 2);
+    this.isn = new Int32Array(n * 2);
+    this.first = new Int32Array(n * 2);
+    this.slot = new Int32Array(n * 2).fill(-1);
+    this.acked = new Int32Array(n * 2);
+    this.ackedHere = new Int32Array(n * 2);
+    this.sent = new Int32Array(n * 2);
+    this.#hash = new Int32Array(n);
+    const buckets = 1 << (33 - Math.clz32(n - 1));
+    this.#buckets = new Int32Array(buckets).fill(-1);
+    this.#mask = buckets - 1;
+    this.#ages = new Ages(n, LISTS);
+    this.#free = new Int32Array(n);
+    for (let i = 0; i < n; i++) this.#free[i] = n - 1 - i;
+    this.#idleUs = new Float64Array(LISTS);
+    this.#idleUs[List.attempt] = options.attemptSeconds * 1e6;
+    this.#idleUs[List.ended] = options.endedSeconds * 1e6;
+    this.#idleUs[List.datagram] = options.datagramSeconds * 1e6;
+    this.#idleUs[List.living] = options.livingSeconds * 1e6;
+  }
+
+  /**
+   * Counts one packet to its flow and returns the flow. Returns -1 when another flow must end first:
+   * the table is full, or the packet opens a new connection between the same ends; see `displaced`.
+   * `lane` keeps sightings on different interfaces apart (0..65535).
+   */
+  take(packet: Packet, view: DataView, timeUs: number, lane: number): number {
+    this.news = 0;
+    this.displaced = -1;
+    const side = isLowEnd(packet) ? 0 : 1;
+    this.side = side;
+    const meta = packet.protocol | (lane << 8);
+    const hash = hashOf(packet, side, meta);
+    let flow = this.#find(packet, side, meta, hash);
+    if (packet.unreachable === 1) return flow < 0 ? -2 : this.#refuse(flow, timeUs, 1 - side);
+    if (flow >= 0 && packet.protocol === IpProtocol.tcp && this.#opensAnew(flow, side, packet)) {
+      this.displaced = flow;
+      return -1;
+    }
+    if (flow < 0) {
+      flow = this.#open(packet, side, meta, hash, timeUs);
+      if (flow < 0) return -1;
+    }
+    const at = flow * 2 + side;
+    this.packets[at]!++;
+    this.bytes[at]! += packet.ipLength;
+    if (timeUs > this.lastUs[flow]!) this.lastUs[flow] = timeUs;
+    if (packet.protocol === IpProtocol.tcp) this.#followTcp(flow, side, packet, view);
+    else this.#followUdp(flow, side, packet);
+    this.#ages.renew(flow, this.#listOf(flow));
+    return flow;
+  }
+
+  /** Reports whether a packet starts a new connection between ends that had one before. */
+  #opensAnew(flow: number, side: number, packet: Packet): boolean {
+    if ((packet.flags & Tcp.syn) === 0) return false;
+    const flags = this.sideFlags[flow * 2 + side]!;
+    const other = this.sideFlags[flow * 2 + 1 - side]!;
+    if ((flags & Side.syn) !== 0) return this.isn[flow * 2 + side] !== packet.sequence;
+    if ((packet.flags & Tcp.ack) !== 0) {
+      return ((flags | other) & Side.rst) !== 0 || (flags & other & Side.fin) !== 0;
+    }
+    return (other & Side.syn) === 0; // joined mid-stream, and now a SYN
+  }
+
+  #followTcp(flow: number, side: number, packet: Packet, view: DataView): void {
+    const at = flow * 2 + side;
+    const peer = flow * 2 + 1 - side;
+    const flags = packet.flags;
+    let first = packet.sequence;
+    if ((flags & Tcp.syn) !== 0) {
+      first = (first + 1) | 0;
+      if ((this.sideFlags[at]! & Side.syn) === 0) {
+        this.isn[at] = packet.sequence;
+        this.first[at] = first;
+        this.sideFlags[at]! |= Side.syn | Side.based;
+        if ((flags & Tcp.ack) !== 0) this.client[flow] = 1 - side;
+      }
+      if ((flags & Tcp.ack) === 0 && this.synCount[flow]! < 255) this.synCount[flow]!++;
+    } else if ((this.sideFlags[at]! & Side.based) === 0 && (flags & Tcp.rst) === 0) {
+      this.first[at] = first;
+      this.sideFlags[at]! |= Side.based;
+    }
+    let ackedOffset = -1;
+    if ((flags & Tcp.ack) !== 0 && (flags & Tcp.rst) === 0) {
+      if ((this.sideFlags[peer]! & Side.based) === 0) {
+        this.first[peer] = packet.acknowledgment;
+        this.sideFlags[peer]! |= Side.based;
+      }
+      ackedOffset = (packet.acknowledgment - this.first[peer]!) | 0;
+      if (ackedOffset > this.acked[at]!) this.acked[at] = ackedOffset;
+    }
+    this.#establish(flow, peer, flags);
+    const offset = (first - this.first[at]!) | 0;
+    if (packet.payloadLength > 0 && (flags & Tcp.rst) === 0) {
+      this.#takePayload(flow, side, packet, view, offset, ackedOffset);
+    }
+    if ((flags & Tcp.fin) !== 0 && (this.sideFlags[at]! & Side.fin) === 0) {
+      this.sideFlags[at]! |= Side.fin;
+      this.news |= News.fin;
+    }
+    if ((flags & Tcp.rst) !== 0) this.#reset(flow, at, peer);
+  }
+
+  /** A flow is established when its server answered, or when it was joined mid-stream. */
+  #establish(flow: number, peer: number, flags: number): void {
+    if ((this.flowFlags[flow]! & Fact.established) !== 0 || (flags & Tcp.rst) !== 0) return;
+    const isAnswer = (flags & Tcp.syn) !== 0 && (flags & Tcp.ack) !== 0;
+    const isSynOnly = (flags & Tcp.syn) !== 0 && !isAnswer;
+    const bothSpoke = this.packets[peer]! > 0 && !isSynOnly;
+    const joined = (this.flowFlags[flow]! & Fact.midstream) !== 0 && !isSynOnly;
+    if (isAnswer || bothSpoke || joined) {
+      this.flowFlags[flow]! |= Fact.established;
+      this.news |= News.established;
+    }
+  }
+
+  #takePayload(
+    flow: number,
+    side: number,
+    packet: Packet,
+    view: DataView,
+    offset: number,
+    ackedOffset: number,
+  ): void {
+    const at = flow * 2 + side;
+    const peer = flow * 2 + 1 - side;
+    const wireEnd = (offset + packet.payloadLength) | 0;
+    if (wireEnd <= 0) return; // a keep-alive probe, or bytes from before the flow was joined
+    let flags = this.sideFlags[at]! | Side.data;
+    const answers = ackedOffset > 0 && (this.sideFlags[peer]! & Side.data) !== 0;
+    if (answers && (flags & Side.answered) === 0) {
+      flags |= Side.answered;
+      this.news |= News.answered;
+    }
+    this.sideFlags[at] = flags;
+    const inOrder = offset <= this.sent[at]!;
+    const isNew = wireEnd > this.sent[at]!;
+    if (isNew) this.sent[at] = wireEnd;
+    if (packet.payloadEnd - packet.payloadAt < packet.payloadLength) {
+      this.flowFlags[flow]! |= Fact.snapped;
+    }
+    if ((flags & Side.read) !== 0) return;
+    let slot = this.slot[at]!;
+    if (slot < 0) {
+      slot = this.openings.claim();
+      if (slot < 0) {
+        this.sideFlags[at]! |= Side.read;
+        this.flowFlags[flow]! |= Fact.noSlot;
+        this.news |= News.noSlot;
+        return;
+      }
+      this.slot[at] = slot;
+    }
+    const openings = this.openings;
+    const before = openings.have(slot);
+    const grew = openings.put(slot, offset, view, packet.payloadAt, packet.payloadEnd);
+    if (openings.disagreed) {
+      this.flowFlags[flow]! |= Fact.disagreed;
+      this.news |= News.disagreed;
+    }
+    if (!grew) return;
+    this.news |= News.bytes;
+    // A segment that filled a gap acknowledges more than those it lets through: say nothing then.
+    const filledGap = !inOrder || !isNew || openings.have(slot) > wireEnd || offset > before;
+    this.ackedHere[at] = filledGap ? -1 : Math.max(0, ackedOffset);
+  }
+
+  #reset(flow: number, at: number, peer: number): void {
+    if ((this.sideFlags[at]! & Side.rst) === 0) {
+      this.sideFlags[at]! |= Side.rst;
+      this.news |= News.rst;
+    }
+    const established = (this.flowFlags[flow]! & Fact.established) !== 0;
+    if (!established && (this.sideFlags[peer]! & Side.syn) !== 0) {
+      this.flowFlags[flow]! |= Fact.refused;
+      this.news |= News.refused;
+    }
+  }
+
+  /** UDP: a datagram's payload is an opening only while nothing of the side was read. */
+  #followUdp(flow: number, side: number, packet: Packet): void {
+    const at = flow * 2 + side;
+    const peer = flow * 2 + 1 - side;
+    if (this.packets[at] === 1 && this.packets[peer]! > 0) {
+      this.flowFlags[flow]! |= Fact.established;
+      this.news |= News.established;
+    }
+    if (packet.payloadLength === 0) return;
+    if ((this.sideFlags[at]! & Side.read) === 0) this.news |= News.bytes;
+    this.sideFlags[at]! |= Side.data;
+    const answers = (this.sideFlags[peer]! & Side.data) !== 0;
+    if (answers && (this.sideFlags[at]! & Side.answered) === 0) {
+      this.sideFlags[at]! |= Side.answered;
+      this.news |= News.answered;
+    }
+  }
+
+  /** An ICMP error quoted a packet of `side`: its destination cannot be reached. */
+  #refuse(flow: number, timeUs: number, answering: number): number {
+    if ((this.flowFlags[flow]! & (Fact.established | Fact.refused)) === 0) {
+      this.flowFlags[flow]! |= Fact.refused;
+      this.news |= News.refused;
+      this.side = answering;
+    }
+    if (timeUs > this.lastUs[flow]!) this.lastUs[flow] = timeUs;
+    this.#ages.renew(flow, this.#listOf(flow));
+    return flow;
+  }
+
+  /** No more bytes of this side are kept; its slot is returned. */
+  finishOpening(flow: number, side: number): void {
+    const at = flow * 2 + side;
+    this.sideFlags[at]! |= Side.read;
+    const slot = this.slot[at]!;
+    if (slot < 0) return;
+    this.openings.release(slot);
+    this.slot[at] = -1;
+  }
+
+  /** The flow that has been idle for too long at `nowUs`, or -1. End and `release` it. */
+  expired(nowUs: number): number {
+    for (let list = 0; list < LISTS; list++) {
+      const flow = this.#ages.oldest(list);
+      if (flow >= 0 && nowUs - this.lastUs[flow]! > this.#idleUs[list]!) return flow;
+    }
+    return -1;
+  }
+
+  /** Reports whether the number is a flow in use. */
+  isOpen(flow: number): boolean {
+    return this.packets[flow * 2]! + this.packets[flow * 2 + 1]! > 0;
+  }
+
+  /** Any flow that is still in use, or -1: for the end of a capture. */
+  any(): number {
+    for (let list = 0; list < LISTS; list++) {
+      const flow = this.#ages.oldest(list);
+      if (flow >= 0) return flow;
+    }
+    return -1;
+  }
+
+  /** Takes the flow out of the table; its number will be used again. */
+  release(flow: number): void {
+    this.finishOpening(flow, 0);
+    this.finishOpening(flow, 1);
+    this.#ages.remove(flow);
+    this.#removeBucket(flow);
+    this.count--;
+    this.packets[flow * 2] = this.packets[flow * 2 + 1] = 0;
+    this.#free[this.capacity - this.count - 1] = flow;
+  }
+
+  #open(packet: Packet, side: number, meta: number, hash: number, timeUs: number): number {
+    if (this.count === this.capacity) {
+      this.displaced = this.any(); // attempts first, then what has ended, then the longest idle
+      return -1;
+    }
+    const flow = this.#free[this.capacity - this.count - 1]!;
+    this.count++;
+    writeKey(this.keys, flow * KEY, packet, side, meta);
+    this.startUs[flow] = this.lastUs[flow] = timeUs;
+    const isTcp = packet.protocol === IpProtocol.tcp;
+    const isSyn = isTcp && (packet.flags & Tcp.syn) !== 0;
+    this.flowFlags[flow] = isTcp && !isSyn ? Fact.midstream : 0;
+    this.client[flow] = side;
+    this.synCount[flow] = 0;
+    this.encap[flow] = packet.encapCount === 0 ? 0 : this.#encapOf(packet);
+    for (let at = flow * 2; at < flow * 2 + 2; at++) {
+      this.packets[at] = this.bytes[at] = 0;
+      this.sideFlags[at] = 0;
+      this.isn[at] = this.first[at] = this.acked[at] = this.sent[at] = 0;
+      this.ackedHere[at] = -1;
+      this.slot[at] = -1;
+    }
+    this.#hash[flow] = hash;
+    let bucket = hash & this.#mask;
+    while (this.#buckets[bucket]! >= 0) bucket = (bucket + 1) & this.#mask;
+    this.#buckets[bucket] = flow;
+    this.#ages.append(flow, isTcp ? List.attempt : List.datagram);
+    this.news = News.opened;
+    return flow;
+  }
+
+  /** Index of the packet's wrappers in `encaps`; wrappers seen before are shared. */
+  #encapOf(packet: Packet): number {
+    const known = this.encaps;
+    for (let i = 1; i < known.length; i++) {
+      const wrappers = known[i]!;
+      if (wrappers.length !== packet.encapCount) continue;
+      let j = 0;
+      while (j < wrappers.length && wrappers[j] === packet.encap[j]) j++;
+      if (j === wrappers.length) return i;
+    }
+    if (known.length === 4096) return 0;
+    return known.push(packet.encap.slice(0, Math.min(packet.encapCount, ENCAP_LIMIT))) - 1;
+  }
+
+  #find(packet: Packet, side: number, meta: number, hash: number): number {
+    let bucket = hash & this.#mask;
+    for (;;) {
+      const flow = this.#buckets[bucket]!;
+      if (flow < 0) return -1;
+      if (this.#hash[flow] === hash && sameKey(this.keys, flow * KEY, packet, side, meta)) {
+        return flow;
+      }
+      bucket = (bucket + 1) & this.#mask;
+    }
+  }
+
+  /** Empties the flow's bucket and moves later ones of the same run up (Knuth 6.4, algorithm R). */
+  #removeBucket(flow: number): void {
+    const mask = this.#mask;
+    let hole = this.#hash[flow]! & mask;
+    while (this.#buckets[hole] !== flow) hole = (hole + 1) & mask;
+    let bucket = hole;
+    for (;;) {
+      bucket = (bucket + 1) & mask;
+      const other = this.#buckets[bucket]!;
+      if (other < 0) break;
+      const home = this.#hash[other]! & mask;
+      if (((bucket - home) & mask) >= ((bucket - hole) & mask)) {
+        this.#buckets[hole] = other;
+        hole = bucket;
+      }
+    }
+    this.#buckets[hole] = -1;
+  }
+
+  #listOf(flow: number): number {
+    if ((this.keys[flow * KEY + 9]! & 0xff) !== IpProtocol.tcp) return List.datagram;
+    const low = this.sideFlags[flow * 2]!;
+    const high = this.sideFlags[flow * 2 + 1]!;
+    if (((low | high) & Side.rst) !== 0 || (low & high & Side.fin) !== 0) return List.ended;
+    const flags = this.flowFlags[flow]!;
+    if ((flags & Fact.refused) !== 0) return List.ended;
+    return (flags & Fact.established) !== 0 ? List.living : List.attempt;
+  }
+}

@@ -1,0 +1,89 @@
+/** Runs captures through the line and prints their flows: the `inspect` command. */
+import path from "node:path";
+import { once } from "node:events";
+import { readPcapFile } from "./capture/pcap-file.ts";
+import { FLOW_TABLE_DEFAULTS } from "./flow/flow-table.ts";
+import { Line } from "./line.ts";
+import { Summary, flowLine } from "./assess/sentence.ts";
+import { FLOW_SCHEMA } from "../protocol/flow-record.ts";
+import type { Flow, FlowRecord } from "../protocol/flow-record.ts";
+
+export type InspectOptions = {
+  format: "text" | "jsonl";
+  /** Called with every flow, before it is printed. */
+  onFlow?: (record: FlowRecord) => void;
+};
+
+/** Files from which on progress is shown, in bytes. */
+const PROGRESS_FROM = 20 << 20;
+
+/** Shows how far a large file is read, on a terminal's stderr. */
+function progressOf(name: string): (bytes: number, size: number) => void {
+  let last = 0;
+  return (bytes, size) => {
+    if (!process.stderr.isTTY || size < PROGRESS_FROM) return;
+    const percent = Math.floor((100 * bytes) / size);
+    if (percent === last) return;
+    last = percent;
+    const bar = "#".repeat(percent / 5).padEnd(20, ".");
+    process.stderr.write(`\r${name} [${bar}] ${percent} %${percent === 100 ? "\n" : ""}`);
+  };
+}
+
+/**
+ * Reads each file to its end and prints every flow. A damaged capture is told on stderr; a file that
+ * is none throws `ConfigError`. Resolves to the count of flows.
+ */
+export async function inspect(files: readonly string[], options: InspectOptions): Promise<number> {
+  let flows = 0;
+  const summary = new Summary();
+  let pending = "";
+  const print = async (text: string, atLeast: number) => {
+    pending += text;
+    if (pending.length < atLeast) return;
+    const out = pending;
+    pending = "";
+    if (!process.stdout.write(out)) await once(process.stdout, "drain");
+  };
+  for (const file of files) {
+    const name = path.basename(file);
+    const records: FlowRecord[] = [];
+    const line = new Line(
+      { table: FLOW_TABLE_DEFAULTS, revisions: false, reportIntervalMs: Infinity },
+      (record: Flow) => records.push({ schema: FLOW_SCHEMA, file: name, ...record }),
+    );
+    const flush = async () => {
+      for (const record of records) {
+        options.onFlow?.(record);
+        summary.add(record);
+        const text = options.format === "jsonl" ? JSON.stringify(record) : flowLine(record);
+        await print(`${text}\n`, 1 << 16);
+      }
+      flows += records.length;
+      records.length = 0;
+    };
+    const progress = progressOf(name);
+    const report = await readPcapFile(
+      file,
+      (view, at, end, wire, timeUs, linkType) =>
+        line.frame(view, at, end, wire, timeUs, linkType, 0),
+      { onProgress: progress },
+    );
+    line.finish();
+    await flush();
+    if (report.damage) {
+      process.stderr.write(
+        `wireproof: ${name} is damaged: ${report.damage}; ` +
+          `read ${report.frames} frames before that\n`,
+      );
+    }
+    const stopped = Object.entries(line.counters.stoppedByName());
+    if (stopped.length > 0 && options.format === "text") {
+      const told = stopped.map(([reason, n]) => `${n} ${reason}`).join(", ");
+      process.stderr.write(`wireproof: ${name}: frames that carried no flow: ${told}\n`);
+    }
+  }
+  if (options.format === "text") pending += summary.text();
+  await print("", 0);
+  return flows;
+}

@@ -1,0 +1,242 @@
+/** Joins decode, flow and assess: takes frames, gives records of flows. */
+import { Reading } from "./assess/reading.ts";
+import { endsOf, observe } from "./assess/observe.ts";
+import { Counters } from "./counters.ts";
+import { decodeFrame } from "./decode/ethernet.ts";
+import { IpProtocol, Packet, Stop } from "./decode/packet.ts";
+import { Fact, FlowTable, News, Side } from "./flow/flow-table.ts";
+import type { FlowTableOptions } from "./flow/flow-table.ts";
+import { KEY } from "./flow/flow-key.ts";
+import { CLIENT, SERVER } from "./tls/handshake.ts";
+import type { Flow } from "../protocol/flow-record.ts";
+
+/**
+ * Called with a flow's record: at its end (`final`), and while it lives when its opening was read,
+ * when acceptance or refusal became known, and at every report. `flow` is its number in the table.
+ */
+export type OnFlow = (record: Flow, flow: number, final: boolean) => void;
+
+export type LineOptions = {
+  table: FlowTableOptions;
+  /** Tell flows while they live, and not only at their end. */
+  revisions: boolean;
+  /** Milliseconds between two tellings of a living flow that had packets. */
+  reportIntervalMs: number;
+};
+
+/** What moves a living flow to be told anew. */
+const TELLING = News.answered | News.fin | News.rst | News.refused | News.bytes | News.established;
+
+/** Frames between two looks for flows that have been idle for too long. */
+const EXPIRE_EVERY = 1024;
+
+export class Line {
+  readonly table: FlowTable;
+  readonly counters = new Counters();
+  /** Time of the latest frame, microseconds since the epoch. */
+  nowUs = 0;
+
+  readonly #packet = new Packet();
+  readonly #readings: (Reading | undefined)[];
+  /** What was last told of a living flow: bits of `Told`. */
+  readonly #told: Uint8Array;
+  readonly #toldUs: Float64Array;
+  readonly #options: LineOptions;
+  readonly #onFlow: OnFlow;
+  #untilExpiry = EXPIRE_EVERY;
+  #reportCursor = 0;
+
+  constructor(options: LineOptions, onFlow: OnFlow) {
+    this.#options = options;
+    this.#onFlow = onFlow;
+    this.table = new FlowTable(options.table);
+    this.#readings = new Array<Reading | undefined>(options.table.flows).fill(undefined);
+    this.#told = new Uint8Array(options.table.flows);
+    this.#toldUs = new Float64Array(options.table.flows);
+  }
+
+  /** Takes one frame; see `OnFrame`. Allocates only for flows whose opening it reads. */
+  frame(
+    view: DataView,
+    at: number,
+    end: number,
+    wireLength: number,
+    timeUs: number,
+    linkType: number,
+    lane: number,
+  ): void {
+    if (timeUs > this.nowUs) this.nowUs = timeUs;
+    const stop = decodeFrame(view, at, end, linkType, this.#packet);
+    this.counters.stopped[stop]!++;
+    if (stop !== Stop.none) return;
+    const flow = this.#take(view, timeUs, lane);
+    if (flow >= 0 && this.table.news !== 0) this.#follow(flow, view);
+    if (--this.#untilExpiry <= 0) this.expire(this.nowUs);
+  }
+
+  /** Counts the packet to its flow; flows that must make room end first. */
+  #take(view: DataView, timeUs: number, lane: number): number {
+    for (;;) {
+      const flow = this.table.take(this.#packet, view, timeUs, lane);
+      if (flow !== -1) return flow;
+      const displaced = this.table.displaced;
+      if (this.table.count === this.table.capacity) this.counters.evicted++;
+      this.#end(displaced);
+    }
+  }
+
+  #follow(flow: number, view: DataView): void {
+    const { table } = this;
+    const news = table.news;
+    if ((news & News.opened) !== 0) {
+      this.counters.opened++;
+      this.#readings[flow] = undefined;
+      this.#told[flow] = 0;
+      this.#toldUs[flow] = table.startUs[flow]!;
+    }
+    if ((news & News.noSlot) !== 0) this.counters.noSlot++;
+    const isTcp = (table.keys[flow * KEY + 9]! & 0xff) === IpProtocol.tcp;
+    if ((news & News.bytes) !== 0) {
+      if (isTcp) this.#readOpening(flow, table.side);
+      else this.#readDatagram(flow, view);
+    }
+    if ((news & (News.fin | News.rst)) !== 0 && isTcp) {
+      const reading = this.#readings[flow];
+      const role = table.side === table.client[flow] ? CLIENT : SERVER;
+      if ((news & News.fin) !== 0) reading?.close(role, "fin");
+      if ((news & News.rst) !== 0) reading?.close(role, "rst");
+    }
+    if (this.#options.revisions && (news & TELLING) !== 0) this.#tellNews(flow);
+  }
+
+  #readingOf(flow: number): Reading {
+    const known = this.#readings[flow];
+    if (known) return known;
+    const midstream = (this.table.flowFlags[flow]! & Fact.midstream) !== 0;
+    const reading = new Reading(midstream);
+    this.#readings[flow] = reading;
+    return reading;
+  }
+
+  /** Reads what a side's opening holds, and gives back what is no longer needed. */
+  #readOpening(flow: number, side: number): void {
+    const { table } = this;
+    const { openings } = table;
+    const reading = this.#readingOf(flow);
+    const at = flow * 2 + side;
+    const slot = table.slot[at]!;
+    const base = openings.base(slot);
+    const viewAt = openings.viewAt(slot);
+    const length = openings.have(slot) - base;
+    const role = side === table.client[flow] ? CLIENT : SERVER;
+    const needed = reading.read(
+      role,
+      openings.view(slot),
+      viewAt,
+      viewAt + length,
+      base,
+      table.ackedHere[at]!,
+    );
+    if (needed < 0) table.finishOpening(flow, side);
+    else openings.discard(slot, needed);
+    // An upgrade, or the other side's word, may let bytes that wait be read at last.
+    const other = flow * 2 + 1 - side;
+    const otherSlot = table.slot[other]!;
+    if (otherSlot >= 0 && needed !== base && openings.have(otherSlot) > openings.base(otherSlot)) {
+      const otherBase = openings.base(otherSlot);
+      const otherAt = openings.viewAt(otherSlot);
+      const again = reading.read(
+        1 - role,
+        openings.view(otherSlot),
+        otherAt,
+        otherAt + openings.have(otherSlot) - otherBase,
+        otherBase,
+        -1,
+      );
+      if (again < 0) table.finishOpening(flow, 1 - side);
+      else openings.discard(otherSlot, again);
+    }
+    const tls = reading.tls;
+    if (tls?.answered) {
+      table.finishOpening(flow, 0);
+      table.finishOpening(flow, 1);
+    }
+  }
+
+  #readDatagram(flow: number, view: DataView): void {
+    const { table } = this;
+    const role = table.side === table.client[flow] ? CLIENT : SERVER;
+    const packet = this.#packet;
+    this.#readingOf(flow).readDatagram(role, view, packet.payloadAt, packet.payloadEnd);
+    table.finishOpening(flow, table.side);
+  }
+
+  /** Tells a living flow when something that matters to a verdict has just become known. */
+  #tellNews(flow: number): void {
+    const { table } = this;
+    const { clientSide } = endsOf(table, flow, this.#readings[flow]);
+    const server = table.sideFlags[flow * 2 + 1 - clientSide]!;
+    const reading = this.#readings[flow];
+    const flags = table.sideFlags[flow * 2]! | table.sideFlags[flow * 2 + 1]!;
+    let known = 0;
+    if ((table.flowFlags[flow]! & (Fact.established | Fact.refused)) !== 0) known |= 1;
+    if (reading?.protocol || reading?.unmatched[CLIENT]) known |= 2;
+    if (reading?.tls?.serverHello) known |= 4;
+    if (reading?.tls ? reading.tls.answered : (server & Side.answered) !== 0) known |= 8;
+    if (reading?.tls && reading.tls.finishedEnd >= 0) known |= 16;
+    if ((flags & (Side.fin | Side.rst)) !== 0) known |= 32;
+    // A hello alone says too little to tell; what was told before is not told again.
+    const tellable = known & (1 | 8 | 16 | 32);
+    if ((tellable & ~this.#told[flow]!) === 0) return;
+    this.#told[flow] = tellable | this.#told[flow]!;
+    this.#tell(flow, false);
+  }
+
+  #tell(flow: number, final: boolean): void {
+    this.#toldUs[flow] = this.nowUs;
+    this.#onFlow(observe(this.table, flow, this.#readings[flow], this.nowUs), flow, final);
+  }
+
+  #end(flow: number): void {
+    this.#tell(flow, true);
+    this.#readings[flow] = undefined;
+    this.counters.ended++;
+    this.table.release(flow);
+  }
+
+  /** Ends the flows that have been idle for too long at `nowUs`. */
+  expire(nowUs: number): void {
+    this.#untilExpiry = EXPIRE_EVERY;
+    for (;;) {
+      const flow = this.table.expired(nowUs);
+      if (flow < 0) return;
+      this.#end(flow);
+    }
+  }
+
+  /**
+   * Tells living flows again that had packets since `reportIntervalMs` ago; each call looks at a
+   * share of the table, so that a whole round takes `calls` calls.
+   */
+  report(calls: number): void {
+    const { capacity, count } = this.table;
+    if (count === 0) return;
+    const until = Math.min(capacity, this.#reportCursor + Math.ceil(capacity / calls));
+    for (let flow = this.#reportCursor; flow < until; flow++) {
+      if (!this.table.isOpen(flow)) continue;
+      const told = this.#toldUs[flow]!;
+      const due = this.nowUs - told >= this.#options.reportIntervalMs * 1000;
+      if (due && this.table.lastUs[flow]! > told) this.#tell(flow, false);
+    }
+    this.#reportCursor = until >= capacity ? 0 : until;
+  }
+
+  /** Ends every flow: the capture is over. */
+  finish(): void {
+    for (;;) {
+      const flow = this.table.any();
+      if (flow < 0) return;
+      this.#end(flow);
+    }
+  }
+}

@@ -1,0 +1,161 @@
+/** Names the numbers of TLS: versions, record and handshake types, groups, extensions, alerts. */
+
+/** ContentType (RFC 8446 §5.1). */
+export const ContentType = {
+  changeCipherSpec: 20,
+  alert: 21,
+  handshake: 22,
+  applicationData: 23,
+  heartbeat: 24,
+} as const;
+
+/** HandshakeType (RFC 8446 §4, RFC 5246 §7.4). */
+export const HandshakeType = {
+  helloRequest: 0,
+  clientHello: 1,
+  serverHello: 2,
+  newSessionTicket: 4,
+  certificate: 11,
+  serverKeyExchange: 12,
+  certificateRequest: 13,
+  serverHelloDone: 14,
+  certificateVerify: 15,
+  clientKeyExchange: 16,
+  finished: 20,
+  certificateStatus: 22,
+} as const;
+
+/** ExtensionType (RFC 8446 §4.2 and the IANA registry). */
+export const Extension = {
+  serverName: 0,
+  supportedGroups: 10,
+  ecPointFormats: 11,
+  signatureAlgorithms: 13,
+  alpn: 16,
+  sessionTicket: 35,
+  preSharedKey: 41,
+  earlyData: 42,
+  supportedVersions: 43,
+  keyShare: 51,
+  encryptedClientHello: 0xfe0d,
+} as const;
+
+/** Protocol versions as they stand on the wire, in the order of age. */
+export const Version = {
+  ssl2: 0x0002,
+  ssl3: 0x0300,
+  tls10: 0x0301,
+  tls11: 0x0302,
+  tls12: 0x0303,
+  tls13: 0x0304,
+} as const;
+
+const VERSION_NAMES: ReadonlyMap<number, string> = new Map([
+  [Version.ssl2, "SSLv2"],
+  [Version.ssl3, "SSLv3"],
+  [Version.tls10, "TLSv1.0"],
+  [Version.tls11, "TLSv1.1"],
+  [Version.tls12, "TLSv1.2"],
+  [Version.tls13, "TLSv1.3"],
+]);
+
+/** The version's name; drafts of TLS 1.3 (0x7fNN, and Facebook's 0xfb1a) count as TLSv1.3. */
+export function versionName(version: number): string | null {
+  if (version >> 8 === 0x7f || version >> 8 === 0xfb) return "TLSv1.3";
+  return VERSION_NAMES.get(version) ?? null;
+}
+
+/** Reports whether the version is TLS 1.3 or one of its drafts. */
+export function isTls13(version: number): boolean {
+  return version === Version.tls13 || version >> 8 === 0x7f || version >> 8 === 0xfb;
+}
+
+/** Reports whether a code point is one of GREASE's (RFC 8701 §2): 0x0a0a, 0x1a1a, … 0xfafa. */
+export function isGrease(code: number): boolean {
+  return (code & 0x0f0f) === 0x0a0a && code >> 8 === (code & 0xff);
+}
+
+/** Key-exchange groups as IANA registers them (TLS Supported Groups). */
+export const GROUPS: ReadonlyMap<number, string> = new Map([
+  [1, "sect163k1"],
+  [2, "sect163r1"],
+  [3, "sect163r2"],
+  [4, "sect193r1"],
+  [5, "sect193r2"],
+  [6, "sect233k1"],
+  [7, "sect233r1"],
+  [8, "sect239k1"],
+  [9, "sect283k1"],
+  [10, "sect283r1"],
+  [11, "sect409k1"],
+  [12, "sect409r1"],
+  [13, "sect571k1"],
+  [14, "sect571r1"],
+  [15, "secp160k1"],
+  [16, "secp160r1"],
+  [17, "secp160r2"],
+  [18, "secp192k1"],
+  [19, "secp192r1"],
+  [20, "secp224k1"],
+  [21, "secp224r1"],
+  [22, "secp256k1"],
+  [23, "secp256r1"],
+  [24, "secp384r1"],
+  [25, "secp521r1"],
+  [26, "brainpoolP256r1"],
+  [27, "brainpoolP384r1"],
+  [28, "brainpoolP512r1"],
+  [29, "x25519"],
+  [30, "x448"],
+  [31, "brainpoolP256r1tls13"],
+  [32, "brainpoolP384r1tls13"],
+  [33, "brainpoolP512r1tls13"],
+  [34, "GC256A"],
+  [35, "GC256B"],
+  [36, "GC256C"],
+  [37, "GC256D"],
+  [38, "GC512A"],
+  [39, "GC512B"],
+  [40, "GC512C"],
+  [41, "curveSM2"],
+  [256, "ffdhe2048"],
+  [257, "ffdhe3072"],
+  [258, "ffdhe4096"],
+  [259, "ffdhe6144"],
+  [260, "ffdhe8192"],
+  [512, "MLKEM512"],
+  [513, "MLKEM768"],
+  [514, "MLKEM1024"],
+  [4587, "SecP256r1MLKEM768"],
+  [4588, "X25519MLKEM768"],
+  [4589, "SecP384r1MLKEM1024"],
+  [25497, "X25519Kyber768Draft00"],
+  [25498, "SecP256r1Kyber768Draft00"],
+]);
+
+/** AlertDescription (RFC 8446 §6, RFC 5246 §7.2, RFC 6066, RFC 7301); those that are told apart. */
+export const Alert = {
+  closeNotify: 0,
+  unexpectedMessage: 10,
+  badRecordMac: 20,
+  recordOverflow: 22,
+  handshakeFailure: 40,
+  noCertificate: 41,
+  badCertificate: 42,
+  unsupportedCertificate: 43,
+  certificateRevoked: 44,
+  certificateExpired: 45,
+  certificateUnknown: 46,
+  illegalParameter: 47,
+  unknownCa: 48,
+  decodeError: 50,
+  decryptError: 51,
+  protocolVersion: 70,
+  insufficientSecurity: 71,
+  inappropriateFallback: 86,
+  userCanceled: 90,
+  missingExtension: 109,
+  unrecognizedName: 112,
+  certificateRequired: 116,
+  noApplicationProtocol: 120,
+} as const;

@@ -1,0 +1,436 @@
+/** Follows the TLS records of both sides of one connection and gathers what was said in clear. */
+import { Cursor } from "../read/cursor.ts";
+import { CertificateCache } from "./certificate.ts";
+import type { Certificate } from "./certificate.ts";
+import { CIPHER_SUITES } from "./cipher-suites.ts";
+import { isAlertSized, readClientFlight } from "./client-flight.ts";
+import type { ClientFlight } from "./client-flight.ts";
+import { readClientHello, readSsl2ClientHello } from "./client-hello.ts";
+import type { ClientHello } from "./client-hello.ts";
+import { ContentType, HandshakeType, isTls13 } from "./codes.ts";
+import { RECORD_HEADER, isRecordHeader } from "./record.ts";
+import { readServerHello, readServerKeyExchangeGroup } from "./server-hello.ts";
+import type { ServerHello } from "./server-hello.ts";
+
+export const CLIENT = 0;
+export const SERVER = 1;
+
+/** Longest handshake message that is put together from several records. */
+const MESSAGE_LIMIT = 256 * 1024;
+/** Records of a side after its hello beyond which acceptance is no longer waited for. */
+const RECORDS_LIMIT = 512;
+/** Encrypted lengths of the client that are kept: early data, then its flight. */
+const LENGTHS_LIMIT = 64;
+const HISTORY_LIMIT = 60;
+/** Larger than session tickets are, chains of client certificates inside included (measured). */
+const BEYOND_TICKET = 4200;
+
+export type AlertSeen = { side: number; level: number; code: number };
+export type CloseSeen = { side: number; kind: "fin" | "rst" };
+
+const certificates = new CertificateCache();
+
+/** One side's place in its stream of records. */
+class Side {
+  hellos = 0;
+  changedCipher = false;
+  /** Records of type 22 behind a change of cipher: TLS ≤ 1.2, the Finished is the first. */
+  encryptedHandshakes = 0;
+  applicationRecords = 0;
+  records = 0;
+  partial: Uint8Array<ArrayBuffer> | null = null;
+  partialLength = 0;
+}
+
+/**
+ * What both sides of one connection said in TLS. Fed with bytes in order by `read`, and with the
+ * connection's ends by `close`; holds facts only, `failure.ts` judges them.
+ */
+export class Handshake {
+  clientHello: ClientHello | null = null;
+  /** The one after a HelloRetryRequest, else null. */
+  secondHello: ClientHello | null = null;
+  serverHello: ServerHello | null = null;
+  retried = false;
+  ssl2Hello = false;
+  group: number | null = null;
+  /** Null: no Certificate message seen. Empty: an empty one. TLS ≤ 1.2 only. */
+  serverChain: readonly Certificate[] | null = null;
+  clientChain: readonly Certificate[] | null = null;
+  /** The server asked for a certificate, in clear. */
+  asked = false;
+  serverHelloDone = false;
+  clientKeyExchange = false;
+  /** The server changed its cipher before the client did: an abbreviated handshake. */
+  abbreviated = false;
+  clientFinished = false;
+  serverFinished = false;
+  /** TLS 1.3: how the client answered. */
+  flight: ClientFlight = { kind: "incomplete", records: 0 };
+  /** Offset in the client's stream behind its Finished; -1 where it was not seen. */
+  finishedEnd = -1;
+  alert: AlertSeen | null = null;
+  /** An alert that no longer stands in clear: TLS ≤ 1.2. */
+  encryptedAlert = [false, false];
+  closes: CloseSeen[] = [];
+  /** The server's records behind the client's Finished: of an alert's size, and others. */
+  alertsBehindFinished = 0;
+  recordsBehindFinished = 0;
+  /** Reached when the server answered the client with application data. */
+  answered = false;
+  /** Bytes that are no records, or messages that contradict themselves; by side. */
+  malformed = [false, false];
+  history = "";
+
+  readonly #sides = [new Side(), new Side()];
+  readonly #clientLengths: number[] = [];
+  readonly #clientEnds: number[] = [];
+
+  /** Nothing more can be learned from bytes of this side. */
+  isRead(side: number): boolean {
+    return this.answered || this.malformed[side]! || this.#sides[side]!.records > RECORDS_LIMIT;
+  }
+
+  applicationRecords(side: number): number {
+    return this.#sides[side]!.applicationRecords;
+  }
+
+  note(letter: string, side: number): void {
+    if (this.history.length >= HISTORY_LIMIT) return;
+    const cased = side === CLIENT ? letter.toUpperCase() : letter.toLowerCase();
+    const repeats = letter === "p" || letter === "t";
+    if (repeats && this.history.endsWith(cased)) return;
+    this.history += cased;
+  }
+
+  /** One side ended the connection; only the first of each side and kind counts. */
+  close(side: number, kind: "fin" | "rst"): void {
+    if (this.closes.some((c) => c.side === side && c.kind === kind)) return;
+    this.closes.push({ side, kind });
+  }
+
+  /**
+   * Reads the records in `[at, end)`, whose first byte stands at `offset` of the side's stream.
+   * `acked` is how far the segment acknowledged the other side, -1 where that is not known.
+   * Returns the offset up to which bytes are not needed any more; it may lie beyond what came.
+   */
+  read(
+    side: number,
+    view: DataView,
+    at: number,
+    end: number,
+    offset: number,
+    acked: number,
+  ): number {
+    const own = this.#sides[side]!;
+    while (!this.isRead(side)) {
+      if (side === CLIENT && own.hellos === 0 && own.records === 0 && end - at >= 3) {
+        const length = this.#readSsl2Hello(view, at, end);
+        if (length === 0) return offset;
+        if (length > 0) {
+          at += length;
+          offset += length;
+          continue;
+        }
+      }
+      if (end - at < RECORD_HEADER) return offset;
+      if (!isRecordHeader(view, at)) {
+        this.malformed[side] = true;
+        return offset;
+      }
+      const type = view.getUint8(at);
+      const length = view.getUint16(at + 3);
+      const behind = at + RECORD_HEADER + length;
+      const inClear = this.#isClear(own, side, type, length);
+      if (inClear && behind > end) return offset;
+      offset += RECORD_HEADER + length;
+      own.records++;
+      if (inClear) this.#takeClear(own, side, type, view, at + RECORD_HEADER, behind);
+      else this.#takeEncrypted(own, side, type, length, offset, acked);
+      if (behind > end) return offset;
+      at = behind;
+    }
+    return offset;
+  }
+
+  /** Length of an SSLv2-style hello at `at`, 0 while it is incomplete, -1 when it is none. */
+  #readSsl2Hello(view: DataView, at: number, end: number): number {
+    const head = view.getUint16(at);
+    if ((head & 0x8000) === 0 || view.getUint8(at + 2) !== 1) return -1;
+    const length = head & 0x7fff;
+    if (end - at < 2 + length) return 0;
+    const hello = readSsl2ClientHello(new Cursor(view, at + 3, at + 2 + length));
+    if (!hello) return -1;
+    this.clientHello = hello;
+    this.ssl2Hello = true;
+    this.#sides[CLIENT]!.hellos++;
+    this.#sides[CLIENT]!.records++;
+    this.note("c", CLIENT);
+    return 2 + length;
+  }
+
+  get #is13(): boolean {
+    return this.serverHello !== null && isTls13(this.serverHello.version);
+  }
+
+  /** Reports whether a record's body can be read. */
+  #isClear(own: Side, side: number, type: number, length: number): boolean {
+    switch (type) {
+      case ContentType.changeCipherSpec:
+        return true;
+      case ContentType.handshake:
+        return !own.changedCipher || (this.#is13 && side === CLIENT && !own.applicationRecords);
+      case ContentType.alert:
+        return length === 2; // an encrypted alert is longer by its MAC
+      default:
+        return false;
+    }
+  }
+
+  #takeClear(own: Side, side: number, type: number, view: DataView, at: number, end: number): void {
+    if (type === ContentType.changeCipherSpec) {
+      if (own.changedCipher) return;
+      own.changedCipher = true;
+      if (this.#is13 || this.retried) return; // compatibility only (RFC 8446 §D.4)
+      if (side === SERVER && !this.#sides[CLIENT]!.changedCipher && !this.serverHelloDone) {
+        this.abbreviated = this.serverHello !== null;
+      }
+      this.note("g", side);
+    } else if (type === ContentType.alert) {
+      const level = view.getUint8(at);
+      const code = view.getUint8(at + 1);
+      this.note("l", side);
+      // A warning does not end a handshake; close_notify says only that a side leaves.
+      const counts = code !== 0 && (level === 2 || this.alert === null);
+      if (counts && (this.alert === null || this.alert.level === 1)) {
+        this.alert = { side, level, code };
+      }
+    } else this.#takeMessages(own, side, view, at, end);
+  }
+
+  /** Splits a record's payload into handshake messages, which may span records (RFC 8446 §5.1). */
+  #takeMessages(own: Side, side: number, view: DataView, at: number, end: number): void {
+    if (own.partial) {
+      const wanted = own.partial.length - own.partialLength;
+      const took = Math.min(wanted, end - at);
+      const source = new Uint8Array(view.buffer, view.byteOffset + at, took);
+      own.partial.set(source, own.partialLength);
+      own.partialLength += took;
+      if (own.partialLength < own.partial.length) return;
+      const whole = own.partial;
+      own.partial = null;
+      if (whole.length === 4) {
+        // Only the header was split: now the message's length is known.
+        const length = new DataView(whole.buffer).getUint32(0) & 0xffffff;
+        if (length > 0) this.#keepPartial(own, side, whole, length);
+        else this.#takeMessage(side, new DataView(whole.buffer), 0, 4);
+      } else this.#takeMessage(side, new DataView(whole.buffer), 0, whole.length);
+      if (end > at + took) this.#takeMessages(own, side, view, at + took, end);
+      return;
+    }
+    while (at < end) {
+      const left = end - at;
+      const length = left < 4 ? 0 : view.getUint32(at) & 0xffffff;
+      if (left < 4 || length + 4 > left) {
+        const bytes = new Uint8Array(view.buffer, view.byteOffset + at, left);
+        if (left < 4) {
+          own.partial = new Uint8Array(4);
+          own.partial.set(bytes);
+          own.partialLength = left;
+        } else this.#keepPartial(own, side, bytes, length);
+        return;
+      }
+      this.#takeMessage(side, view, at, at + 4 + length);
+      at += 4 + length;
+    }
+  }
+
+  #keepPartial(own: Side, side: number, bytes: Uint8Array, length: number): void {
+    if (length > MESSAGE_LIMIT) {
+      this.malformed[side] = true;
+      return;
+    }
+    own.partial = new Uint8Array(4 + length);
+    own.partial.set(bytes);
+    own.partialLength = bytes.length;
+  }
+
+  /** Reads one whole handshake message, header included. */
+  #takeMessage(side: number, view: DataView, at: number, end: number): void {
+    const type = view.getUint8(at);
+    const c = new Cursor(view, at + 4, end);
+    if (side === CLIENT) this.#takeClientMessage(type, c);
+    else this.#takeServerMessage(type, c);
+  }
+
+  #takeClientMessage(type: number, c: Cursor): void {
+    switch (type) {
+      case HandshakeType.clientHello: {
+        const hello = readClientHello(c);
+        if (!hello) {
+          this.malformed[CLIENT] = true;
+          return;
+        }
+        this.#sides[CLIENT]!.hellos++;
+        this.note("c", CLIENT);
+        if (!this.clientHello) this.clientHello = hello;
+        else if (this.retried && !this.secondHello) {
+          this.secondHello = hello;
+          this.#clientLengths.length = this.#clientEnds.length = 0;
+        }
+        return;
+      }
+      case HandshakeType.certificate:
+        this.note("x", CLIENT);
+        this.clientChain = readChain(c);
+        return;
+      case HandshakeType.clientKeyExchange:
+        this.note("k", CLIENT);
+        this.clientKeyExchange = true;
+        return;
+      case HandshakeType.certificateVerify:
+        this.note("v", CLIENT);
+        return;
+    }
+  }
+
+  #takeServerMessage(type: number, c: Cursor): void {
+    switch (type) {
+      case HandshakeType.serverHello: {
+        const hello = readServerHello(c);
+        if (!hello) {
+          this.malformed[SERVER] = true;
+          return;
+        }
+        if (hello.isHelloRetryRequest) {
+          this.note("j", SERVER);
+          this.retried = true;
+          this.group = hello.group;
+          return;
+        }
+        this.note("s", SERVER);
+        this.serverHello ??= hello;
+        if (hello.group !== null) this.group = hello.group;
+        if (isTls13(hello.version)) this.#judgeFlight();
+        return;
+      }
+      case HandshakeType.certificate:
+        this.note("x", SERVER);
+        this.serverChain = readChain(c);
+        return;
+      case HandshakeType.serverKeyExchange:
+        this.note("k", SERVER);
+        this.group = this.#usesCurve ? readServerKeyExchangeGroup(c) : null;
+        return;
+      case HandshakeType.certificateRequest:
+        this.note("q", SERVER);
+        this.asked = true;
+        return;
+      case HandshakeType.serverHelloDone:
+        this.note("d", SERVER);
+        this.serverHelloDone = true;
+        return;
+      case HandshakeType.newSessionTicket:
+        this.note("t", SERVER);
+        return;
+    }
+  }
+
+  get #usesCurve(): boolean {
+    const name = CIPHER_SUITES.get(this.serverHello?.cipherSuite ?? -1) ?? "";
+    return name.includes("_ECDHE_") || name.includes("_ECDH_anon_");
+  }
+
+  /** Takes an encrypted record: its type, its length, and where it ends in the stream. */
+  #takeEncrypted(
+    own: Side,
+    side: number,
+    type: number,
+    length: number,
+    recordEnd: number,
+    acked: number,
+  ): void {
+    if (type === ContentType.handshake) {
+      own.encryptedHandshakes++;
+      this.note("e", side);
+      if (side === CLIENT) {
+        this.clientFinished = true;
+        if (this.finishedEnd < 0) this.finishedEnd = recordEnd;
+      } else this.serverFinished = true;
+      return;
+    }
+    if (type === ContentType.alert) {
+      this.encryptedAlert[side] = true;
+      this.note("l", side);
+      return;
+    }
+    if (type !== ContentType.applicationData) return;
+    own.applicationRecords++;
+    this.note("p", side);
+    if (side === SERVER) {
+      if (this.finishedEnd >= 0) this.#takeAnswer(length, acked);
+      return;
+    }
+    if (this.#clientLengths.length < LENGTHS_LIMIT) {
+      this.#clientLengths.push(length);
+      this.#clientEnds.push(recordEnd);
+      if (this.#is13) this.#judgeFlight();
+    }
+  }
+
+  #judgeFlight(): void {
+    const hello = this.secondHello ?? this.clientHello;
+    const suite = CIPHER_SUITES.get(this.serverHello!.cipherSuite) ?? "";
+    const flight = readClientFlight(
+      this.#clientLengths,
+      suite.endsWith("SHA384") ? 48 : 32,
+      this.secondHello === null && (hello?.offersEarlyData ?? false),
+    );
+    this.flight = flight;
+    if (flight.records > 0) this.finishedEnd = this.#clientEnds[flight.records - 1]!;
+  }
+
+  /** A record of the server's behind the client's Finished: a ticket, an alert, or an answer. */
+  #takeAnswer(length: number, acked: number): void {
+    if (acked >= 0 && acked < this.finishedEnd) return; // sent before the server had the Finished
+    if (this.#is13 && isAlertSized(length)) {
+      this.alertsBehindFinished++;
+      return;
+    }
+    this.recordsBehindFinished++;
+    const spoke = this.#clientSpoke();
+    const answersData = spoke && (acked < 0 || acked > this.finishedEnd);
+    const beyondTicket = acked >= 0 && (!this.#is13 || length > BEYOND_TICKET);
+    if (answersData || beyondTicket) this.answered = true;
+  }
+
+  /** Reports whether the client sent application data behind its Finished. */
+  #clientSpoke(): boolean {
+    const own = this.#sides[CLIENT]!;
+    if (!this.#is13) return own.applicationRecords > 0;
+    const later = this.#clientLengths.slice(this.flight.records);
+    return later.some((n) => !isAlertSized(n)) || own.applicationRecords > LENGTHS_LIMIT;
+  }
+
+  /** The client sent only what has the size of an alert behind its Finished: it leaves. */
+  clientLeft(): boolean {
+    const later = this.#clientLengths.slice(this.flight.records);
+    return later.length > 0 && later.every(isAlertSized);
+  }
+}
+
+/** Certificate message of TLS ≤ 1.2 (RFC 5246 §7.4.2): the readable ones of its list. */
+function readChain(c: Cursor): Certificate[] {
+  const chain: Certificate[] = [];
+  const outer = c.enter(c.uint24());
+  while (c.more && chain.length < 16) {
+    const length = c.uint24();
+    const at = c.at;
+    c.skip(length);
+    if (!c.ok) break;
+    const certificate = certificates.read(c.view, at, at + length);
+    if (certificate) chain.push(certificate);
+  }
+  c.leave(outer);
+  return chain;
+}

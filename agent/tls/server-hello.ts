@@ -1,0 +1,83 @@
+/** Reads a ServerHello, or the HelloRetryRequest that looks like one. */
+import type { Cursor } from "../read/cursor.ts";
+import { readAlpn } from "./client-hello.ts";
+import { Extension } from "./codes.ts";
+
+export type ServerHello = {
+  /** The negotiated version: supported_versions where present, else the legacy field. */
+  version: number;
+  legacyVersion: number;
+  cipherSuite: number;
+  extensions: readonly number[];
+  /** Visible up to TLS 1.2 only. */
+  alpn: string | null;
+  /** Selected group; TLS 1.3. */
+  group: number | null;
+  selectsPsk: boolean;
+  isHelloRetryRequest: boolean;
+  sessionIdLength: number;
+};
+
+/** The first word of SHA-256("HelloRetryRequest"), its random (RFC 8446 §4.1.3): cf21ad74 e59a6111. */
+const RETRY_RANDOM_0 = 0xcf21ad74;
+const RETRY_RANDOM_1 = 0xe59a6111;
+
+/** Reads the body of a ServerHello (RFC 8446 §4.1.3) up to the cursor's end; null where it lies. */
+export function readServerHello(c: Cursor): ServerHello | null {
+  const legacyVersion = c.uint16();
+  const random0 = c.uint32();
+  const random1 = c.uint32();
+  c.skip(24);
+  // Drafts of TLS 1.3 before -22 had neither session id nor compression here.
+  const isOldDraft = legacyVersion >> 8 === 0x7f;
+  const sessionIdLength = isOldDraft ? 0 : c.uint8();
+  c.skip(sessionIdLength);
+  const cipherSuite = c.uint16();
+  if (!isOldDraft) c.skip(1); // legacy_compression_method
+  if (!c.ok) return null;
+  const extensions: number[] = [];
+  let version = legacyVersion;
+  let alpn: string | null = null;
+  let group: number | null = null;
+  const outer = c.enter(c.more ? c.uint16() : 0);
+  while (c.more) {
+    const type = c.uint16();
+    const extension = c.enter(c.uint16());
+    extensions.push(type);
+    switch (type) {
+      case Extension.supportedVersions:
+        version = c.uint16();
+        break;
+      case Extension.alpn:
+        alpn = readAlpn(c)[0] ?? null;
+        break;
+      case Extension.keyShare:
+        group = c.uint16(); // the key itself follows, and is not needed
+        break;
+    }
+    c.leave(extension);
+  }
+  c.leave(outer);
+  if (!c.ok) return null;
+  return {
+    version,
+    legacyVersion,
+    cipherSuite,
+    extensions,
+    alpn,
+    group,
+    selectsPsk: extensions.includes(Extension.preSharedKey),
+    isHelloRetryRequest: random0 === RETRY_RANDOM_0 && random1 === RETRY_RANDOM_1,
+    sessionIdLength,
+  };
+}
+
+/**
+ * The named curve of a ServerKeyExchange of an ECDHE suite (RFC 8422 §5.4): curve_type 3, then the
+ * group. Null for other key exchanges.
+ */
+export function readServerKeyExchangeGroup(c: Cursor): number | null {
+  const isNamedCurve = c.uint8() === 3;
+  const group = c.uint16();
+  return c.ok && isNamedCurve ? group : null;
+}
