@@ -103,8 +103,9 @@ export class Line {
     if ((news & (News.fin | News.rst)) !== 0 && isTcp) {
       const reading = this.#readings[flow];
       const role = table.side === table.client[flow] ? CLIENT : SERVER;
-      if ((news & News.fin) !== 0) reading?.close(role, "fin");
-      if ((news & News.rst) !== 0) reading?.close(role, "rst");
+      const acked = table.acked[flow * 2 + table.side]!;
+      if ((news & News.fin) !== 0) reading?.close(role, "fin", acked, this.nowUs);
+      if ((news & News.rst) !== 0) reading?.close(role, "rst", acked, this.nowUs);
     }
     if (this.#options.revisions && (news & TELLING) !== 0) this.#tellNews(flow);
   }
@@ -129,6 +130,7 @@ export class Line {
     const viewAt = openings.viewAt(slot);
     const length = openings.have(slot) - base;
     const role = side === table.client[flow] ? CLIENT : SERVER;
+    reading.lastBytesUs = this.nowUs;
     const needed = reading.read(
       role,
       openings.view(slot),

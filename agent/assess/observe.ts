@@ -177,6 +177,10 @@ function judgeFlow(
   if (reading.serverProtocol === "tls" && spoke) {
     return refused("plaintext-to-tls", "server", "in-band", null);
   }
+  const other = reading.serverProtocol;
+  if (spoke && other === "http" && reading.protocol !== "http" && reading.protocol !== null) {
+    return refused("plaintext-to-tls", "server", "in-band", null); // nginx answers 400 to anything
+  }
   if (reading.refusedInBand) {
     const code = reading.protocol === "http" ? "plaintext-to-tls" : "plaintext-refused";
     return refused(code, "server", "in-band", null);
@@ -197,7 +201,7 @@ function judgeFlow(
 /** The server answered a hello with bytes that are no TLS. */
 function isOtherAnswer(reading: Reading, tls: Handshake): boolean {
   const isNamed = reading.serverProtocol !== null && reading.serverProtocol !== "tls";
-  return isNamed || (reading.unmatched[SERVER]! && !tls.alert);
+  return isNamed || (reading.unmatched[SERVER]! && tls.alert?.side !== SERVER);
 }
 
 function refused(
@@ -234,7 +238,7 @@ function tlsOf(h: Handshake | null, judged: Judgement, serverPort: number): Tls 
   if (!h || (!h.clientHello && !h.serverHello)) return NO_TLS;
   const hello = h.clientHello;
   const answer = h.serverHello;
-  const mutual = mutualOf(h, judged.handshake);
+  const mutual = mutualOf(h);
   const suite = answer?.cipherSuite ?? -1;
   return {
     version: answer ? versionName(answer.version) : null,

@@ -1,7 +1,7 @@
 /** Reads the openings of one flow: tells its protocol, follows upgrades, hands TLS its bytes. */
 import { refusesPlaintext } from "../identify/refusal.ts";
 import { Match, SIGNATURES } from "../identify/signatures.ts";
-import { isTlsMidstream } from "../identify/tls-record.ts";
+import { isTlsClientHello, isTlsMidstream } from "../identify/tls-record.ts";
 import { Upgrade } from "../identify/upgrade.ts";
 import type { Opened } from "../identify/upgrade.ts";
 import { CLIENT, Handshake, SERVER } from "../tls/handshake.ts";
@@ -9,6 +9,9 @@ import type { ProtocolName } from "../../protocol/flow-record.ts";
 
 /** Bytes of a side beyond which an unknown protocol stays unknown. */
 const IDENTIFY_LIMIT = 4096;
+
+/** Bytes of a side within which plaintext may turn into TLS. */
+const UPGRADE_LIMIT = 16384;
 
 /** What one side's bytes said to the signatures. */
 type SideMatch = { done: boolean; length: number };
@@ -37,6 +40,8 @@ export class Reading {
   history = "";
   /** Letters of the ends: F and R of the client, f and r of the server. */
   ends = "";
+  /** When payload last came in order, microseconds since the epoch. */
+  lastBytesUs = 0;
   firstClose: { role: number; kind: "fin" | "rst" } | null = null;
 
   readonly #midstream: boolean;
@@ -45,7 +50,10 @@ export class Reading {
     { done: false, length: 0 },
   ];
   readonly #opened: (Opened | null)[] = [null, null];
+  /** Stream offsets at which TLS begins; -1 while that is not known. */
   #tlsFrom = [-1, -1];
+  /** How much of each side has come in order. */
+  readonly #come = [0, 0];
 
   constructor(midstream: boolean) {
     this.#midstream = midstream;
@@ -69,21 +77,54 @@ export class Reading {
     base: number,
     acked: number,
   ): number {
-    if (this.#tlsFrom[role]! >= 0) return this.#readTls(role, view, at, end, base, acked);
-    if (base === 0) this.#opened[role] = { view, at, end };
-    if (!this.protocol || !this.#matched[role]!.done) this.#identify(role, view, at, end);
-    if (this.protocol === "tls" && this.upgradedFrom === null) {
-      if (!this.tls) this.#beginTls(0, 0);
-      // A side that answered a hello in another protocol is not read as TLS.
-      if (this.#tlsFrom[role]! < 0) return -1;
-      return this.#readTls(role, view, at, end, base, acked);
+    const from = this.#tlsFrom[role]!;
+    if (from >= 0) {
+      if (base + end - at < from) return from;
+      const skip = Math.max(0, from - base);
+      return this.#readTls(role, view, at + skip, end, base + skip, acked);
     }
-    if (this.protocol && this.#followUpgrade()) {
-      const from = this.#tlsFrom[role]!;
-      if (end - at + base < from) return from;
-      return this.#readTls(role, view, at + from - base, end, from, acked);
+    this.#come[role] = base + end - at;
+    if (base === 0) this.#opened[role] = { view, at, end };
+    this.#identify(role, view, at, end);
+    if (!this.tls && this.#beginsTls(role, view, at, end, base)) {
+      return this.#read(role, view, at, end, base, acked);
+    }
+    if (this.protocol === null && this.#matched[role]!.done) {
+      // Unknown bytes are passed over; a hello may yet begin a later segment.
+      return this.#come[role]! > UPGRADE_LIMIT ? -1 : this.#hold(role, view, at, end, base);
     }
     return this.#isDone(role) ? -1 : base;
+  }
+
+  /** Tells where TLS begins, when it has begun: at the start, upgraded to, or behind a preface. */
+  #beginsTls(role: number, view: DataView, at: number, end: number, base: number): boolean {
+    if (this.protocol === "tls") {
+      // A server that spoke first did so in plaintext; its TLS begins behind that.
+      const greeted = this.unmatched[SERVER] && this.serverProtocol === null;
+      this.#beginTls(0, greeted ? this.#come[SERVER]! : 0);
+      return this.#tlsFrom[role]! >= 0;
+    }
+    if (this.protocol !== null) {
+      if (this.upgrade.follow(this.protocol, this.#opened[CLIENT]!, this.#opened[SERVER]!)) {
+        this.note("u", CLIENT);
+      }
+      if (this.upgrade.state !== "agreed") return false;
+      this.upgradedFrom = this.protocol;
+      this.#beginTls(this.upgrade.clientFrom, this.upgrade.serverFrom);
+      return true;
+    }
+    const isHello = role === CLIENT && base > 0 && isTlsClientHello(view, at, end) === Match.yes;
+    if (!isHello) return false;
+    this.protocol = "tls";
+    this.#beginTls(base, this.#come[SERVER]!);
+    return true;
+  }
+
+  /** Keeps the first bytes of a segment that may grow into a hello; gives up the others. */
+  #hold(role: number, view: DataView, at: number, end: number, base: number): number {
+    const mayGrow =
+      role === CLIENT && base > 0 && end > at && isTlsClientHello(view, at, end) === Match.more;
+    return mayGrow ? base : base + end - at;
   }
 
   /** Reads one datagram of a flow over UDP. */
@@ -99,11 +140,12 @@ export class Reading {
   }
 
   /** A side ended the connection. */
-  close(role: number, kind: "fin" | "rst"): void {
+  close(role: number, kind: "fin" | "rst", acked: number, nowUs: number): void {
     this.firstClose ??= { role, kind };
     const letter = kind === "fin" ? "f" : "r";
     if (this.ends.length < 4) this.ends += role === CLIENT ? letter.toUpperCase() : letter;
-    this.tls?.close(role, kind);
+    const waitedMs = (nowUs - this.lastBytesUs) / 1000;
+    this.tls?.close({ side: this.#inTls(role), kind, acked, waitedMs });
   }
 
   note(letter: string, role: number): void {
@@ -159,16 +201,17 @@ export class Reading {
       this.protocol = protocol;
       if (protocol !== "tls") this.notTls = !this.#midstream;
       if (protocol !== "tls") this.note("d", role);
-      return;
     }
-    // Both sides are named: the client's word names the flow, but the hello came first.
-    if (this.protocol !== protocol && this.protocol === "tls") this.#tlsFrom[role] = -1;
   }
 
   #beginTls(clientFrom: number, serverFrom: number): void {
     this.tls = new Handshake();
+    this.notTls = false;
     this.#tlsFrom = [clientFrom, serverFrom];
-    if (this.serverProtocol !== null && this.serverProtocol !== "tls") this.#tlsFrom[SERVER] = -1;
+    // A server that answered a hello in another protocol is not read as TLS.
+    if (this.serverProtocol !== null && this.serverProtocol !== "tls" && !this.upgradedFrom) {
+      this.#tlsFrom[SERVER] = -1;
+    }
   }
 
   #readTls(
@@ -180,25 +223,19 @@ export class Reading {
     acked: number,
   ): number {
     const tls = this.tls!;
-    if (role === SERVER && this.upgradedFrom === null && !this.#matched[SERVER]!.done) {
+    const side = this.#inTls(role);
+    if (role === SERVER && this.#tlsFrom[SERVER] === 0 && !this.#matched[SERVER]!.done) {
       this.#identify(SERVER, view, at, end);
-      if (this.serverProtocol === null && !this.#matched[SERVER]!.done) return base;
+      if (!this.#matched[SERVER]!.done) return base;
       if (this.serverProtocol !== "tls") return -1;
     }
-    const needed = tls.read(role, view, at, end, base, acked);
-    return tls.isRead(role) ? -1 : needed;
+    const needed = tls.read(side, view, at, end, base, acked);
+    return tls.isRead(side) ? -1 : needed;
   }
 
-  /** Follows a plaintext negotiation; true once TLS has begun. */
-  #followUpgrade(): boolean {
-    const client = this.#opened[CLIENT] ?? null;
-    const server = this.#opened[SERVER] ?? null;
-    if (this.upgrade.follow(this.protocol!, client, server)) this.note("u", CLIENT);
-    if (this.upgrade.state !== "agreed") return false;
-    this.upgradedFrom = this.protocol;
-    this.notTls = false;
-    this.#beginTls(this.upgrade.clientFrom, this.upgrade.serverFrom);
-    return true;
+  /** The side's part in TLS: a flow joined late may have been taken the wrong way round. */
+  #inTls(role: number): number {
+    return this.swapped ? 1 - role : role;
   }
 
   /** Nothing more of this side is waited for. */

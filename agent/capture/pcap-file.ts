@@ -161,8 +161,9 @@ export async function readPcapFile(
       if (format.damage) break;
     }
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? String(error);
-    damage = `unpacking failed (${code})`;
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === undefined) throw error; // ours, not the file's
+    damage = `reading it failed (${code})`;
   }
   bytes.destroy();
   raw.destroy();

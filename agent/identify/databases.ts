@@ -72,7 +72,7 @@ export function isMysqlSslRequest(view: DataView, at: number): boolean {
 }
 
 /** Inline commands that clients send first (Redis protocol, "Inline commands"). */
-const INLINE = /^(PING|AUTH [^\r]*|HELLO [23][^\r]*|SELECT \d+|INFO[^\r]*|QUIT|ECHO [^\r]*)\r\n/i;
+const INLINE = /^(PING|HELLO [23][^\r]*|SELECT \d+|INFO[^\r]*|QUIT|ECHO [^\r]*)\r\n/i;
 
 /** A RESP array of bulk strings, `*1\r\n$4\r\n`, or an inline command. */
 export function isRedisRequest(view: DataView, at: number, end: number): Match {

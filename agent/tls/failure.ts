@@ -43,6 +43,8 @@ export function judge(h: Handshake, quietMs: number, startMs: number): Judgement
 
 /** Milliseconds of capture after which a side that owes an answer is silent. */
 const SILENCE_MS = 5_000;
+/** Milliseconds without an answer after which a close means that somebody gave up waiting. */
+const GIVEN_UP_MS = 3_000;
 
 const INCOMPLETE: Judgement = { handshake: "incomplete", failure: null, accepted: null };
 
@@ -52,9 +54,10 @@ function judgeHello(h: Handshake, quietMs: number): Judgement {
   if (alert?.side === SERVER) return judgeHelloAlert(alert.code);
   if (alert?.side === CLIENT) return refusal("client-aborted", CLIENT, "alert", alert.code);
   const close = h.closes[0];
+  if (close && close.waitedMs >= GIVEN_UP_MS) return refusal("silent", SERVER, "timeout");
   if (close?.side === SERVER) {
-    if (close.kind === "rst") return refusal("reset", SERVER, "reset", null, "likely");
-    return refusal("server-aborted", SERVER, "close", null, "likely");
+    if (close.kind === "rst") return refusal("server-aborted", SERVER, "reset");
+    return refusal("no-common-parameters", SERVER, "close", null, "likely");
   }
   if (close?.side === CLIENT) {
     const basis = close.kind === "rst" ? "reset" : "close";
@@ -117,11 +120,12 @@ function judge12(h: Handshake, startMs: number): Judgement {
     return refusal("client-cert-missing", SERVER, basis, null, "likely");
   }
   if (h.clientChain) return refusal("client-cert-refused", SERVER, basis, null, "likely");
-  return refusal(close.kind === "rst" ? "reset" : "server-aborted", SERVER, basis);
+  return refusal("server-aborted", SERVER, basis);
 }
 
 /** The client's alert about the server's flight. */
 function judgeClientAlert(h: Handshake, code: number, startMs: number): Judgement {
+  if (code === Alert.protocolVersion) return refusal("no-common-version", CLIENT, "alert", code);
   if (h.serverChain === null || h.clientKeyExchange) return judgeOtherAlert(code, CLIENT);
   switch (code) {
     case Alert.certificateExpired:
@@ -168,6 +172,8 @@ function judgeServerAlert(h: Handshake, code: number): Judgement {
       case Alert.badCertificate:
       case Alert.certificateUnknown:
       case Alert.certificateRequired:
+      case Alert.accessDenied:
+      case Alert.unexpectedMessage:
         return refusal("client-cert-missing", SERVER, "alert", code);
     }
   } else if (h.clientChain) {
@@ -181,6 +187,7 @@ function judgeServerAlert(h: Handshake, code: number): Judgement {
       case Alert.unsupportedCertificate:
       case Alert.certificateRevoked:
       case Alert.certificateUnknown:
+      case Alert.accessDenied:
         return refusal("client-cert-bad", SERVER, "alert", code);
     }
   } else if (h.asked && code === Alert.handshakeFailure) {
@@ -202,10 +209,12 @@ function judge13(h: Handshake): Judgement {
   if (h.finishedEnd < 0) {
     if (!close) return INCOMPLETE;
     if (close.side === CLIENT && answered === "incomplete") {
+      // It left before it had seen anything of the server's.
+      if (close.acked <= 0) return refusal("client-aborted", CLIENT, basis);
       return refusal("server-cert-refused", CLIENT, basis, null, "likely");
     }
     if (close.side === SERVER && answered === "incomplete") {
-      return refusal(close.kind === "rst" ? "reset" : "server-aborted", SERVER, basis);
+      return refusal("server-aborted", SERVER, basis);
     }
     return INCOMPLETE;
   }
@@ -218,13 +227,7 @@ function judge13(h: Handshake): Judgement {
     if (answered === "declined") {
       return refusal("client-cert-missing", SERVER, "inferred", null, "likely");
     }
-    return refusal(
-      close?.kind === "rst" ? "reset" : "server-aborted",
-      SERVER,
-      basis,
-      null,
-      "likely",
-    );
+    return refusal("server-aborted", SERVER, basis, null, "likely");
   }
   return { handshake: outcome, failure: null, accepted: null };
 }
@@ -238,12 +241,11 @@ function isRefused13(h: Handshake): boolean {
   if (h.recordsBehindFinished > 0) return false;
   const close = h.closes[0];
   if (h.alert?.side === SERVER) return true;
-  if (h.alertsBehindFinished > 0) return !h.clientLeft() && close?.side !== CLIENT;
-  return close?.side === SERVER;
+  return h.refusedByAlert || (close?.side === SERVER && !h.clientLeft());
 }
 
 /** How the client authenticated, in the words of `contracts.md`. */
-export function mutualOf(h: Handshake, outcome: Outcome): Mutual {
+export function mutualOf(h: Handshake): Mutual {
   if (!h.serverHello) return null;
   if (isTls13(h.serverHello.version)) {
     switch (h.flight.kind) {
@@ -261,7 +263,6 @@ export function mutualOf(h: Handshake, outcome: Outcome): Mutual {
   if (h.clientChain !== null && h.clientChain.length > 0) return "yes";
   if (h.clientChain !== null || h.clientKeyExchange) return "no";
   if (h.serverHelloDone && !h.asked) return "no";
-  void outcome;
   return null;
 }
 

@@ -26,7 +26,11 @@ const HISTORY_LIMIT = 60;
 const BEYOND_TICKET = 4200;
 
 export type AlertSeen = { side: number; level: number; code: number };
-export type CloseSeen = { side: number; kind: "fin" | "rst" };
+/**
+ * An end of the connection. `acked` is how far into the other side's stream it acknowledged,
+ * `waitedMs` for how long no payload had come.
+ */
+export type CloseSeen = { side: number; kind: "fin" | "rst"; acked: number; waitedMs: number };
 
 const certificates = new CertificateCache();
 
@@ -73,8 +77,9 @@ export class Handshake {
   /** An alert that no longer stands in clear: TLS ≤ 1.2. */
   encryptedAlert = [false, false];
   closes: CloseSeen[] = [];
-  /** The server's records behind the client's Finished: of an alert's size, and others. */
-  alertsBehindFinished = 0;
+  /** TLS 1.3: what has an alert's size came first behind the client's Finished. */
+  refusedByAlert = false;
+  /** The server's other records behind the client's Finished: tickets, answers. */
   recordsBehindFinished = 0;
   /** Reached when the server answered the client with application data. */
   answered = false;
@@ -104,9 +109,9 @@ export class Handshake {
   }
 
   /** One side ended the connection; only the first of each side and kind counts. */
-  close(side: number, kind: "fin" | "rst"): void {
-    if (this.closes.some((c) => c.side === side && c.kind === kind)) return;
-    this.closes.push({ side, kind });
+  close(close: CloseSeen): void {
+    if (this.closes.some((c) => c.side === close.side && c.kind === close.kind)) return;
+    this.closes.push(close);
   }
 
   /**
@@ -179,7 +184,7 @@ export class Handshake {
       case ContentType.changeCipherSpec:
         return true;
       case ContentType.handshake:
-        return !own.changedCipher || (this.#is13 && side === CLIENT && !own.applicationRecords);
+        return !own.changedCipher || this.#is13;
       case ContentType.alert:
         return length === 2; // an encrypted alert is longer by its MAC
       default:
@@ -189,9 +194,9 @@ export class Handshake {
 
   #takeClear(own: Side, side: number, type: number, view: DataView, at: number, end: number): void {
     if (type === ContentType.changeCipherSpec) {
+      if (this.#is13 || this.retried) return; // compatibility only (RFC 8446 §D.4)
       if (own.changedCipher) return;
       own.changedCipher = true;
-      if (this.#is13 || this.retried) return; // compatibility only (RFC 8446 §D.4)
       if (side === SERVER && !this.#sides[CLIENT]!.changedCipher && !this.serverHelloDone) {
         this.abbreviated = this.serverHello !== null;
       }
@@ -394,7 +399,8 @@ export class Handshake {
   #takeAnswer(length: number, acked: number): void {
     if (acked >= 0 && acked < this.finishedEnd) return; // sent before the server had the Finished
     if (this.#is13 && isAlertSized(length)) {
-      this.alertsBehindFinished++;
+      const clientStays = !this.closes.some((c) => c.side === CLIENT) && !this.clientLeft();
+      if (clientStays && this.recordsBehindFinished === 0) this.refusedByAlert = true;
       return;
     }
     this.recordsBehindFinished++;
