@@ -197,6 +197,8 @@ export class Reading {
       if (this.#midstream && isClient !== (role === CLIENT)) this.swapped = true;
     }
     if (role === SERVER) this.serverProtocol = protocol;
+    // A server's TLS alert to bytes that are no TLS does not make them TLS.
+    if (role === SERVER && protocol === "tls" && this.notTls) return;
     if (this.protocol === null) {
       this.protocol = protocol;
       if (protocol !== "tls") this.notTls = !this.#midstream;

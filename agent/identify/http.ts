@@ -31,7 +31,7 @@ function hasHttpVersion(view: DataView, at: number, end: number): Match {
       if (last - at < 9) return Match.no;
       return startsWith(view, last - 9, last, " HTTP/") === Match.yes ? Match.yes : Match.no;
     }
-    if (byte < 0x20) return Match.no;
+    if (byte < 0x20 && byte !== 0x0d) return Match.no;
   }
   return limit - at >= LINE_LIMIT ? Match.yes : Match.more;
 }

@@ -24,6 +24,12 @@ export function refusesPlaintext(protocol: ProtocolName | null, server: Opened):
       while (first < end && view.getUint8(first) === 0x4e) first++;
       return end - first >= 5 && view.getUint8(first) === 0x45 && view.getUint32(first + 1) < 4096;
     }
+    case "mysql": {
+      // ERR_Packet behind the greeting: the login was not taken.
+      if (end - at < 4) return false;
+      const next = at + 4 + (view.getUint16(at, true) | (view.getUint8(at + 2) << 16));
+      return end - next >= 5 && view.getUint8(next + 4) === 0xff;
+    }
     default:
       return false;
   }
