@@ -76,17 +76,25 @@ function listEnds(inventory: Inventory): End[] {
   const sorts = new Map<string, Map<string, Holder>>();
   for (const pod of inventory.pods(-Infinity)) {
     const name = formatHolder(pod);
-    const { namespace, labels, hostNetwork, ports, serviceAccount, annotations } = pod;
+    const { namespace, labels, ports, serviceAccount, annotations } = pod;
     const sort = JSON.stringify([
-      ...[namespace, Object.entries(labels).sort(), hostNetwork, ports, serviceAccount],
+      ...[namespace, Object.entries(labels).sort(), ports, serviceAccount],
       annotations["sidecar.istio.io/inject"],
     ]);
     const known = sorts.get(name) ?? new Map<string, Holder>();
     sorts.set(name, known);
-    // Of pods that rules treat alike, one speaks for all: it needs no address.
-    if (!known.has(sort)) known.set(sort, { ...pod, addresses: [] });
+    // Of pods that rules treat alike, one speaks for all.
+    if (!known.has(sort)) known.set(sort, toDeclared(pod));
   }
   return [...sorts].map(([name, holders]) => ({ name, holders: [...holders.values()] }));
+}
+
+/**
+ * A pod as policies name it: without its address of the moment, and as if it had a network of its
+ * own (whether rules hold for pods on the node's network is the network plugin's choice).
+ */
+export function toDeclared(pod: Holder): Holder {
+  return { ...pod, addresses: [], hostNetwork: false };
 }
 
 export function formatPair({ from, to, ports }: AllowedPair): string {
