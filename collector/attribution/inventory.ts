@@ -148,7 +148,7 @@ export class Inventory {
   }
 
   private renew(key: string, object: ClusterObject, nowMs: number): void {
-    const holder = this.toHolder(object);
+    const holder = this.toHolder(object, nowMs);
     if (holder === null) return this.end(key, nowMs);
     const timeline = this.holders.get(key) ?? new Timeline<Holder>();
     this.holders.set(key, timeline);
@@ -176,7 +176,7 @@ export class Inventory {
   }
 
   /** Null when it holds nothing: a finished pod, a template. */
-  private toHolder(object: ClusterObject): Holder | null {
+  private toHolder(object: ClusterObject, nowMs: number): Holder | null {
     const space = this.space(object.namespace);
     switch (object.kind) {
       case "Node":
@@ -185,9 +185,11 @@ export class Inventory {
         return toServiceHolder(object, serviceAddresses(object), space);
       case "Pod": {
         const phase = textAt(object.body, "status", "phase");
-        if (phase === "Succeeded" || phase === "Failed") return null;
+        const finished = phase === "Succeeded" || phase === "Failed";
+        // Among manifests it stands for its workload, which will run again.
+        if (finished && nowMs !== -Infinity) return null;
         const shared = valueAt(object.body, "spec", "hostNetwork") === true;
-        const addresses = shared ? [] : podAddresses(object);
+        const addresses = shared || finished ? [] : podAddresses(object);
         const spec = valueAt(object.body, "spec");
         return toPodHolder(object, spec, addresses, workloadOf(object), space);
       }
