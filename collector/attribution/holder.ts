@@ -47,7 +47,14 @@ export type Holder = {
   containers: readonly string[];
   ports: readonly HolderPort[];
   uid: string | null;
+  /** The object that says all this, at the version that opened the binding; null for outside. */
+  object: HolderObject | null;
 };
+
+export type HolderObject = Pick<
+  ClusterObject,
+  "kind" | "namespace" | "name" | "uid" | "resourceVersion" | "hash"
+>;
 
 export type NamespaceText = { labels: Labels; annotations: Labels };
 
@@ -70,7 +77,12 @@ export function toExternal(address: string): Holder {
     containers: [],
     ports: [],
     uid: null,
+    object: null,
   };
+}
+
+function pin({ kind, namespace, name, uid, resourceVersion, hash }: ClusterObject): HolderObject {
+  return { kind, namespace, name, uid, resourceVersion, hash };
 }
 
 export function toNodeHolder(node: ClusterObject, addresses: readonly string[]): Holder {
@@ -82,6 +94,7 @@ export function toNodeHolder(node: ClusterObject, addresses: readonly string[]):
     labels: node.labels,
     annotations: node.annotations,
     uid: node.uid,
+    object: pin(node),
   };
 }
 
@@ -101,12 +114,14 @@ export function toServiceHolder(
     namespaceAnnotations: space.annotations,
     ports: listAt(service.body, "spec", "ports").flatMap(readServicePort),
     uid: service.uid,
+    object: pin(service),
   };
 }
 
-/** `spec` and `metadata` are the pod's own, or those of a template. */
+/** `pod` and `spec` are the object's own, or those of its template. */
 export function toPodHolder(
-  pod: { namespace: string; name: string; uid: string | null; labels: Labels; annotations: Labels },
+  object: ClusterObject,
+  pod: { name: string; labels: Labels; annotations: Labels },
   spec: Json | undefined,
   addresses: readonly string[],
   workload: Workload,
@@ -119,7 +134,7 @@ export function toPodHolder(
   return {
     ...toExternal(pod.name),
     kind: "pod",
-    namespace: pod.namespace,
+    namespace: object.namespace,
     addresses,
     workload,
     serviceAccount:
@@ -132,7 +147,8 @@ export function toPodHolder(
     namespaceAnnotations: space.annotations,
     containers: running.map((container) => textAt(container, "name") ?? ""),
     ports: running.flatMap((container) => listAt(container, "ports").flatMap(readContainerPort)),
-    uid: pod.uid,
+    uid: object.uid,
+    object: pin(object),
   };
 }
 

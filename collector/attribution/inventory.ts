@@ -191,7 +191,7 @@ export class Inventory {
         const shared = valueAt(object.body, "spec", "hostNetwork") === true;
         const addresses = shared || finished ? [] : podAddresses(object);
         const spec = valueAt(object.body, "spec");
-        return toPodHolder(object, spec, addresses, workloadOf(object), space);
+        return toPodHolder(object, object, spec, addresses, workloadOf(object), space);
       }
       default:
         return null;
@@ -215,8 +215,10 @@ export class Inventory {
   }
 }
 
+/** Versions of the object that differ in nothing a holder tells are one binding. */
 function isSame(a: Holder, b: Holder): boolean {
-  return JSON.stringify(a) === JSON.stringify(b);
+  const text = (holder: Holder) => JSON.stringify({ ...holder, object: null });
+  return text(a) === text(b);
 }
 
 /** When the object's addresses became its own, as far as it tells. */

@@ -44,14 +44,12 @@ export function templatePods(
     const template = valueAt(object.body, ...TEMPLATES[object.kind]!);
     if (!isMap(template)) return [];
     const pod = {
-      namespace: object.namespace,
       name: textAt(template, "metadata", "name") ?? object.name,
-      uid: object.uid,
       labels: labelsAt(template, "metadata", "labels"),
       annotations: labelsAt(template, "metadata", "annotations"),
     };
     const self = { kind: object.kind, namespace: object.namespace, name: object.name };
     const spec = valueAt(template, "spec");
-    return [toPodHolder(pod, spec, [], self, space(object.namespace))];
+    return [toPodHolder(object, pod, spec, [], self, space(object.namespace))];
   });
 }

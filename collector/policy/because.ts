@@ -1,5 +1,5 @@
 /** Builds the part that one object had in a decision. */
-import type { ClusterObject } from "../attribution/cluster-object.ts";
+import type { HolderObject } from "../attribution/holder.ts";
 import type { Because, PathDecision } from "./expectation.ts";
 
 /** What one layer of policy says about a path. */
@@ -7,7 +7,7 @@ export type Decision = { path: PathDecision; because: readonly Because[] };
 
 export const UNDECLARED: Decision = { path: "undeclared", because: [] };
 
-export function toBecause(object: ClusterObject, rule: string, sentence: string): Because {
+export function toBecause(object: HolderObject, rule: string, sentence: string): Because {
   return {
     kind: object.kind,
     namespace: object.namespace,

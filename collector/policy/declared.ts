@@ -12,7 +12,7 @@ import {
   type Json,
   type JsonMap,
 } from "../attribution/cluster-object.ts";
-import { isKnownKind } from "./known-kinds.ts";
+import { isKnownKind, isUnreadPolicy } from "./known-kinds.ts";
 import { formatPath, type Problem, type UnknownKind } from "./problem.ts";
 import { findFaults, groupKind } from "./shape.ts";
 
@@ -170,6 +170,10 @@ function readObject(
   if (!isKnownKind(groupKind(object))) {
     const { apiVersion, name } = object;
     to.unknownKinds.push({ file, line: place.line, apiVersion, kind: object.kind, name });
+    if (isUnreadPolicy(groupKind(object))) {
+      const reason = "is a policy of a kind that is not read: what depends on it is unproven";
+      to.problems.push({ file, ...place, ...nameOf(object.body), reason });
+    }
   }
   for (const fault of findFaults(object)) {
     const reason = `${formatPath(fault.path)}: ${fault.reason}`;

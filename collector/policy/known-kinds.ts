@@ -21,7 +21,11 @@ export function isKnownKind(groupKind: string): boolean {
   return INVENTORY_KINDS.has(kind) || POLICY_KINDS.has(groupKind) || CONTEXT_KINDS.has(groupKind);
 }
 
-/** Reports whether an object of this kind may decide about a path, or about transport. */
-export function isPolicyKind(groupKind: string): boolean {
-  return POLICY_KINDS.has(groupKind);
+/** API groups of which every kind may decide about a path or transport, and none is read yet. */
+const UNREAD_GROUPS =
+  /^[^.]+\.(cilium\.io|(crd|operator)?\.?projectcalico\.org|policy\.linkerd\.io)$|^(ClusterNetworkPolicy\.policy\.networking\.k8s\.io|Service(Intentions|Defaults)\.consul\.hashicorp\.com)$/;
+
+/** Reports whether a kind that is not read may decide about a path, or about transport. */
+export function isUnreadPolicy(groupKind: string): boolean {
+  return UNREAD_GROUPS.test(groupKind);
 }

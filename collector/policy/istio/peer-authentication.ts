@@ -85,7 +85,8 @@ export class PeerAuthentications {
   private levels(pod: Holder): [Policy | null, Policy | null, Policy | null] {
     const own = this.byNamespace.get(pod.namespace) ?? [];
     const root = this.byNamespace.get(this.rootNamespace) ?? [];
-    const wide = (policy: Policy) => Object.keys(policy.selector).length === 0;
+    const blind = ({ fault }: Policy) => fault?.path[1] === "selector"; // it may select any pod
+    const wide = (policy: Policy) => Object.keys(policy.selector).length === 0 || blind(policy);
     const mesh = root.find(wide) ?? null;
     if (pod.namespace === this.rootNamespace) {
       return [mesh, null, null]; // a selector in the root namespace is passed over
