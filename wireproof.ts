@@ -23,6 +23,39 @@ program
     await inspect(files, options);
   });
 
+const policy = program.command("policy").description("tell what the declared policy says");
+
+policy
+  .command("allowed")
+  .description("list what the declared policies let pass, workload by workload")
+  .requiredOption("--manifests <dir>", "folder or file of manifests, or - for standard input")
+  .option("--layer <layer>", "networkpolicy or all", "networkpolicy")
+  .option("--format <format>", "text, json or dot", "text")
+  .action(async (options) => {
+    const { runAllowed } = await import("./collector/policy/policy-command.ts");
+    print(runAllowed(options, Date.now()));
+  });
+
+policy
+  .command("explain")
+  .description("tell what the declared policies require of one connection, and why")
+  .requiredOption("--manifests <dir>", "folder or file of manifests, or - for standard input")
+  .requiredOption("--from <end>", "client: NS/NAME, NS/NAME[Kind] or external:IP")
+  .requiredOption("--to <end>", "server, spelled alike")
+  .requiredOption("--port <port>", "container port: N, N/udp or N/sctp")
+  .option("--wire <posture>", "plaintext, tls or mtls: would the server accept it?")
+  .option("--mesh <mesh>", "istio, ambient, linkerd, consul or none: overrides the manifests")
+  .option("--format <format>", "text or json", "text")
+  .action(async (options) => {
+    const { runExplain } = await import("./collector/policy/policy-command.ts");
+    print(runExplain(options, Date.now()));
+  });
+
+function print({ out, warnings }: { out: string; warnings: readonly string[] }): void {
+  for (const warning of warnings) process.stderr.write(`wireproof: ${warning}\n`);
+  process.stdout.write(out);
+}
+
 /** Runs the command line; the operator's mistakes become one sentence and exit code 2. */
 async function main(): Promise<number> {
   try {

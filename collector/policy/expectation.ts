@@ -1,4 +1,5 @@
 /** Describes what the declared policy requires of an edge, and which objects say so. */
+import type { Problem } from "./problem.ts";
 
 /** How a connection presents itself on the wire. */
 export type Posture = "plaintext" | "tls" | "mtls";
@@ -31,8 +32,12 @@ export type Expectation = {
     required: Posture | "any" | null;
     accepts: readonly Posture[];
     refuses: readonly Posture[];
+    /** The lowest TLS version that a declared path asks for: `TLSv1.2`. */
+    minVersion?: string | null;
   };
   /** In the order of precedence; the deciding objects first. */
   pathBecause: readonly Because[];
   transportBecause: readonly Because[];
+  /** What could not be read and may concern this edge: while any is there, nothing is proven. */
+  doubts?: readonly Problem[];
 };

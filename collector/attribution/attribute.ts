@@ -1,0 +1,155 @@
+/** Attributes an observation: who its client was, and who its server, at the time it began. */
+import type { Observation } from "../../protocol/observation.ts";
+import { toCanonicalAddress } from "./address.ts";
+import { isMap, labelsAt, listAt, valueAt, type ClusterObject } from "./cluster-object.ts";
+import { formatHolder, namedPort, type Holder, type HolderPort } from "./holder.ts";
+import type { Inventory, LookUp } from "./inventory.ts";
+import { readLabelMap, selects } from "./selector.ts";
+
+/** certificate: read on the wire. address: by a binding. inferred: by a Service's one workload. */
+export type Provenance = "certificate" | "address" | "inferred";
+
+/** One end; a null holder has its reason in `reasons`. */
+export type AttributedEnd = {
+  holder: Holder | null;
+  provenance: Provenance | null;
+  /** The interval in which the address was this holder's; null where no binding decided. */
+  fromMs: number | null;
+  toMs: number | null;
+  /** What the certificate named, where one was read. */
+  spiffe: string | null;
+};
+
+export type Attributed = {
+  observation: Observation;
+  client: AttributedEnd;
+  server: AttributedEnd;
+  /** The port on the server itself, behind Service translation; null where it cannot be told. */
+  serverPort: number | null;
+  /** The Service that the client addressed, if it was one. */
+  service: Holder | null;
+  reasons: readonly string[];
+};
+
+/** Attributes by the time at which the flow started. */
+export function attribute(observation: Observation, inventory: Inventory): Attributed {
+  const { record } = observation;
+  const atMs = Date.parse(record.start);
+  const reasons: string[] = [];
+  const client = toEnd(inventory.lookUp(record.src_ip, atMs), "client", record.src_ip, reasons);
+  const found = inventory.lookUp(record.dst_ip, atMs);
+  let server = toEnd(found, "server", record.dst_ip, reasons);
+  let serverPort: number | null = record.dst_port;
+  let service: Holder | null = null;
+  if (found.holder?.kind === "service") {
+    service = found.holder;
+    const backend = resolveService(service, record.dst_port, String(record.proto), inventory, atMs);
+    serverPort = backend.port;
+    reasons.push(...backend.reasons);
+    const provenance = backend.holder === null ? null : ("inferred" as const);
+    server = { ...server, holder: backend.holder, provenance };
+  }
+  checkIdentity(client, "client", spiffeOf(record.tls?.client_certificate?.san), reasons);
+  checkIdentity(server, "server", spiffeOf(record.tls?.server_cert?.san), reasons);
+  return { observation, client, server, serverPort, service, reasons };
+}
+
+const SENTENCES = {
+  ambiguous: "several held the address at that time",
+  "not-held-then": "nobody is known to have held the address at that time",
+  "pod-network": "the address belongs to the pod network, and no pod is known to have held it",
+  "not-an-address": "it is no address",
+} as const;
+
+function toEnd(found: LookUp, side: string, address: string, reasons: string[]): AttributedEnd {
+  const { holder, reason, fromMs, toMs } = found;
+  if (reason !== null) reasons.push(`${side} ${address}: ${SENTENCES[reason]}`);
+  return { holder, provenance: holder === null ? null : "address", fromMs, toMs, spiffe: null };
+}
+
+/** The only SPIFFE name of a certificate (SPIFFE X.509-SVID §2: exactly one URI). */
+function spiffeOf(names: readonly string[] | undefined): string | null {
+  const found = (names ?? []).filter((name) => /^(URI:)?spiffe:\/\//i.test(name));
+  return found.length === 1 ? found[0]!.replace(/^URI:/i, "") : null;
+}
+
+/**
+ * Holds the identity that was read against the holder of the address. Where they agree, the end
+ * rests on the certificate; where not, on neither: the certificate's word stands in `spiffe`.
+ */
+function checkIdentity(
+  end: AttributedEnd,
+  side: string,
+  spiffe: string | null,
+  reasons: string[],
+): void {
+  if (spiffe === null) return;
+  end.spiffe = spiffe;
+  const parts = /^spiffe:\/\/[^/]+\/ns\/([^/]+)\/sa\/([^/]+)$/.exec(spiffe);
+  if (parts === null || end.holder === null || end.holder.kind !== "pod") return;
+  const { namespace, serviceAccount } = end.holder;
+  if (namespace === parts[1] && serviceAccount === parts[2]) end.provenance = "certificate";
+  else {
+    reasons.push(`${side}: ${formatHolder(end.holder)} held the address, and showed ${spiffe}`);
+    end.holder = null;
+    end.provenance = null;
+  }
+}
+
+type Backend = { holder: Holder | null; port: number | null; reasons: string[] };
+
+/** The workload behind a Service: certain only where all of its backends are of one workload. */
+function resolveService(
+  service: Holder,
+  port: number,
+  proto: string,
+  inventory: Inventory,
+  atMs: number,
+): Backend {
+  const name = formatHolder(service);
+  const offered = service.ports.find((p) => p.port === port && p.transport.toLowerCase() === proto);
+  if (offered === undefined) {
+    return { holder: null, port: null, reasons: [`${name} offers no port ${port}/${proto}`] };
+  }
+  const pods = backendsOf(service, inventory, atMs);
+  if (pods.length === 0) {
+    return { holder: null, port: null, reasons: [`${name} has no known backend`] };
+  }
+  const ports = new Set(pods.map((pod) => targetOn(pod, offered)));
+  const workloads = new Set(pods.map(formatHolder));
+  const target = ports.size === 1 ? [...ports][0]! : null;
+  if (workloads.size === 1) {
+    return { holder: pods[0]!, port: target, reasons: [`server: one of the backends of ${name}`] };
+  }
+  const reason = `${name} has backends of several workloads: ${[...workloads].join(", ")}`;
+  return { holder: null, port: target, reasons: [reason] };
+}
+
+/** By EndpointSlices where the Service has any, else by its selector. */
+function backendsOf(service: Holder, inventory: Inventory, atMs: number): Holder[] {
+  const slices = [...inventory.current("EndpointSlice", service.namespace)].filter(
+    (slice) => slice.labels["kubernetes.io/service-name"] === service.name,
+  );
+  if (slices.length > 0) {
+    const addresses = new Set(slices.flatMap(addressesOf));
+    const holders = [...addresses].flatMap((text) => inventory.whoHad(text, atMs) ?? []);
+    return holders.filter((holder) => holder.kind === "pod");
+  }
+  const object = inventory.get("Service", service.namespace, service.name);
+  const selector = valueAt(object?.body, "spec", "selector");
+  if (!isMap(selector)) return [];
+  const wanted = readLabelMap(labelsAt(selector));
+  return inventory
+    .pods(atMs)
+    .filter((pod) => pod.namespace === service.namespace && selects(wanted, pod.labels));
+}
+
+function addressesOf(slice: ClusterObject): string[] {
+  return listAt(slice.body, "endpoints").flatMap((endpoint) =>
+    listAt(endpoint, "addresses").flatMap((text) => toCanonicalAddress(String(text)) ?? []),
+  );
+}
+
+function targetOn(pod: Holder, { target, transport, port }: HolderPort): number | null {
+  return typeof target === "string" ? namedPort(pod, target, transport) : (target ?? port);
+}

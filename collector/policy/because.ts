@@ -1,0 +1,36 @@
+/** Builds the part that one object had in a decision. */
+import type { HolderObject } from "../attribution/holder.ts";
+import type { Because, PathDecision } from "./expectation.ts";
+
+/** What one layer of policy says about a path. */
+export type Decision = { path: PathDecision; because: readonly Because[] };
+
+export const UNDECLARED: Decision = { path: "undeclared", because: [] };
+
+export function toBecause(object: HolderObject, rule: string, sentence: string): Because {
+  return {
+    kind: object.kind,
+    namespace: object.namespace,
+    name: object.name,
+    uid: object.uid,
+    resource_version: object.resourceVersion,
+    hash: object.hash,
+    rule,
+    sentence,
+  };
+}
+
+/** `NetworkPolicy pay/default-deny`; without the namespace where there is none. */
+export function formatObject(object: { kind: string; namespace: string; name: string }): string {
+  return `${object.kind} ${object.namespace === "" ? "" : `${object.namespace}/`}${object.name}`;
+}
+
+/** How grave a decision is when layers, or directions, are combined. */
+const ORDER: readonly PathDecision[] = ["denied", "undecidable", "allowed", "undeclared"];
+
+/** The gravest decision, with its reasons first and those of the others behind. */
+export function combine(decisions: readonly Decision[]): Decision {
+  const sorted = [...decisions].sort((a, b) => ORDER.indexOf(a.path) - ORDER.indexOf(b.path));
+  const path = sorted[0]?.path ?? "undeclared";
+  return { path, because: sorted.flatMap((decision) => decision.because) };
+}

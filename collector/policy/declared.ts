@@ -1,0 +1,218 @@
+/** Reads manifests from disk into pinned objects; what cannot be read is told, the rest loads. */
+import { globSync, readFileSync, statSync } from "node:fs";
+import path from "node:path";
+import { isMap as isYamlMap, isSeq, LineCounter, parseAllDocuments, type Document } from "yaml";
+import { ConfigError } from "../../protocol/config-error.ts";
+import {
+  isMap,
+  listAt,
+  textAt,
+  toClusterObject,
+  type ClusterObject,
+  type Json,
+  type JsonMap,
+} from "../attribution/cluster-object.ts";
+import { isKnownKind, isUnreadPolicy } from "./known-kinds.ts";
+import { formatPath, type Problem, type UnknownKind } from "./problem.ts";
+import { findFaults, groupKind } from "./shape.ts";
+
+export type Declared = {
+  objects: ClusterObject[];
+  problems: Problem[];
+  unknownKinds: UnknownKind[];
+  /** Names of the files that were read, as they are told. */
+  files: string[];
+};
+
+/** Largest manifest that is read, in bytes. */
+export const FILE_BYTES_LIMIT = 256 << 20;
+/** Most times that YAML aliases may be expanded in one document (the "billion laughs"). */
+const ALIASES_LIMIT = 1000;
+
+const MANIFEST = /\.(ya?ml|json)$/i;
+
+type Step = string | number;
+
+/**
+ * Reads a folder with all that is below it, one file, or standard input (`-`). Throws a
+ * ConfigError only where nothing at all can be read: no such path, or no manifest in it.
+ */
+export function readDeclared(from: string): Declared {
+  const declared: Declared = { objects: [], problems: [], unknownKinds: [], files: [] };
+  for (const { name, file } of listFiles(from)) {
+    declared.files.push(name);
+    try {
+      parseManifests(readText(file), name, declared);
+    } catch (error) {
+      const reason = `cannot be read: ${(error as Error).message}`;
+      declared.problems.push({ ...NOWHERE, file: name, reason });
+    }
+  }
+  if (declared.objects.length === 0 && declared.problems.length === 0) {
+    throw new ConfigError(
+      "CONFIG_NO_MANIFESTS",
+      `manifests: nothing to read in ${from}: expected .yaml, .yml or .json files with Kubernetes ` +
+        "objects",
+    );
+  }
+  return declared;
+}
+
+const NOWHERE = { line: 1, column: 1, kind: null, name: null, namespaces: "all" as const };
+
+function listFiles(from: string): { name: string; file: string | 0 }[] {
+  if (from === "-") return [{ name: "-", file: 0 }];
+  const stat = statSync(from, { throwIfNoEntry: false });
+  if (stat === undefined) {
+    throw new ConfigError("CONFIG_NO_MANIFESTS", `manifests: there is no ${from}`);
+  }
+  if (!stat.isDirectory()) return [{ name: path.basename(from), file: from }];
+  return globSync("**/*", { cwd: from, withFileTypes: true })
+    .filter((entry) => !entry.isDirectory() && MANIFEST.test(entry.name))
+    .map((entry) => path.join(entry.parentPath, entry.name))
+    .map((file) => ({ name: path.relative(from, file), file }))
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+function readText(file: string | 0): string {
+  if (file !== 0 && statSync(file).size > FILE_BYTES_LIMIT) {
+    throw new Error(`it is larger than ${FILE_BYTES_LIMIT} bytes`);
+  }
+  return readFileSync(file, "utf8").replace(/^\uFEFF/, "");
+}
+
+/** Reads one file's text, YAML or JSON, into `declared`. Never throws for bad text. */
+export function parseManifests(text: string, file: string, declared: Declared): void {
+  const json = text.trimStart().startsWith("{") ? parseJson(text) : null;
+  if (json !== null) {
+    // Positions in JSON are worth a second reading only where something is wrong.
+    const probe: Declared = { objects: [], problems: [], unknownKinds: [], files: [] };
+    readObject(json, [], file, () => ({ line: 1, column: 1 }), probe);
+    if (probe.problems.length === 0 && text.length > 1 << 20) {
+      declared.objects.push(...probe.objects);
+      declared.unknownKinds.push(...probe.unknownKinds);
+      return;
+    }
+  }
+  const lines = new LineCounter();
+  const documents = parseAllDocuments(text, { lineCounter: lines, uniqueKeys: true });
+  if (!Array.isArray(documents)) return; // no document at all
+  for (const document of documents) readDocument(document, file, lines, declared);
+}
+
+function parseJson(text: string): Json | null {
+  try {
+    return JSON.parse(text) as Json;
+  } catch {
+    return null;
+  }
+}
+
+function readDocument(document: Document, file: string, lines: LineCounter, to: Declared): void {
+  const locate = (steps: readonly Step[]) => {
+    const place = lines.linePos(offsetOf(document, steps));
+    return { line: Math.max(place.line, 1), column: Math.max(place.col, 1) };
+  };
+  let body: Json = null;
+  try {
+    body = document.toJS({ maxAliasCount: ALIASES_LIMIT }) as Json;
+  } catch (error) {
+    to.problems.push({ file, ...locate([]), ...nameOf(null), reason: (error as Error).message });
+    return;
+  }
+  const [error] = document.errors;
+  if (error !== undefined) {
+    const place = lines.linePos(error.pos[0]);
+    const reason = error.message.split("\n")[0]!.replace(/ at line \d+, column \d+:?$/, "");
+    to.problems.push({ file, line: place.line, column: place.col, ...nameOf(body), reason });
+    return;
+  }
+  if (body === null || body === undefined) return; // a comment between two `---`
+  readObject(body, [], file, locate, to);
+}
+
+/** Reads one object, or each item of a list of them. */
+function readObject(
+  body: Json,
+  at: readonly Step[],
+  file: string,
+  locate: (steps: readonly Step[]) => { line: number; column: number },
+  to: Declared,
+): void {
+  const kind = textAt(body, "kind");
+  const items = isMap(body) && Array.isArray(body["items"]) ? listAt(body, "items") : null;
+  if (items !== null && (kind === null || kind.endsWith("List"))) {
+    const itemKind = kind === null || kind === "List" ? null : kind.slice(0, -4);
+    const version = textAt(body, "apiVersion");
+    items.forEach((item, i) => {
+      // `NamespaceList` leaves out what its items are.
+      const whole: Json =
+        isMap(item) && itemKind !== null
+          ? { apiVersion: version ?? undefined, kind: itemKind, ...item }
+          : item;
+      readObject(whole, [...at, "items", i], file, locate, to);
+    });
+    return;
+  }
+  const place = locate(at);
+  const object = toClusterObject(body, { file, line: place.line });
+  if (object === null) {
+    if (kind === null && textAt(body, "apiVersion") === null) {
+      // Some other file: no decision depends on it.
+      const reason = "is no Kubernetes object";
+      to.problems.push({ file, ...place, kind, name: null, namespaces: [], reason });
+    } else {
+      const reason = "kind or metadata.name is missing";
+      to.problems.push({ file, ...place, ...nameOf(body), reason });
+    }
+    return;
+  }
+  if (!isKnownKind(groupKind(object))) {
+    const { apiVersion, name } = object;
+    to.unknownKinds.push({ file, line: place.line, apiVersion, kind: object.kind, name });
+    if (isUnreadPolicy(groupKind(object))) {
+      const reason = "is a policy of a kind that is not read: what depends on it is unproven";
+      to.problems.push({ file, ...place, ...nameOf(object.body), reason });
+    }
+  }
+  for (const fault of findFaults(object)) {
+    const reason = `${formatPath(fault.path)}: ${fault.reason}`;
+    const where = locate([...at, ...fault.path]);
+    to.problems.push({ file, ...where, ...nameOf(object.body), reason });
+  }
+  to.objects.push(object);
+}
+
+/** What a document calls itself, and so whose decisions may depend on it. */
+function nameOf(body: Json): Pick<Problem, "kind" | "name" | "namespaces"> {
+  const kind = textAt(body, "kind");
+  const name = textAt(body, "metadata", "name");
+  const object = isMap(body) ? toClusterObject(body as JsonMap, null) : null;
+  const namespaces = object === null || object.namespace === "" ? ("all" as const) : null;
+  return { kind, name, namespaces: namespaces ?? [object!.namespace] };
+}
+
+/** Where a path of the document begins; the nearest enclosing node where the path ends early. */
+function offsetOf(document: Document, steps: readonly Step[]): number {
+  let node: unknown = document.contents;
+  let offset = rangeOf(node) ?? document.range?.[0] ?? 0;
+  for (const step of steps) {
+    let next: unknown;
+    if (isYamlMap(node)) {
+      const pair = node.items.find((p) => String((p.key as { value?: unknown })?.value) === step);
+      offset = rangeOf(pair?.key) ?? offset;
+      next = pair?.value;
+    } else if (isSeq(node) && typeof step === "number") {
+      next = node.items[step];
+      offset = rangeOf(next) ?? offset;
+    }
+    if (next === undefined || next === null) break;
+    node = next;
+  }
+  return offset;
+}
+
+function rangeOf(node: unknown): number | null {
+  const range = (node as { range?: readonly number[] } | null | undefined)?.range;
+  return range?.[0] ?? null;
+}

@@ -1,0 +1,143 @@
+/** Composes PeerAuthentication objects into what a port does with plaintext, TLS and mutual TLS. */
+import {
+  isMap,
+  labelsAt,
+  textAt,
+  valueAt,
+  type ClusterObject,
+  type Labels,
+} from "../../attribution/cluster-object.ts";
+import type { Holder } from "../../attribution/holder.ts";
+import { formatObject, toBecause } from "../because.ts";
+import type { Because, Posture } from "../expectation.ts";
+import { formatPath, type Fault } from "../problem.ts";
+import type { ListenerProtocol } from "./service-port.ts";
+
+export type Mode = "DISABLE" | "PERMISSIVE" | "STRICT";
+
+/** Null mode: it depends on an object that is not valid. */
+export type Effective = { mode: Mode | null; because: readonly Because[] };
+
+export type Transport = {
+  required: Posture | "any" | null;
+  accepts: readonly Posture[];
+  refuses: readonly Posture[];
+};
+
+type Policy = { object: ClusterObject; selector: Labels; fault: Fault | null };
+
+/** Rules of `ComposePeerAuthentication` (istio pilot/pkg/security/authn/policy_applier.go). */
+export class PeerAuthentications {
+  private readonly byNamespace = new Map<string, Policy[]>();
+  private readonly rootNamespace: string;
+
+  constructor(
+    objects: readonly ClusterObject[],
+    faultsOf: (object: ClusterObject) => readonly Fault[],
+    rootNamespace: string,
+  ) {
+    this.rootNamespace = rootNamespace;
+    const found = objects.filter(
+      (o) => o.kind === "PeerAuthentication" && o.apiVersion.startsWith("security.istio.io/"),
+    );
+    for (const object of found.sort(byAge)) {
+      const selector = labelsAt(object.body, "spec", "selector", "matchLabels");
+      const policy = { object, selector, fault: faultsOf(object)[0] ?? null };
+      const known = this.byNamespace.get(object.namespace);
+      if (known === undefined) this.byNamespace.set(object.namespace, [policy]);
+      else known.push(policy);
+    }
+  }
+
+  /** Reports whether any object selects the pod: mesh-wide, by namespace, or by labels. */
+  isSelected(pod: Holder): boolean {
+    return this.levels(pod).some((level) => level !== null);
+  }
+
+  /** The mode for a container's port. The wider levels come first in `because` when they decide. */
+  effective(pod: Holder, port: number): Effective {
+    const levels = this.levels(pod);
+    const broken = levels.find((level) => level !== null && level.fault !== null);
+    if (broken?.fault) {
+      const { object, fault } = broken;
+      const sentence = `undecidable: ${formatObject(object)} is not valid: ${formatPath(fault.path)}: ${fault.reason}`;
+      return { mode: null, because: [toBecause(object, formatPath(fault.path), sentence)] };
+    }
+    const workload = levels.at(-1) ?? null;
+    const atPort = workload === null ? null : readPortMode(workload.object, port);
+    if (workload !== null && atPort !== null) {
+      const rule = `spec.portLevelMtls.${port}.mode`;
+      return { mode: atPort, because: [toModeBecause(workload.object, rule, atPort)] };
+    }
+    for (const level of levels.toReversed()) {
+      const mode = level === null ? null : readMode(level.object);
+      if (level === null || mode === null) continue;
+      return { mode, because: [toModeBecause(level.object, "spec.mtls.mode", mode)] };
+    }
+    const unset = levels.filter((level) => level !== null);
+    const because = unset.map(({ object }) =>
+      toBecause(object, "spec", `${formatObject(object)} sets no mode: PERMISSIVE is the default`),
+    );
+    return { mode: "PERMISSIVE", because };
+  }
+
+  /** Mesh, namespace, workload; the oldest object of each level counts, the others do not. */
+  private levels(pod: Holder): [Policy | null, Policy | null, Policy | null] {
+    const own = this.byNamespace.get(pod.namespace) ?? [];
+    const root = this.byNamespace.get(this.rootNamespace) ?? [];
+    const blind = ({ fault }: Policy) => fault?.path[1] === "selector"; // it may select any pod
+    const wide = (policy: Policy) => Object.keys(policy.selector).length === 0 || blind(policy);
+    const mesh = root.find(wide) ?? null;
+    if (pod.namespace === this.rootNamespace) {
+      return [mesh, null, null]; // a selector in the root namespace is passed over
+    }
+    const selected = (policy: Policy) =>
+      !wide(policy) && Object.entries(policy.selector).every(([k, v]) => pod.labels[k] === v);
+    return [mesh, own.find(wide) ?? null, own.find(selected) ?? null];
+  }
+}
+
+/** Oldest first; a missing time is equal age, then the name decides. */
+function byAge(a: ClusterObject, b: ClusterObject): number {
+  const age = a.createdMs !== null && b.createdMs !== null ? a.createdMs - b.createdMs : 0;
+  return age || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
+}
+
+function toModeBecause(object: ClusterObject, rule: string, mode: Mode): Because {
+  const level =
+    rule === "spec.mtls.mode" ? `mutual TLS is ${mode}` : `mutual TLS is ${mode} on this port`;
+  return toBecause(object, rule, `${formatObject(object)}: ${level}`);
+}
+
+/** Null where the level inherits. */
+function readMode(object: ClusterObject): Mode | null {
+  return toMode(textAt(object.body, "spec", "mtls", "mode"));
+}
+
+function readPortMode(object: ClusterObject, port: number): Mode | null {
+  const ports = valueAt(object.body, "spec", "portLevelMtls");
+  return isMap(ports) ? toMode(textAt(ports[String(port)], "mode")) : null;
+}
+
+function toMode(text: string | null): Mode | null {
+  return text === "DISABLE" || text === "PERMISSIVE" || text === "STRICT" ? text : null;
+}
+
+/**
+ * What a meshed server does on a port with this mode. DISABLE ends no TLS: everything goes on to
+ * the program, but Istio's own mutual TLS is no HTTP, and a known HTTP port refuses it. In ambient
+ * DISABLE is PERMISSIVE: the tunnel is always accepted.
+ */
+export function toTransport(
+  mode: Mode,
+  mesh: "istio" | "ambient",
+  protocol: ListenerProtocol,
+): Transport {
+  if (mode === "STRICT") {
+    return { required: "mtls", accepts: ["mtls"], refuses: ["plaintext", "tls"] };
+  }
+  if (mode === "DISABLE" && mesh === "istio" && protocol === "http") {
+    return { required: "any", accepts: ["plaintext"], refuses: ["mtls"] };
+  }
+  return { required: "any", accepts: ["plaintext", "tls", "mtls"], refuses: [] };
+}

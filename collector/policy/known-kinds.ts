@@ -1,0 +1,31 @@
+/** Lists the kinds that Wireproof reads, so that all others are told and never dropped silently. */
+import { INVENTORY_KINDS } from "../attribution/inventory.ts";
+
+/** Kinds of the policy rooms, with their API group. */
+export const POLICY_KINDS: ReadonlySet<string> = new Set([
+  ...["NetworkPolicy.networking.k8s.io", "AdminNetworkPolicy.policy.networking.k8s.io"],
+  ...["BaselineAdminNetworkPolicy.policy.networking.k8s.io"],
+  ...["PeerAuthentication.security.istio.io", "AuthorizationPolicy.security.istio.io"],
+  "Segmentation.wireproof.io",
+]);
+
+/** Kinds that say what there is, and how it is reached. */
+const CONTEXT_KINDS: ReadonlySet<string> = new Set([
+  ...["Ingress.networking.k8s.io", "Route.route.openshift.io"],
+  ...["ServiceEntry.networking.istio.io", "DestinationRule.networking.istio.io"],
+  ...["Sidecar.networking.istio.io", "ConfigMap."],
+]);
+
+export function isKnownKind(groupKind: string): boolean {
+  const kind = groupKind.slice(0, groupKind.indexOf("."));
+  return INVENTORY_KINDS.has(kind) || POLICY_KINDS.has(groupKind) || CONTEXT_KINDS.has(groupKind);
+}
+
+/** API groups of which every kind may decide about a path or transport, and none is read yet. */
+const UNREAD_GROUPS =
+  /^[^.]+\.(cilium\.io|(crd|operator)?\.?projectcalico\.org|policy\.linkerd\.io)$|^(ClusterNetworkPolicy\.policy\.networking\.k8s\.io|Service(Intentions|Defaults)\.consul\.hashicorp\.com)$/;
+
+/** Reports whether a kind that is not read may decide about a path, or about transport. */
+export function isUnreadPolicy(groupKind: string): boolean {
+  return UNREAD_GROUPS.test(groupKind);
+}

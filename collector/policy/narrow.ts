@@ -1,0 +1,48 @@
+/** Takes away from a set of ports what the layers above the network deny. */
+import type { ClusterObject } from "../attribution/cluster-object.ts";
+import type { Holder } from "../attribution/holder.ts";
+import type { Policy } from "./policy.ts";
+import { NOTHING, onePort, TRANSPORTS, union, type PortSet } from "./port-set.ts";
+
+const CUTTING = new Set(["AuthorizationPolicy", "Segmentation", "Service", "ServiceEntry"]);
+
+/**
+ * Every port at which a decision may change: all numbers that the deciding objects name, and the
+ * ports after them. More than needed, so never too few.
+ */
+export function listCuts(objects: readonly ClusterObject[]): number[] {
+  const cuts = new Set<number>([1]);
+  for (const { kind, body } of objects) {
+    if (!CUTTING.has(kind)) continue;
+    for (const [text] of JSON.stringify(body["spec"] ?? null).matchAll(/\d+/g)) {
+      const port = Number(text);
+      if (port >= 1 && port <= 65535) cuts.add(port).add(port + 1);
+    }
+  }
+  return [...cuts].sort((a, b) => a - b);
+}
+
+/** What is left of `ports` when each piece between two cuts is judged by its first port. */
+export function narrow(
+  policy: Policy,
+  cuts: readonly number[],
+  client: Holder,
+  server: Holder,
+  ports: PortSet,
+  atMs: number,
+): PortSet {
+  const own = server.ports.flatMap(({ port }) => [port, port + 1]);
+  const all = [...new Set([...cuts, ...own])].sort((a, b) => a - b);
+  let left = NOTHING;
+  for (const transport of TRANSPORTS) {
+    for (const [first, last] of ports[transport]) {
+      const starts = [first, ...all.filter((cut) => first < cut && cut <= last)];
+      for (const [i, start] of starts.entries()) {
+        const { path } = policy.expect(client, server, start, transport, atMs);
+        const end = (starts[i + 1] ?? last + 1) - 1;
+        if (path !== "denied") left = union(left, onePort(transport, start, end));
+      }
+    }
+  }
+  return left;
+}

@@ -1,0 +1,86 @@
+/** Judges pairs of ends by the NetworkPolicy family: admin tier, NetworkPolicy, baseline tier. */
+import type { ClusterObject } from "../attribution/cluster-object.ts";
+import type { Holder, Transport } from "../attribution/holder.ts";
+import { AdminNetworkPolicies } from "./admin-network-policy.ts";
+import { combine, UNDECLARED, type Decision } from "./because.ts";
+import { NetworkPolicies, type Direction } from "./network-policy.ts";
+import type { PodsInBlocks } from "./peer.ts";
+import { intersect, subtract, union, type PortSet } from "./port-set.ts";
+import type { Fault } from "./problem.ts";
+
+export class NetworkLayer {
+  private readonly admin: AdminNetworkPolicies;
+  private readonly policies: NetworkPolicies;
+  private readonly baseline: AdminNetworkPolicies;
+
+  constructor(
+    objects: readonly ClusterObject[],
+    faultsOf: (object: ClusterObject) => readonly Fault[],
+    podsInBlocks: PodsInBlocks,
+  ) {
+    const group = (kind: string, version: string) =>
+      objects.filter((o) => o.kind === kind && o.apiVersion.startsWith(version));
+    const admin = "policy.networking.k8s.io/";
+    this.admin = new AdminNetworkPolicies(
+      group("AdminNetworkPolicy", admin),
+      faultsOf,
+      podsInBlocks,
+    );
+    this.policies = new NetworkPolicies(
+      group("NetworkPolicy", "networking.k8s.io/"),
+      faultsOf,
+      podsInBlocks,
+    );
+    const baseline = group("BaselineAdminNetworkPolicy", admin);
+    this.baseline = new AdminNetworkPolicies(baseline, faultsOf, podsInBlocks);
+  }
+
+  /** A connection needs the client's egress and the server's ingress; replies are implied. */
+  decide(client: Holder, server: Holder, transport: Transport, port: number): Decision {
+    if (isExempt(client, server)) return UNDECLARED;
+    return combine([
+      this.decideOne("egress", client, server, transport, port),
+      this.decideOne("ingress", server, client, transport, port),
+    ]);
+  }
+
+  /** All that a pair may use, as far as it is certain. */
+  permit(client: Holder, server: Holder): PortSet {
+    return intersect(
+      this.permitOne("egress", client, server),
+      this.permitOne("ingress", server, client),
+    );
+  }
+
+  private decideOne(
+    direction: Direction,
+    pod: Holder,
+    other: Holder,
+    transport: Transport,
+    port: number,
+  ): Decision {
+    const admin = this.admin.decide(direction, pod, other, transport, port);
+    if (admin.path !== "undeclared") return admin;
+    const decided = this.policies.decide(direction, pod, other, transport, port);
+    if (decided.path !== "undeclared") return decided;
+    return this.baseline.decide(direction, pod, other, transport, port);
+  }
+
+  private permitOne(direction: Direction, pod: Holder, other: Holder): PortSet {
+    const admin = this.admin.permit(direction, pod, other);
+    const permit = this.policies.permit(direction, pod, other);
+    let rest = permit.ports;
+    if (!permit.selected) {
+      rest = subtract(rest, this.baseline.permit(direction, pod, other).denied);
+    }
+    return union(admin.allowed, subtract(rest, admin.denied));
+  }
+}
+
+/** A node reaches the pods that run on it, and a pod itself, whatever is declared. */
+function isExempt(client: Holder, server: Holder): boolean {
+  if (client.kind === "pod" && server.kind === "pod" && client.addresses.length > 0) {
+    return client.name === server.name && client.namespace === server.namespace;
+  }
+  return client.kind === "node" && client.node !== null && client.node === server.node;
+}

@@ -1,0 +1,190 @@
+/** Judges pairs of ends by Kubernetes NetworkPolicy (networking.k8s.io/v1). */
+import { listAt, valueAt, type ClusterObject, type Json } from "../attribution/cluster-object.ts";
+import { formatHolder, type Holder, type Transport } from "../attribution/holder.ts";
+import { readSelector, selects, type Selector } from "../attribution/selector.ts";
+import { formatObject, toBecause, UNDECLARED, type Decision } from "./because.ts";
+import {
+  matchesPeers,
+  portsOn,
+  readPeers,
+  readPorts,
+  type Peer,
+  type PodsInBlocks,
+  type PortRule,
+  type Ternary,
+} from "./peer.ts";
+import { EVERYTHING, holds, NOTHING, union, type PortSet } from "./port-set.ts";
+import { formatPath, type Fault } from "./problem.ts";
+
+export type Direction = "ingress" | "egress";
+
+type Rule = { peers: readonly Peer[] | null; ports: readonly PortRule[] | null };
+
+/** One policy for one direction. A broken one may select anything, and allow anything. */
+type Policy = {
+  object: ClusterObject;
+  applies: Selector;
+  rules: readonly Rule[];
+  fault: Fault | null;
+};
+
+/** What a pair of ends may use by all NetworkPolicies; `selected` when any isolates the pod. */
+export type Permit = { selected: boolean; ports: PortSet };
+
+/** Whether a rule speaks of this connection. */
+type Match = { ternary: Ternary; rule: number };
+
+export class NetworkPolicies {
+  private readonly byNamespace: Record<Direction, Map<string, Policy[]>> = {
+    ingress: new Map(),
+    egress: new Map(),
+  };
+  private readonly selected: Record<Direction, WeakMap<Holder, readonly Policy[]>> = {
+    ingress: new WeakMap(),
+    egress: new WeakMap(),
+  };
+  private readonly podsInBlocks: PodsInBlocks;
+
+  /** `faultsOf` tells what is wrong with an object; a wrong one is kept, as one that may do all. */
+  constructor(
+    objects: readonly ClusterObject[],
+    faultsOf: (object: ClusterObject) => readonly Fault[],
+    podsInBlocks: PodsInBlocks,
+  ) {
+    this.podsInBlocks = podsInBlocks;
+    for (const object of objects) {
+      const fault = faultsOf(object)[0] ?? null;
+      for (const direction of ["ingress", "egress"] as const) {
+        const policy = fault === null ? compile(object, direction) : broken(object, fault);
+        if (policy === null) continue;
+        const known = this.byNamespace[direction].get(object.namespace);
+        if (known === undefined) this.byNamespace[direction].set(object.namespace, [policy]);
+        else known.push(policy);
+      }
+    }
+  }
+
+  /**
+   * Judges one direction: ingress of `pod` from `other`, or egress of `pod` to `other`. Ports are
+   * the server's: the pod's for ingress, the other end's for egress.
+   */
+  decide(
+    direction: Direction,
+    pod: Holder,
+    other: Holder,
+    transport: Transport,
+    port: number,
+  ): Decision {
+    const policies = this.selecting(direction, pod);
+    if (policies.length === 0) return UNDECLARED;
+    const server = direction === "ingress" ? pod : other;
+    const unsure: { policy: Policy; match: Match }[] = [];
+    for (const policy of policies) {
+      const match = this.match(policy, other, server, transport, port);
+      if (match.ternary === true) {
+        const sentence = `allowed by ${formatObject(policy.object)}: ${direction} rule ${match.rule} matches ${formatHolder(other)}`;
+        const rule = `spec.${direction}[${match.rule}]`;
+        const allowed = toBecause(policy.object, rule, sentence);
+        // A broken policy that would isolate the pod cannot take this away: rules are a union.
+        return { path: "allowed", because: [allowed] };
+      }
+      if (match.ternary === null) unsure.push({ policy, match });
+    }
+    if (unsure.length > 0) {
+      const because = unsure.map(({ policy, match }) => toUnsure(policy, match, direction, other));
+      return { path: "undecidable", because };
+    }
+    const because = policies.map(({ object, rules }) => {
+      const what = rules.length === 0 ? `there is no ${direction} rule` : `no ${direction} rule`;
+      const sentence =
+        `denied by ${formatObject(object)}: ${what}` +
+        (rules.length === 0 ? "" : ` matches ${formatHolder(other)} on ${transport} ${port}`);
+      return toBecause(object, `spec.${direction}`, sentence);
+    });
+    return { path: "denied", because };
+  }
+
+  /** All that the policies let pass in one direction; what is not certain is not let pass. */
+  permit(direction: Direction, pod: Holder, other: Holder): Permit {
+    const policies = this.selecting(direction, pod);
+    if (policies.length === 0) return { selected: false, ports: EVERYTHING };
+    const server = direction === "ingress" ? pod : other;
+    let ports = NOTHING;
+    for (const { object, rules } of policies) {
+      for (const rule of rules) {
+        const match = matchesPeers(rule.peers, other, object.namespace, this.podsInBlocks);
+        if (match === true) ports = union(ports, portsOn(rule.ports, server) ?? EVERYTHING);
+      }
+    }
+    return { selected: true, ports };
+  }
+
+  /** Pods on the node's own network are not subject to NetworkPolicy. */
+  private selecting(direction: Direction, pod: Holder): readonly Policy[] {
+    if (pod.kind !== "pod" || pod.hostNetwork) return [];
+    const known = this.selected[direction].get(pod);
+    if (known !== undefined) return known;
+    const candidates = this.byNamespace[direction].get(pod.namespace) ?? [];
+    const found = candidates.filter((policy) => selects(policy.applies, pod.labels));
+    this.selected[direction].set(pod, found);
+    return found;
+  }
+
+  private match(
+    policy: Policy,
+    other: Holder,
+    server: Holder,
+    transport: Transport,
+    port: number,
+  ): Match {
+    if (policy.fault !== null) return { ternary: null, rule: -1 };
+    let unsure: Match = { ternary: false, rule: -1 };
+    for (const [i, rule] of policy.rules.entries()) {
+      const ports = portsOn(rule.ports, server);
+      if (ports !== null && !holds(ports, transport, port)) continue;
+      const own = policy.object.namespace;
+      const ternary = matchesPeers(rule.peers, other, own, this.podsInBlocks);
+      if (ternary === true) return { ternary, rule: i };
+      if (ternary === null) unsure = { ternary, rule: i };
+    }
+    return unsure;
+  }
+}
+
+function toUnsure(policy: Policy, match: Match, direction: Direction, other: Holder) {
+  const { object, fault } = policy;
+  const name = formatObject(object);
+  if (fault !== null) {
+    const sentence = `undecidable: ${name} is not valid: ${formatPath(fault.path)}: ${fault.reason}`;
+    return toBecause(object, formatPath(fault.path), sentence);
+  }
+  const rule = `spec.${direction}[${match.rule}]`;
+  const sentence = `undecidable: whether ${rule} of ${name} matches ${formatHolder(other)} depends on its address, or on the network plugin`;
+  return toBecause(object, rule, sentence);
+}
+
+function broken(object: ClusterObject, fault: Fault): Policy {
+  return { object, applies: [], rules: [], fault };
+}
+
+/** Null when the policy says nothing about this direction. */
+function compile(object: ClusterObject, direction: Direction): Policy | null {
+  const spec = valueAt(object.body, "spec");
+  const types = valueAt(spec, "policyTypes");
+  const named = Array.isArray(types) && types.length > 0 ? types : null;
+  const word = direction === "ingress" ? "Ingress" : "Egress";
+  // Without policyTypes: always ingress; egress when there is an egress list.
+  const stated = direction === "ingress" || Array.isArray(valueAt(spec, "egress"));
+  if (named === null ? !stated : !named.includes(word)) return null;
+  const peers = direction === "ingress" ? "from" : "to";
+  const rules = listAt(spec, direction).map((rule: Json) => ({
+    peers: readPeers(valueAt(rule, peers)),
+    ports: readPorts(valueAt(rule, "ports")),
+  }));
+  return {
+    object,
+    applies: readSelector(valueAt(spec, "podSelector") ?? undefined),
+    rules,
+    fault: null,
+  };
+}

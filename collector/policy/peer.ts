@@ -1,0 +1,164 @@
+/** Matches the ends of a connection against the peers and ports that a network rule names. */
+import {
+  inRange,
+  parseAddress,
+  parseRange,
+  type Address,
+  type AddressRange,
+} from "../attribution/address.ts";
+import { listAt, textAt, valueAt, type Json } from "../attribution/cluster-object.ts";
+import { namedPort, type Holder, type Transport } from "../attribution/holder.ts";
+import { readSelector, selects, type Selector } from "../attribution/selector.ts";
+import { NOTHING, onePort, union, type PortSet } from "./port-set.ts";
+
+/**
+ * Whether an address range matches a pod whose address lies in it. The API leaves that to the
+ * network plugin ("should be cluster-external IPs"): Calico matches, Cilium does not.
+ */
+export type PodsInBlocks = "never" | "undecidable";
+
+/** Null: depends on what is not known. */
+export type Ternary = boolean | null;
+
+export type Block = { range: AddressRange; except: readonly AddressRange[] };
+
+export type Peer = {
+  /** Own namespace of the policy, or those with these labels; null for a peer that is no pod. */
+  namespaces: Selector | "own" | null;
+  pods: Selector;
+  nodes: Selector | null;
+  blocks: readonly Block[];
+  /** Names that resolve to addresses nobody declared. */
+  hasNames: boolean;
+};
+
+/** Null first and last: every port. A name counts on the server's pod only. */
+export type PortRule = {
+  transport: Transport;
+  first: number | null;
+  last: number | null;
+  name: string | null;
+  /** AdminNetworkPolicy: a name stands for whatever protocol the pod's port has. */
+  anyTransport: boolean;
+};
+
+/** Reads `from` or `to` of a NetworkPolicy; null where it is empty, which is everybody. */
+export function readPeers(value: Json | undefined): Peer[] | null {
+  if (!Array.isArray(value) || value.length === 0) return null;
+  return (value as Json[]).map((peer) => {
+    const pods = valueAt(peer, "podSelector") ?? undefined;
+    const namespaces = valueAt(peer, "namespaceSelector") ?? undefined;
+    const block = valueAt(peer, "ipBlock") ?? undefined;
+    return {
+      namespaces:
+        namespaces !== undefined ? readSelector(namespaces) : pods !== undefined ? "own" : null,
+      pods: readSelector(pods),
+      nodes: null,
+      blocks: block === undefined ? [] : [readBlock(block)],
+      hasNames: false,
+    };
+  });
+}
+
+function readBlock(value: Json): Block {
+  return {
+    range: parseRange(textAt(value, "cidr") ?? "")!,
+    except: listAt(value, "except").map((entry) => parseRange(String(entry))!),
+  };
+}
+
+/** Reads `ports` of a NetworkPolicy; null where it is empty, which is every port. */
+export function readPorts(value: Json | undefined): PortRule[] | null {
+  if (!Array.isArray(value) || value.length === 0) return null;
+  return (value as Json[]).map((rule) => {
+    const port = valueAt(rule, "port") ?? null;
+    const end = valueAt(rule, "endPort") ?? null;
+    const first = typeof port === "number" ? port : null;
+    return {
+      transport: (textAt(rule, "protocol") ?? "TCP") as Transport,
+      first,
+      last: typeof end === "number" ? end : first,
+      name: typeof port === "string" ? port : null,
+      anyTransport: false,
+    };
+  });
+}
+
+/** The ports of this server that a rule speaks of. */
+export function portsOn(rules: readonly PortRule[] | null, server: Holder): PortSet | null {
+  if (rules === null) return null;
+  let set = NOTHING;
+  for (const { transport, first, last, name, anyTransport } of rules) {
+    const carriers: Transport[] = anyTransport ? ["SCTP", "TCP", "UDP"] : [transport];
+    for (const carrier of carriers) {
+      if (name === null) set = union(set, onePort(carrier, first ?? 1, last ?? 65535));
+      else {
+        const port = namedPort(server, name, carrier);
+        if (port !== null) set = union(set, onePort(carrier, port, port));
+      }
+    }
+  }
+  return set;
+}
+
+/** Reports whether one of the peers is the holder; a policy's own namespace is `own`. */
+export function matchesPeers(
+  peers: readonly Peer[] | null,
+  holder: Holder,
+  own: string,
+  podsInBlocks: PodsInBlocks,
+): Ternary {
+  if (peers === null) return true;
+  let result: Ternary = false;
+  for (const peer of peers) {
+    const match = matchesPeer(peer, holder, own, podsInBlocks);
+    if (match === true) return true;
+    if (match === null) result = null;
+  }
+  return result;
+}
+
+function matchesPeer(peer: Peer, holder: Holder, own: string, podsInBlocks: PodsInBlocks): Ternary {
+  const inside = holder.kind === "pod" && !holder.hostNetwork;
+  if (inside && peer.namespaces !== null) {
+    const there =
+      peer.namespaces === "own"
+        ? holder.namespace === own
+        : selects(peer.namespaces, holder.namespaceLabels);
+    if (there && selects(peer.pods, holder.labels)) return true;
+  }
+  if (peer.nodes !== null && holder.kind === "node" && selects(peer.nodes, holder.labels)) {
+    return true;
+  }
+  let result: Ternary = false;
+  if (peer.blocks.length > 0) {
+    if (inside) {
+      const within = podsInBlocks === "undecidable" && isInBlocks(peer.blocks, holder) === true;
+      if (within) result = null;
+    } else result = isInBlocks(peer.blocks, holder);
+  }
+  return result === false && peer.hasNames && !inside ? null : result;
+}
+
+function isInBlocks(blocks: readonly Block[], holder: Holder): Ternary {
+  const addresses = addressesOf(holder);
+  if (addresses.length === 0) return null;
+  const inside = (address: Address) =>
+    blocks.some(
+      ({ range, except }) =>
+        inRange(range, address) && !except.some((hole) => inRange(hole, address)),
+    );
+  const count = addresses.filter(inside).length;
+  // Of two addresses, which one the connection used is not known here.
+  return count === 0 ? false : count === addresses.length ? true : null;
+}
+
+const parsed = new WeakMap<Holder, Address[]>();
+
+function addressesOf(holder: Holder): Address[] {
+  const known = parsed.get(holder);
+  if (known !== undefined) return known;
+  const addresses = holder.addresses.flatMap((text) => parseAddress(text) ?? []);
+  parsed.set(holder, addresses);
+  return addresses;
+}

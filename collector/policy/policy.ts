@@ -1,0 +1,212 @@
+/** Compiles declared objects into what they require of an edge. */
+import type { ClusterObject } from "../attribution/cluster-object.ts";
+import {
+  formatHolder,
+  toExternal,
+  type Holder,
+  type Transport as Carrier,
+} from "../attribution/holder.ts";
+import { combine, toBecause, type Decision } from "./because.ts";
+import type { Because, Expectation, Posture } from "./expectation.ts";
+import { AuthorizationPolicies } from "./istio/authorization-policy.ts";
+import { readMeshConfig, type MeshConfig } from "./istio/mesh-config.ts";
+import {
+  PeerAuthentications,
+  toTransport,
+  type Effective,
+  type Transport,
+} from "./istio/peer-authentication.ts";
+import { ServicePorts } from "./istio/service-port.ts";
+import { readMeshed, type Mesh, type Meshed } from "./meshed.ts";
+import { NetworkLayer } from "./network-layer.ts";
+import type { PodsInBlocks, Ternary } from "./peer.ts";
+import type { Fault, Problem } from "./problem.ts";
+import { Segmentations, stricter, type Actor, type Zone } from "./segmentation.ts";
+import { findFaults } from "./shape.ts";
+
+export type PolicyOptions = {
+  /** What could not be read beside the objects; told as doubts of the edges it may concern. */
+  problems?: readonly Problem[];
+  /** Every pod is in this mesh, whatever its manifest shows; null judges by the manifest. */
+  mesh?: Mesh | "none" | null;
+  podsInBlocks?: PodsInBlocks;
+};
+
+/** An end: who it is, or an address outside. */
+export type End = Holder | { external: string };
+
+const UNKNOWN_TRANSPORT: Transport = { required: null, accepts: [], refuses: [] };
+
+export class Policy {
+  readonly problems: readonly Problem[];
+  private readonly network: NetworkLayer;
+  private readonly peerAuthentications: PeerAuthentications;
+  private readonly authorizations: AuthorizationPolicies;
+  private readonly segmentations: Segmentations;
+  private readonly servicePorts: ServicePorts;
+  private readonly meshConfig: MeshConfig;
+  private readonly mesh: Mesh | "none" | null;
+  private readonly reroutes: boolean;
+  private readonly meshed = new WeakMap<Holder, Meshed>();
+
+  constructor(objects: readonly ClusterObject[], options: PolicyOptions = {}) {
+    const faults = new Map<ClusterObject, Fault[]>();
+    const faultsOf = (object: ClusterObject) => {
+      const known = faults.get(object) ?? findFaults(object);
+      faults.set(object, known);
+      return known;
+    };
+    this.problems = options.problems ?? [];
+    this.mesh = options.mesh ?? null;
+    this.meshConfig = readMeshConfig(objects);
+    const { rootNamespace } = this.meshConfig;
+    this.network = new NetworkLayer(objects, faultsOf, options.podsInBlocks ?? "undecidable");
+    this.peerAuthentications = new PeerAuthentications(objects, faultsOf, rootNamespace);
+    this.authorizations = new AuthorizationPolicies(objects, faultsOf, rootNamespace);
+    this.segmentations = new Segmentations(objects, faultsOf);
+    this.servicePorts = new ServicePorts(objects);
+    this.reroutes = objects.some((object) => object.kind === "DestinationRule");
+  }
+
+  /**
+   * What is required of a connection that starts at `atMs`. `port` is the container's, after
+   * Service translation. A Service as server is undecidable: resolve it first.
+   */
+  expect(from: End, to: End, port: number, carrier: Carrier, atMs: number): Expectation {
+    const client = "external" in from ? toExternal(from.external) : from;
+    const server = "external" in to ? toExternal(to.external) : to;
+    const meshed = this.meshedOf(server);
+    const effective =
+      meshed.mesh === "istio" || meshed.mesh === "ambient"
+        ? this.peerAuthentications.effective(server, port)
+        : null;
+    const decision = combine([
+      this.network.decide(client, server, carrier, port),
+      ...this.decideMesh(client, server, port, carrier, effective),
+      ...this.segmentations.decide(client, server, carrier, port, atMs),
+    ]);
+    const transport = this.transport(client, server, port, carrier, effective);
+    return {
+      path: server.kind === "service" ? "undecidable" : decision.path,
+      ...transport,
+      pathBecause: decision.because,
+      doubts: this.doubtsOf(client, server),
+    };
+  }
+
+  zonesOf(holder: Holder): Zone[] {
+    return this.segmentations.zonesOf(holder);
+  }
+
+  actorOf(holder: Holder): Actor | null {
+    return this.segmentations.actorOf(holder);
+  }
+
+  /** Whether a workload counts as meshed, and why. */
+  meshedOf(holder: Holder): Meshed {
+    const known = this.meshed.get(holder);
+    if (known !== undefined) return known;
+    const meshed = this.judgeMeshed(holder);
+    this.meshed.set(holder, meshed);
+    return meshed;
+  }
+
+  private judgeMeshed(holder: Holder): Meshed {
+    if (this.mesh !== null && holder.kind === "pod") {
+      const mesh = this.mesh === "none" ? null : this.mesh;
+      return { mesh, certain: true, sentence: `the mesh is given as ${this.mesh}` };
+    }
+    const shown = readMeshed(holder);
+    if (shown.certain) return shown;
+    const isSelected =
+      this.peerAuthentications.isSelected(holder) || this.authorizations.isSelected(holder);
+    if (!isSelected) return shown;
+    const sentence = "a policy of Istio selects it, and nothing says that it is not meshed";
+    return { mesh: "istio", certain: false, sentence };
+  }
+
+  private decideMesh(
+    client: Holder,
+    server: Holder,
+    port: number,
+    carrier: Carrier,
+    effective: Effective | null,
+  ): Decision[] {
+    const { mesh } = this.meshedOf(server);
+    if ((mesh !== "istio" && mesh !== "ambient") || carrier !== "TCP") return [];
+    const listener = this.servicePorts.protocolOf(server, port);
+    const { trustDomain } = this.meshConfig;
+    const identified = this.isIdentified(client, effective);
+    const connection = { client, server, port, listener, identified, trustDomain };
+    return [this.authorizations.decide(connection, mesh)];
+  }
+
+  /** Whether the server will have read an identity from the client. */
+  private isIdentified(client: Holder, effective: Effective | null): Ternary {
+    const { mesh, certain } = this.meshedOf(client);
+    if (mesh === null) return client.kind === "pod" && !certain ? null : false;
+    if (mesh !== "istio" && mesh !== "ambient") return false;
+    switch (effective?.mode) {
+      case "STRICT":
+        return true;
+      case "PERMISSIVE":
+        return this.reroutes ? null : true; // a DestinationRule may switch it off
+      case "DISABLE":
+        return mesh === "ambient" ? null : false;
+      default:
+        return null;
+    }
+  }
+
+  private transport(
+    client: Holder,
+    server: Holder,
+    port: number,
+    carrier: Carrier,
+    effective: Effective | null,
+  ): Pick<Expectation, "transport" | "transportBecause"> {
+    const meshed = this.meshedOf(server);
+    const because: Because[] = [];
+    let transport = UNKNOWN_TRANSPORT;
+    if (effective !== null && carrier === "TCP") {
+      because.push(...effective.because, ...toMeshBecause(server, meshed));
+      if (effective.mode !== null && (meshed.mesh === "istio" || meshed.mesh === "ambient")) {
+        const listener = this.servicePorts.protocolOf(server, port);
+        transport = toTransport(effective.mode, meshed.mesh, listener);
+      }
+    } else if (server.object !== null) {
+      because.push(...toMeshBecause(server, meshed));
+    }
+    const zoned = this.segmentations.transport(client, server, carrier, port);
+    const required = stricter(transport.required, zoned.required);
+    return {
+      transport: { ...transport, required, minVersion: zoned.minVersion },
+      transportBecause:
+        required === transport.required && required !== zoned.required
+          ? [...because, ...zoned.because]
+          : [...zoned.because, ...because],
+    };
+  }
+
+  private doubtsOf(client: Holder, server: Holder): Problem[] {
+    return this.problems.filter(
+      ({ namespaces }) =>
+        namespaces === "all" ||
+        namespaces.includes(client.namespace) ||
+        namespaces.includes(server.namespace),
+    );
+  }
+}
+
+/** What the server does with a posture on the wire; null where it cannot be told. */
+export function judgeWire({ transport }: Expectation, wire: Posture): boolean | null {
+  if (transport.accepts.includes(wire)) return true;
+  return transport.refuses.includes(wire) ? false : null;
+}
+
+function toMeshBecause(server: Holder, meshed: Meshed): Because[] {
+  if (server.object === null) return [];
+  const is = meshed.mesh === null ? "is not meshed" : `is meshed (${meshed.mesh})`;
+  const sentence = `${formatHolder(server)} ${is}: ${meshed.sentence}`;
+  return [toBecause(server.object, "metadata, spec", sentence)];
+}

@@ -1,0 +1,38 @@
+/** Describes what could not be read in the declared policy, and what depends on it. */
+
+/** One wrong field: where in the object, and why. Numbers index lists. */
+export type Fault = { path: readonly (string | number)[]; reason: string };
+
+/** `namespaces`: whose decisions may depend on it; `all` where that cannot be told. */
+export type Problem = {
+  file: string;
+  line: number;
+  column: number;
+  reason: string;
+  /** What the document calls itself, as far as it could be read. */
+  kind: string | null;
+  name: string | null;
+  namespaces: readonly string[] | "all";
+};
+
+/** A document that is well-formed but of a kind that no room reads. */
+export type UnknownKind = {
+  file: string;
+  line: number;
+  apiVersion: string;
+  kind: string;
+  name: string;
+};
+
+/** `spec.ingress[0].ports[1].port` */
+export function formatPath(path: readonly (string | number)[]): string {
+  return path
+    .map((step, i) => (typeof step === "number" ? `[${step}]` : i === 0 ? step : `.${step}`))
+    .join("");
+}
+
+export function formatProblem(problem: Problem): string {
+  const { file, line, column, kind, name, reason } = problem;
+  const who = kind === null ? "" : `${kind}${name === null ? "" : ` ${name}`}: `;
+  return `${file}:${line}:${column}: ${who}${reason}`;
+}

@@ -1,0 +1,294 @@
+/** Checks the fields of a declared object against what its kind allows; tells each fault's path. */
+import Type, { type TObject, type TProperties, type TSchema } from "typebox";
+import { Value } from "typebox/value";
+import { parseRange } from "../attribution/address.ts";
+import { isMap, valueAt, type ClusterObject, type Json } from "../attribution/cluster-object.ts";
+import type { Fault } from "./problem.ts";
+import { findSegmentationFaults, Segmentation } from "./segmentation-shape.ts";
+
+/** A map that holds the given fields, each optional, and no others. */
+function only<P extends TProperties>(fields: P): TObject {
+  const optional = Object.entries(fields).map(([key, type]) => [key, Type.Optional(type)]);
+  return Type.Object(Object.fromEntries(optional), { additionalProperties: false });
+}
+
+/** The API takes `null` for a field that is left out. */
+const orNull = (type: TSchema) => Type.Union([type, Type.Null()]);
+const text = Type.String();
+const texts = orNull(Type.Array(text));
+const labels = orNull(Type.Record(text, Type.Union([text])));
+const port = Type.Integer({ minimum: 1, maximum: 65535 });
+const oneOf = (...names: string[]) => Type.Enum(names);
+
+const selector = orNull(
+  only({
+    matchLabels: labels,
+    matchExpressions: orNull(
+      Type.Array(
+        Type.Object(
+          {
+            key: text,
+            operator: oneOf("In", "NotIn", "Exists", "DoesNotExist"),
+            values: Type.Optional(texts),
+          },
+          { additionalProperties: false },
+        ),
+      ),
+    ),
+  }),
+);
+
+const ports = orNull(
+  Type.Array(
+    only({
+      protocol: orNull(oneOf("TCP", "UDP", "SCTP")),
+      port: orNull(Type.Union([port, text])),
+      endPort: orNull(port),
+    }),
+  ),
+);
+
+const peers = orNull(
+  Type.Array(
+    only({
+      podSelector: selector,
+      namespaceSelector: selector,
+      ipBlock: orNull(
+        Type.Object({ cidr: text, except: Type.Optional(texts) }, { additionalProperties: false }),
+      ),
+    }),
+  ),
+);
+
+const networkPolicy = only({
+  podSelector: selector,
+  policyTypes: orNull(Type.Array(oneOf("Ingress", "Egress"))),
+  ingress: orNull(Type.Array(only({ from: peers, ports }))),
+  egress: orNull(Type.Array(only({ to: peers, ports }))),
+});
+
+const adminSubject = only({
+  namespaces: selector,
+  pods: only({ namespaceSelector: selector, podSelector: selector }),
+});
+const adminPorts = orNull(
+  Type.Array(
+    only({
+      portNumber: only({ protocol: oneOf("TCP", "UDP", "SCTP"), port }),
+      portRange: only({ protocol: oneOf("TCP", "UDP", "SCTP"), start: port, end: port }),
+      namedPort: text,
+    }),
+  ),
+);
+const adminPeer = only({
+  namespaces: selector,
+  pods: only({ namespaceSelector: selector, podSelector: selector }),
+  nodes: selector,
+  networks: Type.Array(text),
+  domainNames: Type.Array(text),
+});
+const adminRules = (peer: string, ...actions: string[]) =>
+  orNull(
+    Type.Array(
+      Type.Object(
+        {
+          name: Type.Optional(text),
+          action: oneOf(...actions),
+          ports: Type.Optional(adminPorts),
+          [peer]: Type.Array(adminPeer, { minItems: 1 }),
+        },
+        { additionalProperties: false },
+      ),
+    ),
+  );
+const adminNetworkPolicy = Type.Object(
+  {
+    priority: Type.Integer({ minimum: 0, maximum: 1000 }),
+    subject: adminSubject,
+    ingress: Type.Optional(adminRules("from", "Allow", "Deny", "Pass")),
+    egress: Type.Optional(adminRules("to", "Allow", "Deny", "Pass")),
+  },
+  { additionalProperties: false },
+);
+const baselineAdminNetworkPolicy = Type.Object(
+  {
+    subject: adminSubject,
+    ingress: Type.Optional(adminRules("from", "Allow", "Deny")),
+    egress: Type.Optional(adminRules("to", "Allow", "Deny")),
+  },
+  { additionalProperties: false },
+);
+
+const mtls = orNull(only({ mode: oneOf("UNSET", "DISABLE", "PERMISSIVE", "STRICT") }));
+const istioSelector = orNull(only({ matchLabels: labels }));
+const peerAuthentication = only({
+  selector: istioSelector,
+  mtls,
+  portLevelMtls: orNull(Type.Record(Type.String({ pattern: "^[0-9]{1,5}$" }), mtls)),
+});
+
+const clauses = (...names: string[]) =>
+  only(
+    Object.fromEntries(
+      names.flatMap((n) => [
+        [n, texts],
+        [notOf(n), texts],
+      ]),
+    ),
+  );
+const notOf = (name: string) => `not${name[0]!.toUpperCase()}${name.slice(1)}`;
+const authorizationPolicy = only({
+  selector: istioSelector,
+  targetRef: Type.Unknown(),
+  targetRefs: orNull(Type.Array(Type.Unknown())),
+  action: orNull(oneOf("ALLOW", "DENY", "AUDIT", "CUSTOM")),
+  provider: orNull(only({ name: text })),
+  rules: orNull(
+    Type.Array(
+      orNull(
+        only({
+          from: orNull(
+            Type.Array(
+              only({
+                source: clauses(
+                  ...["principals", "requestPrincipals", "namespaces", "serviceAccounts"],
+                  ...["ipBlocks", "remoteIpBlocks"],
+                ),
+              }),
+            ),
+          ),
+          to: orNull(
+            Type.Array(only({ operation: clauses("hosts", "ports", "methods", "paths") })),
+          ),
+          when: orNull(Type.Array(only({ key: text, values: texts, notValues: texts }))),
+        }),
+      ),
+    ),
+  ),
+});
+
+const labelled = orNull(only({ matchLabels: labels, matchExpressions: Type.Unknown() }));
+const template = Type.Object({
+  metadata: Type.Optional(orNull(Type.Object({ labels: Type.Optional(labels) }))),
+});
+const workload = Type.Object({ selector: Type.Optional(labelled), template });
+
+/** By kind and API group, the shape of `spec`; kinds that are not here have no fields we check. */
+const SPECS: Readonly<Record<string, TSchema>> = {
+  "NetworkPolicy.networking.k8s.io": networkPolicy,
+  "AdminNetworkPolicy.policy.networking.k8s.io": adminNetworkPolicy,
+  "BaselineAdminNetworkPolicy.policy.networking.k8s.io": baselineAdminNetworkPolicy,
+  "PeerAuthentication.security.istio.io": peerAuthentication,
+  "AuthorizationPolicy.security.istio.io": authorizationPolicy,
+  "Segmentation.wireproof.io": Segmentation,
+  "Deployment.apps": workload,
+  "StatefulSet.apps": workload,
+  "DaemonSet.apps": workload,
+};
+
+/** `NetworkPolicy.networking.k8s.io`: the kind, and the group of its API version. */
+export function groupKind(object: { apiVersion: string; kind: string }): string {
+  const group = object.apiVersion.includes("/") ? object.apiVersion.split("/")[0] : "";
+  return `${object.kind}.${group}`;
+}
+
+/** Every wrong field of an object; empty for one that the API server would take. */
+export function findFaults(object: ClusterObject): Fault[] {
+  const schema = SPECS[groupKind(object)];
+  if (schema === undefined) return findLabelFaults(object);
+  const spec = valueAt(object.body, "spec");
+  const isIstio = object.apiVersion.startsWith("security.istio.io/");
+  if (spec === undefined || spec === null) {
+    return isIstio ? [] : [{ path: ["spec"], reason: "is missing" }];
+  }
+  const faults = new Map<string, Fault>();
+  for (const error of Value.Errors(schema, spec)) {
+    const path = ["spec", ...toSteps(error.instancePath, spec)];
+    const { params, keyword } = error as { params: object; keyword: string };
+    if (keyword === "boolean") continue; // told again, with its name, as additionalProperties
+    faults.set(path.join("/"), { path, reason: toReason(keyword, params, error.message) });
+  }
+  const shape = [...faults.values()].filter(
+    (fault) => ![...faults.keys()].some((key) => key.startsWith(`${fault.path.join("/")}/`)),
+  );
+  if (shape.length > 0) return shape;
+  const references =
+    schema === Segmentation ? findSegmentationFaults(spec as unknown as Segmentation) : [];
+  return [...findLabelFaults(object), ...walk(spec, ["spec"]), ...references];
+}
+
+function findLabelFaults(object: ClusterObject): Fault[] {
+  const found = valueAt(object.body, "metadata", "labels");
+  if (found === undefined || found === null) return [];
+  if (!isMap(found)) return [{ path: ["metadata", "labels"], reason: "must be a map" }];
+  return Object.entries(found)
+    .filter(([, value]) => typeof value !== "string")
+    .map(([key]) => ({ path: ["metadata", "labels", key], reason: "must be a string" }));
+}
+
+function toReason(keyword: string, params: object, message: string): string {
+  const { additionalProperties: extra, allowedValues: allowed } = params as {
+    additionalProperties?: string[];
+    allowedValues?: string[];
+  };
+  if (keyword === "additionalProperties" && extra) return `unknown field ${extra.join(", ")}`;
+  if (keyword === "enum" && allowed) return `must be one of ${allowed.join(", ")}`;
+  if (keyword === "anyOf") return "has a value of the wrong type, or one that is not allowed";
+  return message;
+}
+
+/** A JSON pointer as steps; a step into a list is a number. */
+function toSteps(pointer: string, root: Json): (string | number)[] {
+  let here: Json | undefined = root;
+  return pointer
+    .split("/")
+    .slice(1)
+    .map((raw) => {
+      const step = raw.replaceAll("~1", "/").replaceAll("~0", "~");
+      const inList = Array.isArray(here);
+      here = inList ? (here as Json[])[Number(step)] : valueAt(here, step);
+      return inList ? Number(step) : step;
+    });
+}
+
+/** Rules between fields, wherever in a spec they stand (validation of the Kubernetes API). */
+function walk(value: Json | undefined, path: readonly (string | number)[]): Fault[] {
+  if (Array.isArray(value)) return value.flatMap((item, i) => walk(item as Json, [...path, i]));
+  if (!isMap(value)) return [];
+  const faults: Fault[] = [];
+  const fault = (reason: string, ...steps: (string | number)[]) =>
+    faults.push({ path: [...path, ...steps], reason });
+  const { operator, values, cidr, except, endPort, ipBlock } = value;
+  if (typeof operator === "string" && "key" in value) {
+    const count = Array.isArray(values) ? values.length : 0;
+    const wants = operator === "In" || operator === "NotIn";
+    if (wants && count === 0) fault(`operator ${operator} needs values`, "values");
+    if (!wants && count > 0) fault(`operator ${operator} takes no values`, "values");
+  }
+  if (typeof endPort === "number") {
+    if (typeof value["port"] !== "number") fault("needs a numeric port", "endPort");
+    else if (endPort < value["port"]) fault("must not be below port", "endPort");
+  }
+  if (typeof cidr === "string") {
+    const range = parseRange(cidr);
+    if (range === null || !cidr.includes("/")) fault("must be an address range", "cidr");
+    for (const [i, entry] of (Array.isArray(except) ? except : []).entries()) {
+      const inner = parseRange(String(entry));
+      const inside = range && inner && inner.family === range.family;
+      if (!inside || inner.first < range.first || inner.last > range.last) {
+        fault("must be an address range inside cidr", "except", i);
+      }
+    }
+  }
+  if (ipBlock && (value["podSelector"] || value["namespaceSelector"])) {
+    fault("must not stand beside a selector", "ipBlock");
+  }
+  for (const list of ["ipBlocks", "notIpBlocks", "cidrs", "networks"]) {
+    const entries = value[list];
+    for (const [i, entry] of (Array.isArray(entries) ? entries : []).entries()) {
+      if (parseRange(String(entry)) === null) fault("must be an address or a range", list, i);
+    }
+  }
+  for (const [key, inner] of Object.entries(value)) faults.push(...walk(inner, [...path, key]));
+  return faults;
+}
