@@ -1,5 +1,6 @@
 /** Runs one command from the command line; each command imports its room when asked. */
 import { Command, CommanderError } from "commander";
+import { ConfigError } from "./protocol/config-error.ts";
 
 const program = new Command("wireproof")
   .description(
@@ -8,6 +9,45 @@ const program = new Command("wireproof")
   )
   .showHelpAfterError("(run with --help to see what is expected)")
   .exitOverride();
+
+const pki = program.command("pki").description("make the certificates of a small set-up");
+pki
+  .command("init")
+  .description("make a CA: ca.pem, ca-key.pem")
+  .requiredOption("--dir <dir>", "where its files go")
+  .option("--trust-domain <domain>", "SPIFFE trust domain of all certificates", "wireproof")
+  .action(async (options: { dir: string; trustDomain: string }) => {
+    const { initCa } = await import("./collector/pki.ts");
+    tellFiles(await initCa(options.dir, options.trustDomain));
+  });
+pki
+  .command("issue")
+  .description("sign a certificate for one node's agent, or for the collector")
+  .requiredOption("--dir <dir>", "where the CA is, and the files go")
+  .option("--agent <node>", "name of the node")
+  .option("--collector", "for the collector instead")
+  .option("--dns <name...>", "DNS names of the collector")
+  .option("--ip <address...>", "IP addresses of the collector")
+  .option("--days <n>", "validity", "365")
+  .action(async (options: IssueFlags) => {
+    if ((options.agent === undefined) === (options.collector === undefined)) {
+      throw new ConfigError("CONFIG_PKI_WHO", "pki issue: say either --agent NODE or --collector");
+    }
+    const { issue } = await import("./collector/pki.ts");
+    tellFiles(await issue(options.dir, { ...options, days: Number(options.days) }));
+  });
+type IssueFlags = {
+  dir: string;
+  agent?: string;
+  collector?: true;
+  dns?: string[];
+  ip?: string[];
+  days: string;
+};
+
+function tellFiles(files: readonly string[]): void {
+  for (const file of files) process.stdout.write(`wrote ${file}\n`);
+}
 
 /** Runs the command line; the operator's mistakes become one sentence and exit code 2. */
 async function main(): Promise<number> {
