@@ -1,5 +1,6 @@
 /** Runs one command from the command line; each command imports its room when asked. */
 import { Command, CommanderError, Option } from "commander";
+import { ConfigError } from "./protocol/config-error.ts";
 
 const program = new Command("wireproof")
   .description(
@@ -55,6 +56,90 @@ function print({ out, warnings }: { out: string; warnings: readonly string[] }):
   for (const warning of warnings) process.stderr.write(`wireproof: ${warning}\n`);
   process.stdout.write(out);
 }
+
+const pki = program.command("pki").description("make the certificates of a small set-up");
+pki
+  .command("init")
+  .description("make a CA: ca.pem, ca-key.pem")
+  .requiredOption("--dir <dir>", "where its files go")
+  .option("--trust-domain <domain>", "SPIFFE trust domain of all certificates", "wireproof")
+  .action(async (options: { dir: string; trustDomain: string }) => {
+    const { initCa } = await import("./collector/pki.ts");
+    tellFiles(await initCa(options.dir, options.trustDomain));
+  });
+pki
+  .command("issue")
+  .description("sign a certificate for one node's agent, or for the collector")
+  .requiredOption("--dir <dir>", "where the CA is, and the files go")
+  .option("--agent <node>", "name of the node")
+  .option("--collector", "for the collector instead")
+  .option("--dns <name...>", "DNS names of the collector")
+  .option("--ip <address...>", "IP addresses of the collector")
+  .option("--days <n>", "validity", "365")
+  .action(async (options: IssueFlags) => {
+    if ((options.agent === undefined) === (options.collector === undefined)) {
+      throw new ConfigError("CONFIG_PKI_WHO", "pki issue: say either --agent NODE or --collector");
+    }
+    const { issue } = await import("./collector/pki.ts");
+    tellFiles(await issue(options.dir, { ...options, days: Number(options.days) }));
+  });
+type IssueFlags = {
+  dir: string;
+  agent?: string;
+  collector?: true;
+  dns?: string[];
+  ip?: string[];
+  days: string;
+};
+
+function tellFiles(files: readonly string[]): void {
+  for (const file of files) process.stdout.write(`wrote ${file}\n`);
+}
+
+const evidence = program.command("evidence").description("verify the evidence log");
+evidence
+  .command("verify")
+  .description("verify a log from its files and the public key alone")
+  .argument("<dir>", "the log")
+  .requiredOption("--key <file>", "public key (evidence.pub)")
+  .option("--since <file>", "an earlier checkpoint, kept elsewhere")
+  .addOption(new Option("--format <format>").choices(["text", "json"]).default("text"))
+  .action(async (dir: string, options: { key: string; since?: string; format: string }) => {
+    const { formatReport, verifyLog } = await import("./collector/evidence/verify.ts");
+    const report = verifyLog(dir, options.key, options.since);
+    const json = options.format === "json";
+    process.stdout.write(json ? `${JSON.stringify(report)}\n` : formatReport(report));
+    process.exitCode = report.ok ? 0 : 1;
+  });
+evidence
+  .command("prove")
+  .description("print an entry, and the proof (C2SP tlog-proof) that it is in the log")
+  .argument("<dir>", "the log")
+  .requiredOption("--index <n>", "the entry, counted from 0")
+  .option("--key <file>", "public key; without it the checkpoint's signature is not checked")
+  .addOption(new Option("--format <format>").choices(["text", "json"]).default("text"))
+  .action(async (dir: string, options: { index: string; key?: string; format: string }) => {
+    const { proveEntry, VerificationError } = await import("./collector/evidence/verify.ts");
+    try {
+      const proven = proveEntry(dir, Number(options.index), options.key);
+      const json = options.format === "json";
+      const text = json ? `${JSON.stringify(proven)}\n` : `${proven.entry}\n\n${proven.proof}`;
+      process.stdout.write(text);
+    } catch (error) {
+      if (!(error instanceof VerificationError)) throw error;
+      process.stderr.write(`wireproof: ${error.message}\n`);
+      process.exitCode = 1;
+    }
+  });
+evidence
+  .command("keygen")
+  .description("make the log's key pair: evidence.key (signs), evidence.pub (for auditors)")
+  .requiredOption("--dir <dir>", "where its files go")
+  .option("--name <name>", "name of the log, in every checkpoint", "wireproof")
+  .action(async (options: { dir: string; name: string }) => {
+    const { createKeys } = await import("./collector/evidence/log.ts");
+    tellFiles(createKeys(options.dir, options.name));
+  });
 
 /** Runs the command line; the operator's mistakes become one sentence and exit code 2. */
 async function main(): Promise<number> {

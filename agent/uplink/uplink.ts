@@ -1,0 +1,398 @@
+/** Brings observations and coverage to the collector: batched, spooled, sent, acknowledged. */
+import { Packr, Unpackr } from "msgpackr";
+import type { Coverage } from "../../protocol/coverage.ts";
+import type { Observation } from "../../protocol/observation.ts";
+import {
+  BATCH_ROWS_LIMIT,
+  UPLINK_VERSION,
+  type Batch,
+  type CollectorMessage,
+  type Hello,
+} from "../../protocol/uplink.ts";
+import type { Connect, Link } from "./link.ts";
+import { Spool, type Log, type SpoolFiles, type Unnumbered } from "./spool.ts";
+
+/** Bytes are counted as JSON; msgpack needs at most three times as many, mostly half. */
+const BATCH_BYTES_LIMIT = 256 << 10;
+const ROW_BYTES_LIMIT = 1 << 20;
+/** Rows that wait in memory for a disk that takes none. */
+const PENDING_ROWS_LIMIT = 20_000;
+/** Batches spooled with one fsync. */
+const GROUP_LIMIT = 16;
+const WELCOME_TIMEOUT_MS = 10_000;
+
+export type UplinkOptions = {
+  node: string;
+  software: string;
+  spoolDirectory: string;
+  spoolBytesLimit?: number;
+  /** Opens links: `tlsLink` of `link.ts`. */
+  connect: Connect;
+  log: Log;
+  batchRowsLimit?: number;
+  batchAgeMs?: number;
+  /** Batches sent and not yet acknowledged. */
+  inFlightLimit?: number;
+  backoffMinMs?: number;
+  backoffMaxMs?: number;
+  files?: SpoolFiles;
+};
+
+/** Rows by where they are; at rest, `carried + offered` is the sum of all below it. */
+export type UplinkCounters = {
+  /** Found in the spool when it was opened. */
+  carried: number;
+  offered: number;
+  pending: number;
+  spooled: number;
+  acknowledged: number;
+  discarded: Record<"disk" | "full" | "damaged" | "too-large" | "stopped", number>;
+};
+
+type Rows = {
+  observations: Observation[];
+  coverage: Coverage[];
+  bytes: number;
+  /** When no more rows were taken. */
+  closedMs: number;
+};
+
+const packr = new Packr({ useRecords: true });
+const unpackr = new Unpackr({ useRecords: true });
+
+/**
+ * Invariants: a batch is sent only after it is on the disk; at most `inFlightLimit` are unanswered;
+ * on each link they rise by number, beginning after what the welcome acknowledged.
+ */
+export class Uplink {
+  readonly #options: Required<Omit<UplinkOptions, "files" | "spoolBytesLimit">>;
+  readonly #spool: Spool;
+  readonly #carried: number;
+  readonly #discarded = { disk: 0, "too-large": 0, stopped: 0 };
+  readonly #running: Promise<void>;
+  #open: Rows = emptyRows();
+  #closed: Rows[] = [];
+  #offered = 0;
+  #pending = 0;
+  #ageTimer: NodeJS.Timeout | null = null;
+  #spooling: Promise<void> | null = null;
+  #stopping = false;
+  readonly #pauses = new Set<() => void>();
+  #link: Link | null = null;
+  #welcomed = false;
+  #next = 1;
+  /** Highest number that the collector can know: sent in this run, or found in the spool. */
+  #highestSent: number;
+  /** When each batch in flight was sent, by number. */
+  readonly #inFlight = new Map<number, number>();
+  #pumping = false;
+  #pumpAgain = false;
+  #clock: { tripMs: number; offsetMs: number }[] = [];
+  #told = "";
+
+  private constructor(options: UplinkOptions, spool: Spool) {
+    const rows = Math.min(options.batchRowsLimit ?? 500, BATCH_ROWS_LIMIT);
+    this.#options = {
+      batchAgeMs: 1000,
+      inFlightLimit: 8,
+      backoffMinMs: 250,
+      backoffMaxMs: 30_000,
+      ...options,
+      batchRowsLimit: rows,
+    };
+    this.#spool = spool;
+    this.#carried = spool.rowsHeld;
+    this.#highestSent = spool.nextSeq - 1;
+    this.#running = this.#run();
+  }
+
+  static async open(options: UplinkOptions): Promise<Uplink> {
+    const spool = await Spool.open({
+      directory: options.spoolDirectory,
+      log: options.log,
+      ...(options.spoolBytesLimit === undefined ? {} : { bytesLimit: options.spoolBytesLimit }),
+      ...(options.files === undefined ? {} : { files: options.files }),
+    });
+    return new Uplink(options, spool);
+  }
+
+  /** Takes a row on its way. False when it had to be discarded, which is counted by reason. */
+  offer(row: Observation | Coverage): boolean {
+    this.#offered++;
+    if (this.#stopping) return this.#discard("stopped");
+    if (this.#pending >= PENDING_ROWS_LIMIT) return this.#discard("disk");
+    const bytes = JSON.stringify(row).length;
+    if (bytes > ROW_BYTES_LIMIT) return this.#discard("too-large");
+    if (this.#open.bytes + bytes > BATCH_BYTES_LIMIT) this.#closeBatch();
+    if ("flow" in row) this.#open.observations.push(row);
+    else this.#open.coverage.push(row);
+    this.#open.bytes += bytes;
+    this.#pending++;
+    if (countRows(this.#open) >= this.#options.batchRowsLimit) this.#closeBatch();
+    else this.#ageTimer ??= setTimeout(() => this.#closeBatch(), this.#options.batchAgeMs);
+    return true;
+  }
+
+  get connected(): boolean {
+    return this.#welcomed;
+  }
+
+  /**
+   * The collector's clock less ours, in milliseconds, from the quickest of the last exchanges (as
+   * NTP chooses); null before the first welcome. It errs by at most half of that exchange's time.
+   */
+  get clockOffsetMs(): number | null {
+    const best = this.#clock.toSorted((a, b) => a.tripMs - b.tripMs)[0];
+    return best ? best.offsetMs : null;
+  }
+
+  get counters(): UplinkCounters {
+    return {
+      carried: this.#carried,
+      offered: this.#offered,
+      pending: this.#pending,
+      spooled: this.#spool.rowsHeld,
+      acknowledged: this.#spool.rowsAcknowledged,
+      discarded: { ...this.#discarded, ...this.#spool.discarded },
+    };
+  }
+
+  get spoolBytes(): number {
+    return this.#spool.bytes;
+  }
+
+  /** Spools what is open, waits up to `withinMs` for acknowledgements, and closes everything. */
+  async stop(withinMs = 3000): Promise<void> {
+    if (this.#stopping) return this.#running;
+    this.#stopping = true;
+    const until = Date.now() + withinMs;
+    this.#closeBatch();
+    while (Date.now() < until) {
+      const idle = this.#pending === 0 && (!this.#welcomed || this.#spool.rowsHeld === 0);
+      if (idle) break;
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    for (const end of this.#pauses) end();
+    this.#link?.close("agent stops");
+    await this.#running;
+    await this.#spooling;
+    this.#discarded.stopped += this.#pending;
+    this.#pending = 0;
+    await this.#spool.close();
+  }
+
+  #discard(reason: "disk" | "too-large" | "stopped"): false {
+    this.#discarded[reason]++;
+    return false;
+  }
+
+  #closeBatch(): void {
+    if (this.#ageTimer) clearTimeout(this.#ageTimer);
+    this.#ageTimer = null;
+    this.#open.closedMs = Date.now();
+    if (countRows(this.#open) > 0) this.#closed.push(this.#open);
+    this.#open = emptyRows();
+    this.#spooling ??= this.#drain().finally(() => (this.#spooling = null));
+  }
+
+  /** Spools closed batches, one fsync for each group, until there are none. */
+  async #drain(): Promise<void> {
+    let waitMs = this.#options.backoffMinMs;
+    while (this.#closed.length > 0) {
+      const group = this.#closed.slice(0, GROUP_LIMIT);
+      const failure = await this.#spool.append(group.map((rows) => toUnnumbered(rows)));
+      if (failure === null) {
+        this.#closed.splice(0, group.length);
+        this.#pending -= group.reduce((sum, rows) => sum + countRows(rows), 0);
+        waitMs = this.#options.backoffMinMs;
+        void this.#pump();
+        continue;
+      }
+      if (this.#stopping) return;
+      await this.#pause(waitMs);
+      waitMs = Math.min(waitMs * 2, this.#options.backoffMaxMs);
+    }
+  }
+
+  async #run(): Promise<void> {
+    const { backoffMinMs, backoffMaxMs, log } = this.#options;
+    let waitMs = backoffMinMs;
+    while (!this.#stopping) {
+      const { why, welcomed } = await this.#converse();
+      if (this.#stopping) return;
+      if (welcomed) waitMs = backoffMinMs;
+      if (this.#told !== why) log("warn", `uplink: ${why}; trying again`);
+      this.#told = why;
+      // Jitter, so that the agents of a cluster do not come back in one moment.
+      await this.#pause(waitMs * (0.5 + Math.random() / 2));
+      waitMs = Math.min(waitMs * 2, backoffMaxMs);
+    }
+  }
+
+  /** Waits, but not beyond the moment at which the uplink is told to stop. */
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const end = () => {
+        clearTimeout(timer);
+        this.#pauses.delete(end);
+        resolve();
+      };
+      const timer = setTimeout(end, ms);
+      this.#pauses.add(end);
+    });
+  }
+
+  /** Holds one conversation from hello to close; tells why it ended. */
+  async #converse(): Promise<{ why: string; welcomed: boolean }> {
+    let taking: Promise<void> = Promise.resolve();
+    let link: Link | null = null;
+    let end: (why: string) => void = () => {};
+    const ended = new Promise<string>((resolve) => (end = resolve));
+    const message = (bytes: Uint8Array) => {
+      taking = taking
+        .then(() => this.#take(link!, bytes, sentAt))
+        .catch((error: unknown) => {
+          link!.close((error as Error).message);
+        });
+    };
+    let sentAt = 0;
+    try {
+      link = await this.#options.connect({ message, closed: (why) => end(why) });
+    } catch (error) {
+      return { why: (error as Error).message, welcomed: false };
+    }
+    this.#link = link;
+    if (this.#stopping) link.close("agent stops");
+    sentAt = Date.now();
+    const late = setTimeout(() => {
+      if (!this.#welcomed) link.close("no welcome came");
+    }, WELCOME_TIMEOUT_MS);
+    link.send(packr.pack(this.#hello(sentAt)));
+    const why = await ended;
+    clearTimeout(late);
+    this.#link = null;
+    await taking;
+    const welcomed = this.#welcomed;
+    this.#welcomed = false;
+    this.#inFlight.clear();
+    return { why, welcomed };
+  }
+
+  #hello(nowMs: number): Hello {
+    return {
+      type: "hello",
+      version: UPLINK_VERSION,
+      node: this.#options.node,
+      spool: this.#spool.name,
+      first_seq: this.#spool.firstSeq,
+      software: this.#options.software,
+      clock_ms: nowMs,
+    };
+  }
+
+  async #take(link: Link, bytes: Uint8Array, helloAt: number): Promise<void> {
+    if (link !== this.#link) return;
+    const message = parseCollectorMessage(bytes);
+    if (message === null) throw new Error("the collector's message is not understood");
+    if (message.type === "refuse") throw new Error(`refused: ${message.code}: ${message.text}`);
+    if (message.type === "welcome") {
+      if (this.#welcomed) throw new Error("welcomed twice");
+      return this.#begin(message.acknowledged, message.clock_ms, helloAt);
+    }
+    if (!this.#welcomed || message.seq > this.#highestSent) {
+      throw new Error(`batch ${message.seq} was acknowledged and never sent`);
+    }
+    const sentAt = this.#inFlight.get(message.seq);
+    if (sentAt !== undefined) this.#measure(sentAt, message.clock_ms);
+    for (const seq of this.#inFlight.keys()) if (seq <= message.seq) this.#inFlight.delete(seq);
+    await this.#spool.acknowledge(message.seq);
+    void this.#pump();
+  }
+
+  async #begin(acknowledged: number, clockMs: number, helloAt: number): Promise<void> {
+    if (acknowledged > this.#highestSent) {
+      // The disk went back in time: numbers given before would be taken for duplicates.
+      await this.#spool.rename();
+      throw new Error(`the collector holds batch ${acknowledged}, unknown here: new numbering`);
+    }
+    this.#measure(helloAt, clockMs);
+    await this.#spool.acknowledge(acknowledged);
+    this.#next = acknowledged + 1;
+    this.#welcomed = true;
+    if (this.#told !== "connected") this.#options.log("info", "uplink: connected");
+    this.#told = "connected";
+    void this.#pump();
+  }
+
+  /** Sends from the spool while there is room in flight. */
+  async #pump(): Promise<void> {
+    this.#pumpAgain = true;
+    if (this.#pumping) return;
+    this.#pumping = true;
+    const link = this.#link;
+    try {
+      while (this.#welcomed && this.#link && this.#pumpAgain) {
+        if (this.#inFlight.size >= this.#options.inFlightLimit) break;
+        this.#pumpAgain = false;
+        const current = this.#link;
+        const batch = await this.#spool.read(this.#next);
+        if (current !== this.#link || !this.#welcomed) {
+          this.#pumpAgain = true;
+          continue;
+        }
+        if (batch === null) continue;
+        this.#next = batch.seq + 1;
+        this.#highestSent = Math.max(this.#highestSent, batch.seq);
+        this.#inFlight.set(batch.seq, Date.now());
+        current.send(batch.payload);
+        this.#pumpAgain = true;
+      }
+    } catch (error) {
+      link?.close(`spool: ${(error as Error).message}`);
+    } finally {
+      this.#pumping = false;
+    }
+  }
+
+  /** The middle of an exchange is taken for the moment at which the other side read its clock. */
+  #measure(sentAt: number, clockMs: number): void {
+    const now = Date.now();
+    this.#clock.push({ tripMs: now - sentAt, offsetMs: clockMs - (sentAt + now) / 2 });
+    if (this.#clock.length > 8) this.#clock.shift();
+  }
+}
+
+function emptyRows(): Rows {
+  return { observations: [], coverage: [], bytes: 0, closedMs: 0 };
+}
+
+function countRows(rows: Rows): number {
+  return rows.observations.length + rows.coverage.length;
+}
+
+function toUnnumbered({ observations, coverage, closedMs: clock_ms }: Rows): Unnumbered {
+  return {
+    rows: observations.length + coverage.length,
+    encode: (seq) =>
+      packr.pack({ type: "batch", seq, clock_ms, observations, coverage } satisfies Batch),
+  };
+}
+
+/** Null when the bytes are no message of a collector's. */
+function parseCollectorMessage(bytes: Uint8Array): CollectorMessage | null {
+  let said: Record<string, unknown>;
+  try {
+    said = unpackr.unpack(bytes) as Record<string, unknown>;
+  } catch {
+    return null;
+  }
+  if (typeof said !== "object" || said === null) return null;
+  const isCount = (n: unknown) => Number.isSafeInteger(n) && (n as number) >= 0;
+  const timed = typeof said["clock_ms"] === "number";
+  if (said["type"] === "welcome" && timed && isCount(said["acknowledged"])) {
+    return said as CollectorMessage;
+  }
+  if (said["type"] === "ack" && timed && isCount(said["seq"])) return said as CollectorMessage;
+  const refused = typeof said["code"] === "string" && typeof said["text"] === "string";
+  return said["type"] === "refuse" && refused ? (said as CollectorMessage) : null;
+}
