@@ -36,7 +36,7 @@ const plain =
   (server: string, port: number, ...more: string[]) =>
   (place: Place) => [...CURL, ...more, `http://${addressOf(place, server)}:${port}/`];
 
-/** TLS by the name in the server's certificate, which is verified; `holder` brings a certificate. */
+/** TLS; the server's name is verified. `holder`: whose certificate the client brings. */
 const secured =
   (server: string, port: number, holder: string | null, ...more: string[]) =>
   (place: Place) => {

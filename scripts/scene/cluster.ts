@@ -16,6 +16,7 @@ export const ROUND_MS = 4000;
 /** Clients of a round start this far apart, so that two cores carry them. */
 const STAGGER_MS = 100;
 const SERVER_START_LIMIT_MS = 8000;
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 export type ClusterOptions = { say?: (line: string) => void };
 
@@ -38,6 +39,14 @@ export class Cluster {
   #certificates!: Certificates;
   #stopped: Promise<void> | null = null;
 
+  /** Where nobody else minds a signal, the scene is removed and the process ends by it. */
+  readonly #onSignal = (name: NodeJS.Signals) => {
+    if (process.listenerCount(name) > 1) return;
+    void this.stop().finally(() => process.kill(process.pid, name));
+  };
+  /** The last chance, when an error ends the process. */
+  readonly #onExit = () => removeMade(this.#made);
+
   private constructor(plan: Plan, names: Names, made: Made) {
     this.plan = plan;
     this.#names = names;
@@ -50,7 +59,7 @@ export class Cluster {
   /** Ready when every server answers on its ports. On failure nothing is left behind. */
   static async start(options: ClusterOptions = {}): Promise<Cluster> {
     const say = options.say ?? (() => {});
-    const taken = await removeLeftovers(say);
+    const taken = removeLeftovers(say);
     const plan = readPlan();
     const id = process.pid.toString(36);
     let lane = 1 + (process.pid % 250);
@@ -69,6 +78,8 @@ export class Cluster {
     };
     keep(made);
     const cluster = new Cluster(plan, names, made);
+    for (const name of SIGNALS) process.on(name, cluster.#onSignal);
+    process.on("exit", cluster.#onExit);
     try {
       const [, certificates] = await Promise.all([
         buildNetwork(plan, names),
@@ -86,6 +97,11 @@ export class Cluster {
   /** The command as it is run in a pod's namespace. */
   inPod(workload: string, argv: readonly string[]): string[] {
     return ["ip", "netns", "exec", this.#names.pod(workload), ...argv];
+  }
+
+  /** The command as it is run in a node's namespace: an agent's place. */
+  inNode(node: string, argv: readonly string[]): string[] {
+    return ["ip", "netns", "exec", this.#names.node(node), ...argv];
   }
 
   async #startServer(server: Server): Promise<void> {
@@ -142,10 +158,12 @@ export class Cluster {
   }
 
   async #remove(): Promise<void> {
+    for (const name of SIGNALS) process.off(name, this.#onSignal);
     const alive = () => this.#made.processes.filter((mark) => startTimeOf(mark.pid) !== null);
     for (const mark of alive()) killGroup(mark.pid, "SIGTERM");
     await until("servers end", 1000, () => alive().length === 0).catch(() => {});
-    await removeMade(this.#made);
+    removeMade(this.#made);
+    process.off("exit", this.#onExit);
   }
 }
 

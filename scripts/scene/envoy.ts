@@ -1,4 +1,4 @@
-/** Writes the configurations of the scene's two Envoys: a mutual-TLS server and a client's sidecar. */
+/** Writes the configurations of the two Envoys: a mutual-TLS server, and a client's sidecar. */
 import path from "node:path";
 import type { Certificates } from "./certificates.ts";
 

@@ -38,6 +38,12 @@ export type SceneExpectation = {
 
 type Written = Pick<Case, "id" | "title" | "client" | "note"> & Partial<Case>;
 
+/** What a case that leaves them out means. */
+const LEFT_OUT = {
+  ...{ server: null, port: null, proto: "tcp", aspect: null, verdict: null, reason: null },
+  ...{ finding: null, needs_live: false },
+} satisfies Partial<Case> as Omit<Case, "id" | "title" | "client" | "note">;
+
 /** The file, with what it leaves out filled in. */
 export function readExpectation(
   file: string = path.join(import.meta.dirname, "expectation.yaml"),
@@ -46,9 +52,5 @@ export function readExpectation(
     reasons: Record<string, string>;
     cases: Written[];
   };
-  const left = {
-    ...{ server: null, port: null, proto: "tcp", aspect: null, verdict: null, reason: null },
-    ...{ finding: null, needs_live: false },
-  } as const;
-  return { reasons: read.reasons, cases: read.cases.map((one) => ({ ...left, ...one })) };
+  return { reasons: read.reasons, cases: read.cases.map((one) => ({ ...LEFT_OUT, ...one })) };
 }

@@ -2,7 +2,7 @@
 import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { removeNetwork } from "./network.ts";
-import { killGroup, startTimeOf } from "./processes.ts";
+import { endCommands, killGroup, startTimeOf } from "./processes.ts";
 
 const FOLDER = "/run/wireproof-scene";
 
@@ -46,21 +46,22 @@ function readAll(): Made[] {
 const isAlive = (mark: Mark) => mark.started !== "" && startTimeOf(mark.pid) === mark.started;
 
 /** Ends the processes that are still the same ones, then removes namespaces, folder and record. */
-export async function removeMade(made: Made): Promise<void> {
+export function removeMade(made: Made): void {
+  endCommands();
   for (const mark of made.processes) if (isAlive(mark)) killGroup(mark.pid, "SIGKILL");
-  await removeNetwork(made.namespaces, made.uplink);
+  removeNetwork(made.namespaces, made.uplink);
   rmSync(made.folder, { recursive: true, force: true });
   rmSync(fileOf(made.run), { force: true });
 }
 
 /** Removes what runs left whose process is gone; returns the lanes of those that still run. */
-export async function removeLeftovers(say: (line: string) => void): Promise<number[]> {
+export function removeLeftovers(say: (line: string) => void): number[] {
   const taken: number[] = [];
   for (const made of readAll()) {
     if (isAlive(made.owner)) taken.push(made.lane);
     else {
       say(`removing what run ${made.run} left behind`);
-      await removeMade(made);
+      removeMade(made);
     }
   }
   return taken;

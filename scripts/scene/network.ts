@@ -12,7 +12,8 @@
  * Only nodes reach the host, only at the uplink's address, and the wire namespace masquerades them,
  * so that several scenes can stand side by side.
  */
-import { mustRun, run } from "./processes.ts";
+import { spawnSync } from "node:child_process";
+import { mustRun } from "./processes.ts";
 import type { NodePlan, Plan } from "./plan.ts";
 
 const GATEWAY = "172.20.0.1";
@@ -58,10 +59,10 @@ const sysctl = (netns: string, settings: string[]) =>
   mustRun(["ip", "netns", "exec", netns, "sysctl", "-q", "-e", "-w", ...settings]);
 
 /** An IPv4-only cluster: no router solicitations, no link-local traffic. */
-const IPV4_ONLY = ["net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"];
+const ONLY_IPV4 = ["net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"];
 
 async function buildWire(plan: Plan, names: Names): Promise<void> {
-  await sysctl(names.wire, [...IPV4_ONLY, "net.ipv4.ip_forward=1"]);
+  await sysctl(names.wire, [...ONLY_IPV4, "net.ipv4.ip_forward=1"]);
   await ipBatch(names.wire, [
     "link set lo up",
     "link add br0 type bridge",
@@ -102,7 +103,7 @@ const nft = (netns: string, lines: string[]) =>
 
 async function buildNode(plan: Plan, names: Names, node: NodePlan): Promise<void> {
   const netns = names.node(node.name);
-  await sysctl(netns, [...IPV4_ONLY, "net.ipv4.ip_forward=1"]);
+  await sysctl(netns, [...ONLY_IPV4, "net.ipv4.ip_forward=1"]);
   await ipBatch(netns, [
     "link set lo up",
     `addr add ${node.address}/24 dev eth0`,
@@ -172,22 +173,28 @@ export async function buildNetwork(plan: Plan, names: Names): Promise<void> {
     null,
     namespacesOf(plan, names).map((netns) => `netns add ${netns}`),
   );
-  await Promise.all(plan.pods.map((pod) => sysctl(names.pod(pod.workload), IPV4_ONLY)));
+  await Promise.all(plan.pods.map((pod) => sysctl(names.pod(pod.workload), ONLY_IPV4)));
   await buildWire(plan, names);
   await buildUplink(names);
   for (const node of plan.nodes) await buildNode(plan, names, node);
   await Promise.all(plan.pods.map((pod) => buildPod(names, pod.workload, pod.address)));
 }
 
-/** Ends by id every process inside the namespaces, then removes them with all their links. */
-export async function removeNetwork(namespaces: string[], uplink: string): Promise<void> {
+/**
+ * Ends by id every process inside the namespaces, then removes them with all their links. In one
+ * go, so that it can also be done while the process exits.
+ */
+export function removeNetwork(namespaces: readonly string[], uplink: string): void {
+  const ip = (args: string[], input = "") =>
+    spawnSync("ip", args, { input, encoding: "utf8" }).stdout ?? "";
   const there = new Set(
-    (await mustRun(["ip", "netns", "list"])).split("\n").map((line) => line.split(" ")[0]!),
+    ip(["netns", "list"])
+      .split("\n")
+      .map((line) => line.split(" ")[0]!),
   );
   const ours = namespaces.filter((netns) => there.has(netns));
   for (const netns of ours) {
-    const { output } = await run(["ip", "netns", "pids", netns]);
-    for (const pid of output.split("\n").map(Number)) {
+    for (const pid of ip(["netns", "pids", netns]).split("\n").map(Number)) {
       if (!(pid > 1)) continue;
       try {
         process.kill(pid, "SIGKILL");
@@ -196,10 +203,6 @@ export async function removeNetwork(namespaces: string[], uplink: string): Promi
       }
     }
   }
-  await run(["ip", "link", "del", uplink]);
-  if (ours.length > 0)
-    await ipBatch(
-      null,
-      ours.map((netns) => `netns del ${netns}`),
-    );
+  ip(["link", "del", uplink]);
+  ip(["-force", "-batch", "-"], ours.map((netns) => `netns del ${netns}\n`).join(""));
 }

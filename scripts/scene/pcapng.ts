@@ -1,4 +1,4 @@
-/** Merges captures of one interface each into one pcapng with named interfaces, in order of time. */
+/** Merges captures of one interface each into one pcapng with named interfaces. */
 
 /** One tcpdump file (microseconds, little-endian, Ethernet) and the name its interface gets. */
 export type Capture = { interface: string; bytes: Buffer };

@@ -1,4 +1,4 @@
-/** Reads the scene's manifests into the plan of nodes, pods and Services that the network follows. */
+/** Reads the manifests into the plan of nodes, pods and Services that the network follows. */
 import { readFileSync, readdirSync } from "node:fs";
 import path from "node:path";
 import { parseAllDocuments } from "yaml";

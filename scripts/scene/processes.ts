@@ -11,6 +11,14 @@ type RunOptions = {
   env?: NodeJS.ProcessEnv;
 };
 
+/** Process groups of commands under way. */
+const underWay = new Set<number>();
+
+/** Ends every command that `run` has under way; their promises settle. */
+export function endCommands(): void {
+  for (const pid of underWay) killGroup(pid, "SIGKILL");
+}
+
 /** Runs to the end, in a process group of its own; past `limitMs` the group is killed. */
 export function run(argv: readonly string[], options: RunOptions = {}): Promise<Outcome> {
   return new Promise((resolve, reject) => {
@@ -19,6 +27,7 @@ export function run(argv: readonly string[], options: RunOptions = {}): Promise<
       stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
       env: options.env ?? process.env,
     });
+    if (child.pid !== undefined) underWay.add(child.pid);
     let output = "";
     const take = (text: Buffer) => {
       if (output.length < 65536) output += text.toString("utf8");
@@ -30,6 +39,7 @@ export function run(argv: readonly string[], options: RunOptions = {}): Promise<
     options.signal?.addEventListener("abort", kill, { once: true });
     const settle = () => {
       clearTimeout(timer);
+      if (child.pid !== undefined) underWay.delete(child.pid);
       options.signal?.removeEventListener("abort", kill);
     };
     child.on("error", (error) => {

@@ -1,5 +1,5 @@
 /** Records the scene for the replay without root: `node scripts/scene/record.ts [SECONDS]`. */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CLIENTS } from "./clients.ts";
@@ -7,8 +7,7 @@ import { Cluster, type ClusterNode } from "./cluster.ts";
 import { readExpectation } from "./expectation.ts";
 import { mergeCaptures } from "./pcapng.ts";
 import { podOf, type PodPlan } from "./plan.ts";
-import { killGroup, mustRun, startProcess, startTimeOf, until } from "./processes.ts";
-import { closeSync, openSync, statSync } from "node:fs";
+import { killGroup, startProcess, startTimeOf, until } from "./processes.ts";
 
 const GOLDEN = path.join(import.meta.dirname, "../../test/golden");
 
@@ -89,7 +88,6 @@ async function record(seconds: number): Promise<void> {
     const truth = `${JSON.stringify(truthOf(cluster), null, 2)}\n`;
     writeFileSync(path.join(GOLDEN, "scene.truth.json"), truth);
     console.error(`${merged.length} bytes of ${taps.length} interfaces`);
-    console.error(await mustRun(["capinfos", "-c", "-u", path.join(GOLDEN, "scene.pcapng")]));
   } finally {
     await cluster.stop();
   }
