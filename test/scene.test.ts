@@ -96,6 +96,20 @@ t.test("the network enforces what the annotated policy allows", async (t) => {
   ]);
 });
 
+t.test("nothing is declared about the path that is said to be undeclared", async (t) => {
+  const one = cases.find((c) => c.id === "nothing-declared")!;
+  const [client, server] = [podOf(plan, one.client), podOf(plan, one.server!)];
+  const policies = readManifests().filter((m) => m.kind === "NetworkPolicy");
+  t.notMatch(JSON.stringify(policies), /egress/i, "no policy speaks of egress");
+  const selecting = policies.filter((policy) => {
+    const asked = Object.entries(policy.spec!.podSelector?.matchLabels ?? {});
+    const own = policy.metadata.namespace === server.namespace;
+    return own && asked.every(([name, value]) => server.labels[name] === value);
+  });
+  t.strictSame(selecting, [], "no policy selects the server");
+  t.equal(client.labels["zone"] ?? server.labels["zone"], undefined, "neither is in a zone");
+});
+
 t.test("the recording was made of this plan, and names its interfaces", async (t) => {
   const capture = readFileSync(path.join(golden, "scene.pcapng"));
   const watched = plan.nodes.filter((node) => node.agent);
@@ -116,4 +130,41 @@ t.test("the recording was made of this plan, and names its interfaces", async (t
   for (const one of truth.cases) {
     t.ok(one.made >= 3 || one.id === "silent-pod", `${one.id}: made ${one.made} times`);
   }
+});
+
+/** Frames of a pcapng made by `pcapng.ts`, by the name of their interface. */
+function framesOf(bytes: Buffer): Map<string, Buffer[]> {
+  const names: string[] = [];
+  const frames = new Map<string, Buffer[]>();
+  for (let at = 0; at < bytes.length; at += bytes.readUInt32LE(at + 4)) {
+    const type = bytes.readUInt32LE(at);
+    if (type === 1) {
+      const length = bytes.readUInt16LE(at + 18);
+      names.push(bytes.toString("utf8", at + 20, at + 20 + length));
+      frames.set(names.at(-1)!, []);
+    } else if (type === 6) {
+      const length = bytes.readUInt32LE(at + 20);
+      const name = names[bytes.readUInt32LE(at + 8)]!;
+      frames.get(name)!.push(bytes.subarray(at + 28, at + 28 + length));
+    }
+  }
+  return frames;
+}
+
+t.test("the recording shows what the cases of silence say", async (t) => {
+  const frames = framesOf(readFileSync(path.join(golden, "scene.pcapng")));
+  t.equal(frames.size, plan.nodes.filter((n) => n.agent).flatMap((n) => n.pods).length);
+  t.equal(frames.get("node-b/wpvault")?.length, 0, "the silent pod's veth carries nothing");
+
+  const bytesOf = (workload: string) =>
+    Buffer.from(podOf(plan, workload).address.split(".").map(Number));
+  const between = (client: string, server: string) => {
+    const pair = Buffer.concat([bytesOf(client), bytesOf(server)]);
+    const is = (frame: Buffer) =>
+      frame.readUInt16BE(12) === 0x0800 && frame.subarray(26, 34).equals(pair);
+    return [...frames].filter(([, list]) => list.some(is)).map(([name]) => name);
+  };
+  t.strictSame(between("shop/probe", "data/postgres"), ["node-a/wpprobe"], "dropped on the way");
+  t.strictSame(between("shop/reports", "data/postgres"), ["node-a/wpreports", "node-b/wppostgres"]);
+  t.strictSame(between("legacy/batch", "legacy/mainframe"), [], "nobody watches node-c");
 });

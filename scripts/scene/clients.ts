@@ -160,7 +160,7 @@ export const CLIENTS: readonly Client[] = [
     command: (place) => {
       const range = place.plan.nodes[0]!.podCidr.replace(/\d+\/\d+$/, "[10-49]");
       return [
-        ...["curl", "-s", "-o", "/dev/null", "--connect-timeout", "1", "-Z"],
+        ...["curl", "-s", "-o", "/dev/null", "--connect-timeout", "2.5", "-Z"],
         ...["--parallel-immediate", "--parallel-max", "100", `http://${range}:{22,3389}/`],
       ];
     },

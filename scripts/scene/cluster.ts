@@ -3,10 +3,12 @@ import { closeSync, mkdtempSync, openSync, readFileSync, chmodSync } from "node:
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { ConfigError } from "../../protocol/config-error.ts";
 import { makeCertificates, type Certificates } from "./certificates.ts";
 import { CLIENTS, type Client } from "./clients.ts";
 import { keep, markOf, removeLeftovers, removeMade, type Made } from "./leftovers.ts";
 import { buildNetwork, namesOf, namespacesOf, type Names } from "./network.ts";
+import { needed } from "./packages.ts";
 import { readPlan, type NodePlan, type Plan } from "./plan.ts";
 import { killGroup, run, startProcess, startTimeOf, until } from "./processes.ts";
 import { prepareServer, SERVERS, type Server } from "./servers.ts";
@@ -15,6 +17,10 @@ import { prepareServer, SERVERS, type Server } from "./servers.ts";
 export const ROUND_MS = 4000;
 /** Clients of a round start this far apart, so that two cores carry them. */
 const STAGGER_MS = 100;
+/** Most failures of a case whose words are kept. */
+const OTHERWISE_LIMIT = 20;
+/** Longest that clients may take to end by themselves. */
+const DRAIN_MS = 400;
 const SERVER_START_LIMIT_MS = 8000;
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
@@ -59,6 +65,19 @@ export class Cluster {
   /** Ready when every server answers on its ports. On failure nothing is left behind. */
   static async start(options: ClusterOptions = {}): Promise<Cluster> {
     const say = options.say ?? (() => {});
+    if (process.getuid?.() !== 0) {
+      throw new ConfigError(
+        "CONFIG_NOT_ROOT",
+        "the scene makes network namespaces: run it as root",
+      );
+    }
+    const missing = needed();
+    if (missing.length > 0) {
+      throw new ConfigError(
+        "CONFIG_MISSING_PACKAGES",
+        `the scene needs ${missing.join(", ")}: run scripts/demo, which installs them`,
+      );
+    }
     const taken = removeLeftovers(say);
     const plan = readPlan();
     const id = process.pid.toString(36);
@@ -123,32 +142,39 @@ export class Cluster {
     });
   }
 
-  /** Makes rounds of traffic until aborted, then waits for the clients that it cut off. */
+  /**
+   * Makes rounds of traffic until aborted. Clients under way then may end by themselves, so that no
+   * flow is cut off; what still waits after that (for a SYN's answer) is killed.
+   */
   async drive(signal: AbortSignal): Promise<void> {
     const running = new Set<Promise<void>>();
+    const cut = new AbortController();
     while (!signal.aborted) {
       const next = Date.now() + ROUND_MS;
       for (const client of CLIENTS) {
         if (client.command === null) continue;
         if (signal.aborted) break;
-        const one = this.#runClient(client, signal).finally(() => running.delete(one));
+        const one = this.#runClient(client, cut.signal).finally(() => running.delete(one));
         running.add(one);
         await pause(STAGGER_MS, signal);
       }
       await pause(Math.max(0, next - Date.now()), signal);
     }
+    await Promise.race([Promise.all(running), sleep(DRAIN_MS)]);
+    cut.abort();
     await Promise.all(running);
   }
 
-  async #runClient(client: Client, signal: AbortSignal): Promise<void> {
+  async #runClient(client: Client, cut: AbortSignal): Promise<void> {
     const place = { certificates: this.#certificates, plan: this.plan };
     const argv = this.inPod(client.workload, client.command!(place));
-    const { code, signal: killed, output } = await run(argv, { signal, limitMs: 10_000 });
-    if (signal.aborted) return;
+    const { code, signal, output } = await run(argv, { signal: cut, limitMs: 10_000 });
+    if (cut.aborted) return;
     const tally = this.tallies.get(client.case) ?? { asDeclared: 0, otherwise: [] };
     this.tallies.set(client.case, tally);
     if (code !== null && client.exits.includes(code)) tally.asDeclared++;
-    else tally.otherwise.push(`exit ${code ?? killed}: ${output.trim().slice(-200)}`);
+    else if (tally.otherwise.length < OTHERWISE_LIMIT)
+      tally.otherwise.push(`exit ${code ?? signal}: ${output.trim().slice(-200)}`);
   }
 
   /** Removes every process, namespace and file that the scene made. Once; then the same promise. */
