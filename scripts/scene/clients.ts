@@ -145,7 +145,7 @@ export const CLIENTS: readonly Client[] = [
   },
   {
     case: "nothing-declared",
-    workload: "shop/search",
+    workload: "shop/mailer",
     posture: "plaintext",
     ...accepted,
     command: plain("shop/notify", 8080),
