@@ -1,0 +1,145 @@
+/** Describes what was judged of one edge in one window: the verdict, its reasons, its coverage. */
+import type { Because } from "../policy/expectation.ts";
+
+/** Five words, never fewer; only the first counts as success (product.md, honesty rule 1). */
+export const VERDICTS = [
+  ...(["confirmed", "violated", "unproven", "undecidable", "unexpected"] as const),
+] as const;
+export type VerdictWord = (typeof VERDICTS)[number];
+
+export type Aspect = "transport" | "path";
+
+/** Why, in a stable word; `REASONS` holds the sentence that a person reads. */
+export const REASONS = {
+  "mtls-observed": "mutual TLS was accepted; the client's certificate was read",
+  "mtls-inferred": "mutual TLS 1.3 was accepted; the client certificate is inferred from sizes",
+  "tls-observed": "TLS was accepted where TLS is required",
+  "plaintext-allowed": "plaintext was accepted where it is what is declared",
+  "plaintext-refused": "plaintext was tried, and the server refused it",
+  "client-cert-missing": "a client without a certificate was refused",
+  "client-cert-refused": "a client certificate was presented, and the server refused it",
+  "plaintext-accepted": "plaintext was accepted where encryption is required",
+  "one-way-tls": "TLS without a client certificate was accepted where mutual TLS is required",
+  "version-too-low": "an older TLS version was accepted than the declared minimum",
+  "mtls-refused-plaintext": "encryption was accepted where only plaintext is declared",
+  "server-cert-expired": "the client refused the server's expired certificate",
+  "server-cert-refused": "the client refused the server's certificate",
+  "handshake-failed": "handshakes failed for another reason",
+  "session-resumed": "the session was resumed; client authentication was not proven again",
+  "mutual-unknown": "whether the client presented a certificate cannot be told",
+  "not-answered": "no connection was seen to be accepted or refused",
+  "joined-midstream": "the flow was joined after its start",
+  "partly-unreadable": "some connections could not be read, more than the tolerance allows",
+  "capture-drops": "the kernel dropped frames, more than the tolerance allows",
+  "sampling-bound": "too few sampled flows: the bound on contradictions is above the tolerance",
+  "not-exercised": "the edge was watched, and no traffic was seen on it",
+  "no-agent": "no agent watched either end in the window",
+  "not-attributable": "an address could not be attributed at that time",
+  "policy-incomplete": "a declared object that may concern the edge could not be read",
+  "allowed-and-used": "the path is allowed, and a connection on it was accepted",
+  "allowed-and-refused": "the path is allowed, and no connection on it was accepted",
+  "denied-and-dropped": "the path is denied: the SYN left the client and never reached the server",
+  "denied-and-unanswered": "the path is denied: no answer, while others were served on that port",
+  "denied-and-refused": "the path is denied, and the server refused",
+  "denied-and-accepted": "the path is denied, and a connection on it was accepted",
+  "server-silent": "the path is denied and nothing answered; silence alone proves nothing",
+  "nothing-declared": "traffic on a path about which nothing is declared",
+  "denial-in-band": "a denial would be answered inside the encryption, where nobody can see it",
+  "rule-not-observable": "the rule depends on what a passive observer cannot see",
+} as const;
+export type Reason = keyof typeof REASONS;
+
+export type WorkloadName = {
+  /** `pod`, `node`, `external`, or `unknown` where the address could not be attributed. */
+  kind: "pod" | "node" | "external" | "unknown";
+  namespace: string;
+  /** Workload's name; the address for what is outside. */
+  name: string;
+  /** Deployment, ReplicaSet, Pod, …; empty for what is no workload. */
+  workloadKind: string;
+  zones: readonly string[];
+};
+
+export type Edge = {
+  /** `ns/name[Kind] -> ns/name[Kind] : port/proto`; unique. */
+  id: string;
+  client: WorkloadName;
+  server: WorkloadName;
+  port: number;
+  proto: string;
+};
+
+/** How the identity of an end is known. */
+export type Provenance = "certificate" | "address" | "inferred" | null;
+
+export type EdgeCoverage = {
+  /** Share of the window in which the client's, and the server's, interface was watched. */
+  client: number;
+  server: number;
+  delivered: number;
+  dropped: number;
+  sampling: number;
+};
+
+export type Verdict = {
+  schema: "wireproof.verdict/1";
+  /** RFC 3339; [from, to). */
+  from: string;
+  to: string;
+  edge: Edge;
+  aspect: Aspect;
+  verdict: VerdictWord;
+  reason: Reason;
+  /** For people: the reason's sentence, with names and numbers. */
+  sentence: string;
+  /** Rests on the sizes of encrypted records. */
+  inferred: boolean;
+  /** Connections in the window by what they say; `pending` are still under way. */
+  counts: {
+    supporting: number;
+    contradicting: number;
+    unreadable: number;
+    pending: number;
+  };
+  /** One-sided 95 % upper bound of the rate of contradictions; null unless sampled. */
+  bound: number | null;
+  required: string | null;
+  path: string;
+  because: readonly Because[];
+  coverage: EdgeCoverage;
+  provenance: { client: Provenance; server: Provenance };
+  /** Codes of findings on the edge's flows. */
+  findings: readonly string[];
+  protocols: readonly string[];
+  tlsVersions: readonly string[];
+  bytes: number;
+  firstSeen: string | null;
+  lastSeen: string | null;
+  /** Some of the flows it rests on: `node/flow`. */
+  flows: readonly string[];
+  /** Both versions of a policy that changed were accepted: within the grace window. */
+  inGrace: boolean;
+};
+
+/** One finding about many flows, or about what was not watched. */
+export type ClusterFinding = {
+  code: string;
+  from: string;
+  to: string;
+  /** Whom it is about: `ns/name[Kind]`, or `node/NAME`. */
+  subject: string;
+  sentence: string;
+};
+
+/** Coverage of one node in one window. */
+export type NodeCoverage = {
+  node: string;
+  agent: boolean;
+  pods: number;
+  /** Pod-seconds watched, of those that existed. */
+  podSecondsWatched: number;
+  podSeconds: number;
+  interfaces: number;
+  delivered: number;
+  dropped: number;
+};
