@@ -32,6 +32,7 @@ export const REASONS = {
   "partly-unreadable": "some connections could not be read, more than the tolerance allows",
   "capture-drops": "the kernel dropped frames, more than the tolerance allows",
   "sampling-bound": "too few sampled flows: the bound on contradictions is above the tolerance",
+  "partly-watched": "the agents watched too little of the window to speak of all of it",
   "not-exercised": "the edge was watched, and no traffic was seen on it",
   "no-agent": "no agent watched either end in the window",
   "not-attributable": "an address could not be attributed at that time",

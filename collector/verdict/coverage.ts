@@ -1,0 +1,91 @@
+/** Adds up what agents watched in a window: per address, and per node. */
+import type { Coverage } from "../../protocol/coverage.ts";
+import type { Holder } from "../attribution/holder.ts";
+import type { NodeCoverage } from "./verdict.ts";
+
+/** One agent's word about one interface and interval. */
+export type NodeWord = { node: string; coverage: Coverage };
+
+export type Watched = {
+  /** Share of the window in which the address' interface was watched, 0..1. */
+  share: number;
+  delivered: number;
+  dropped: number;
+  sampling: number;
+};
+
+const NOTHING: Watched = { share: 0, delivered: 0, dropped: 0, sampling: 1 };
+
+/** Coverage of one window [fromMs, toMs), by the address behind the interface. */
+export class WindowCoverage {
+  readonly #fromMs: number;
+  readonly #toMs: number;
+  readonly #byAddress = new Map<string, NodeWord[]>();
+  readonly #byNode = new Map<string, NodeWord[]>();
+
+  constructor(words: readonly NodeWord[], fromMs: number, toMs: number) {
+    this.#fromMs = fromMs;
+    this.#toMs = toMs;
+    for (const word of words) {
+      push(this.#byNode, word.node, word);
+      for (const address of word.coverage.addresses) push(this.#byAddress, address, word);
+    }
+  }
+
+  /** How well a pod was watched, by any of its addresses. */
+  ofPod(holder: Holder | null): Watched {
+    if (!holder) return NOTHING;
+    const all = holder.addresses.map((a) => this.#add(this.#byAddress.get(a) ?? []));
+    return all.sort((a, b) => b.share - a.share)[0] ?? NOTHING;
+  }
+
+  /** Reports whether the node's agent said anything about the window. */
+  hasAgent(node: string): boolean {
+    return this.#byNode.has(node);
+  }
+
+  #add(words: readonly NodeWord[]): Watched {
+    const spans = words
+      .map(({ coverage: c }) => [Math.max(c.from_ms, this.#fromMs), Math.min(c.to_ms, this.#toMs)])
+      .filter(([from, to]) => from! < to!)
+      .sort((a, b) => a[0]! - b[0]!);
+    let watchedMs = 0;
+    let reached = this.#fromMs;
+    for (const [from, to] of spans) {
+      watchedMs += Math.max(0, to! - Math.max(from!, reached));
+      reached = Math.max(reached, to!);
+    }
+    const sum = (pick: (c: Coverage) => number) => words.reduce((n, w) => n + pick(w.coverage), 0);
+    return {
+      share: watchedMs / (this.#toMs - this.#fromMs),
+      delivered: sum((c) => c.delivered),
+      dropped: sum((c) => c.dropped),
+      sampling: Math.min(1, ...words.map((w) => w.coverage.sampling)),
+    };
+  }
+
+  /** One line for a node: how much of its pods' time was watched. */
+  ofNode(node: string, pods: readonly Holder[]): NodeCoverage {
+    const words = this.#byNode.get(node) ?? [];
+    const seconds = (this.#toMs - this.#fromMs) / 1000;
+    const own = pods.filter((pod) => pod.node === node && !pod.hostNetwork);
+    const watched = own.reduce((n, pod) => n + this.ofPod(pod).share * seconds, 0);
+    const sum = (pick: (c: Coverage) => number) => words.reduce((n, w) => n + pick(w.coverage), 0);
+    return {
+      node,
+      agent: words.length > 0,
+      pods: own.length,
+      podSecondsWatched: Math.round(watched * 10) / 10,
+      podSeconds: Math.round(own.length * seconds * 10) / 10,
+      interfaces: new Set(words.map((w) => w.coverage.interface)).size,
+      delivered: sum((c) => c.delivered),
+      dropped: sum((c) => c.dropped),
+    };
+  }
+}
+
+function push<T>(map: Map<string, T[]>, key: string, value: T): void {
+  const known = map.get(key);
+  if (known) known.push(value);
+  else map.set(key, [value]);
+}

@@ -1,0 +1,161 @@
+/** Pairs the sightings of one connection, at two veths or two nodes, into one connection. */
+import { formatHolder } from "../attribution/holder.ts";
+import type { Holder } from "../attribution/holder.ts";
+import type { Attributed, Provenance } from "../attribution/attribute.ts";
+import type { Posture } from "../policy/expectation.ts";
+
+/** One node's latest word on a flow, attributed. `id` names it for evidence: `node/flow`. */
+export type Sighting = { id: string; node: string; attributed: Attributed };
+
+/** `not-tls`: bytes that are no TLS, named or not. `resumed`, `unknown`: TLS that is not proven. */
+export type SeenPosture = Posture | "resumed" | "unknown" | "none";
+
+export type Connection = {
+  sightings: readonly Sighting[];
+  client: Holder | null;
+  server: Holder | null;
+  clientName: string;
+  serverName: string;
+  clientProvenance: Provenance | null;
+  serverProvenance: Provenance | null;
+  port: number;
+  proto: string;
+  startMs: number;
+  endMs: number;
+  posture: SeenPosture;
+  /** The posture rests on sizes, not on what was read. */
+  inferred: boolean;
+  version: string | null;
+  protocol: string | null;
+  accepted: boolean | null;
+  failure: string | null;
+  failureSide: "client" | "server" | null;
+  /** The server's TCP, or its UDP, answered. */
+  established: boolean;
+  /** The SYN was answered by RST or ICMP. */
+  refused: boolean;
+  /** The SYN has waited in vain. */
+  unanswered: boolean;
+  /** A sighting at the client's, and one at the server's veth. */
+  atClient: boolean;
+  atServer: boolean;
+  midstream: boolean;
+  final: boolean;
+  bytes: number;
+  findings: readonly string[];
+};
+
+/** Seconds within which two sightings of one pair of sequence numbers are the same connection. */
+const SAME_WITHIN_MS = 5_000;
+
+/** Groups sightings by connection, and merges what each saw. */
+export function pairSightings(sightings: readonly Sighting[]): Connection[] {
+  const groups = new Map<string, Sighting[]>();
+  for (const sighting of sightings) {
+    const key = keyOf(sighting);
+    const known = groups.get(key);
+    if (known) known.push(sighting);
+    else groups.set(key, [sighting]);
+  }
+  return [...groups.values()].flatMap(splitByTime).map(merge);
+}
+
+/** The client's initial sequence number survives Service translation; its port does too. */
+function keyOf({ id, attributed: { observation } }: Sighting): string {
+  const { isn, record } = observation;
+  if (isn[0] === null) return id;
+  return `${record.proto}|${record.src_ip}|${record.src_port}|${isn[0]}`;
+}
+
+/** Sequence numbers repeat after hours: sightings far apart are different connections. */
+function splitByTime(group: Sighting[]): Sighting[][] {
+  if (group.length === 1) return [group];
+  const startOf = (s: Sighting) => Date.parse(s.attributed.observation.record.start);
+  const sorted = group.toSorted((a, b) => startOf(a) - startOf(b));
+  const split: Sighting[][] = [[sorted[0]!]];
+  for (const next of sorted.slice(1)) {
+    const last = split.at(-1)!;
+    if (startOf(next) - startOf(last[0]!) <= SAME_WITHIN_MS) last.push(next);
+    else split.push([next]);
+  }
+  return split;
+}
+
+function merge(sightings: Sighting[]): Connection {
+  const atServer = sightings.filter((s) => s.attributed.observation.vantage === "server");
+  const atClient = sightings.filter((s) => s.attributed.observation.vantage === "client");
+  // Behind the Service's translation the server's own address and port stand.
+  const server = (atServer[0] ?? sightings[0]!).attributed;
+  const client = (atClient[0] ?? sightings[0]!).attributed;
+  const records = sightings.map((s) => s.attributed.observation.record);
+  const tls = records.map((r) => r.tls).filter((t) => t !== null);
+  const failed = records.find((r) => r.failure !== null);
+  const accepted = records.map((r) => r.accepted);
+  const { posture, inferred } = postureOf(sightings);
+  return {
+    sightings,
+    client: client.client.holder,
+    server: server.server.holder,
+    clientName: nameOf(client.client.holder, records[0]!.src_ip),
+    serverName: nameOf(server.server.holder, server.observation.record.dst_ip),
+    clientProvenance: client.client.provenance,
+    serverProvenance: server.server.provenance,
+    port: server.serverPort ?? server.observation.record.dst_port,
+    proto: server.observation.record.proto,
+    startMs: Math.min(...records.map((r) => Date.parse(r.start))),
+    endMs: Math.max(...records.map((r) => Date.parse(r.end))),
+    posture,
+    inferred,
+    version: tls.find((t) => t.version !== null)?.version ?? null,
+    protocol: records.find((r) => r.protocol !== null)?.protocol ?? null,
+    accepted: accepted.includes(true) ? true : accepted.includes(false) ? false : null,
+    failure: failed?.failure?.code ?? null,
+    failureSide: failed?.failure?.side ?? null,
+    established: records.some((r) => ["established", "closed", "reset"].includes(r.state)),
+    refused: records.some((r) => r.state === "refused"),
+    unanswered: records.some((r) => r.state === "unanswered"),
+    atClient: atClient.length > 0,
+    atServer: atServer.length > 0,
+    midstream: records.every((r) => r.midstream),
+    final: sightings.every((s) => s.attributed.observation.final),
+    bytes: Math.max(...records.map((r) => r.bytes[0] + r.bytes[1])),
+    findings: [...new Set(records.flatMap((r) => r.findings))],
+  };
+}
+
+function nameOf(holder: Holder | null, address: string): string {
+  return holder ? formatHolder(holder) : `${address}[Unknown]`;
+}
+
+/** What the sightings say together; where two disagree about the client's part, it is unknown. */
+function postureOf(sightings: readonly Sighting[]): { posture: SeenPosture; inferred: boolean } {
+  const records = sightings.map((s) => s.attributed.observation.record);
+  const withTls = records.filter((r) => r.encryption === "tls");
+  if (withTls.length > 0) {
+    const told = new Set(withTls.map((r) => r.tls?.mutual ?? null).filter((m) => m !== null));
+    if (told.size !== 1) return { posture: "unknown", inferred: false };
+    const [mutual] = told;
+    switch (mutual) {
+      case "yes":
+        return { posture: "mtls", inferred: false };
+      case "inferred-yes":
+        return { posture: "mtls", inferred: true };
+      case "no":
+        return { posture: "tls", inferred: false };
+      case "inferred-no":
+      case "inferred-declined":
+        return { posture: "tls", inferred: true };
+      default:
+        return { posture: "resumed", inferred: false };
+    }
+  }
+  const isPlain = records.some(
+    (r) =>
+      r.encryption === "plaintext" ||
+      r.encryption === "encrypted-other" || // SSH and its like: no TLS, and no mutual TLS
+      (r.encryption === "unknown" && r.notes.includes("not-tls")),
+  );
+  if (isPlain) return { posture: "plaintext", inferred: false };
+  const isSilent = records.every((r) => r.encryption === "none");
+  return { posture: isSilent ? "none" : "unknown", inferred: false };
+}

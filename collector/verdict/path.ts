@@ -1,0 +1,66 @@
+/** Judges one connection against what is declared about its path. */
+import type { Expectation } from "../policy/expectation.ts";
+import type { Connection } from "./pair.ts";
+import type { Reason } from "./verdict.ts";
+import { contradicts, supports, unreadable } from "./weigh.ts";
+import type { Say } from "./weigh.ts";
+
+/** What is known of the server's port apart from this connection. */
+export type Surroundings = {
+  /** The server's veth was watched while the connection was tried. */
+  serverWatched: boolean;
+  /** Another client was accepted on the same server and port in the window. */
+  servedOthers: boolean;
+};
+
+/** Kinds that the kernel enforces before a connection is established. */
+const PACKET_LAYER: ReadonlySet<string> = new Set([
+  ...["NetworkPolicy", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "ClusterNetworkPolicy"],
+  ...["CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "GlobalNetworkPolicy"],
+]);
+
+export function sayOfPath(c: Connection, expectation: Expectation, around: Surroundings): Say {
+  switch (expectation.path) {
+    case "allowed":
+      return sayOfAllowed(c);
+    case "denied":
+      return sayOfDenied(c, expectation, around);
+    case "undeclared":
+      if (isTooYoung(c)) return { kind: "pending" };
+      return { kind: "unexpected", reason: "nothing-declared" };
+    case "undecidable":
+      return { kind: "silent" };
+  }
+}
+
+/** One acceptance shows that the path is open; that others failed is not the path's fault. */
+function sayOfAllowed(c: Connection): Say {
+  if (c.accepted === true) return supports("allowed-and-used");
+  return c.final || c.accepted === false ? { kind: "silent" } : { kind: "pending" };
+}
+
+function sayOfDenied(c: Connection, expectation: Expectation, around: Surroundings): Say {
+  if (c.accepted === true) return contradicts("denied-and-accepted");
+  if (c.established) {
+    const isPacketLayer = expectation.pathBecause.some((b) => PACKET_LAYER.has(b.kind));
+    if (isPacketLayer) return contradicts("denied-and-accepted");
+    if (c.accepted === false && c.failureSide === "server") return supports("denied-and-refused");
+    return c.final ? unreadable("not-answered") : { kind: "pending" };
+  }
+  if (c.refused) return supports("denied-and-refused");
+  if (isTooYoung(c)) return { kind: "pending" };
+  if (c.atClient && !c.atServer && around.serverWatched) return supports("denied-and-dropped");
+  if (around.servedOthers) return supports("denied-and-unanswered");
+  return unreadable("server-silent");
+}
+
+/** A SYN, or a datagram, that may still be answered. */
+function isTooYoung(c: Connection): boolean {
+  return !c.established && !c.refused && !c.unanswered && !c.final;
+}
+
+/** Why a path cannot be decided by a passive observer (product.md, policy.md §7). */
+export function undecidableReason(expectation: Expectation): Reason {
+  const inBand = expectation.pathBecause.some((b) => /denial-in-band|inside/.test(b.sentence));
+  return inBand ? "denial-in-band" : "rule-not-observable";
+}

@@ -1,0 +1,71 @@
+/** Judges one connection against what is declared about transport. */
+import type { Expectation } from "../policy/expectation.ts";
+import type { Connection } from "./pair.ts";
+import { contradicts, supports, unreadable } from "./weigh.ts";
+import type { Say } from "./weigh.ts";
+
+const VERSIONS = ["SSLv2", "SSLv3", "TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
+
+/** What the connection says; the requirement is one of the four that are declared. */
+export function sayOfTransport(c: Connection, transport: Expectation["transport"]): Say {
+  if (!c.established) return { kind: "silent" }; // never reached the server's transport
+  if (c.accepted === true) return sayOfAccepted(c, transport);
+  if (c.accepted === false) return sayOfRefused(c);
+  if (!c.final) return { kind: "pending" };
+  if (c.posture === "none") return { kind: "silent" };
+  if (c.midstream) return unreadable("joined-midstream");
+  return unreadable("not-answered");
+}
+
+function sayOfAccepted(c: Connection, transport: Expectation["transport"]): Say {
+  const { required, minVersion } = transport;
+  if (c.midstream && c.posture === "unknown") return unreadable("joined-midstream");
+  if (c.posture === "unknown" && c.version === null) return unreadable("mutual-unknown");
+  const isTls = c.posture !== "plaintext" && c.posture !== "none";
+  if (isTls && minVersion && c.version && isOlder(c.version, minVersion)) {
+    return contradicts("version-too-low");
+  }
+  switch (required) {
+    case "mtls":
+      if (c.posture === "mtls") return supports(c.inferred ? "mtls-inferred" : "mtls-observed");
+      if (c.posture === "tls") return contradicts("one-way-tls");
+      if (c.posture === "plaintext") return contradicts("plaintext-accepted");
+      return unreadable(c.posture === "resumed" ? "session-resumed" : "mutual-unknown");
+    case "tls":
+      return isTls ? supports("tls-observed") : contradicts("plaintext-accepted");
+    default:
+      if (!isTls) return supports("plaintext-allowed");
+      if (c.posture !== "mtls") return supports("tls-observed");
+      return supports(c.inferred ? "mtls-inferred" : "mtls-observed");
+  }
+}
+
+/** A refusal by the server proves enforcement; the client's own says nothing about it. */
+function sayOfRefused(c: Connection): Say {
+  switch (c.failure) {
+    case "plaintext-refused":
+    case "plaintext-to-tls":
+      return supports("plaintext-refused");
+    case "client-cert-missing":
+      return supports("client-cert-missing");
+    case "client-cert-refused":
+    case "client-cert-untrusted":
+    case "client-cert-expired":
+    case "client-cert-bad":
+      return supports("client-cert-refused");
+    case "server-cert-expired":
+      return unreadable("server-cert-expired");
+    case "server-cert-refused":
+    case "server-cert-untrusted":
+    case "server-cert-name":
+    case "server-cert-bad":
+      return unreadable("server-cert-refused");
+    default:
+      return unreadable("handshake-failed");
+  }
+}
+
+function isOlder(version: string, minimum: string): boolean {
+  const at = VERSIONS.indexOf(version);
+  return at >= 0 && at < VERSIONS.indexOf(minimum);
+}

@@ -1,0 +1,347 @@
+/** Judges one window: connections become edges, edges meet expectations, each gets its verdicts. */
+import { formatHolder } from "../attribution/holder.ts";
+import type { Holder, Transport } from "../attribution/holder.ts";
+import type { Because, Expectation } from "../policy/expectation.ts";
+import { upperBound } from "./confidence.ts";
+import { WindowCoverage } from "./coverage.ts";
+import type { NodeWord } from "./coverage.ts";
+import { findScans } from "./movement.ts";
+import { pairSightings } from "./pair.ts";
+import type { Connection, Sighting } from "./pair.ts";
+import { sayOfPath, undecidableReason } from "./path.ts";
+import { sayOfTransport } from "./transport.ts";
+import { REASONS } from "./verdict.ts";
+import type { Aspect, ClusterFinding, Edge, NodeCoverage, Reason } from "./verdict.ts";
+import type { EdgeCoverage, Verdict, VerdictWord, WorkloadName } from "./verdict.ts";
+import { weigh } from "./weigh.ts";
+import type { Say, Weighed } from "./weigh.ts";
+
+export type WindowInput = {
+  /** [fromMs, toMs), milliseconds since the epoch. */
+  fromMs: number;
+  toMs: number;
+  sightings: readonly Sighting[];
+  coverage: readonly NodeWord[];
+  pods: readonly Holder[];
+  nodes: readonly Holder[];
+  /** The expectations that count at that instant: more than one within the grace of a change. */
+  expect: (
+    client: Holder,
+    server: Holder,
+    port: number,
+    carrier: Transport,
+    atMs: number,
+  ) => readonly [Expectation, ...Expectation[]];
+  zonesOf: (holder: Holder) => readonly string[];
+  /** Share of unreadable or unseen connections that `confirmed` bears. */
+  tolerance: number;
+};
+
+export type WindowJudgement = {
+  verdicts: Verdict[];
+  findings: ClusterFinding[];
+  nodes: NodeCoverage[];
+  /** Declared edges without traffic that were left out beyond `UNEXERCISED_LIMIT`. */
+  unexercisedCut: number;
+};
+
+/** Most declared edges without traffic that are told in one window. */
+const UNEXERCISED_LIMIT = 5_000;
+/** Share of a window that must have been watched for its verdicts to speak of all of it. */
+const WATCHED_FROM = 0.9;
+const FLOWS_TOLD = 10;
+
+const time = (ms: number) => new Date(ms).toISOString();
+
+type EdgeGroup = { edge: Edge; client: Holder | null; server: Holder | null; of: Connection[] };
+
+export function judgeWindow(input: WindowInput): WindowJudgement {
+  const coverage = new WindowCoverage(input.coverage, input.fromMs, input.toMs);
+  const connections = pairSightings(input.sightings);
+  const groups = groupByEdge(connections, input.zonesOf);
+  const served = new Set(
+    connections.filter((c) => c.accepted === true).map((c) => `${c.serverName} ${c.port}`),
+  );
+  const verdicts: Verdict[] = [];
+  for (const group of groups.values()) {
+    verdicts.push(...judgeEdge(group, input, coverage, served));
+  }
+  const quiet = judgeUnexercised(groups, input, coverage);
+  verdicts.push(...quiet.verdicts);
+  const from = time(input.fromMs);
+  const to = time(input.toMs);
+  const nodes = input.nodes.map((n) => coverage.ofNode(n.name, input.pods));
+  const blind = nodes.filter((n) => !n.agent && n.pods > 0);
+  const findings = [
+    ...findScans(connections, from, to),
+    ...blind.map((n) => ({
+      code: "blind-spot",
+      from,
+      to,
+      subject: `node/${n.node}`,
+      sentence: `node ${n.node} runs ${n.pods} pods, and no agent watched them in the window`,
+    })),
+  ];
+  return { verdicts, findings, nodes, unexercisedCut: quiet.cut };
+}
+
+function groupByEdge(
+  connections: readonly Connection[],
+  zonesOf: WindowInput["zonesOf"],
+): Map<string, EdgeGroup> {
+  const groups = new Map<string, EdgeGroup>();
+  for (const c of connections) {
+    const id = `${c.clientName} -> ${c.serverName} : ${c.port}/${c.proto}`;
+    const known = groups.get(id);
+    if (known) {
+      known.of.push(c);
+      continue;
+    }
+    const edge = {
+      id,
+      client: workloadName(c.client, c.clientName, zonesOf),
+      server: workloadName(c.server, c.serverName, zonesOf),
+      port: c.port,
+      proto: c.proto,
+    };
+    groups.set(id, { edge, client: c.client, server: c.server, of: [c] });
+  }
+  return groups;
+}
+
+function workloadName(
+  holder: Holder | null,
+  name: string,
+  zonesOf: WindowInput["zonesOf"],
+): WorkloadName {
+  if (!holder) {
+    const address = name.replace(/\[.*$/, "");
+    return { kind: "unknown", namespace: "", name: address, workloadKind: "", zones: [] };
+  }
+  return {
+    kind: holder.kind === "service" ? "unknown" : holder.kind,
+    namespace: holder.workload?.namespace ?? holder.namespace,
+    name: holder.workload?.name ?? holder.name,
+    workloadKind: holder.workload?.kind ?? "",
+    zones: zonesOf(holder),
+  };
+}
+
+const CARRIERS: Record<string, Transport> = { tcp: "TCP", udp: "UDP", sctp: "SCTP" };
+
+function judgeEdge(
+  group: EdgeGroup,
+  input: WindowInput,
+  coverage: WindowCoverage,
+  served: ReadonlySet<string>,
+): Verdict[] {
+  const { client, server, of } = group;
+  const base = baseOf(group, input, coverage);
+  const carrier = CARRIERS[group.edge.proto];
+  if (!client || !server || !carrier) {
+    const nothing: Weighed = { verdict: "unproven", reason: "not-attributable", counts: NO_COUNTS };
+    return [verdictOf(base, "path", nothing, null, [], false)];
+  }
+  const serverWatched = coverage.ofPod(server).share > 0;
+  const around = { serverWatched, servedOthers: false };
+  const saysPath: Say[] = [];
+  const saysTransport: Say[] = [];
+  let latest: Expectation | null = null;
+  let inGrace = false;
+  for (const c of of) {
+    const expectations = input.expect(client, server, c.port, carrier, c.startMs);
+    latest = expectations[0];
+    inGrace ||= expectations.length > 1;
+    around.servedOthers = served.has(`${c.serverName} ${c.port}`) && c.accepted !== true;
+    saysPath.push(mildest(expectations.map((e) => sayOfPath(c, e, around))));
+    const told = expectations.filter((e) => e.transport.required !== null);
+    if (told.length > 0) {
+      saysTransport.push(mildest(told.map((e) => sayOfTransport(c, e.transport))));
+    }
+  }
+  const expectation = latest!;
+  const verdicts: Verdict[] = [];
+  const because = expectation.pathBecause;
+  if (expectation.path === "undecidable") {
+    const weighed: Weighed = {
+      verdict: "undecidable",
+      reason: undecidableReason(expectation),
+      counts: NO_COUNTS,
+    };
+    verdicts.push(verdictOf(base, "path", weighed, expectation, because, inGrace));
+  } else if (saysPath.some((s) => s.kind !== "silent")) {
+    const weighed = doubt(weigh(saysPath, input.tolerance), expectation, base, input);
+    verdicts.push(verdictOf(base, "path", weighed, expectation, because, inGrace));
+  } else if (expectation.path === "allowed") {
+    const weighed = weigh([{ kind: "unreadable", reason: "allowed-and-refused" }], 0);
+    verdicts.push(verdictOf(base, "path", weighed, expectation, because, inGrace));
+  }
+  if (saysTransport.some((s) => s.kind !== "silent")) {
+    const weighed = doubt(weigh(saysTransport, input.tolerance), expectation, base, input);
+    const reasons = expectation.transportBecause;
+    verdicts.push(verdictOf(base, "transport", weighed, expectation, reasons, inGrace));
+  }
+  return verdicts;
+}
+
+const NO_COUNTS = { supporting: 0, contradicting: 0, unreadable: 0, pending: 0 };
+
+/** Within the grace of a change either version counts: what contradicts must contradict both. */
+function mildest(says: readonly Say[]): Say {
+  const rank = { supports: 0, pending: 1, unreadable: 2, silent: 3, unexpected: 4, contradicts: 5 };
+  return says.toSorted((a, b) => rank[a.kind] - rank[b.kind])[0]!;
+}
+
+/** Takes back a proof that rests on a policy half read, on dropped frames, or on a small sample. */
+function doubt(
+  weighed: Weighed,
+  expectation: Expectation,
+  base: Base,
+  input: WindowInput,
+): Weighed {
+  const unproven = (reason: Reason): Weighed => ({ ...weighed, verdict: "unproven", reason });
+  if ((expectation.doubts ?? []).length > 0) return unproven("policy-incomplete");
+  if (weighed.verdict !== "confirmed") return weighed;
+  const { delivered, dropped } = base.coverage;
+  if (dropped / Math.max(1, delivered + dropped) > input.tolerance)
+    return unproven("capture-drops");
+  const watched = Math.max(base.coverage.client, base.coverage.server);
+  if (watched < WATCHED_FROM) return unproven("partly-watched");
+  if (base.bound !== null && base.bound > input.tolerance) return unproven("sampling-bound");
+  return weighed;
+}
+
+type Base = {
+  from: string;
+  to: string;
+  edge: Edge;
+  coverage: EdgeCoverage;
+  bound: number | null;
+  of: readonly Connection[];
+};
+
+function baseOf(group: EdgeGroup, input: WindowInput, coverage: WindowCoverage): Base {
+  const client = coverage.ofPod(group.client);
+  const server = coverage.ofPod(group.server);
+  const sampling = Math.min(client.sampling, server.sampling);
+  const round = (share: number) => Math.round(share * 1000) / 1000;
+  return {
+    from: time(input.fromMs),
+    to: time(input.toMs),
+    edge: group.edge,
+    coverage: {
+      client: round(client.share),
+      server: round(server.share),
+      delivered: client.delivered + server.delivered,
+      dropped: client.dropped + server.dropped,
+      sampling,
+    },
+    bound: sampling < 1 ? upperBound(0, group.of.length) : null,
+    of: group.of,
+  };
+}
+
+function verdictOf(
+  base: Base,
+  aspect: Aspect,
+  weighed: Weighed,
+  expectation: Expectation | null,
+  because: readonly Because[],
+  inGrace: boolean,
+): Verdict {
+  const { of, ...rest } = base;
+  const { verdict, reason, counts } = weighed;
+  const unique = (list: readonly (string | null)[]) =>
+    [...new Set(list)].filter((x) => x !== null).sort();
+  const starts = of.map((c) => c.startMs);
+  const ends = of.map((c) => c.endMs);
+  return {
+    schema: "wireproof.verdict/1",
+    ...rest,
+    aspect,
+    verdict,
+    reason,
+    sentence: sentenceOf(verdict, reason, counts, because),
+    inferred: of.some((c) => c.inferred) && verdict === "confirmed" && aspect === "transport",
+    counts,
+    required: expectation?.transport.required ?? null,
+    path: expectation?.path ?? "unknown",
+    because,
+    provenance: {
+      client: of[0]?.clientProvenance ?? null,
+      server: of[0]?.serverProvenance ?? null,
+    },
+    findings: unique(of.flatMap((c) => c.findings)),
+    protocols: unique(of.map((c) => c.protocol)),
+    tlsVersions: unique(of.map((c) => c.version)),
+    bytes: of.reduce((n, c) => n + c.bytes, 0),
+    firstSeen: of.length > 0 ? time(Math.min(...starts)) : null,
+    lastSeen: of.length > 0 ? time(Math.max(...ends)) : null,
+    flows: of
+      .flatMap((c) => c.sightings.map((s) => s.id))
+      .sort()
+      .slice(0, FLOWS_TOLD),
+    inGrace,
+  };
+}
+
+function sentenceOf(
+  verdict: VerdictWord,
+  reason: Reason,
+  counts: Verdict["counts"],
+  because: readonly Because[],
+): string {
+  const { supporting, contradicting, unreadable } = counts;
+  const numbers =
+    supporting + contradicting + unreadable === 0
+      ? ""
+      : ` (${supporting} for, ${contradicting} against, ${unreadable} unreadable)`;
+  const rule = because[0] ? `; ${because[0].sentence}` : "";
+  return `${verdict}: ${REASONS[reason]}${numbers}${rule}`;
+}
+
+/** Declared edges on which no traffic was seen: unproven, and whether anybody could have seen it. */
+function judgeUnexercised(
+  groups: ReadonlyMap<string, EdgeGroup>,
+  input: WindowInput,
+  coverage: WindowCoverage,
+): { verdicts: Verdict[]; cut: number } {
+  const workloads = new Map<string, Holder>();
+  for (const pod of input.pods) workloads.set(formatHolder(pod), pod);
+  const verdicts: Verdict[] = [];
+  let cut = 0;
+  for (const [serverName, server] of workloads) {
+    for (const { port, transport: carrier } of server.ports) {
+      for (const [clientName, client] of workloads) {
+        if (clientName === serverName) continue;
+        const id = `${clientName} -> ${serverName} : ${port}/${carrier.toLowerCase()}`;
+        if (groups.has(id)) continue;
+        const [expectation] = input.expect(client, server, port, carrier, input.fromMs);
+        const { required } = expectation.transport;
+        const isDeclared = expectation.path === "allowed" && expectation.pathBecause.length > 0;
+        if (!isDeclared || required === null || required === "any") continue;
+        if (verdicts.length >= UNEXERCISED_LIMIT) {
+          cut++;
+          continue;
+        }
+        const edge = {
+          id,
+          client: workloadName(client, clientName, input.zonesOf),
+          server: workloadName(server, serverName, input.zonesOf),
+          port,
+          proto: carrier.toLowerCase(),
+        };
+        const base = baseOf({ edge, client, server, of: [] }, input, coverage);
+        const seen = base.coverage.client > 0 || base.coverage.server > 0;
+        const weighed: Weighed = {
+          verdict: "unproven",
+          reason: seen ? "not-exercised" : "no-agent",
+          counts: NO_COUNTS,
+        };
+        const because = expectation.transportBecause;
+        verdicts.push(verdictOf(base, "transport", weighed, expectation, because, false));
+      }
+    }
+  }
+  return { verdicts, cut };
+}
