@@ -1,5 +1,6 @@
 /** Runs one command from the command line; each command imports its room when asked. */
 import { Command, CommanderError, Option } from "commander";
+import { AGENT_SETTINGS } from "./agent/config.ts";
 import { ConfigError } from "./protocol/config-error.ts";
 
 const program = new Command("wireproof")
@@ -23,6 +24,17 @@ program
     const { inspect } = await import("./agent/inspect.ts");
     await inspect(files, options);
   });
+
+const agent = program
+  .command("agent")
+  .description("watch this node's pods and bring what is seen to the collector (needs NET_RAW)");
+for (const [flag, what, fallback] of AGENT_SETTINGS) {
+  agent.option(`--${flag}`, fallback === null ? what : `${what} (default: ${fallback})`);
+}
+agent.action(async (flags: Record<string, string>) => {
+  const { runAgent } = await import("./agent/main.ts");
+  await runAgent(flags);
+});
 
 const policy = program.command("policy").description("tell what the declared policy says");
 

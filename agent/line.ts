@@ -25,7 +25,14 @@ export type LineOptions = {
 };
 
 /** What moves a living flow to be told anew. */
-const TELLING = News.answered | News.fin | News.rst | News.refused | News.bytes | News.established;
+const TELLING =
+  News.answered |
+  News.fin |
+  News.rst |
+  News.refused |
+  News.bytes |
+  News.established |
+  News.unanswered;
 
 /** Frames between two looks for flows that have been idle for too long. */
 const EXPIRE_EVERY = 1024;
@@ -38,6 +45,9 @@ export class Line {
 
   readonly #packet = new Packet();
   readonly #readings: (Reading | undefined)[];
+  /** By flow: a number that is never given twice, and how often the flow was told. */
+  readonly serial: Float64Array;
+  readonly revision: Uint32Array;
   /** What was last told of a living flow: bits of `Told`. */
   readonly #told: Uint8Array;
   readonly #toldUs: Float64Array;
@@ -53,6 +63,8 @@ export class Line {
     this.#readings = new Array<Reading | undefined>(options.table.flows).fill(undefined);
     this.#told = new Uint8Array(options.table.flows);
     this.#toldUs = new Float64Array(options.table.flows);
+    this.serial = new Float64Array(options.table.flows);
+    this.revision = new Uint32Array(options.table.flows);
   }
 
   /** Takes one frame; see `OnFrame`. Allocates only for flows whose opening it reads. */
@@ -92,6 +104,8 @@ export class Line {
       this.counters.opened++;
       this.#readings[flow] = undefined;
       this.#told[flow] = 0;
+      this.serial[flow] = this.counters.opened;
+      this.revision[flow] = 0;
       this.#toldUs[flow] = table.startUs[flow]!;
     }
     if ((news & News.noSlot) !== 0) this.counters.noSlot++;
@@ -187,8 +201,9 @@ export class Line {
     if (reading?.tls ? reading.tls.answered : (server & Side.answered) !== 0) known |= 8;
     if (reading?.tls && reading.tls.finishedEnd >= 0) known |= 16;
     if ((flags & (Side.fin | Side.rst)) !== 0) known |= 32;
+    if ((table.news & News.unanswered) !== 0) known |= 64;
     // A hello alone says too little to tell; what was told before is not told again.
-    const tellable = known & (1 | 8 | 16 | 32);
+    const tellable = known & (1 | 8 | 16 | 32 | 64);
     if ((tellable & ~this.#told[flow]!) === 0) return;
     this.#told[flow] = tellable | this.#told[flow]!;
     this.#tell(flow, false);
@@ -196,6 +211,7 @@ export class Line {
 
   #tell(flow: number, final: boolean): void {
     this.#toldUs[flow] = this.nowUs;
+    this.revision[flow]!++;
     this.#onFlow(observe(this.table, flow, this.#readings[flow], this.nowUs), flow, final);
   }
 
@@ -204,6 +220,17 @@ export class Line {
     this.#readings[flow] = undefined;
     this.counters.ended++;
     this.table.release(flow);
+  }
+
+  /** Time went on without frames: ends flows that have been idle for too long. */
+  advance(nowUs: number): void {
+    if (nowUs > this.nowUs) this.nowUs = nowUs;
+    this.expire(this.nowUs);
+  }
+
+  /** The side of the flow table that is the flow's client. */
+  clientSide(flow: number): number {
+    return endsOf(this.table, flow, this.#readings[flow]).clientSide;
   }
 
   /** Ends the flows that have been idle for too long at `nowUs`. */

@@ -21,6 +21,7 @@ export const News = {
   refused: 32, // the SYN was answered by RST or ICMP
   disagreed: 64, // a segment disagreed with bytes that came before
   noSlot: 128, // no slot was free for this side's opening
+  unanswered: 512, // the SYN was retransmitted twice
   answered: 256, // this side's first payload that acknowledges payload of the other
 } as const;
 
@@ -210,7 +211,10 @@ export class FlowTable {
         this.sideFlags[at]! |= Side.syn | Side.based;
         if ((flags & Tcp.ack) !== 0) this.client[flow] = 1 - side;
       }
-      if ((flags & Tcp.ack) === 0 && this.synCount[flow]! < 255) this.synCount[flow]!++;
+      if ((flags & Tcp.ack) === 0 && this.synCount[flow]! < 255) {
+        this.synCount[flow]!++;
+        if (this.synCount[flow] === 3) this.news |= News.unanswered;
+      }
     } else if ((this.sideFlags[at]! & Side.based) === 0 && (flags & Tcp.rst) === 0) {
       this.first[at] = first;
       this.sideFlags[at]! |= Side.based;

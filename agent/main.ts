@@ -1,0 +1,90 @@
+/** Runs the agent: captures, reads flows, and brings observations and coverage to the collector. */
+import { randomBytes } from "node:crypto";
+import { pino } from "pino";
+import { Libpcap } from "./capture/libpcap.ts";
+import type { Watch } from "./capture/libpcap.ts";
+import { readAgentConfig } from "./config.ts";
+import type { Flags } from "./config.ts";
+import { FLOW_TABLE_DEFAULTS } from "./flow/flow-table.ts";
+import { Line } from "./line.ts";
+import { agentMetrics, serveMetrics } from "./metrics.ts";
+import { Sightings } from "./sightings.ts";
+import { tlsLink } from "./uplink/link.ts";
+import { Uplink } from "./uplink/uplink.ts";
+
+const SOFTWARE = "wireproof-agent/0.1.0";
+/** Milliseconds between two looks for interfaces that came or went. */
+const RESCAN_MS = 1000;
+/** Milliseconds between two looks for flows to end or to report. */
+const TICK_MS = 250;
+
+/** Runs until SIGINT or SIGTERM; throws `ConfigError` for the operator's mistakes. */
+export async function runAgent(flags: Flags): Promise<void> {
+  const config = readAgentConfig(flags);
+  const logger = pino({ level: config.logLevel, base: { node: config.node } }, pino.destination(2));
+  const log = (level: "info" | "warn" | "error", text: string) => logger[level](text);
+  const connect = await tlsLink({
+    url: config.collector,
+    keyFile: config.key,
+    certFile: config.cert,
+    caFile: config.ca,
+    ...(config.trustDomain === null ? {} : { trustDomain: config.trustDomain }),
+  });
+  const uplink = await Uplink.open({
+    node: config.node,
+    software: SOFTWARE,
+    spoolDirectory: config.spool,
+    spoolBytesLimit: config.spoolMib << 20,
+    connect,
+    log,
+    batchAgeMs: Math.min(1000, config.coverageIntervalMs),
+    backoffMaxMs: 5000,
+  });
+  const run = randomBytes(6).toString("hex");
+  const sightings = new Sightings(run, (observation) => uplink.offer(observation));
+  const line = new Line(
+    { table: FLOW_TABLE_DEFAULTS, revisions: true, reportIntervalMs: config.reportIntervalMs },
+    (record, flow, final) => sightings.tell(line, record, flow, final),
+  );
+  const capture = new Libpcap({
+    pattern: config.interfaces,
+    log,
+    onFrame: (view, at, end, wire, timeUs, linkType, lane) =>
+      line.frame(view, at, end, wire, timeUs, linkType, lane),
+  });
+  const metrics = agentMetrics(line, uplink, () => capture.watches());
+  const server = config.metrics === null ? null : await serveMetrics(config.metrics, metrics, log);
+
+  const watchesEnded = (ended: readonly Watch[]) => {
+    for (const watch of ended) uplink.offer(sightings.coverage(watch, line, Date.now()));
+  };
+  const rescan = () => {
+    watchesEnded(capture.rescan());
+    for (const watch of capture.watches()) sightings.know(watch, Date.now());
+  };
+  rescan();
+  log("info", `agent of ${config.node} started, run ${run}`);
+  const timers = [
+    setInterval(rescan, RESCAN_MS),
+    setInterval(() => {
+      line.advance(Date.now() * 1000);
+      line.report(Math.ceil(config.reportIntervalMs / 4 / TICK_MS));
+    }, TICK_MS),
+    setInterval(() => {
+      for (const watch of capture.watches()) {
+        uplink.offer(sightings.coverage(watch, line, Date.now()));
+      }
+    }, config.coverageIntervalMs),
+  ];
+  await new Promise<void>((resolve) => {
+    process.once("SIGINT", resolve);
+    process.once("SIGTERM", resolve);
+  });
+  timers.forEach(clearInterval);
+  log("info", "stopping: open flows are told as they are");
+  watchesEnded(capture.watches());
+  capture.close();
+  line.finish();
+  await uplink.stop();
+  server?.close();
+}

@@ -1,0 +1,113 @@
+/** Exposes the agent's counters to Prometheus. */
+import { createServer } from "node:http";
+import type { Server } from "node:http";
+import { Counter, Gauge, Registry, collectDefaultMetrics } from "prom-client";
+import type { Watch } from "./capture/libpcap.ts";
+import type { Line } from "./line.ts";
+import type { Uplink } from "./uplink/uplink.ts";
+import { ConfigError } from "../protocol/config-error.ts";
+
+/** A counter whose value is kept elsewhere, and only read when it is asked for. */
+function readCounter(registry: Registry, name: string, help: string, read: () => number): void {
+  const counter = new Counter({
+    name,
+    help,
+    registers: [registry],
+    collect() {
+      this.reset();
+      this.inc(read());
+    },
+  });
+  void counter;
+}
+
+export function agentMetrics(line: Line, uplink: Uplink, watches: () => Watch[]): Registry {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const { counters, table } = line;
+  const add = (name: string, help: string, read: () => number) =>
+    readCounter(registry, `wireproof_agent_${name}`, help, read);
+  add("flows_opened_total", "Flows opened", () => counters.opened);
+  add("flows_ended_total", "Flows ended", () => counters.ended);
+  add("flows_evicted_total", "Flows that made room for others", () => counters.evicted);
+  add("openings_discarded_total", "Openings without a free slot", () => counters.noSlot);
+  add("rows_offered_total", "Rows offered to the uplink", () => uplink.counters.offered);
+  add("rows_acknowledged_total", "Rows acknowledged", () => uplink.counters.acknowledged);
+  new Counter({
+    name: "wireproof_agent_rows_discarded_total",
+    help: "Rows given up, by reason",
+    labelNames: ["reason"],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const [reason, n] of Object.entries(uplink.counters.discarded)) this.inc({ reason }, n);
+    },
+  });
+  new Counter({
+    name: "wireproof_agent_frames_total",
+    help: "Frames by what became of them: `none` reached a flow",
+    labelNames: ["stop"],
+    registers: [registry],
+    collect() {
+      this.reset();
+      this.inc({ stop: "none" }, counters.stopped[0]!);
+      for (const [stop, n] of Object.entries(counters.stoppedByName())) this.inc({ stop }, n);
+    },
+  });
+  new Gauge({
+    name: "wireproof_agent_flows",
+    help: "Flows in the table",
+    registers: [registry],
+    collect() {
+      this.set(table.count);
+    },
+  });
+  new Gauge({
+    name: "wireproof_agent_connected",
+    help: "1 while the collector is reached",
+    registers: [registry],
+    collect() {
+      this.set(uplink.connected ? 1 : 0);
+    },
+  });
+  new Gauge({
+    name: "wireproof_agent_interface_dropped",
+    help: "Frames that the kernel dropped, by interface, since its watch began",
+    labelNames: ["interface"],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const w of watches()) this.set({ interface: w.name }, w.dropped);
+    },
+  });
+  return registry;
+}
+
+/** Serves `/metrics` and `/healthz` at `host:port`. */
+export async function serveMetrics(
+  address: string,
+  registry: Registry,
+  log: (level: "info" | "warn" | "error", text: string) => void,
+): Promise<Server> {
+  const at = address.lastIndexOf(":");
+  const port = Number(address.slice(at + 1));
+  if (at < 0 || !Number.isInteger(port) || port < 0 || port > 65535) {
+    throw new ConfigError("CONFIG_METRICS", `--metrics must be host:port, not ${address}`);
+  }
+  const server = createServer((request, response) => {
+    if (request.url === "/healthz") return void response.end("ok\n");
+    if (request.url !== "/metrics") return void response.writeHead(404).end();
+    registry.metrics().then(
+      (text) => response.setHeader("content-type", registry.contentType).end(text),
+      () => response.writeHead(500).end(),
+    );
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (error) =>
+      reject(new ConfigError("CONFIG_METRICS", `cannot serve metrics at ${address}`, error)),
+    );
+    server.listen(port, address.slice(0, at) || "127.0.0.1", resolve);
+  });
+  log("info", `metrics at http://${address}/metrics`);
+  return server;
+}

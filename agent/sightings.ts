@@ -1,0 +1,106 @@
+/** Turns a flow's record into an observation, and an interface's counters into coverage. */
+import type { Watch } from "./capture/libpcap.ts";
+import { KEY } from "./flow/flow-key.ts";
+import { Side } from "./flow/flow-table.ts";
+import type { Line } from "./line.ts";
+import type { Coverage } from "../protocol/coverage.ts";
+import type { Flow } from "../protocol/flow-record.ts";
+import type { Observation } from "../protocol/observation.ts";
+
+/** What an interface had counted when its coverage was last told. */
+type Told = {
+  name: string;
+  addresses: readonly string[];
+  sinceMs: number;
+  delivered: number;
+  dropped: number;
+};
+
+export class Sightings {
+  readonly #run: string;
+  readonly #offer: (observation: Observation) => void;
+  /** By lane: the interface as it was last seen; kept while its flows live. */
+  readonly #lanes = new Map<number, Told>();
+  #discardedBefore = 0;
+  readonly #stoppedBefore: Record<string, number> = {};
+
+  constructor(run: string, offer: (observation: Observation) => void) {
+    this.#run = run;
+    this.#offer = offer;
+  }
+
+  /** Takes note of an interface, and of the pod's addresses behind it. */
+  know(watch: Watch, nowMs: number): void {
+    const known = this.#lanes.get(watch.lane);
+    if (known) known.addresses = watch.addresses;
+    else {
+      const { name, addresses } = watch;
+      this.#lanes.set(watch.lane, { name, addresses, sinceMs: nowMs, delivered: 0, dropped: 0 });
+    }
+  }
+
+  /** Offers what is known of a flow, as its next revision. */
+  tell(line: Line, record: Flow, flow: number, final: boolean): void {
+    const lane = line.table.keys[flow * KEY + 9]! >>> 8;
+    const told = this.#lanes.get(lane);
+    const addresses = told?.addresses ?? [];
+    const atClient = addresses.includes(record.src_ip);
+    const atServer = addresses.includes(record.dst_ip);
+    const client = flow * 2 + (line.clientSide(flow) === 0 ? 0 : 1);
+    const server = client ^ 1;
+    const isn = (at: number) =>
+      (line.table.sideFlags[at]! & Side.syn) === 0 ? null : line.table.isn[at]!;
+    this.#offer({
+      flow: `${this.#run}.${lane}.${line.serial[flow]}`,
+      revision: line.revision[flow]!,
+      final,
+      interface: told?.name ?? "",
+      vantage: atClient === atServer ? null : atClient ? "client" : "server",
+      isn: [isn(client), isn(server)],
+      sampling: 1,
+      record,
+    });
+  }
+
+  /** What an interface's watch has covered since it was last told. */
+  coverage(watch: Watch, line: Line, nowMs: number): Coverage {
+    this.know(watch, nowMs);
+    const told = this.#lanes.get(watch.lane)!;
+    const from = Math.min(told.sinceMs, nowMs); // a clock that stepped back covers nothing
+    const delivered = watch.delivered - told.delivered;
+    const { evicted, noSlot } = line.counters;
+    const discarded = evicted + noSlot - this.#discardedBefore;
+    this.#discardedBefore = evicted + noSlot;
+    const stopped = this.#stoppedSince(line);
+    const notDecoded = Object.values(stopped).reduce((a, b) => a + b, 0);
+    told.delivered = watch.delivered;
+    const dropped = Math.max(0, watch.dropped - told.dropped);
+    told.dropped = watch.dropped;
+    told.sinceMs = nowMs;
+    return {
+      interface: watch.name,
+      addresses: [...watch.addresses].slice(0, 16),
+      from_ms: from,
+      to_ms: nowMs,
+      source: "libpcap",
+      sampling: 1,
+      delivered,
+      dropped,
+      cut_off: 0,
+      // Stops are counted for the node as a whole; each is told once, with the first interface.
+      packets: Math.max(0, delivered - notDecoded),
+      stopped,
+      discarded: discarded > 0 ? { "no-room": discarded } : {},
+    };
+  }
+
+  #stoppedSince(line: Line): Record<string, number> {
+    const since: Record<string, number> = {};
+    for (const [reason, count] of Object.entries(line.counters.stoppedByName())) {
+      const before = this.#stoppedBefore[reason] ?? 0;
+      if (count > before) since[reason] = count - before;
+      this.#stoppedBefore[reason] = count;
+    }
+    return since;
+  }
+}
