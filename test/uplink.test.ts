@@ -210,6 +210,7 @@ class World {
   readonly #cuts = new Set<() => void>();
   readonly #random: () => number;
   lossy = true;
+  storeFails = false;
 
   constructor(random: () => number) {
     this.#random = random;
@@ -217,7 +218,13 @@ class World {
   }
 
   start(): void {
-    this.store ??= openSqlite(this.directory);
+    if (!this.store) {
+      const { append } = (this.store = openSqlite(this.directory));
+      this.store.append = (received) =>
+        this.storeFails
+          ? Promise.reject(new Error("disk full"))
+          : append.call(this.store, received);
+    }
     this.#all ??= new Ingested(this.store, quiet, Date.now);
   }
 
@@ -309,7 +316,8 @@ for (const seed of [1, 2, 3, 4, 5, 6, 7, 8]) {
       else if (what < 0.15) await world.stop();
       else if (what < 0.3) world.start();
       else if (what < 0.4) disk.full = !disk.full;
-      else if (what < 0.45) {
+      else if (what < 0.45) world.storeFails = !world.storeFails;
+      else if (what < 0.5) {
         disk.full = false;
         await uplink.stop(random() < 0.5 ? 0 : 20);
         conserved();
@@ -319,7 +327,7 @@ for (const seed of [1, 2, 3, 4, 5, 6, 7, 8]) {
       await sleep(random() * 6);
     }
     world.start();
-    world.lossy = disk.full = false;
+    world.lossy = world.storeFails = disk.full = false;
     await until("all acknowledged", () => {
       const { pending, spooled } = uplink.counters;
       return pending === 0 && spooled === 0;

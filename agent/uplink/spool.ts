@@ -417,6 +417,7 @@ export class Spool {
     const fd = await this.#files.open(file, "w+");
     this.#segments.push({ first: 1, file, fd, offsets: [], rows: [], length: 0 });
     await this.#syncDirectory();
+    await this.#syncDirectory(path.dirname(path.resolve(this.#directory)));
   }
 
   async #writeName(name: string): Promise<void> {
@@ -433,8 +434,8 @@ export class Spool {
     this.#name = name;
   }
 
-  async #syncDirectory(): Promise<void> {
-    const fd = await this.#files.open(this.#directory, "r");
+  async #syncDirectory(directory = this.#directory): Promise<void> {
+    const fd = await this.#files.open(directory, "r");
     try {
       await this.#files.sync(fd);
     } finally {

@@ -80,6 +80,8 @@ export class Uplink {
   readonly #pauses = new Set<() => void>();
   #link: Link | null = null;
   #welcomed = false;
+  /** Something was acknowledged on the link in hand. */
+  #moved = false;
   #next = 1;
   /** Highest number that the collector can know: sent in this run, or found in the spool. */
   #highestSent: number;
@@ -218,9 +220,11 @@ export class Uplink {
     const { backoffMinMs, backoffMaxMs, log } = this.#options;
     let waitMs = backoffMinMs;
     while (!this.#stopping) {
-      const { why, welcomed } = await this.#converse();
+      const since = Date.now();
+      const why = await this.#converse();
       if (this.#stopping) return;
-      if (welcomed) waitMs = backoffMinMs;
+      // A welcome alone is no reason to hurry: the collector may be unable to store.
+      if (this.#moved || Date.now() - since > backoffMaxMs) waitMs = backoffMinMs;
       if (this.#told !== why) log("warn", `uplink: ${why}; trying again`);
       this.#told = why;
       // Jitter, so that the agents of a cluster do not come back in one moment.
@@ -243,7 +247,8 @@ export class Uplink {
   }
 
   /** Holds one conversation from hello to close; tells why it ended. */
-  async #converse(): Promise<{ why: string; welcomed: boolean }> {
+  async #converse(): Promise<string> {
+    this.#moved = false;
     let taking: Promise<void> = Promise.resolve();
     let link: Link | null = null;
     let end: (why: string) => void = () => {};
@@ -259,7 +264,7 @@ export class Uplink {
     try {
       link = await this.#options.connect({ message, closed: (why) => end(why) });
     } catch (error) {
-      return { why: (error as Error).message, welcomed: false };
+      return (error as Error).message;
     }
     this.#link = link;
     if (this.#stopping) link.close("agent stops");
@@ -272,10 +277,9 @@ export class Uplink {
     clearTimeout(late);
     this.#link = null;
     await taking;
-    const welcomed = this.#welcomed;
     this.#welcomed = false;
     this.#inFlight.clear();
-    return { why, welcomed };
+    return why;
   }
 
   #hello(nowMs: number): Hello {
@@ -305,6 +309,8 @@ export class Uplink {
     const sentAt = this.#inFlight.get(message.seq);
     if (sentAt !== undefined) this.#measure(sentAt, message.clock_ms);
     for (const seq of this.#inFlight.keys()) if (seq <= message.seq) this.#inFlight.delete(seq);
+    this.#moved = true;
+    this.#tellConnected();
     await this.#spool.acknowledge(message.seq);
     void this.#pump();
   }
@@ -319,9 +325,14 @@ export class Uplink {
     await this.#spool.acknowledge(acknowledged);
     this.#next = acknowledged + 1;
     this.#welcomed = true;
+    if (this.#spool.rowsHeld === 0) this.#tellConnected();
+    void this.#pump();
+  }
+
+  /** Told once batches get through, so that a collector that cannot store is one line, not many. */
+  #tellConnected(): void {
     if (this.#told !== "connected") this.#options.log("info", "uplink: connected");
     this.#told = "connected";
-    void this.#pump();
   }
 
   /** Sends from the spool while there is room in flight. */

@@ -510,6 +510,7 @@ t.test("each call to the disk fails once: it signs no more, and recovers", async
           await t.rejects(log.appendAll(entries), /has stopped/, "fatal for good");
           t.equal(lines.length, 1, "told once");
           t.equal(log.fatal, stopped);
+          t.equal(log.size, size, "what is not signed is not counted");
           break;
         }
       }
