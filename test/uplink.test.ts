@@ -370,6 +370,40 @@ t.test("what a full spool discards is a gap that the collector records", async (
   await world.stop();
 });
 
+t.test("a disk that stays full: rows beyond the limit are discarded, and counted", async (t) => {
+  const world = new World(seeded(12));
+  world.lossy = false;
+  const disk = fillable();
+  const lines: string[] = [];
+  const log = (_: string, line: string) => void lines.push(line);
+  const base = uplinkOptions(world.connect, fresh());
+  const options = { ...base, batchRowsLimit: 500, files: disk.files, log };
+  const uplink = await Uplink.open(options);
+  disk.full = true;
+  const taken = [...Array(20_100).keys()].filter((i) => uplink.offer(observation(i + 1))).length;
+  t.equal(taken, 20_000);
+  t.match(uplink.counters, { pending: 20_000, spooled: 0, discarded: { disk: 100 } });
+  await sleep(50);
+  disk.full = false;
+  await until("acknowledged", () => uplink.counters.acknowledged === 20_000);
+  const told = lines.filter((line) => line.startsWith("spool:"));
+  t.match(told, [/cannot write: ENOSPC/, /takes batches again/], "one line a change of state");
+  t.equal(told.length, 2);
+  t.equal(arrived(world.store!).length, 20_000);
+  await uplink.stop();
+  await world.stop();
+});
+
+t.test("an agent stops at once while it is connecting", async (t) => {
+  const never: Connect = () => new Promise(() => {});
+  const uplink = await Uplink.open(uplinkOptions(never, fresh()));
+  uplink.offer(observation(1));
+  const before = Date.now();
+  await uplink.stop();
+  t.ok(Date.now() - before < 1000);
+  t.equal(uplink.counters.spooled, 1, "what was offered is in the spool");
+});
+
 t.test("a spool that went back in time begins a new numbering", async (t) => {
   const world = new World(seeded(10));
   world.lossy = false;

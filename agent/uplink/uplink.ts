@@ -78,6 +78,8 @@ export class Uplink {
   #spooling: Promise<void> | null = null;
   #stopping = false;
   readonly #pauses = new Set<() => void>();
+  #giveUp: () => void = () => {};
+  readonly #givenUp = new Promise<null>((resolve) => (this.#giveUp = () => resolve(null)));
   #link: Link | null = null;
   #welcomed = false;
   /** Something was acknowledged on the link in hand. */
@@ -174,6 +176,7 @@ export class Uplink {
       if (idle) break;
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
+    this.#giveUp();
     for (const end of this.#pauses) end();
     this.#link?.close("agent stops");
     await this.#running;
@@ -194,7 +197,7 @@ export class Uplink {
     this.#open.closedMs = Date.now();
     if (countRows(this.#open) > 0) this.#closed.push(this.#open);
     this.#open = emptyRows();
-    this.#spooling ??= this.#drain().finally(() => (this.#spooling = null));
+    if (this.#closed.length > 0) this.#spooling ??= this.#drain();
   }
 
   /** Spools closed batches, one fsync for each group, until there are none. */
@@ -210,10 +213,11 @@ export class Uplink {
         void this.#pump();
         continue;
       }
-      if (this.#stopping) return;
+      if (this.#stopping) break;
       await this.#pause(waitMs);
       waitMs = Math.min(waitMs * 2, this.#options.backoffMaxMs);
     }
+    this.#spooling = null; // in the same step in which nothing was left, so none is left behind
   }
 
   async #run(): Promise<void> {
@@ -262,7 +266,15 @@ export class Uplink {
     };
     let sentAt = 0;
     try {
-      link = await this.#options.connect({ message, closed: (why) => end(why) });
+      const connecting = this.#options.connect({ message, closed: (why) => end(why) });
+      link = await Promise.race([connecting, this.#givenUp]);
+      if (link === null) {
+        connecting.then(
+          (late) => late.close("agent stops"),
+          () => {},
+        );
+        return "stopped while connecting";
+      }
     } catch (error) {
       return (error as Error).message;
     }
