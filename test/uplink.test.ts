@@ -211,6 +211,8 @@ class World {
   readonly #random: () => number;
   lossy = true;
   storeFails = false;
+  /** Refuses batches that hold this flow, as a collector of another release might. */
+  refuses = "";
 
   constructor(random: () => number) {
     this.#random = random;
@@ -269,7 +271,13 @@ class World {
       close: () => setTimeout(cut, 5),
       terminate: cut,
     });
-    return { send: wire((bytes) => void conversation.take(bytes)), close: cut };
+    const take = wire((bytes) => {
+      const { observations } = unpackr.unpack(bytes) as { observations?: Observation[] };
+      const bad = observations?.some((o) => o.flow === this.refuses);
+      if (bad) conversation.refuse("bad-message");
+      else void conversation.take(bytes);
+    });
+    return { send: take, close: cut };
   };
 }
 
@@ -390,6 +398,26 @@ t.test("a disk that stays full: rows beyond the limit are discarded, and counted
   t.match(told, [/cannot write: ENOSPC/, /takes batches again/], "one line a change of state");
   t.equal(told.length, 2);
   t.equal(arrived(world.store!).length, 20_000);
+  await uplink.stop();
+  await world.stop();
+});
+
+t.test("a batch that the collector refuses does not hold up the others", async (t) => {
+  const world = new World(seeded(13));
+  world.lossy = false;
+  world.refuses = "run.1.33";
+  const uplink = await Uplink.open(uplinkOptions(world.connect, fresh()));
+  const malformed = { ...observation(0), revision: -1 };
+  t.equal(uplink.offer(malformed), false);
+  for (let i = 1; i <= 100; i++) uplink.offer(observation(i));
+  await until("all but one batch", () => uplink.counters.acknowledged === 95);
+  t.match(uplink.counters, { spooled: 0, discarded: { refused: 5, malformed: 1 } });
+  const numbers = arrived(world.store!);
+  t.strictSame(
+    numbers,
+    [...Array(100).keys()].map((i) => i + 1).filter((i) => i < 31 || i > 35),
+  );
+  t.match(world.store!.gapsSince(0, 9), [{ from: 7, to: 7 }], "the collector knows of the loss");
   await uplink.stop();
   await world.stop();
 });
