@@ -210,6 +210,9 @@ class World {
   readonly #cuts = new Set<() => void>();
   readonly #random: () => number;
   lossy = true;
+  storeFails = false;
+  /** Refuses batches that hold this flow, as a collector of another release might. */
+  refuses = "";
 
   constructor(random: () => number) {
     this.#random = random;
@@ -217,7 +220,13 @@ class World {
   }
 
   start(): void {
-    this.store ??= openSqlite(this.directory);
+    if (!this.store) {
+      const { append } = (this.store = openSqlite(this.directory));
+      this.store.append = (received) =>
+        this.storeFails
+          ? Promise.reject(new Error("disk full"))
+          : append.call(this.store, received);
+    }
     this.#all ??= new Ingested(this.store, quiet, Date.now);
   }
 
@@ -262,7 +271,13 @@ class World {
       close: () => setTimeout(cut, 5),
       terminate: cut,
     });
-    return { send: wire((bytes) => void conversation.take(bytes)), close: cut };
+    const take = wire((bytes) => {
+      const { observations } = unpackr.unpack(bytes) as { observations?: Observation[] };
+      const bad = observations?.some((o) => o.flow === this.refuses);
+      if (bad) conversation.refuse("bad-message");
+      else void conversation.take(bytes);
+    });
+    return { send: take, close: cut };
   };
 }
 
@@ -309,7 +324,8 @@ for (const seed of [1, 2, 3, 4, 5, 6, 7, 8]) {
       else if (what < 0.15) await world.stop();
       else if (what < 0.3) world.start();
       else if (what < 0.4) disk.full = !disk.full;
-      else if (what < 0.45) {
+      else if (what < 0.45) world.storeFails = !world.storeFails;
+      else if (what < 0.5) {
         disk.full = false;
         await uplink.stop(random() < 0.5 ? 0 : 20);
         conserved();
@@ -319,7 +335,7 @@ for (const seed of [1, 2, 3, 4, 5, 6, 7, 8]) {
       await sleep(random() * 6);
     }
     world.start();
-    world.lossy = disk.full = false;
+    world.lossy = world.storeFails = disk.full = false;
     await until("all acknowledged", () => {
       const { pending, spooled } = uplink.counters;
       return pending === 0 && spooled === 0;
@@ -360,6 +376,60 @@ t.test("what a full spool discards is a gap that the collector records", async (
   t.ok(Math.abs(uplink.clockOffsetMs!) < 1000);
   await uplink.stop();
   await world.stop();
+});
+
+t.test("a disk that stays full: rows beyond the limit are discarded, and counted", async (t) => {
+  const world = new World(seeded(12));
+  world.lossy = false;
+  const disk = fillable();
+  const lines: string[] = [];
+  const log = (_: string, line: string) => void lines.push(line);
+  const base = uplinkOptions(world.connect, fresh());
+  const options = { ...base, batchRowsLimit: 500, files: disk.files, log };
+  const uplink = await Uplink.open(options);
+  disk.full = true;
+  const taken = [...Array(20_100).keys()].filter((i) => uplink.offer(observation(i + 1))).length;
+  t.equal(taken, 20_000);
+  t.match(uplink.counters, { pending: 20_000, spooled: 0, discarded: { disk: 100 } });
+  await sleep(50);
+  disk.full = false;
+  await until("acknowledged", () => uplink.counters.acknowledged === 20_000);
+  const told = lines.filter((line) => line.startsWith("spool:"));
+  t.match(told, [/cannot write: ENOSPC/, /takes batches again/], "one line a change of state");
+  t.equal(told.length, 2);
+  t.equal(arrived(world.store!).length, 20_000);
+  await uplink.stop();
+  await world.stop();
+});
+
+t.test("a batch that the collector refuses does not hold up the others", async (t) => {
+  const world = new World(seeded(13));
+  world.lossy = false;
+  world.refuses = "run.1.33";
+  const uplink = await Uplink.open(uplinkOptions(world.connect, fresh()));
+  const malformed = { ...observation(0), revision: -1 };
+  t.equal(uplink.offer(malformed), false);
+  for (let i = 1; i <= 100; i++) uplink.offer(observation(i));
+  await until("all but one batch", () => uplink.counters.acknowledged === 95);
+  t.match(uplink.counters, { spooled: 0, discarded: { refused: 5, malformed: 1 } });
+  const numbers = arrived(world.store!);
+  t.strictSame(
+    numbers,
+    [...Array(100).keys()].map((i) => i + 1).filter((i) => i < 31 || i > 35),
+  );
+  t.match(world.store!.gapsSince(0, 9), [{ from: 7, to: 7 }], "the collector knows of the loss");
+  await uplink.stop();
+  await world.stop();
+});
+
+t.test("an agent stops at once while it is connecting", async (t) => {
+  const never: Connect = () => new Promise(() => {});
+  const uplink = await Uplink.open(uplinkOptions(never, fresh()));
+  uplink.offer(observation(1));
+  const before = Date.now();
+  await uplink.stop();
+  t.ok(Date.now() - before < 1000);
+  t.equal(uplink.counters.spooled, 1, "what was offered is in the spool");
 });
 
 t.test("a spool that went back in time begins a new numbering", async (t) => {

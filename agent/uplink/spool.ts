@@ -125,8 +125,8 @@ export function parseSegment(
  * while its segment is being removed.
  */
 export class Spool {
-  /** Rows given up because the cap was reached, or because the disk damaged their batch. */
-  readonly discarded = { full: 0, damaged: 0 };
+  /** Rows given up: the cap was reached, the disk damaged their batch, the collector refused it. */
+  readonly discarded = { full: 0, damaged: 0, refused: 0 };
   /** Rows held and not acknowledged; rows acknowledged since the spool was opened. */
   rowsHeld = 0;
   rowsAcknowledged = 0;
@@ -251,6 +251,14 @@ export class Spool {
     });
   }
 
+  /** Gives up one batch that the collector refuses; whoever sends passes over it. */
+  refuse(seq: number): Promise<void> {
+    return this.#turn(async () => {
+      const segment = this.#segments.find((s) => s.first <= seq && seq <= lastOf(s));
+      if (segment) this.#giveUp(segment, seq - segment.first, "refused");
+    });
+  }
+
   /** Takes a new name, because the collector holds numbers that this spool has not yet given. */
   rename(): Promise<void> {
     return this.#turn(() => this.#writeName(randomBytes(16).toString("hex")));
@@ -352,6 +360,12 @@ export class Spool {
     return sum;
   }
 
+  #giveUp(segment: Segment, index: number, reason: "damaged" | "refused"): void {
+    this.discarded[reason] += segment.rows[index]!;
+    this.rowsHeld -= segment.rows[index]!;
+    segment.rows[index] = 0;
+  }
+
   /** The payload of a segment's batch, or null when the disk does not give it back unharmed. */
   async #payload(segment: Segment, index: number): Promise<Uint8Array | null> {
     const at = segment.offsets[index]!;
@@ -370,9 +384,7 @@ export class Spool {
     const { offsets, length } = parseSegment(frame, segment.first + index);
     if (offsets.length === 1 && length === frame.length) return frame.subarray(FRAME_HEADER_LENGTH);
     this.cutBytes += frame.length;
-    this.discarded.damaged += segment.rows[index]!;
-    this.rowsHeld -= segment.rows[index]!;
-    segment.rows[index] = 0;
+    this.#giveUp(segment, index, "damaged");
     this.#log("error", `spool: batch ${segment.first + index} is damaged; passed over`);
     return null;
   }
@@ -417,6 +429,7 @@ export class Spool {
     const fd = await this.#files.open(file, "w+");
     this.#segments.push({ first: 1, file, fd, offsets: [], rows: [], length: 0 });
     await this.#syncDirectory();
+    await this.#syncDirectory(path.dirname(path.resolve(this.#directory)));
   }
 
   async #writeName(name: string): Promise<void> {
@@ -433,8 +446,8 @@ export class Spool {
     this.#name = name;
   }
 
-  async #syncDirectory(): Promise<void> {
-    const fd = await this.#files.open(this.#directory, "r");
+  async #syncDirectory(directory = this.#directory): Promise<void> {
+    const fd = await this.#files.open(directory, "r");
     try {
       await this.#files.sync(fd);
     } finally {

@@ -1,7 +1,8 @@
 /** Brings observations and coverage to the collector: batched, spooled, sent, acknowledged. */
 import { Packr, Unpackr } from "msgpackr";
-import type { Coverage } from "../../protocol/coverage.ts";
-import type { Observation } from "../../protocol/observation.ts";
+import { Compile } from "typebox/compile";
+import { Coverage } from "../../protocol/coverage.ts";
+import { Observation } from "../../protocol/observation.ts";
 import {
   BATCH_ROWS_LIMIT,
   UPLINK_VERSION,
@@ -46,8 +47,15 @@ export type UplinkCounters = {
   pending: number;
   spooled: number;
   acknowledged: number;
-  discarded: Record<"disk" | "full" | "damaged" | "too-large" | "stopped", number>;
+  discarded: Record<Discard, number>;
 };
+
+/**
+ * disk: it took nothing for too long; full: the spool's cap; damaged: by the disk; malformed,
+ * too-large: no row of the protocol; refused: by the collector; stopped: offered or pending then.
+ */
+export type Discard =
+  "disk" | "full" | "damaged" | "malformed" | "too-large" | "refused" | "stopped";
 
 type Rows = {
   observations: Observation[];
@@ -59,6 +67,8 @@ type Rows = {
 
 const packr = new Packr({ useRecords: true });
 const unpackr = new Unpackr({ useRecords: true });
+const observationCheck = Compile(Observation);
+const coverageCheck = Compile(Coverage);
 
 /**
  * Invariants: a batch is sent only after it is on the disk; at most `inFlightLimit` are unanswered;
@@ -68,7 +78,7 @@ export class Uplink {
   readonly #options: Required<Omit<UplinkOptions, "files" | "spoolBytesLimit">>;
   readonly #spool: Spool;
   readonly #carried: number;
-  readonly #discarded = { disk: 0, "too-large": 0, stopped: 0 };
+  readonly #discarded = { disk: 0, malformed: 0, "too-large": 0, stopped: 0 };
   readonly #running: Promise<void>;
   #open: Rows = emptyRows();
   #closed: Rows[] = [];
@@ -78,11 +88,18 @@ export class Uplink {
   #spooling: Promise<void> | null = null;
   #stopping = false;
   readonly #pauses = new Set<() => void>();
+  #giveUp: () => void = () => {};
+  readonly #givenUp = new Promise<null>((resolve) => (this.#giveUp = () => resolve(null)));
   #link: Link | null = null;
   #welcomed = false;
+  /** Something was acknowledged on the link in hand. */
+  #moved = false;
   #next = 1;
   /** Highest number that the collector can know: sent in this run, or found in the spool. */
   #highestSent: number;
+  /** Batches to send one at a time, after a refusal; the last batch given up for one. */
+  #oneByOne = 0;
+  #passOver = 0;
   /** When each batch in flight was sent, by number. */
   readonly #inFlight = new Map<number, number>();
   #pumping = false;
@@ -121,10 +138,14 @@ export class Uplink {
     this.#offered++;
     if (this.#stopping) return this.#discard("stopped");
     if (this.#pending >= PENDING_ROWS_LIMIT) return this.#discard("disk");
+    // What the collector would refuse must not stand at the head of the spool.
+    const isObservation = "flow" in row;
+    const isRow = isObservation ? observationCheck.Check(row) : coverageCheck.Check(row);
+    if (!isRow) return this.#discard("malformed");
     const bytes = JSON.stringify(row).length;
     if (bytes > ROW_BYTES_LIMIT) return this.#discard("too-large");
     if (this.#open.bytes + bytes > BATCH_BYTES_LIMIT) this.#closeBatch();
-    if ("flow" in row) this.#open.observations.push(row);
+    if (isObservation) this.#open.observations.push(row);
     else this.#open.coverage.push(row);
     this.#open.bytes += bytes;
     this.#pending++;
@@ -172,6 +193,7 @@ export class Uplink {
       if (idle) break;
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
+    this.#giveUp();
     for (const end of this.#pauses) end();
     this.#link?.close("agent stops");
     await this.#running;
@@ -181,7 +203,7 @@ export class Uplink {
     await this.#spool.close();
   }
 
-  #discard(reason: "disk" | "too-large" | "stopped"): false {
+  #discard(reason: "disk" | "malformed" | "too-large" | "stopped"): false {
     this.#discarded[reason]++;
     return false;
   }
@@ -192,7 +214,7 @@ export class Uplink {
     this.#open.closedMs = Date.now();
     if (countRows(this.#open) > 0) this.#closed.push(this.#open);
     this.#open = emptyRows();
-    this.#spooling ??= this.#drain().finally(() => (this.#spooling = null));
+    if (this.#closed.length > 0) this.#spooling ??= this.#drain();
   }
 
   /** Spools closed batches, one fsync for each group, until there are none. */
@@ -208,19 +230,22 @@ export class Uplink {
         void this.#pump();
         continue;
       }
-      if (this.#stopping) return;
+      if (this.#stopping) break;
       await this.#pause(waitMs);
       waitMs = Math.min(waitMs * 2, this.#options.backoffMaxMs);
     }
+    this.#spooling = null; // in the same step in which nothing was left, so none is left behind
   }
 
   async #run(): Promise<void> {
     const { backoffMinMs, backoffMaxMs, log } = this.#options;
     let waitMs = backoffMinMs;
     while (!this.#stopping) {
-      const { why, welcomed } = await this.#converse();
+      const since = Date.now();
+      const why = await this.#converse();
       if (this.#stopping) return;
-      if (welcomed) waitMs = backoffMinMs;
+      // A welcome alone is no reason to hurry: the collector may be unable to store.
+      if (this.#moved || Date.now() - since > backoffMaxMs) waitMs = backoffMinMs;
       if (this.#told !== why) log("warn", `uplink: ${why}; trying again`);
       this.#told = why;
       // Jitter, so that the agents of a cluster do not come back in one moment.
@@ -243,7 +268,8 @@ export class Uplink {
   }
 
   /** Holds one conversation from hello to close; tells why it ended. */
-  async #converse(): Promise<{ why: string; welcomed: boolean }> {
+  async #converse(): Promise<string> {
+    this.#moved = false;
     let taking: Promise<void> = Promise.resolve();
     let link: Link | null = null;
     let end: (why: string) => void = () => {};
@@ -257,9 +283,17 @@ export class Uplink {
     };
     let sentAt = 0;
     try {
-      link = await this.#options.connect({ message, closed: (why) => end(why) });
+      const connecting = this.#options.connect({ message, closed: (why) => end(why) });
+      link = await Promise.race([connecting, this.#givenUp]);
+      if (link === null) {
+        connecting.then(
+          (late) => late.close("agent stops"),
+          () => {},
+        );
+        return "stopped while connecting";
+      }
     } catch (error) {
-      return { why: (error as Error).message, welcomed: false };
+      return (error as Error).message;
     }
     this.#link = link;
     if (this.#stopping) link.close("agent stops");
@@ -272,10 +306,9 @@ export class Uplink {
     clearTimeout(late);
     this.#link = null;
     await taking;
-    const welcomed = this.#welcomed;
     this.#welcomed = false;
     this.#inFlight.clear();
-    return { why, welcomed };
+    return why;
   }
 
   #hello(nowMs: number): Hello {
@@ -294,7 +327,10 @@ export class Uplink {
     if (link !== this.#link) return;
     const message = parseCollectorMessage(bytes);
     if (message === null) throw new Error("the collector's message is not understood");
-    if (message.type === "refuse") throw new Error(`refused: ${message.code}: ${message.text}`);
+    if (message.type === "refuse") {
+      await this.#suspect(message.code);
+      throw new Error(`refused: ${message.code}: ${message.text}`);
+    }
     if (message.type === "welcome") {
       if (this.#welcomed) throw new Error("welcomed twice");
       return this.#begin(message.acknowledged, message.clock_ms, helloAt);
@@ -305,8 +341,26 @@ export class Uplink {
     const sentAt = this.#inFlight.get(message.seq);
     if (sentAt !== undefined) this.#measure(sentAt, message.clock_ms);
     for (const seq of this.#inFlight.keys()) if (seq <= message.seq) this.#inFlight.delete(seq);
+    this.#moved = true;
+    if (this.#oneByOne > 0) this.#oneByOne--;
+    this.#tellConnected();
     await this.#spool.acknowledge(message.seq);
     void this.#pump();
+  }
+
+  /**
+   * One batch that the collector does not understand (it may be of an older release) must not hold
+   * up all others: they are sent one by one, and the one that is refused again is given up.
+   */
+  async #suspect(code: string): Promise<void> {
+    const [seq] = this.#inFlight.keys();
+    if ((code !== "bad-message" && code !== "too-large") || seq === undefined) return;
+    if (this.#oneByOne > 0) {
+      await this.#spool.refuse(seq);
+      this.#passOver = seq;
+      this.#options.log("error", `uplink: batch ${seq} is refused (${code}); passed over`);
+    }
+    this.#oneByOne = this.#options.inFlightLimit;
   }
 
   async #begin(acknowledged: number, clockMs: number, helloAt: number): Promise<void> {
@@ -317,11 +371,16 @@ export class Uplink {
     }
     this.#measure(helloAt, clockMs);
     await this.#spool.acknowledge(acknowledged);
-    this.#next = acknowledged + 1;
+    this.#next = Math.max(acknowledged, this.#passOver) + 1;
     this.#welcomed = true;
+    if (this.#spool.rowsHeld === 0) this.#tellConnected();
+    void this.#pump();
+  }
+
+  /** Told once batches get through, so that a collector that cannot store is one line, not many. */
+  #tellConnected(): void {
     if (this.#told !== "connected") this.#options.log("info", "uplink: connected");
     this.#told = "connected";
-    void this.#pump();
   }
 
   /** Sends from the spool while there is room in flight. */
@@ -329,10 +388,11 @@ export class Uplink {
     this.#pumpAgain = true;
     if (this.#pumping) return;
     this.#pumping = true;
+    const { inFlightLimit } = this.#options;
     const link = this.#link;
     try {
       while (this.#welcomed && this.#link && this.#pumpAgain) {
-        if (this.#inFlight.size >= this.#options.inFlightLimit) break;
+        if (this.#inFlight.size >= (this.#oneByOne > 0 ? 1 : inFlightLimit)) break;
         this.#pumpAgain = false;
         const current = this.#link;
         const batch = await this.#spool.read(this.#next);

@@ -64,9 +64,11 @@ export type LogOptions = {
   files?: LogFiles;
 };
 
-/** Invariant: `checkpoint` is signed, on the disk, and its root is that of `edge`. */
+/** Invariant: `checkpoint` is signed, on the disk, and is what a reader of the files sees. */
 export class EvidenceLog {
   #edge = new Edge();
+  /** As the checkpoint says; the edge is ahead of it while an append is under way, or failed. */
+  #size = 0;
   /** The last bundle's entries, until it is full. */
   #tail: Uint8Array[] = [];
   #checkpoint = "";
@@ -109,7 +111,7 @@ export class EvidenceLog {
 
   /** Entries in the log; the next one's index. */
   get size(): number {
-    return this.#edge.size;
+    return this.#size;
   }
 
   /** The newest checkpoint, a signed note: keep a copy where the log's owner cannot change it. */
@@ -147,7 +149,7 @@ export class EvidenceLog {
     if (entries.length === 0) return { first, size: first };
     try {
       await this.#grow(entries);
-      await this.#publish(signCheckpoint(this.size, this.#edge.root(), this.#signer));
+      await this.#publish(signCheckpoint(this.#edge.size, this.#edge.root(), this.#signer));
     } catch (error) {
       const told = "evidence: a write failed; the log has stopped, and signs nothing more";
       this.#fatal = new Error(told, { cause: error });
@@ -168,14 +170,14 @@ export class EvidenceLog {
         writes.push({ tile, bytes: Buffer.concat(hashes) });
       });
       if (this.#tail.length === TILE_WIDTH) {
-        const index = this.size / TILE_WIDTH - 1;
+        const index = this.#edge.size / TILE_WIDTH - 1;
         const tile: Tile = { level: "entries", index, width: TILE_WIDTH };
         full.push(tile);
         writes.push({ tile, bytes: encodeEntries(this.#tail) });
         this.#tail = [];
       }
     }
-    const { full: index, width } = tilesAt(0, this.size);
+    const { full: index, width } = tilesAt(0, this.#edge.size);
     if (width > 0) {
       const tile: Tile = { level: "entries", index, width };
       writes.push({ tile, bytes: encodeEntries(this.#tail) });
@@ -201,6 +203,7 @@ export class EvidenceLog {
     await this.#files.rename(next, path.join(this.#directory, "checkpoint"));
     await this.#syncDirectory(this.#directory);
     this.#checkpoint = note;
+    this.#size = this.#edge.size;
     // A full tile holds all that its partial ones held (tlog-tiles, "Partial Tiles").
     for (const tile of this.#filled) {
       const partials = path.join(this.#directory, `${tilePath(tile)}.p`);
@@ -219,16 +222,18 @@ export class EvidenceLog {
       this.#log("warn", `evidence: passed over checkpoint.next: ${opened.problem}`);
     } else if (opened && (current === null || opened.checkpoint.size > current.checkpoint.size)) {
       await this.#loadEdge(opened.checkpoint);
-      this.#log("info", `evidence: carried on an interrupted append: size ${this.size}`);
+      this.#log("info", `evidence: carried on an interrupted append: size ${this.#edge.size}`);
       return this.#publish(Buffer.from(bytes!).toString());
     }
     if (current === null) {
       const tiles = await this.#files.exists(path.join(this.#directory, "tile"));
       if (tiles) throw damaged(this.#directory, "there are tiles, but no checkpoint");
+      await this.#syncDirectory(path.dirname(path.resolve(this.#directory)));
       return this.#publish(signCheckpoint(0, this.#edge.root(), this.#signer));
     }
     await this.#loadEdge(current.checkpoint);
     this.#checkpoint = current.note;
+    this.#size = current.checkpoint.size;
   }
 
   async #openCheckpoint(name: string): Promise<{ checkpoint: Checkpoint; note: string } | null> {
