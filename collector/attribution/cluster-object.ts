@@ -71,7 +71,7 @@ export function labelsAt(value: Json | undefined, ...path: readonly string[]): L
   return labels;
 }
 
-/** JSON with sorted keys, without spaces, without undefined (RFC 8785 for what Kubernetes holds). */
+/** JSON with sorted keys, without spaces or undefined (RFC 8785 for what Kubernetes holds). */
 export function toCanonicalJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(toCanonicalJson).join(",")}]`;
   if (!isMap(value)) return JSON.stringify(value ?? null);

@@ -25,7 +25,7 @@ export type LookUp = {
 };
 
 /** Kinds that the inventory reads; the others are passed over. */
-export const INVENTORY_KINDS: ReadonlySet<string> = new Set([
+export const KINDS_OF_INVENTORY: ReadonlySet<string> = new Set([
   ...["Namespace", "Node", "Pod", "Service", "EndpointSlice"],
   ...WORKLOAD_KINDS,
 ]);
@@ -45,7 +45,7 @@ export class Inventory {
    * pod seen for the first time holds its addresses since its start, if it tells that.
    */
   apply(object: ClusterObject, nowMs: number): void {
-    if (!INVENTORY_KINDS.has(object.kind)) return;
+    if (!KINDS_OF_INVENTORY.has(object.kind)) return;
     const key = keyOf(object.kind, object.namespace, object.name);
     const before = this.objects.get(key);
     if (before !== undefined && before.uid !== object.uid) this.end(key, nowMs);

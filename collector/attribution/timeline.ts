@@ -20,7 +20,7 @@ export class Timeline<T> {
     return last !== undefined && last.toMs === Infinity ? last : null;
   }
 
-  /** Ends what holds, and lets the value hold from then on; a start before the last end is moved. */
+  /** Ends what holds; the value holds from then on. A start before the last end is moved to it. */
   open(value: T, fromMs: number): void {
     this.close(fromMs);
     const last = this.bindings.at(-1);

@@ -9,7 +9,7 @@ import {
 } from "../attribution/cluster-object.ts";
 import { formatHolder, type Holder, type Transport } from "../attribution/holder.ts";
 import { readSelector, selects, type Selector } from "../attribution/selector.ts";
-import { formatObject, toBecause, UNDECLARED, type Decision } from "./because.ts";
+import { formatObject, toBecause, toFaultBecause, UNDECLARED, type Decision } from "./because.ts";
 import type { Direction } from "./network-policy.ts";
 import { matchesPeers, portsOn, type Peer, type PodsInBlocks, type PortRule } from "./peer.ts";
 import {
@@ -21,7 +21,7 @@ import {
   union,
   type PortSet,
 } from "./port-set.ts";
-import { formatPath, type Fault } from "./problem.ts";
+import type { Fault } from "./problem.ts";
 
 type Action = "Allow" | "Deny" | "Pass";
 type Rule = {
@@ -69,9 +69,7 @@ export class AdminNetworkPolicies {
     const server = direction === "ingress" ? pod : other;
     for (const { object, rules, fault } of this.selecting(pod)) {
       if (fault !== null) {
-        const sentence = `undecidable: ${formatObject(object)} is not valid: ${formatPath(fault.path)}: ${fault.reason}`;
-        const because = [toBecause(object, formatPath(fault.path), sentence)];
-        return { path: "undecidable", because };
+        return { path: "undecidable", because: [toFaultBecause(object, fault)] };
       }
       for (const [i, rule] of rules[direction].entries()) {
         const ports = portsOn(rule.ports, server);
@@ -81,7 +79,9 @@ export class AdminNetworkPolicies {
         const words = { Allow: "allowed", Deny: "denied", Pass: "passed on" } as const;
         const word = match === null ? "undecidable" : words[rule.action];
         const title = rule.name === null ? "" : ` (${rule.name})`;
-        const sentence = `${word} by ${formatObject(object)}: ${direction} rule ${i}${title} matches ${formatHolder(other)}`;
+        const sentence =
+          `${word} by ${formatObject(object)}: ` +
+          `${direction} rule ${i}${title} matches ${formatHolder(other)}`;
         const because = [toBecause(object, `spec.${direction}[${i}]`, sentence)];
         if (match === null) return { path: "undecidable", because };
         if (rule.action === "Pass") return { path: "undeclared", because };

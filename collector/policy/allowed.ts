@@ -14,7 +14,7 @@ export type AllowedPair = { from: string; to: string; ports: PortSet };
 /** Pods that all rules treat alike, under the name of their workload. */
 type End = { name: string; holders: readonly Holder[] };
 
-const INGRESS_CONTROLLER: Holder = {
+const CONTROLLER: Holder = {
   ...toExternal("{ingress-controller}"),
   kind: "pod",
   namespace: "ingress-controller-ns",
@@ -57,7 +57,7 @@ export function listAllowed(
     const services = new Map(
       objects.filter((o) => o.kind === "Service").map((o) => [`${o.namespace}/${o.name}`, o]),
     );
-    const controller = { name: INGRESS_CONTROLLER.name, holders: [INGRESS_CONTROLLER] };
+    const controller = { name: CONTROLLER.name, holders: [CONTROLLER] };
     for (const to of ends) {
       add(controller, to, (server, ports) =>
         intersect(ports, backendPorts(server, backends, services)),

@@ -1,6 +1,8 @@
 /** Builds the part that one object had in a decision. */
+import type { ClusterObject } from "../attribution/cluster-object.ts";
 import type { HolderObject } from "../attribution/holder.ts";
 import type { Because, PathDecision } from "./expectation.ts";
+import { formatPath, type Fault } from "./problem.ts";
 
 /** What one layer of policy says about a path. */
 export type Decision = { path: PathDecision; because: readonly Because[] };
@@ -18,6 +20,13 @@ export function toBecause(object: HolderObject, rule: string, sentence: string):
     rule,
     sentence,
   };
+}
+
+/** The part of an object that is not valid: what depends on it is undecidable. */
+export function toFaultBecause(object: ClusterObject, fault: Fault): Because {
+  const path = formatPath(fault.path);
+  const sentence = `undecidable: ${formatObject(object)} is not valid: ${path}: ${fault.reason}`;
+  return toBecause(object, path, sentence);
 }
 
 /** `NetworkPolicy pay/default-deny`; without the namespace where there is none. */

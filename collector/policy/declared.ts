@@ -49,11 +49,8 @@ export function readDeclared(from: string): Declared {
     }
   }
   if (declared.objects.length === 0 && declared.problems.length === 0) {
-    throw new ConfigError(
-      "CONFIG_NO_MANIFESTS",
-      `manifests: nothing to read in ${from}: expected .yaml, .yml or .json files with Kubernetes ` +
-        "objects",
-    );
+    const expected = "expected .yaml, .yml or .json files with Kubernetes objects";
+    throw new ConfigError("CONFIG_NO_MANIFESTS", `manifests: nothing in ${from}: ${expected}`);
   }
   return declared;
 }

@@ -1,10 +1,10 @@
-/** Keeps every version of every policy object, so that the policy in force at an instant is known. */
+/** Keeps every version of every policy object: the policy in force at an instant is known. */
 import { keyOf, type ClusterObject } from "../attribution/cluster-object.ts";
 import type { Transport } from "../attribution/holder.ts";
 import type { Expectation } from "./expectation.ts";
 import { Policy, type End, type PolicyOptions } from "./policy.ts";
 
-/** How long after a change either version's expectation counts; enforcement takes time to follow. */
+/** How long after a change either version's expectation counts: enforcement follows late. */
 export const GRACE_MS = 15_000;
 
 /** Most versions kept of one object, and most compiled policies kept at hand. */

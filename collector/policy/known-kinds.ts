@@ -1,5 +1,5 @@
 /** Lists the kinds that Wireproof reads, so that all others are told and never dropped silently. */
-import { INVENTORY_KINDS } from "../attribution/inventory.ts";
+import { KINDS_OF_INVENTORY } from "../attribution/inventory.ts";
 
 /** Kinds of the policy rooms, with their API group. */
 export const POLICY_KINDS: ReadonlySet<string> = new Set([
@@ -18,14 +18,19 @@ const CONTEXT_KINDS: ReadonlySet<string> = new Set([
 
 export function isKnownKind(groupKind: string): boolean {
   const kind = groupKind.slice(0, groupKind.indexOf("."));
-  return INVENTORY_KINDS.has(kind) || POLICY_KINDS.has(groupKind) || CONTEXT_KINDS.has(groupKind);
+  return (
+    KINDS_OF_INVENTORY.has(kind) || POLICY_KINDS.has(groupKind) || CONTEXT_KINDS.has(groupKind)
+  );
 }
 
 /** API groups of which every kind may decide about a path or transport, and none is read yet. */
-const UNREAD_GROUPS =
-  /^[^.]+\.(cilium\.io|(crd|operator)?\.?projectcalico\.org|policy\.linkerd\.io)$|^(ClusterNetworkPolicy\.policy\.networking\.k8s\.io|Service(Intentions|Defaults)\.consul\.hashicorp\.com)$/;
+const UNREAD: readonly RegExp[] = [
+  /^[^.]+\.(cilium\.io|(crd\.)?projectcalico\.org|policy\.linkerd\.io)$/,
+  /^ClusterNetworkPolicy\.policy\.networking\.k8s\.io$/,
+  /^Service(Intentions|Defaults)\.consul\.hashicorp\.com$/,
+];
 
 /** Reports whether a kind that is not read may decide about a path, or about transport. */
 export function isUnreadPolicy(groupKind: string): boolean {
-  return UNREAD_GROUPS.test(groupKind);
+  return UNREAD.some((group) => group.test(groupKind));
 }

@@ -2,7 +2,7 @@
 import { listAt, valueAt, type ClusterObject, type Json } from "../attribution/cluster-object.ts";
 import { formatHolder, type Holder, type Transport } from "../attribution/holder.ts";
 import { readSelector, selects, type Selector } from "../attribution/selector.ts";
-import { formatObject, toBecause, UNDECLARED, type Decision } from "./because.ts";
+import { formatObject, toBecause, toFaultBecause, UNDECLARED, type Decision } from "./because.ts";
 import {
   matchesPeers,
   portsOn,
@@ -14,7 +14,7 @@ import {
   type Ternary,
 } from "./peer.ts";
 import { EVERYTHING, holds, NOTHING, union, type PortSet } from "./port-set.ts";
-import { formatPath, type Fault } from "./problem.ts";
+import type { Fault } from "./problem.ts";
 
 export type Direction = "ingress" | "egress";
 
@@ -82,9 +82,10 @@ export class NetworkPolicies {
     for (const policy of policies) {
       const match = this.match(policy, other, server, transport, port);
       if (match.ternary === true) {
-        const sentence = `allowed by ${formatObject(policy.object)}: ${direction} rule ${match.rule} matches ${formatHolder(other)}`;
+        const name = formatObject(policy.object);
+        const what = `${direction} rule ${match.rule} matches ${formatHolder(other)}`;
         const rule = `spec.${direction}[${match.rule}]`;
-        const allowed = toBecause(policy.object, rule, sentence);
+        const allowed = toBecause(policy.object, rule, `allowed by ${name}: ${what}`);
         // A broken policy that would isolate the pod cannot take this away: rules are a union.
         return { path: "allowed", because: [allowed] };
       }
@@ -153,13 +154,11 @@ export class NetworkPolicies {
 
 function toUnsure(policy: Policy, match: Match, direction: Direction, other: Holder) {
   const { object, fault } = policy;
-  const name = formatObject(object);
-  if (fault !== null) {
-    const sentence = `undecidable: ${name} is not valid: ${formatPath(fault.path)}: ${fault.reason}`;
-    return toBecause(object, formatPath(fault.path), sentence);
-  }
+  if (fault !== null) return toFaultBecause(object, fault);
   const rule = `spec.${direction}[${match.rule}]`;
-  const sentence = `undecidable: whether ${rule} of ${name} matches ${formatHolder(other)} depends on its address, or on the network plugin`;
+  const sentence =
+    `undecidable: whether ${rule} of ${formatObject(object)} matches ${formatHolder(other)} ` +
+    "depends on its address, or on the network plugin";
   return toBecause(object, rule, sentence);
 }
 

@@ -20,6 +20,7 @@ import { ServicePorts } from "./istio/service-port.ts";
 import { readMeshed, type Mesh, type Meshed } from "./meshed.ts";
 import { NetworkLayer } from "./network-layer.ts";
 import type { PodsInBlocks, Ternary } from "./peer.ts";
+import type { PortSet } from "./port-set.ts";
 import type { Fault, Problem } from "./problem.ts";
 import { Segmentations, stricter, type Actor, type Zone } from "./segmentation.ts";
 import { findFaults } from "./shape.ts";
@@ -92,6 +93,11 @@ export class Policy {
       pathBecause: decision.because,
       doubts: this.doubtsOf(client, server),
     };
+  }
+
+  /** All that the NetworkPolicy family lets a pair use, as far as it is certain. */
+  permit(client: Holder, server: Holder): PortSet {
+    return this.network.permit(client, server);
   }
 
   zonesOf(holder: Holder): Zone[] {

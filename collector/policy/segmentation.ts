@@ -2,9 +2,9 @@
 import { inRange, parseAddress, parseRange } from "../attribution/address.ts";
 import { valueAt, type ClusterObject } from "../attribution/cluster-object.ts";
 import { formatHolder, type Holder, type Transport } from "../attribution/holder.ts";
-import { formatObject, toBecause, UNDECLARED, type Decision } from "./because.ts";
+import { formatObject, toBecause, toFaultBecause, UNDECLARED, type Decision } from "./because.ts";
 import type { Because, Posture } from "./expectation.ts";
-import { formatPath, type Fault } from "./problem.ts";
+import type { Fault } from "./problem.ts";
 import type { Segmentation as Spec } from "./segmentation-shape.ts";
 
 export type Zone = { name: string; scope: "cde" | "phi" | "out-of-scope" | null };
@@ -69,7 +69,9 @@ export class Segmentations {
     atMs: number,
   ): Decision[] {
     return this.files.map((file) => {
-      if (file.spec === null) return toBroken(file);
+      if (file.spec === null) {
+        return { path: "undecidable", because: [toFaultBecause(file.object, file.fault!)] };
+      }
       return decideOne(file.object, file.spec, client, server, transport, port, atMs);
     });
   }
@@ -94,13 +96,9 @@ export class Segmentations {
       required = stricter(required, wanted ?? "tls");
       if (minVersion === null || (version !== null && version > minVersion)) minVersion = version;
       const words = [wanted, version === null ? null : `at least ${version}`].filter(Boolean);
-      because.push(
-        toBecause(
-          object,
-          `spec.paths[${found.at}].transport`,
-          `${formatObject(object)} requires ${words.join(", ")} from ${found.path.from} to ${found.path.to}`,
-        ),
-      );
+      const { from, to } = found.path;
+      const sentence = `${formatObject(object)} requires ${words.join(", ")} from ${from} to ${to}`;
+      because.push(toBecause(object, `spec.paths[${found.at}].transport`, sentence));
     }
     return { required, minVersion, because };
   }
@@ -136,7 +134,8 @@ function decideOne(
     return say("allowed", `spec.paths[${found.at}]`, sentence);
   }
   if (from === to) return UNDECLARED; // inside one zone, or outside of all
-  const crossing = `${formatHolder(client)} (${from ?? "no zone"}) to ${formatHolder(server)} (${to ?? "no zone"})`;
+  const told = (end: Holder, zone: string | null) => `${formatHolder(end)} (${zone ?? "no zone"})`;
+  const crossing = `${told(client, from)} to ${told(server, to)}`;
   if ((spec.default?.betweenZones ?? "undeclared") === "undeclared") return UNDECLARED;
   const waived = (spec.waivers ?? []).findIndex(
     (waiver) =>
@@ -152,12 +151,6 @@ function decideOne(
   }
   const sentence = `denied by ${name}: no path leads from ${crossing} on ${transport} ${port}`;
   return say("denied", "spec.default.betweenZones", sentence);
-}
-
-function toBroken({ object, fault }: File): Decision {
-  const path = formatPath(fault!.path);
-  const sentence = `undecidable: ${formatObject(object)} is not valid: ${path}: ${fault!.reason}`;
-  return { path: "undecidable", because: [toBecause(object, path, sentence)] };
 }
 
 /** A date ends with its day, UTC. */

@@ -8,10 +8,10 @@ import {
   type Labels,
 } from "../../attribution/cluster-object.ts";
 import { formatHolder, type Holder } from "../../attribution/holder.ts";
-import { formatObject, toBecause, UNDECLARED, type Decision } from "../because.ts";
+import { formatObject, toBecause, toFaultBecause, UNDECLARED, type Decision } from "../because.ts";
 import type { Because } from "../expectation.ts";
 import type { Ternary } from "../peer.ts";
-import { formatPath, type Fault } from "../problem.ts";
+import type { Fault } from "../problem.ts";
 import { matchesRule, type Connection } from "./source-match.ts";
 
 type Policy = {
@@ -56,10 +56,15 @@ export class AuthorizationPolicies {
    */
   decide(connection: Connection, mesh: "istio" | "ambient"): Decision {
     const { server, client } = connection;
+    const who = formatHolder(client);
     const policies = this.selecting(server);
     if (policies.length === 0) return UNDECLARED;
     const broken = policies.filter((policy) => policy.fault !== null);
-    if (broken.length > 0) return { path: "undecidable", because: broken.map(toBroken) };
+    if (broken.length > 0)
+      return {
+        path: "undecidable",
+        because: broken.map((p) => toFaultBecause(p.object, p.fault!)),
+      };
     const ofAction = (action: string) =>
       policies.filter((policy) => policy.action === action && canMatch(policy, mesh));
     const custom = ofAction("CUSTOM").map((policy) => match(policy, connection));
@@ -76,7 +81,7 @@ export class AuthorizationPolicies {
       const none = allow.map(({ because }) => ({
         ...because,
         rule: "spec.rules",
-        sentence: `denied by ${formatObject(because)}: no ALLOW rule matches ${formatHolder(client)}`,
+        sentence: `denied by ${formatObject(because)}: no ALLOW rule matches ${who}`,
       }));
       return this.toDenial(
         none.map((because) => ({ ternary: true, because })),
@@ -92,7 +97,7 @@ export class AuthorizationPolicies {
     const passed = deny.map(({ because }) => ({
       ...because,
       rule: "spec.rules",
-      sentence: `allowed: no DENY rule of ${formatObject(because)} matches ${formatHolder(client)}`,
+      sentence: `allowed: no DENY rule of ${formatObject(because)} matches ${who}`,
     }));
     return { path: "allowed", because: passed };
   }
@@ -110,7 +115,7 @@ export class AuthorizationPolicies {
       path: "undecidable",
       because: because.map((b) => ({
         ...b,
-        sentence: `denial-in-band: ${b.sentence}; it is answered ${where}, where nobody can read it`,
+        sentence: `denial-in-band: ${b.sentence}; answered ${where}, unreadable from outside`,
       })),
     };
   }
@@ -172,12 +177,6 @@ function match({ object, action }: Policy, connection: Connection): Match {
         ? `undecidable: ${name} leaves the decision to an authorizer outside`
         : `undecidable: ${rule} of ${name} depends on what nobody can read on the wire`;
   return { ternary: found.ternary, because: toBecause(object, rule, sentence) };
-}
-
-function toBroken({ object, fault }: Policy): Because {
-  const path = formatPath(fault!.path);
-  const sentence = `undecidable: ${formatObject(object)} is not valid: ${path}: ${fault!.reason}`;
-  return toBecause(object, path, sentence);
 }
 
 function becauseOf(matches: readonly Match[]): Because[] {

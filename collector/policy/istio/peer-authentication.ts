@@ -8,9 +8,9 @@ import {
   type Labels,
 } from "../../attribution/cluster-object.ts";
 import type { Holder } from "../../attribution/holder.ts";
-import { formatObject, toBecause } from "../because.ts";
+import { formatObject, toBecause, toFaultBecause } from "../because.ts";
 import type { Because, Posture } from "../expectation.ts";
-import { formatPath, type Fault } from "../problem.ts";
+import type { Fault } from "../problem.ts";
 import type { ListenerProtocol } from "./service-port.ts";
 
 export type Mode = "DISABLE" | "PERMISSIVE" | "STRICT";
@@ -59,9 +59,7 @@ export class PeerAuthentications {
     const levels = this.levels(pod);
     const broken = levels.find((level) => level !== null && level.fault !== null);
     if (broken?.fault) {
-      const { object, fault } = broken;
-      const sentence = `undecidable: ${formatObject(object)} is not valid: ${formatPath(fault.path)}: ${fault.reason}`;
-      return { mode: null, because: [toBecause(object, formatPath(fault.path), sentence)] };
+      return { mode: null, because: [toFaultBecause(broken.object, broken.fault)] };
     }
     const workload = levels.at(-1) ?? null;
     const atPort = workload === null ? null : readPortMode(workload.object, port);

@@ -86,8 +86,8 @@ function matchesField(
     return action === "DENY";
   }
   if (test === "unseen") return null;
-  const any = or(values.map((value) => test(String(value))));
-  return negated ? not(any) : any;
+  const found = or(values.map((value) => test(String(value))));
+  return negated ? not(found) : found;
 }
 
 type Test = ((value: string) => Ternary) | "http-only" | "unseen";

@@ -1,0 +1,641 @@
+/** Tests what declared policies require, against small manifests and a slow, obvious model. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import t from "tap";
+import { parse } from "yaml";
+import {
+  toClusterObject,
+  type ClusterObject,
+  type JsonMap,
+} from "../../collector/attribution/cluster-object.ts";
+import { formatHolder, type Holder, type Transport } from "../../collector/attribution/holder.ts";
+import { Inventory } from "../../collector/attribution/inventory.ts";
+import { parseManifests, type Declared } from "../../collector/policy/declared.ts";
+import { PolicyHistory } from "../../collector/policy/history.ts";
+import { judgeWire, Policy } from "../../collector/policy/policy.ts";
+import { runAllowed, runExplain, toInventory } from "../../collector/policy/policy-command.ts";
+import {
+  EVERYTHING,
+  formatPortSet,
+  holds,
+  intersect,
+  onePort,
+  subtract,
+  union,
+} from "../../collector/policy/port-set.ts";
+import { formatProblem } from "../../collector/policy/problem.ts";
+
+function read(text: string, file = "a.yaml"): Declared {
+  const declared: Declared = { objects: [], problems: [], unknownKinds: [], files: [] };
+  parseManifests(text, file, declared);
+  return declared;
+}
+
+function end(declared: Declared, name: string): Holder {
+  const found = toInventory(declared)
+    .pods(-Infinity)
+    .find((pod) => `${pod.namespace}/${pod.name}` === name);
+  if (found === undefined) throw new Error(`no ${name}`);
+  return found;
+}
+
+/** The path of `a -> b:port` by these manifests. */
+function check(text: string, from: string, to: string, port: number, transport: Transport = "TCP") {
+  const declared = read(text);
+  const policy = new Policy(declared.objects, { problems: declared.problems });
+  const client = from.includes("/") ? end(declared, from) : { external: from };
+  return policy.expect(client, end(declared, to), port, transport, 0);
+}
+
+const pod = (name: string, labels: string, more = "") =>
+  `---\n{apiVersion: v1, kind: Pod, metadata: {name: ${name.split("/")[1]}, ` +
+  `namespace: ${name.split("/")[0]}, labels: {${labels}}}, spec: {containers: [{name: c, ` +
+  `ports: [{name: web, containerPort: 8080}]}]}${more}}\n`;
+
+const netpol = (name: string, spec: string) =>
+  `---\n{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: ` +
+  `${name.split("/")[1]}, namespace: ${name.split("/")[0]}}, spec: ${spec}}\n`;
+
+const PODS = pod("a/x", "app: x") + pod("a/y", "app: y") + pod("b/z", "app: z");
+
+t.test("port sets", async (t) => {
+  const web = union(onePort("TCP", 80, 80), onePort("TCP", 81, 90));
+  t.equal(formatPortSet(web), "TCP 80-90");
+  t.equal(formatPortSet(union(web, onePort("UDP", 53, 53))), "TCP 80-90,UDP 53");
+  t.equal(formatPortSet(subtract(web, onePort("TCP", 85, 85))), "TCP 80-84,86-90");
+  t.equal(formatPortSet(intersect(web, onePort("TCP", 1, 80))), "TCP 80");
+  t.equal(formatPortSet(union(web, EVERYTHING)), "All Connections");
+  t.equal(formatPortSet(subtract(web, EVERYTHING)), "No Connections");
+});
+
+t.test("NetworkPolicy: directions, defaults, ports", async (t) => {
+  t.equal(check(PODS, "a/x", "a/y", 80).path, "undeclared");
+  const deny = netpol("a/deny", "{podSelector: {}}");
+  const denied = check(PODS + deny, "a/x", "a/y", 80);
+  t.equal(denied.path, "denied");
+  t.equal(
+    denied.pathBecause[0]!.sentence,
+    "denied by NetworkPolicy a/deny: there is no ingress rule",
+  );
+  t.match(denied.pathBecause[0], {
+    hash: /^sha256:[0-9a-f]{64}$/,
+    rule: "spec.ingress",
+    uid: null,
+  });
+  t.equal(check(PODS + deny, "a/x", "b/z", 80).path, "undeclared", "egress is not isolated");
+  const egress = netpol("a/out", "{podSelector: {}, policyTypes: [Egress]}");
+  t.equal(check(PODS + egress, "b/z", "a/y", 80).path, "undeclared", "ingress is not isolated");
+  t.equal(check(PODS + egress, "a/x", "b/z", 80).path, "denied");
+  const byName = netpol(
+    "a/web",
+    "{podSelector: {matchLabels: {app: y}}, ingress: [{from: [{podSelector: {matchLabels: " +
+      "{app: x}}}], ports: [{port: web}, {port: 9000, endPort: 9005}, {port: 53, protocol: UDP}]}]}",
+  );
+  const allowed = check(PODS + deny + byName, "a/x", "a/y", 8080);
+  t.equal(allowed.path, "allowed");
+  t.equal(allowed.pathBecause[0]!.rule, "spec.ingress[0]");
+  t.equal(check(PODS + byName, "a/x", "a/y", 80).path, "denied");
+  t.equal(check(PODS + byName, "a/x", "a/y", 9005).path, "allowed");
+  t.equal(check(PODS + byName, "a/x", "a/y", 9006).path, "denied");
+  t.equal(check(PODS + byName, "a/x", "a/y", 53, "UDP").path, "allowed");
+  t.equal(check(PODS + byName, "b/z", "a/y", 8080).path, "denied");
+  const block = netpol(
+    "a/net",
+    "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}]}]}",
+  );
+  t.equal(check(PODS + block, "10.2.0.1", "a/y", 80).path, "allowed");
+  t.equal(check(PODS + block, "10.1.0.1", "a/y", 80).path, "denied");
+  t.equal(check(PODS + block, "192.0.2.1", "a/y", 80).path, "denied");
+  const addressed = pod("a/i", "app: i", ", status: {podIP: 10.3.0.1}");
+  t.equal(
+    check(PODS + addressed + block, "a/i", "a/y", 80).path,
+    "undecidable",
+    "whether a range matches a pod is the network plugin's choice",
+  );
+});
+
+t.test("a broken policy makes what depends on it undecidable, never weaker", async (t) => {
+  const broken = netpol(
+    "a/broken",
+    "{podSelector: {matchExpressions: [{key: app, operator: Is, values: [x]}]}}",
+  );
+  const declared = read(PODS + broken);
+  t.equal(declared.problems.length, 1);
+  t.match(formatProblem(declared.problems[0]!), /^a\.yaml:8:\d+: NetworkPolicy broken: spec\.podS/);
+  t.strictSame(declared.problems[0]!.namespaces, ["a"]);
+  t.equal(check(PODS + broken, "b/z", "a/y", 80).path, "undecidable");
+  t.equal(check(PODS + broken, "a/y", "b/z", 80).path, "undecidable");
+  t.equal(check(PODS + broken, "b/z", "a/y", 80).doubts?.length, 1);
+  for (const spec of [
+    "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/33}}]}]}",
+    "{podSelector: {}, ingress: [{ports: [{port: 99999}]}]}",
+    "{podSelector: {}, ingress: [{ports: [{port: 90, endPort: 80}]}]}",
+    "{podSelector: {}, policyTypes: [Sideways]}",
+    "{podSelecter: {}}",
+    "{podSelector: {matchLabels: {app: 1}}}",
+  ]) {
+    t.equal(read(netpol("a/b", spec)).problems.length, 1, spec);
+    t.equal(check(PODS + netpol("a/b", spec), "b/z", "a/y", 80).path, "undecidable", spec);
+  }
+});
+
+t.test("admin tiers stand before and behind NetworkPolicy", async (t) => {
+  const admin = (priority: number, action: string) =>
+    `---\n{apiVersion: policy.networking.k8s.io/v1alpha1, kind: AdminNetworkPolicy, metadata: ` +
+    `{name: p${priority}}, spec: {priority: ${priority}, subject: {namespaces: {}}, ingress: ` +
+    `[{action: ${action}, from: [{namespaces: {}}], ports: [{portNumber: {protocol: TCP, port: 80}}]}]}}\n`;
+  const baseline =
+    "---\n{apiVersion: policy.networking.k8s.io/v1alpha1, kind: BaselineAdminNetworkPolicy, " +
+    "metadata: {name: default}, spec: {subject: {namespaces: {}}, ingress: [{action: Deny, " +
+    "from: [{namespaces: {}}]}]}}\n";
+  const open = netpol("a/open", "{podSelector: {}, ingress: [{}]}");
+  const deny = netpol("a/deny", "{podSelector: {}}");
+  t.equal(check(PODS + admin(1, "Deny") + open, "a/x", "a/y", 80).path, "denied");
+  t.equal(check(PODS + admin(1, "Deny") + open, "a/x", "a/y", 81).path, "allowed");
+  t.equal(check(PODS + admin(1, "Allow") + deny, "a/x", "a/y", 80).path, "allowed");
+  t.equal(check(PODS + admin(1, "Pass") + admin(2, "Deny"), "a/x", "a/y", 80).path, "undeclared");
+  t.equal(check(PODS + admin(2, "Pass") + admin(1, "Deny"), "a/x", "a/y", 80).path, "denied");
+  t.equal(check(PODS + baseline, "a/x", "a/y", 81).path, "denied");
+  t.equal(check(PODS + baseline + open, "a/x", "a/y", 81).path, "allowed");
+});
+
+type SlowSelector = {
+  matchLabels?: Record<string, string>;
+  matchExpressions?: { key: string; operator: string; values?: string[] }[];
+};
+type SlowRule = {
+  from?: SlowPeer[];
+  to?: SlowPeer[];
+  ports?: { protocol?: string; port?: number | string; endPort?: number }[];
+};
+type SlowPeer = {
+  podSelector?: SlowSelector;
+  namespaceSelector?: SlowSelector;
+  ipBlock?: { cidr: string; except?: string[] };
+};
+type SlowPolicy = {
+  metadata: { namespace: string };
+  spec: {
+    podSelector: SlowSelector;
+    policyTypes?: string[];
+    ingress?: SlowRule[];
+    egress?: SlowRule[];
+  };
+};
+
+function slowlyMatches(selector: SlowSelector | undefined, labels: Record<string, string>) {
+  for (const [key, value] of Object.entries(selector?.matchLabels ?? {})) {
+    if (labels[key] !== value) return false;
+  }
+  for (const { key, operator, values = [] } of selector?.matchExpressions ?? []) {
+    const isThere = key in labels;
+    const isOne = isThere && values.includes(labels[key]!);
+    if (operator === "In" && !isOne) return false;
+    if (operator === "NotIn" && isOne) return false;
+    if (operator === "Exists" && !isThere) return false;
+    if (operator === "DoesNotExist" && isThere) return false;
+  }
+  return true;
+}
+
+/** NetworkPolicy as its API describes it, word by word, without any index. */
+function slowly(
+  policies: readonly SlowPolicy[],
+  spaces: Record<string, Record<string, string>>,
+  client: Holder,
+  server: Holder,
+  transport: string,
+  port: number,
+): string {
+  const isPeer = (peer: SlowPeer, other: Holder, own: string): boolean => {
+    if (peer.ipBlock !== undefined) {
+      const inside = (cidr: string) =>
+        other.name.startsWith(cidr.split("/")[0]!.replace(/(\.0)+$/, "."));
+      const { cidr, except = [] } = peer.ipBlock;
+      return other.kind === "external" && inside(cidr) && !except.some(inside);
+    }
+    if (other.kind !== "pod") return false;
+    const space = peer.namespaceSelector;
+    const isThere =
+      space === undefined
+        ? other.namespace === own
+        : slowlyMatches(space, spaces[other.namespace]!);
+    return isThere && slowlyMatches(peer.podSelector, other.labels);
+  };
+  const isPort = (rule: NonNullable<SlowRule["ports"]>[number]): boolean => {
+    if ((rule.protocol ?? "TCP") !== transport) return false;
+    if (rule.port === undefined) return true;
+    if (typeof rule.port === "number")
+      return rule.port <= port && port <= (rule.endPort ?? rule.port);
+    return server.ports.some(
+      (own) => own.name === rule.port && own.transport === transport && own.port === port,
+    );
+  };
+  const one = (direction: "ingress" | "egress"): string => {
+    const [self, other] = direction === "ingress" ? [server, client] : [client, server];
+    if (self.kind !== "pod") return "undeclared";
+    let isIsolated = false;
+    for (const { metadata, spec } of policies) {
+      if (metadata.namespace !== self.namespace) continue;
+      if (!slowlyMatches(spec.podSelector, self.labels)) continue;
+      const types = spec.policyTypes ?? (spec.egress ? ["Ingress", "Egress"] : ["Ingress"]);
+      if (!types.includes(direction === "ingress" ? "Ingress" : "Egress")) continue;
+      isIsolated = true;
+      for (const rule of spec[direction] ?? []) {
+        const peers = (direction === "ingress" ? rule.from : rule.to) ?? [];
+        const ports = rule.ports ?? [];
+        const own = metadata.namespace;
+        if (peers.length > 0 && !peers.some((peer) => isPeer(peer, other, own))) continue;
+        if (ports.length === 0 || ports.some(isPort)) return "allowed";
+      }
+    }
+    return isIsolated ? "denied" : "undeclared";
+  };
+  const both = [one("egress"), one("ingress")];
+  for (const word of ["denied", "allowed"]) if (both.includes(word)) return word;
+  return "undeclared";
+}
+
+t.test("thousands of random clusters agree with the slow version", async (t) => {
+  const wrong: string[] = [];
+  let asked = 0;
+  for (let seed = 1; seed <= 3000; seed++) {
+    let state = seed * 2654435761;
+    const random = (n: number) => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      return (state >>> 10) % n;
+    };
+    const pick = <T>(...items: T[]): T => items[random(items.length)]!;
+    const maybe = <T>(item: () => T): T | undefined => (random(2) === 0 ? item() : undefined);
+    const labels = () => ({ [pick("a", "b")]: pick("1", "2"), c: pick("1", "2") });
+    const clean = (value: object) => JSON.parse(JSON.stringify(value)) as JsonMap;
+    const selector = () =>
+      pick(
+        () => ({}),
+        () => ({ matchLabels: labels() }),
+        () => ({ matchLabels: { c: pick("1", "2") } }),
+        () => ({
+          matchExpressions: [
+            pick(
+              { key: pick("a", "b"), operator: pick("In", "NotIn"), values: [pick("1", "2")] },
+              { key: pick("a", "b"), operator: pick("Exists", "DoesNotExist") },
+            ),
+          ],
+        }),
+      )();
+    const peer = () =>
+      pick<() => object>(
+        () => ({ podSelector: selector() }),
+        () => ({ namespaceSelector: selector() }),
+        () => ({ namespaceSelector: selector(), podSelector: selector() }),
+        () => ({ ipBlock: { cidr: pick("10.0.0.0/8", "10.1.0.0/16") } }),
+        () => ({ ipBlock: { cidr: "10.0.0.0/8", except: ["10.1.0.0/16"] } }),
+      )();
+    const ports = () => [
+      pick<object>(
+        { port: pick(80, 81) },
+        { port: 80, endPort: 82 },
+        { protocol: pick("UDP", "SCTP"), port: 80 },
+        { protocol: pick("TCP", "UDP") },
+        { port: "web", protocol: pick("TCP", "UDP") },
+      ),
+    ];
+    const rules = (side: string) =>
+      Array.from({ length: random(3) }, () => ({
+        [side]: maybe(() => [peer(), peer()]),
+        ports: maybe(ports),
+      }));
+    const spaces: Record<string, Record<string, string>> = {};
+    const inventory = new Inventory();
+    const apply = (body: JsonMap) => inventory.apply(toClusterObject(body, null)!, -Infinity);
+    for (const name of ["n1", "n2"]) {
+      spaces[name] = { ...labels(), "kubernetes.io/metadata.name": name };
+      apply({ apiVersion: "v1", kind: "Namespace", metadata: { name, labels: spaces[name] } });
+    }
+    for (let i = 0; i < 4; i++) {
+      const ports = [
+        { name: "web", containerPort: pick(80, 81), protocol: pick("TCP", "UDP") },
+      ] as const;
+      const metadata = { name: `p${i}`, namespace: pick("n1", "n2"), labels: labels() };
+      apply({
+        apiVersion: "v1",
+        kind: "Pod",
+        metadata,
+        spec: { containers: [{ name: "c", ports }] },
+      });
+    }
+    const policies = Array.from({ length: 1 + random(3) }, (_, i) =>
+      clean({
+        apiVersion: "networking.k8s.io/v1",
+        kind: "NetworkPolicy",
+        metadata: { name: `np${i}`, namespace: pick("n1", "n2") },
+        spec: {
+          podSelector: selector(),
+          policyTypes: maybe(() => pick(["Ingress"], ["Egress"], ["Ingress", "Egress"])),
+          ingress: maybe(() => rules("from")),
+          egress: maybe(() => rules("to")),
+        },
+      }),
+    );
+    const objects = policies.map((body) => toClusterObject(body, null)!);
+    const policy = new Policy(objects, { podsInBlocks: "never" });
+    const outside = ["10.1.2.3", "10.2.0.1", "11.0.0.1"].map((a) => inventory.whoHad(a, 0)!);
+    const ends = [...inventory.pods(0), ...outside];
+    for (const client of ends) {
+      for (const server of ends) {
+        if (client === server || (client.kind === "external" && server.kind === "external"))
+          continue;
+        const transport = pick<Transport>("TCP", "UDP", "SCTP");
+        const port = pick(80, 81, 82, 83);
+        const want = slowly(
+          policies as unknown as SlowPolicy[],
+          spaces,
+          client,
+          server,
+          transport,
+          port,
+        );
+        const got = policy.expect(client, server, port, transport, 0).path;
+        asked++;
+        if (got === want) continue;
+        const pair = `${formatHolder(client)} -> ${formatHolder(server)}`;
+        wrong.push(`seed ${seed}: ${pair} ${transport} ${port}: ${got}, not ${want}`);
+      }
+    }
+    // What is listed as allowed is what is judged, port by port.
+    if (seed % 20 === 0) {
+      const listed = policy.permit(ends[0]!, ends[1]!);
+      for (const port of [1, 79, 80, 81, 82, 83, 65535]) {
+        for (const transport of ["TCP", "UDP", "SCTP"] as const) {
+          const judged = policy.expect(ends[0]!, ends[1]!, port, transport, 0).path !== "denied";
+          if (judged !== holds(listed, transport, port)) wrong.push(`seed ${seed}: permit ${port}`);
+        }
+      }
+    }
+  }
+  t.strictSame(wrong.slice(0, 5), []);
+  t.ok(asked > 50_000, `${asked} pairs`);
+});
+
+const peerAuthentication = (name: string, spec: string, more = "") =>
+  `---\n{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: ` +
+  `${name.split("/")[1]}, namespace: ${name.split("/")[0]}${more}}, spec: ${spec}}\n`;
+
+t.test("PeerAuthentication: levels, ages, ports", async (t) => {
+  const required = (text: string, port = 80) =>
+    check(PODS + text, "b/z", "a/y", port).transport.required;
+  const mesh = (mode: string) =>
+    peerAuthentication("istio-system/default", `{mtls: {mode: ${mode}}}`);
+  const space = (mode: string) => peerAuthentication("a/default", `{mtls: {mode: ${mode}}}`);
+  const own = (rest: string) =>
+    peerAuthentication("a/own", `{selector: {matchLabels: {app: y}}, ${rest}}`);
+  t.equal(required(""), null, "no mesh, nothing declared");
+  t.equal(required(mesh("STRICT")), "mtls");
+  t.equal(required(mesh("STRICT") + space("PERMISSIVE")), "any");
+  t.equal(required(mesh("STRICT") + space("UNSET")), "mtls", "UNSET inherits");
+  t.equal(required(space("PERMISSIVE") + own("mtls: {mode: STRICT}")), "mtls");
+  t.equal(required(space("STRICT") + own("portLevelMtls: {80: {mode: DISABLE}}")), "any");
+  t.equal(required(space("STRICT") + own("portLevelMtls: {80: {mode: DISABLE}}"), 81), "mtls");
+  t.equal(required(space("STRICT") + own("portLevelMtls: {80: {mode: UNSET}}")), "mtls");
+  const inRoot = peerAuthentication(
+    "istio-system/x",
+    "{selector: {matchLabels: {app: y}}, mtls: {mode: STRICT}}",
+  );
+  t.equal(required(inRoot), null, "a selector in the root namespace is passed over");
+  const old = peerAuthentication(
+    "a/z-old",
+    "{mtls: {mode: STRICT}}",
+    ', creationTimestamp: "2020-01-01T00:00:00Z"',
+  );
+  const young = peerAuthentication(
+    "a/a-young",
+    "{mtls: {mode: PERMISSIVE}}",
+    ', creationTimestamp: "2021-01-01T00:00:00Z"',
+  );
+  t.equal(required(young + old), "mtls", "the oldest counts");
+  t.equal(required(peerAuthentication("a/q", "{mtls: {mode: STRIKT}}")), null, "broken: unknown");
+  const strict = check(PODS + space("STRICT"), "b/z", "a/y", 80);
+  t.strictSame(
+    (["plaintext", "tls", "mtls"] as const).map((wire) => judgeWire(strict, wire)),
+    [false, false, true],
+  );
+  t.equal(strict.transportBecause[0]!.rule, "spec.mtls.mode");
+  const service =
+    "---\n{apiVersion: v1, kind: Service, metadata: {name: y, namespace: a}, spec: {selector: " +
+    "{app: y}, ports: [{name: http-web, port: 80, targetPort: web}]}}\n";
+  const disabled = check(PODS + service + space("DISABLE"), "b/z", "a/y", 8080);
+  t.equal(judgeWire(disabled, "mtls"), false, "Istio's TLS is no HTTP");
+  t.equal(judgeWire(disabled, "plaintext"), true);
+  t.equal(judgeWire(check(PODS + space("DISABLE"), "b/z", "a/y", 8080), "mtls"), true);
+  const outside = pod("a/out", '"sidecar.istio.io/inject": "false"');
+  t.equal(check(outside + PODS + space("STRICT"), "b/z", "a/out", 80).transport.required, null);
+});
+
+const authorization = (spec: string, space = "a") =>
+  `---\n{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: ` +
+  `{name: p, namespace: ${space}}, spec: ${spec}}\n`;
+
+t.test(
+  "AuthorizationPolicy: judged on TCP, undecidable where the denial is unreadable",
+  async (t) => {
+    const strict = peerAuthentication("istio-system/default", "{mtls: {mode: STRICT}}");
+    const service = (name: string) =>
+      `---\n{apiVersion: v1, kind: Service, metadata: {name: y, namespace: a}, spec: {selector: ` +
+      `{app: y}, ports: [{name: ${name}, port: 80}]}}\n`;
+    const ask = (listener: string, spec: string) =>
+      check(PODS + strict + service(listener) + authorization(spec), "b/z", "a/y", 80);
+    const fromB = "rules: [{from: [{source: {namespaces: [b]}}]}]";
+    t.equal(ask("tcp", `{action: DENY, ${fromB}}`).path, "denied");
+    const inBand = ask("http", `{action: DENY, ${fromB}}`);
+    t.equal(inBand.path, "undecidable");
+    t.match(inBand.pathBecause[0]!.sentence, /^denial-in-band: /);
+    t.equal(ask("tcp", `{${fromB}}`).path, "allowed");
+    t.equal(ask("tcp", "{}").path, "denied", "ALLOW without rules allows nothing");
+    t.equal(ask("tcp", "{rules: [{}]}").path, "allowed");
+    t.equal(ask("tcp", '{rules: [{to: [{operation: {ports: ["81"]}}]}]}').path, "denied");
+    t.equal(ask("tcp", "{rules: [{to: [{operation: {methods: [GET]}}]}]}").path, "denied");
+    t.equal(
+      ask("tcp", "{action: DENY, rules: [{to: [{operation: {methods: [GET]}}]}]}").path,
+      "denied",
+      "DENY of a method on TCP denies everything",
+    );
+    t.equal(ask("http", "{rules: [{to: [{operation: {methods: [GET]}}]}]}").path, "undecidable");
+    t.equal(
+      ask("tcp", "{rules: [{from: [{source: {principals: [cluster.local/ns/b/sa/default]}}]}]}")
+        .path,
+      "allowed",
+    );
+    t.equal(
+      ask("tcp", '{action: DENY, rules: [{from: [{source: {notPrincipals: ["*"]}}]}]}').path,
+      "allowed",
+    );
+    t.equal(
+      ask("tcp", "{action: CUSTOM, provider: {name: x}, rules: [{}]}").path,
+      "undecidable",
+      "an authorizer outside decides",
+    );
+    t.equal(ask("tcp", "{action: AUDIT, rules: [{}]}").path, "undeclared");
+  },
+);
+
+t.test("a segmentation file gives zones, paths, waivers and transport", async (t) => {
+  const zones = (rest: string) =>
+    "---\n{apiVersion: wireproof.io/v1, kind: Segmentation, metadata: {name: s}, spec: {zones: " +
+    "[{name: cards, scope: cde, select: {namespaces: [a], labels: {app: y}}}, {name: shop, " +
+    `select: {namespaces: [b]}}, {name: bank, select: {cidrs: [198.51.100.0/24]}}], ${rest}}}\n`;
+  const deny = "default: {betweenZones: deny}";
+  t.equal(check(PODS + zones(deny), "b/z", "a/y", 80).path, "denied");
+  t.equal(check(PODS + zones(deny), "a/x", "a/y", 80).path, "denied", "from outside of all zones");
+  t.equal(check(PODS + zones("paths: []"), "b/z", "a/y", 80).path, "undeclared");
+  const paths = 'paths: [{from: shop, to: cards, ports: [80, "90-95/udp"], transport: mtls}]';
+  const allowed = check(PODS + zones(`${paths}, ${deny}`), "b/z", "a/y", 80);
+  t.equal(allowed.path, "allowed");
+  t.equal(allowed.transport.required, "mtls");
+  t.equal(check(PODS + zones(`${paths}, ${deny}`), "b/z", "a/y", 81).path, "denied");
+  t.equal(check(PODS + zones(`${paths}, ${deny}`), "b/z", "a/y", 95, "UDP").path, "allowed");
+  const waiver = "waivers: [{who: jo, why: T-1, until: 1970-01-01, to: cards}]";
+  const declared = read(PODS + zones(`${deny}, ${waiver}`));
+  const policy = new Policy(declared.objects);
+  const ask = (atMs: number) =>
+    policy.expect(end(declared, "b/z"), end(declared, "a/y"), 80, "TCP", atMs).path;
+  t.equal(ask(86_399_999), "allowed", "a date ends with its day");
+  t.equal(ask(86_400_000), "denied");
+  t.strictSame(policy.zonesOf(end(declared, "a/y")), [{ name: "cards", scope: "cde" }]);
+  const wrong = read(`${zones("paths: [{from: nowhere, to: cards}]")}`);
+  t.match(formatProblem(wrong.problems[0]!), /spec\.paths\[0\]\.from: there is no zone nowhere/);
+  t.match(
+    formatProblem(read(zones("path: []")).problems[0]!),
+    /a\.yaml:2:\d+: Segmentation s: spec: unknown field path/,
+  );
+});
+
+t.test("manifests: what is broken is told with its place, the rest loads", async (t) => {
+  const good = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n";
+  const broken = read(
+    `${good}---\nkind: NetworkPolicy\nmetadata: {name: x, namespace: pay\n---\n${good}`,
+  );
+  t.equal(broken.objects.length, 2);
+  t.equal(broken.problems.length, 1);
+  const double = read(`${good}---\nkind: Pod\nmetadata:\n  name: p\n  namespace: pay\n  name: q\n`);
+  t.match(formatProblem(double.problems[0]!), /^a\.yaml:9:3: Pod \w: Map keys must be unique/);
+  t.strictSame(double.problems[0]!.namespaces, ["pay"]);
+  const bomb = ["a: &a [x]"];
+  for (let i = 1; i < 12; i++) {
+    const from = String.fromCharCode(96 + i);
+    bomb.push(
+      `${String.fromCharCode(97 + i)}: &${String.fromCharCode(97 + i)} [${Array(9).fill(`*${from}`).join(", ")}]`,
+    );
+  }
+  t.match(read(`${bomb.join("\n")}\n`).problems[0]?.reason, /alias/);
+  const list = read(
+    '{"kind":"List","items":[{"kind":"Pod","apiVersion":"v1","metadata":{"name":"p"}}]}',
+  );
+  t.match(list.objects, [{ kind: "Pod", namespace: "default", name: "p" }]);
+  const typed = read("kind: NamespaceList\napiVersion: v1\nitems:\n- metadata: {name: a}\n");
+  t.match(typed.objects, [{ kind: "Namespace", namespace: "", name: "a" }]);
+  const unknown = read(
+    "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: c}\n",
+  );
+  t.equal(unknown.unknownKinds.length, 1);
+  t.match(unknown.problems[0]?.reason, /unproven/, "a policy that is not read is a doubt");
+  t.strictSame(read("- 1\n- 2\n").problems[0]?.namespaces, [], "some other file");
+  t.equal(read("").problems.length + read("# nothing\n").problems.length, 0);
+  for (const text of ["{", "\u0001", "a: b: c", "!!binary x", "*x", "- - -\n -"]) {
+    t.doesNotThrow(() => read(text), JSON.stringify(text));
+  }
+});
+
+t.test("the commands read a folder and answer", async (t) => {
+  const folder = mkdtempSync(path.join(tmpdir(), "wireproof-"));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const ingress =
+    "---\n{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: i, namespace: a}, " +
+    "spec: {rules: [{http: {paths: [{backend: {service: {name: y, port: {number: 80}}}}]}}]}}\n" +
+    "---\n{apiVersion: v1, kind: Service, metadata: {name: y, namespace: a}, " +
+    "spec: {selector: {app: y}, ports: [{port: 80, targetPort: web}]}}\n";
+  const only = netpol(
+    "a/only",
+    "{podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{podSelector: {}}, " +
+      "{namespaceSelector: {}}], ports: [{port: 8080}]}]}",
+  );
+  writeFileSync(path.join(folder, "all.yaml"), PODS + ingress + only);
+  writeFileSync(path.join(folder, "broken.yml"), "a: [");
+  writeFileSync(path.join(folder, "notes.txt"), "not read");
+  const { out, warnings } = runAllowed({ manifests: folder }, 0);
+  t.equal(
+    out,
+    "0.0.0.0-255.255.255.255[External] => b/z[Pod] : All Connections\n" +
+      "b/z[Pod] => 0.0.0.0-255.255.255.255[External] : All Connections\n" +
+      "b/z[Pod] => a/x[Pod] : TCP 8080\n" +
+      "b/z[Pod] => a/y[Pod] : TCP 8080\n" +
+      "{ingress-controller} => a/y[Pod] : TCP 8080\n",
+  );
+  t.match(warnings[0], /^broken\.yml:1:/);
+  t.match(runAllowed({ manifests: folder, format: "dot" }, 0).out, /^digraph allowed \{/);
+  const all = runAllowed({ manifests: folder, layer: "all" }, 0);
+  t.equal(all.out, out, "no other layer says anything");
+  const options = { manifests: folder, from: "b/z", to: "a/y[Pod]", port: "8080" };
+  const answer = JSON.parse(runExplain({ ...options, format: "json" }, 0).out);
+  t.match(answer, { path: "allowed", transport: { required: null }, wire: null });
+  t.match(answer.because[0], { kind: "NetworkPolicy", namespace: "a", name: "only" });
+  t.match(runExplain({ ...options, port: "53/udp" }, 0).out, /^path +denied\n/);
+  t.throws(() => runExplain({ ...options, from: "b/none" }, 0), { code: "CONFIG_END" });
+  t.throws(() => runExplain({ ...options, port: "0" }, 0), { code: "CONFIG_PORT" });
+  t.throws(() => runExplain({ ...options, wire: "ssl" }, 0), { code: "CONFIG_OPTION" });
+  t.throws(() => runAllowed({ manifests: `${folder}/none` }, 0), { code: "CONFIG_NO_MANIFESTS" });
+});
+
+t.test("history: the policy at an instant, and the grace after a change", async (t) => {
+  const version = (text: string): ClusterObject => toClusterObject(parse(text), null)!;
+  const declared = read(PODS);
+  const [client, server] = [end(declared, "b/z"), end(declared, "a/y")];
+  const history = new PolicyHistory({}, 15_000);
+  const paths = (atMs: number) =>
+    history.expect(client, server, 80, "TCP", atMs).map((expectation) => expectation.path);
+  const deny = version(netpol("a/p", "{podSelector: {}}"));
+  t.equal(history.apply(deny, 100_000)?.firstSeenMs, 100_000);
+  t.equal(history.apply(deny, 101_000), null, "the same content is the same version");
+  history.apply(version(netpol("a/p", "{podSelector: {}, ingress: [{}]}")), 200_000);
+  history.remove("NetworkPolicy", "a", "p", 300_000);
+  t.strictSame(paths(99_999), ["undeclared"]);
+  t.strictSame(paths(100_000), ["denied", "undeclared"]);
+  t.strictSame(paths(114_999), ["denied", "undeclared"]);
+  t.strictSame(paths(115_000), ["denied"]);
+  t.strictSame(paths(210_000), ["allowed", "denied"]);
+  t.strictSame(paths(310_000), ["undeclared", "allowed"]);
+  t.equal(history.versionsOf("NetworkPolicy", "a", "p").length, 2);
+  t.equal(history.objectsAt(150_000)[0]?.hash, deny.hash);
+});
+
+t.test("5000 pods and 2000 policies compile, and answer quickly", async (t) => {
+  const inventory = new Inventory();
+  const objects: ClusterObject[] = [];
+  for (let i = 0; i < 5000; i++) {
+    const metadata = { name: `p${i}`, namespace: `n${i % 100}`, labels: { app: `a${i % 500}` } };
+    inventory.apply(toClusterObject({ kind: "Pod", metadata, spec: {} }, null)!, -Infinity);
+  }
+  for (let i = 0; i < 2000; i++) {
+    const podSelector = { matchLabels: { app: `a${i % 500}` } };
+    const from = [{ namespaceSelector: {}, podSelector: { matchLabels: { app: `a${i % 7}` } } }];
+    const spec = { podSelector, ingress: [{ from, ports: [{ port: 80 }] }] };
+    const metadata = { name: `np${i}`, namespace: `n${i % 100}` };
+    const apiVersion = "networking.k8s.io/v1";
+    objects.push(toClusterObject({ apiVersion, kind: "NetworkPolicy", metadata, spec }, null)!);
+  }
+  const started = performance.now();
+  const policy = new Policy(objects);
+  const pods = inventory.pods(0);
+  const compiled = performance.now() - started;
+  let denied = 0;
+  for (let i = 0; i < 20_000; i++) {
+    const server = pods[(i * 7919) % pods.length]!;
+    if (policy.expect(pods[i % pods.length]!, server, 80, "TCP", 0).path === "denied") denied++;
+  }
+  const asked = performance.now() - started - compiled;
+  t.ok(denied > 1000);
+  t.comment(
+    `compiled in ${compiled.toFixed(0)} ms, ${((asked / 20_000) * 1000).toFixed(1)} us each`,
+  );
+  t.ok(asked < 10_000);
+});
