@@ -1,0 +1,135 @@
+/** Runs the collector: takes what agents send, judges it window by window, keeps the evidence. */
+import { mkdirSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { KubeConfig } from "@kubernetes/client-node";
+import { pino } from "pino";
+import { Cluster } from "./attribution/cluster.ts";
+import { readCollectorConfig } from "./config.ts";
+import type { CollectorConfig } from "./config.ts";
+import { Declaration } from "./declaration.ts";
+import type { Log } from "./declaration.ts";
+import { EvidenceLog } from "./evidence/log.ts";
+import { listen } from "./ingest/ingest.ts";
+import { Judge } from "./judge.ts";
+import { collectorMetrics } from "./metrics.ts";
+import { openSqlite } from "./store/sqlite.ts";
+import { ConfigError } from "../protocol/config-error.ts";
+
+/** Milliseconds between two looks for windows that are due. */
+const STEP_MS = 500;
+/** Milliseconds between two looks for changed manifests. */
+const MANIFESTS_MS = 2_000;
+const DAY_MS = 86_400_000;
+
+/** Runs until SIGINT or SIGTERM; throws `ConfigError` for the operator's mistakes. */
+export async function runCollector(flags: Record<string, string | undefined>): Promise<void> {
+  const config = readCollectorConfig(flags);
+  const logger = pino({ level: config.logLevel, base: {} }, pino.destination(2));
+  const log: Log = (level, text) => logger[level](text);
+  const evidenceDirectory = path.join(config.data, "evidence");
+  const signer = readKey(config.evidenceKey);
+  mkdirSync(evidenceDirectory, { recursive: true, mode: 0o700 });
+  const store = openSqlite(path.join(config.data, "store"));
+  const evidence = await EvidenceLog.open({ directory: evidenceDirectory, signer, log });
+  const declaration = new Declaration(config.graceMs, log);
+  const stopFollowing = await followDeclared(config, declaration, log);
+  const judge = new Judge({
+    store,
+    log: evidence,
+    evidenceDirectory,
+    declaration,
+    windowMs: config.windowMs,
+    closeMs: config.closeMs,
+    tolerance: config.tolerance,
+  });
+  const ingest = await listen({
+    host: config.uplinkHost,
+    port: config.uplinkPort,
+    keyFile: config.key,
+    certFile: config.cert,
+    caFile: config.ca,
+    trustDomain: config.trustDomain,
+    store,
+    log,
+  });
+  log("info", `agents connect at ${config.uplinkHost}:${ingest.port}`);
+  const metrics = collectorMetrics(ingest, evidence);
+  const stop = new AbortController();
+  process.once("SIGINT", () => stop.abort());
+  process.once("SIGTERM", () => stop.abort());
+  try {
+    await judgeUntil(stop.signal, judge, config, evidence, log, metrics.judged);
+  } finally {
+    stopFollowing();
+    await ingest.close();
+    await evidence.close();
+    await store.close();
+  }
+  if (evidence.fatal) throw evidence.fatal;
+
+  function readKey(file: string): string {
+    try {
+      return readFileSync(file, "utf8");
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code;
+      const told = `collector: cannot read ${file}: ${code}; wireproof evidence keygen makes one`;
+      throw new ConfigError("CONFIG_EVIDENCE_KEY", told, error);
+    }
+  }
+}
+
+/** Follows manifests or a cluster; returns what ends it. */
+async function followDeclared(
+  config: CollectorConfig,
+  declaration: Declaration,
+  log: Log,
+): Promise<() => void> {
+  const { manifests, kubernetes } = config;
+  if (manifests !== null) {
+    declaration.readManifests(manifests, Date.now());
+    const timer = setInterval(() => declaration.readManifests(manifests, Date.now()), MANIFESTS_MS);
+    return () => clearInterval(timer);
+  }
+  const kube = new KubeConfig();
+  try {
+    if (kubernetes === "in-cluster") kube.loadFromCluster();
+    else kube.loadFromFile(kubernetes!);
+  } catch (error) {
+    const told = `collector: cannot load ${kubernetes}: ${(error as Error).message}`;
+    throw new ConfigError("CONFIG_KUBERNETES", told, error);
+  }
+  const cluster = new Cluster(kube, {
+    applied: (object, nowMs) => declaration.apply(object, nowMs),
+    removed: (kind, namespace, name, nowMs) => declaration.remove(kind, namespace, name, nowMs),
+    log: (line) => log("info", line),
+  });
+  cluster.start();
+  return () => cluster.stop();
+}
+
+async function judgeUntil(
+  signal: AbortSignal,
+  judge: Judge,
+  config: CollectorConfig,
+  evidence: EvidenceLog,
+  log: Log,
+  judged: (windows: number) => void,
+): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      const windows = await judge.step(Date.now());
+      judged(windows.length);
+      for (const { fromMs, judgement } of windows) {
+        const count = judgement.verdicts.length;
+        log("info", `judged the window from ${new Date(fromMs).toISOString()}: ${count} verdicts`);
+      }
+    } catch (error) {
+      // A log that may have forgotten must not sign: stop, and be started anew.
+      if (evidence.fatal) return;
+      log("error", `judging failed, and is tried again: ${(error as Error).stack}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, STEP_MS));
+  }
+}
+
+export { DAY_MS };
