@@ -15,7 +15,13 @@ import {
 } from "./cluster-object.ts";
 
 /** One kind as the API serves it. One that is not served (no such CRD) is asked for again later. */
-export type Resource = { apiVersion: string; plural: string; kind: string };
+export type Resource = {
+  apiVersion: string;
+  plural: string;
+  kind: string;
+  /** Follows some objects of the kind only: `metadata.name=istio`. */
+  fieldSelector?: string;
+};
 
 export const RESOURCES: readonly Resource[] = [
   ...[
@@ -38,6 +44,12 @@ export const RESOURCES: readonly Resource[] = [
   })),
   { apiVersion: "networking.istio.io/v1", plural: "destinationrules", kind: "DestinationRule" },
   { apiVersion: "networking.istio.io/v1", plural: "serviceentries", kind: "ServiceEntry" },
+  {
+    apiVersion: "v1",
+    plural: "configmaps",
+    kind: "ConfigMap",
+    fieldSelector: "metadata.name=istio",
+  },
 ];
 
 /** What the follower tells. Nothing else leaves it; none of these may throw. */
@@ -269,7 +281,7 @@ export class Cluster {
 
   /** Asks with the credentials as they are now: mounted tokens and certificates change. */
   private async open(
-    { apiVersion, plural }: Resource,
+    { apiVersion, plural, fieldSelector }: Resource,
     query: Record<string, string>,
   ): Promise<http.IncomingMessage> {
     const cluster = this.kubeConfig.getCurrentCluster();
@@ -279,7 +291,8 @@ export class Cluster {
     if (!cluster.proxyUrl) options.agent = false; // a kept agent would keep old certificates
     const root = apiVersion.includes("/") ? "apis" : "api";
     const url = new URL(`${cluster.server.replace(/\/$/, "")}/${root}/${apiVersion}/${plural}`);
-    url.search = new URLSearchParams(query).toString();
+    const selected = fieldSelector === undefined ? query : { ...query, fieldSelector };
+    url.search = new URLSearchParams(selected).toString();
     const { request } = url.protocol === "https:" ? https : http;
     return new Promise((resolve, reject) => {
       const sent = request(url, { ...options, signal: this.stopping.signal }, (answer) => {

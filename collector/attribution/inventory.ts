@@ -1,5 +1,11 @@
 /** Knows which pod, node or Service held an address at which time. */
-import { inRange, parseAddress, parseRange, toCanonicalAddress } from "./address.ts";
+import {
+  inRange,
+  parseAddress,
+  parseRange,
+  toCanonicalAddress,
+  type AddressRange,
+} from "./address.ts";
 import { keyOf, listAt, textAt, valueAt, type ClusterObject } from "./cluster-object.ts";
 import {
   namespaceText,
@@ -35,6 +41,10 @@ const NOBODY = { holder: null, fromMs: null, toMs: null };
 export class Inventory {
   /** Every object of the kinds above, as it was last applied. */
   private readonly objects = new Map<string, ClusterObject>();
+  /** The same, by kind and namespace. */
+  private readonly groups = new Map<string, Map<string, ClusterObject>>();
+  /** Ranges that the nodes give to pods; null when a node changed since. */
+  private podRanges: AddressRange[] | null = null;
   /** By key of the object; a holder differs when anything about it differs. */
   private readonly holders = new Map<string, Timeline<Holder>>();
   /** Keys of the objects that hold, or held, an address. */
@@ -50,6 +60,8 @@ export class Inventory {
     const before = this.objects.get(key);
     if (before !== undefined && before.uid !== object.uid) this.end(key, nowMs);
     this.objects.set(key, object);
+    this.groupOf(object.kind, object.namespace).set(key, object);
+    if (object.kind === "Node") this.podRanges = null;
     if (object.kind === "Namespace") this.renewNamespace(object.name, nowMs);
     else this.renew(key, object, nowMs);
   }
@@ -57,6 +69,8 @@ export class Inventory {
   remove(kind: string, namespace: string, name: string, nowMs: number): void {
     const key = keyOf(kind, namespace, name);
     if (!this.objects.delete(key)) return;
+    this.groupOf(kind, namespace).delete(key);
+    if (kind === "Node") this.podRanges = null;
     if (kind === "Namespace") this.renewNamespace(name, nowMs);
     else this.end(key, nowMs);
   }
@@ -100,12 +114,9 @@ export class Inventory {
     return this.holdersOf("Service", atMs);
   }
 
-  /** Objects as they are now: Services, EndpointSlices and what else was applied. */
-  *current(kind: string, namespace?: string): Generator<ClusterObject> {
-    for (const object of this.objects.values()) {
-      if (object.kind !== kind) continue;
-      if (namespace === undefined || object.namespace === namespace) yield object;
-    }
+  /** Objects of a kind and namespace as they are now; none for what is cluster-scoped. */
+  current(kind: string, namespace = ""): Iterable<ClusterObject> {
+    return this.groupOf(kind, namespace).values();
   }
 
   get(kind: string, namespace: string, name: string): ClusterObject | null {
@@ -125,6 +136,13 @@ export class Inventory {
       }
       if (keys.size === 0) this.byAddress.delete(address);
     }
+  }
+
+  private groupOf(kind: string, namespace: string): Map<string, ClusterObject> {
+    const name = `${kind}/${namespace}`;
+    const group = this.groups.get(name) ?? new Map<string, ClusterObject>();
+    this.groups.set(name, group);
+    return group;
   }
 
   private space(name: string) {
@@ -201,17 +219,12 @@ export class Inventory {
   /** An address that a node may give to pods is not outside, even when no pod is known to it. */
   private isPodNetwork(text: string): boolean {
     const address = parseAddress(text)!;
-    for (const node of this.current("Node")) {
-      const ranges = [
-        ...listAt(node.body, "spec", "podCIDRs"),
-        valueAt(node.body, "spec", "podCIDR"),
-      ];
-      for (const range of ranges) {
-        const parsed = typeof range === "string" ? parseRange(range) : null;
-        if (parsed !== null && inRange(parsed, address)) return true;
-      }
-    }
-    return false;
+    this.podRanges ??= [...this.current("Node")].flatMap(({ body }) =>
+      [...listAt(body, "spec", "podCIDRs"), valueAt(body, "spec", "podCIDR")].flatMap((range) =>
+        typeof range === "string" ? (parseRange(range) ?? []) : [],
+      ),
+    );
+    return this.podRanges.some((range) => inRange(range, address));
   }
 }
 

@@ -111,7 +111,14 @@ function findEnds(name: string, pods: readonly Holder[]): Holder[] {
       `${name} is not among the manifests; namespace ${namespace} has ${there}`,
     );
   }
-  return found.map(toDeclared);
+  const sorts = new Map<string, Holder>();
+  for (const pod of found.map(toDeclared)) {
+    // Replicas differ in nothing that a policy can name.
+    const { uid: _uid, object: _object, node: _node, name: _name, ...rest } = pod;
+    const sort = JSON.stringify(rest);
+    if (!sorts.has(sort)) sorts.set(sort, pod);
+  }
+  return [...sorts.values()];
 }
 
 /** `8080`, `53/udp`. */

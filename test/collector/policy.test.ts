@@ -378,6 +378,77 @@ t.test("thousands of random clusters agree with the slow version", async (t) => 
   t.ok(asked > 50_000, `${asked} pairs`);
 });
 
+t.test("with admin tiers, what is listed is what is judged, port by port", async (t) => {
+  const wrong: string[] = [];
+  for (let seed = 1; seed <= 300; seed++) {
+    let state = seed * 2654435761;
+    const random = (n: number) => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      return (state >>> 10) % n;
+    };
+    const labels = () => ({ a: `${random(2)}`, b: `${random(2)}` });
+    const selector = () => (random(3) === 0 ? {} : { matchLabels: { a: `${random(2)}` } });
+    const port = () => 80 + random(3);
+    const rule = (peer: string, actions: string[]) => ({
+      action: actions[random(actions.length)]!,
+      [peer]: [{ pods: { namespaceSelector: {}, podSelector: selector() } }],
+      ...(random(3) === 0
+        ? {}
+        : {
+            ports: [
+              [{ portNumber: { protocol: "TCP", port: port() } }],
+              [{ portRange: { protocol: "UDP", start: 80, end: port() } }],
+              [{ namedPort: "web" }],
+            ][random(3)]!,
+          }),
+    });
+    const admin = (kind: string, priority: number | null) => {
+      const actions = priority === null ? ["Allow", "Deny"] : ["Allow", "Deny", "Pass"];
+      const rules = (peer: string) => Array.from({ length: random(3) }, () => rule(peer, actions));
+      const spec = {
+        ...(priority === null ? {} : { priority }),
+        subject: { pods: { namespaceSelector: {}, podSelector: selector() } },
+        ingress: rules("from"),
+        egress: rules("to"),
+      };
+      const metadata = { name: `${kind}-${priority}` };
+      return { apiVersion: "policy.networking.k8s.io/v1alpha1", kind, metadata, spec };
+    };
+    const spec = { podSelector: selector(), ingress: [{ ports: [{ port: port() }] }] };
+    const metadata = { name: "np", namespace: "n" };
+    const bodies: JsonMap[] = [
+      admin("AdminNetworkPolicy", 1),
+      admin("AdminNetworkPolicy", 2),
+      admin("BaselineAdminNetworkPolicy", null),
+      { apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata, spec },
+    ];
+    const policy = new Policy(bodies.map((body) => toClusterObject(body, null)!));
+    const inventory = new Inventory();
+    for (let i = 0; i < 3; i++) {
+      const ports = [{ name: "web", containerPort: port(), protocol: ["TCP", "UDP"][random(2)]! }];
+      const metadata = { name: `p${i}`, namespace: "n", labels: labels() };
+      const pod = { kind: "Pod", metadata, spec: { containers: [{ name: "c", ports }] } };
+      inventory.apply(toClusterObject(pod, null)!, -Infinity);
+    }
+    const pods = inventory.pods(0);
+    for (const client of pods) {
+      for (const server of pods) {
+        if (client === server) continue;
+        const listed = policy.permit(client, server);
+        for (const transport of ["TCP", "UDP", "SCTP"] as const) {
+          for (const number of [1, 79, 80, 81, 82, 83, 65535]) {
+            const { path } = policy.expect(client, server, number, transport, 0);
+            if ((path === "denied") === holds(listed, transport, number)) {
+              wrong.push(`seed ${seed}: ${client.name} -> ${server.name} ${transport} ${number}`);
+            }
+          }
+        }
+      }
+    }
+  }
+  t.strictSame(wrong.slice(0, 5), []);
+});
+
 const peerAuthentication = (name: string, spec: string, more = "") =>
   `---\n{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: ` +
   `${name.split("/")[1]}, namespace: ${name.split("/")[0]}${more}}, spec: ${spec}}\n`;
@@ -544,6 +615,20 @@ t.test("manifests: what is broken is told with its place, the rest loads", async
   for (const text of ["{", "\u0001", "a: b: c", "!!binary x", "*x", "- - -\n -"]) {
     t.doesNotThrow(() => read(text), JSON.stringify(text));
   }
+});
+
+t.test("manifests cut, or changed by a byte, anywhere, never throw", async (t) => {
+  const whole = PODS + netpol("a/p", "{podSelector: {}, ingress: [{ports: [{port: 80}]}]}");
+  let state = 7;
+  for (let at = 0; at < whole.length; at += 3) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    const other = String.fromCharCode(32 + ((state >>> 10) % 95));
+    for (const text of [whole.slice(0, at), whole.slice(0, at) + other + whole.slice(at + 1)]) {
+      const { objects } = read(text);
+      new Policy(objects).expect({ external: "192.0.2.1" }, end(read(PODS), "a/x"), 80, "TCP", 0);
+    }
+  }
+  t.pass("nothing was thrown");
 });
 
 t.test("the commands read a folder and answer", async (t) => {
