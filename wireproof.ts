@@ -1,6 +1,7 @@
 /** Runs one command from the command line; each command imports its room when asked. */
 import { Command, CommanderError, Option } from "commander";
 import { AGENT_SETTINGS } from "./agent/config.ts";
+import { COLLECTOR_SETTINGS } from "./collector/config.ts";
 import { ConfigError } from "./protocol/config-error.ts";
 
 const program = new Command("wireproof")
@@ -34,6 +35,17 @@ for (const [flag, what, fallback] of AGENT_SETTINGS) {
 agent.action(async (flags: Record<string, string>) => {
   const { runAgent } = await import("./agent/main.ts");
   await runAgent(flags);
+});
+
+const collector = program
+  .command("collector")
+  .description("take what agents send, judge it against the declared policy, keep the evidence");
+for (const [flag, what, fallback] of COLLECTOR_SETTINGS) {
+  collector.option(`--${flag}`, fallback === null ? what : `${what} (default: ${fallback})`);
+}
+collector.action(async (flags: Record<string, string>) => {
+  const { runCollector } = await import("./collector/main.ts");
+  await runCollector(flags);
 });
 
 const policy = program.command("policy").description("tell what the declared policy says");

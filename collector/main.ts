@@ -19,6 +19,8 @@ import { ConfigError } from "../protocol/config-error.ts";
 const STEP_MS = 500;
 /** Milliseconds between two looks for changed manifests. */
 const MANIFESTS_MS = 2_000;
+/** Milliseconds between two rounds of deleting flows past their retention. */
+const RETENTION_MS = 600_000;
 const DAY_MS = 86_400_000;
 
 /** Runs until SIGINT or SIGTERM; throws `ConfigError` for the operator's mistakes. */
@@ -52,6 +54,10 @@ export async function runCollector(flags: Record<string, string | undefined>): P
     store,
     log,
   });
+  const retention = setInterval(
+    () => store.expireFlows(Date.now() - config.retentionDays * DAY_MS),
+    RETENTION_MS,
+  );
   log("info", `agents connect at ${config.uplinkHost}:${ingest.port}`);
   const metrics = collectorMetrics(ingest, evidence);
   const stop = new AbortController();
@@ -60,6 +66,7 @@ export async function runCollector(flags: Record<string, string | undefined>): P
   try {
     await judgeUntil(stop.signal, judge, config, evidence, log, metrics.judged);
   } finally {
+    clearInterval(retention);
     stopFollowing();
     await ingest.close();
     await evidence.close();
@@ -104,7 +111,7 @@ async function followDeclared(
     log: (line) => log("info", line),
   });
   cluster.start();
-  return () => cluster.stop();
+  return () => void cluster.stop();
 }
 
 async function judgeUntil(
@@ -131,5 +138,3 @@ async function judgeUntil(
     await new Promise((resolve) => setTimeout(resolve, STEP_MS));
   }
 }
-
-export { DAY_MS };
