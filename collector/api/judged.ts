@@ -1,0 +1,191 @@
+/** Reads judged windows out of the store: which there are, and what was judged in them. */
+import type { Store, VerdictRow } from "../store/store.ts";
+import { VERDICTS, type VerdictWord } from "../verdict/verdict.ts";
+import type { CoverageEntry, Counts, FindingEntry, VerdictEntry } from "./answers.ts";
+import type { WindowSummary } from "./answers.ts";
+import { ASPECTS } from "./question.ts";
+
+/** Milliseconds since the epoch; [fromMs, toMs). */
+export type Range = { fromMs: number; toMs: number };
+
+/** Most rows that one answer reads; what is beyond is told as `truncated`. */
+const ROWS_LIMIT = 20_000;
+/** A window's counts are counted anew after this long: late data may have changed them. */
+const SUMMARY_AGE_MS = 30_000;
+/** Windows whose counts are kept. */
+const SUMMARIES_LIMIT = 2000;
+/** Beyond every window's end: the last time a JavaScript date can hold. */
+const END_OF_TIME = 8.64e15;
+
+export const noCounts = (): Counts => ({
+  ...{ confirmed: 0, violated: 0, unproven: 0, undecidable: 0, unexpected: 0 },
+});
+
+/** From worst to best. */
+const GRAVITY: readonly VerdictWord[] = [
+  ...(["violated", "unexpected", "unproven", "undecidable", "confirmed"] as const),
+];
+
+export function worstOf(words: readonly VerdictWord[]): VerdictWord {
+  return GRAVITY.find((word) => words.includes(word)) ?? "unproven";
+}
+
+export class Judged {
+  readonly #store: Store;
+  readonly #summaries = new Map<number, { summary: WindowSummary | null; readMs: number }>();
+  /** Newest window known, by what it holds: verdicts, `coverage` or `finding`. */
+  readonly #newest = new Map<string, Range>();
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  /** Forgets what was remembered of windows: something was judged again. */
+  forget(): void {
+    this.#summaries.clear();
+  }
+
+  /** The newest window that holds rows of these aspects, or null when there is none. */
+  newest(aspects: readonly string[] = ASPECTS): Range | null {
+    const key = aspects.join();
+    const known = this.#newest.get(key);
+    // To a row that ends after the known window, if any: the usual question, asked each second.
+    const first = this.#anyAfter(aspects, known ? known.toMs : -1);
+    if (first === null) return known && this.#stillThere(aspects, known) ? known : null;
+    const found = this.#lastOf(aspects, first);
+    this.#newest.set(key, found);
+    return found;
+  }
+
+  /** The verdicts of the range that answer to the edge and aspect, and whether there are more. */
+  verdicts(range: Range, edge?: string, aspect?: string) {
+    const { rows, truncated } = this.#rows(range, aspect, edge);
+    const verdicts = rows.flatMap((row) => toVerdict(row) ?? []);
+    return { verdicts, truncated };
+  }
+
+  coverage(range: Range): { nodes: CoverageEntry[]; truncated: boolean } {
+    const { rows, truncated } = this.#rows(range, "coverage");
+    return { nodes: rows.flatMap((row) => toCoverage(row) ?? []), truncated };
+  }
+
+  findings(range: Range): { findings: FindingEntry[]; truncated: boolean } {
+    const { rows, truncated } = this.#rows(range, "finding");
+    return { findings: rows.flatMap((row) => toFinding(row) ?? []), truncated };
+  }
+
+  /** The last `count` windows before the newest one's end, newest first; silent ones left out. */
+  async summaries(count: number, nowMs: number): Promise<WindowSummary[]> {
+    const newest = this.newest();
+    if (newest === null) return [];
+    const lengthMs = newest.toMs - newest.fromMs;
+    const found: WindowSummary[] = [];
+    for (let i = 0; i < count; i++) {
+      const fromMs = newest.fromMs - i * lengthMs;
+      if (fromMs < 0) break;
+      const summary = this.#summary({ fromMs, toMs: fromMs + lengthMs }, nowMs);
+      if (summary !== null) found.push(summary);
+      await new Promise((resolve) => setImmediate(resolve)); // others are served between windows
+    }
+    return found;
+  }
+
+  #summary(range: Range, nowMs: number): WindowSummary | null {
+    const known = this.#summaries.get(range.fromMs);
+    if (known && nowMs - known.readMs < SUMMARY_AGE_MS) return known.summary;
+    const { rows } = this.#rows(range);
+    const counts = noCounts();
+    const edges = new Set<string>();
+    for (const row of rows) {
+      // A window of another length overlaps two of these; it belongs to where it begins.
+      const read = row.fromMs < range.fromMs ? null : toVerdict(row);
+      if (read === null) continue;
+      counts[read.verdict.verdict]++;
+      edges.add(row.edge);
+    }
+    const summary = edges.size === 0 ? null : { ...spell(range), edges: edges.size, counts };
+    if (this.#summaries.size >= SUMMARIES_LIMIT) this.#summaries.clear();
+    this.#summaries.set(range.fromMs, { summary, readMs: nowMs });
+    return summary;
+  }
+
+  #rows(range: Range, aspect?: string, edge?: string) {
+    const rows = this.#store.verdicts({
+      ...{ ...range, limit: ROWS_LIMIT + 1 },
+      ...(aspect === undefined ? {} : { aspect }),
+      ...(edge === undefined ? {} : { edge }),
+    });
+    return { rows: rows.slice(0, ROWS_LIMIT), truncated: rows.length > ROWS_LIMIT };
+  }
+
+  #anyAfter(aspects: readonly string[], afterMs: number): VerdictRow | null {
+    for (const aspect of aspects) {
+      const query = { fromMs: afterMs, toMs: END_OF_TIME, aspect, limit: 1 };
+      const row = this.#store.verdicts(query)[0];
+      if (row) return row;
+    }
+    return null;
+  }
+
+  /** The last window from a row on, by halving: the store answers the earliest row first. */
+  #lastOf(aspects: readonly string[], first: VerdictRow): Range {
+    let best = first;
+    let stepMs = Math.max(1, first.toMs - first.fromMs);
+    for (let next = this.#anyAfter(aspects, best.toMs); next !== null;) {
+      best = next;
+      stepMs *= 2;
+      next = this.#anyAfter(aspects, best.toMs + stepMs);
+    }
+    for (; stepMs >= 1; stepMs = Math.floor(stepMs / 2)) {
+      const later = () => this.#anyAfter(aspects, best.toMs + stepMs - 1);
+      for (let next = later(); next !== null; next = later()) best = next;
+    }
+    return { fromMs: best.fromMs, toMs: best.toMs };
+  }
+
+  #stillThere(aspects: readonly string[], range: Range): boolean {
+    return this.#anyAfter(aspects, range.toMs - 1) !== null;
+  }
+}
+
+/** A range as answers spell it. */
+export function spell(range: Range): { from: string; to: string } {
+  return { from: formatMs(range.fromMs), to: formatMs(range.toMs) };
+}
+
+function formatMs(ms: number): string {
+  return new Date(Math.min(Math.max(ms, 0), 253402300799999)).toISOString();
+}
+
+/** A row's body is JSON that another release may have written: what is not known is left out. */
+function toVerdict(row: VerdictRow): VerdictEntry | null {
+  const body = bodyOf<VerdictEntry>(row, "verdict");
+  if (body === null) return null;
+  const { verdict } = body;
+  const known = verdict.schema === "wireproof.verdict/1" && VERDICTS.includes(verdict.verdict);
+  const whole = isObject(verdict.edge) && isObject(verdict.edge.client) && isObject(verdict.counts);
+  return known && whole && isObject(verdict.edge.server) ? body : null;
+}
+
+function toCoverage(row: VerdictRow): CoverageEntry | null {
+  const body = bodyOf<CoverageEntry>(row, "coverage");
+  return body !== null && typeof body.coverage.node === "string" ? body : null;
+}
+
+function toFinding(row: VerdictRow): FindingEntry | null {
+  const body = bodyOf<FindingEntry>(row, "finding");
+  return body !== null && typeof body.finding.code === "string" ? body : null;
+}
+
+function bodyOf<T extends { entry: number | null }>(
+  { body }: VerdictRow,
+  field: keyof T & string,
+): T | null {
+  if (!isObject(body) || !isObject(body[field])) return null;
+  const entry = typeof body["entry"] === "number" ? body["entry"] : null;
+  return { [field]: body[field], entry } as T;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null;
+}
