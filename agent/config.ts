@@ -14,6 +14,8 @@ export type AgentConfig = {
   spoolMib: number;
   /** Whole names of interfaces to watch; null watches what leads into other namespaces. */
   interfaces: RegExp | null;
+  /** A recording that is replayed as if it were live, instead of capturing. */
+  replay: string | null;
   reportIntervalMs: number;
   coverageIntervalMs: number;
   /** `host:port` of the metrics; null for none. */
@@ -32,6 +34,7 @@ export const AGENT_SETTINGS = [
   ["spool <dir>", "where batches wait for the collector", "/var/lib/wireproof/spool"],
   ["spool-mib <n>", "largest spool, MiB", "256"],
   ["interfaces <regex>", "whole names of interfaces to watch (default: pods' host sides)", null],
+  ["replay <file>", "replay a pcapng whose interfaces are named NODE/NAME, in its own pace", null],
   ["report-interval <ms>", "between two reports of a living flow", "30000"],
   ["coverage-interval <ms>", "between two reports of coverage", "10000"],
   ["metrics <host:port>", "serve Prometheus metrics here", null],
@@ -86,6 +89,7 @@ export function readAgentConfig(flags: Flags, environment = process.env): AgentC
     spool: need("spool"),
     spoolMib: number("spool-mib", 1),
     interfaces,
+    replay: get("replay"),
     reportIntervalMs: number("report-interval", 100),
     coverageIntervalMs: number("coverage-interval", 100),
     metrics: get("metrics"),

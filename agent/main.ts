@@ -2,7 +2,8 @@
 import { randomBytes } from "node:crypto";
 import { pino } from "pino";
 import { Libpcap } from "./capture/libpcap.ts";
-import type { Watch } from "./capture/libpcap.ts";
+import type { LiveSource, OnFrame, Watch } from "./capture/frame-source.ts";
+import { Replay } from "./capture/replay.ts";
 import { readAgentConfig } from "./config.ts";
 import type { Flags } from "./config.ts";
 import { FLOW_TABLE_DEFAULTS } from "./flow/flow-table.ts";
@@ -17,6 +18,9 @@ const SOFTWARE = "wireproof-agent/0.1.0";
 const RESCAN_MS = 1000;
 /** Milliseconds between two looks for flows to end or to report. */
 const TICK_MS = 250;
+
+/** A flow that has ended is told as final after so long: late packets are counted to it. */
+const LIVE_TABLE = { ...FLOW_TABLE_DEFAULTS, endedSeconds: 2 };
 
 /** Runs until SIGINT or SIGTERM; throws `ConfigError` for the operator's mistakes. */
 export async function runAgent(flags: Flags): Promise<void> {
@@ -43,20 +47,21 @@ export async function runAgent(flags: Flags): Promise<void> {
   const run = randomBytes(6).toString("hex");
   const sightings = new Sightings(run, (observation) => uplink.offer(observation));
   const line = new Line(
-    { table: FLOW_TABLE_DEFAULTS, revisions: true, reportIntervalMs: config.reportIntervalMs },
+    { table: LIVE_TABLE, revisions: true, reportIntervalMs: config.reportIntervalMs },
     (record, flow, final) => sightings.tell(line, record, flow, final),
   );
-  const capture = new Libpcap({
-    pattern: config.interfaces,
-    log,
-    onFrame: (view, at, end, wire, timeUs, linkType, lane) =>
-      line.frame(view, at, end, wire, timeUs, linkType, lane),
-  });
+  const onFrame: OnFrame = (view, at, end, wire, timeUs, linkType, lane) =>
+    line.frame(view, at, end, wire, timeUs, linkType, lane);
+  const capture: LiveSource =
+    config.replay === null
+      ? new Libpcap({ pattern: config.interfaces, log, onFrame })
+      : await Replay.open(config.replay, `${config.node}/`, onFrame, log);
   const metrics = agentMetrics(line, uplink, () => capture.watches());
   const server = config.metrics === null ? null : await serveMetrics(config.metrics, metrics, log);
 
   const watchesEnded = (ended: readonly Watch[]) => {
-    for (const watch of ended) uplink.offer(sightings.coverage(watch, line, Date.now()));
+    for (const watch of ended)
+      uplink.offer(sightings.coverage(watch, line, capture.kind, Date.now()));
   };
   const rescan = () => {
     watchesEnded(capture.rescan());
@@ -72,7 +77,7 @@ export async function runAgent(flags: Flags): Promise<void> {
     }, TICK_MS),
     setInterval(() => {
       for (const watch of capture.watches()) {
-        uplink.offer(sightings.coverage(watch, line, Date.now()));
+        uplink.offer(sightings.coverage(watch, line, capture.kind, Date.now()));
       }
     }, config.coverageIntervalMs),
   ];

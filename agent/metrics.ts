@@ -2,7 +2,7 @@
 import { createServer } from "node:http";
 import type { Server } from "node:http";
 import { Counter, Gauge, Registry, collectDefaultMetrics } from "prom-client";
-import type { Watch } from "./capture/libpcap.ts";
+import type { Watch } from "./capture/frame-source.ts";
 import type { Line } from "./line.ts";
 import type { Uplink } from "./uplink/uplink.ts";
 import { ConfigError } from "../protocol/config-error.ts";

@@ -1,5 +1,5 @@
 /** Turns a flow's record into an observation, and an interface's counters into coverage. */
-import type { Watch } from "./capture/libpcap.ts";
+import type { LiveSource, Watch } from "./capture/frame-source.ts";
 import { KEY } from "./flow/flow-key.ts";
 import { Side } from "./flow/flow-table.ts";
 import type { Line } from "./line.ts";
@@ -63,7 +63,7 @@ export class Sightings {
   }
 
   /** What an interface's watch has covered since it was last told. */
-  coverage(watch: Watch, line: Line, nowMs: number): Coverage {
+  coverage(watch: Watch, line: Line, source: LiveSource["kind"], nowMs: number): Coverage {
     this.know(watch, nowMs);
     const told = this.#lanes.get(watch.lane)!;
     const from = Math.min(told.sinceMs, nowMs); // a clock that stepped back covers nothing
@@ -82,7 +82,7 @@ export class Sightings {
       addresses: [...watch.addresses].slice(0, 16),
       from_ms: from,
       to_ms: nowMs,
-      source: "libpcap",
+      source,
       sampling: 1,
       delivered,
       dropped,

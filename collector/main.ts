@@ -1,8 +1,9 @@
 /** Runs the collector: takes what agents send, judges it window by window, keeps the evidence. */
-import { mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { KubeConfig } from "@kubernetes/client-node";
 import { pino } from "pino";
+import { startApi } from "./api/server.ts";
 import { Cluster } from "./attribution/cluster.ts";
 import { readCollectorConfig } from "./config.ts";
 import type { CollectorConfig } from "./config.ts";
@@ -22,6 +23,12 @@ const MANIFESTS_MS = 2_000;
 /** Milliseconds between two rounds of deleting flows past their retention. */
 const RETENTION_MS = 600_000;
 const DAY_MS = 86_400_000;
+/** The built page: beside the sources in a checkout, beside `collector/` in `dist/`. */
+const UI_DIRECTORY =
+  [
+    path.join(import.meta.dirname, "..", "dist", "ui"),
+    path.join(import.meta.dirname, "..", "ui"),
+  ].find((directory) => existsSync(directory)) ?? "";
 
 /** Runs until SIGINT or SIGTERM; throws `ConfigError` for the operator's mistakes. */
 export async function runCollector(flags: Record<string, string | undefined>): Promise<void> {
@@ -60,14 +67,30 @@ export async function runCollector(flags: Record<string, string | undefined>): P
   );
   log("info", `agents connect at ${config.uplinkHost}:${ingest.port}`);
   const metrics = collectorMetrics(ingest, evidence);
+  const api = await startApi({
+    store,
+    evidenceDirectory,
+    evidenceKeyFile: config.evidencePublicKey,
+    uiDirectory: UI_DIRECTORY,
+    host: config.apiHost,
+    port: config.apiPort,
+    metrics: () => metrics.registry.metrics(),
+    log,
+  });
+  log("info", `page and API at ${api.address}`);
+  const judged = (windows: number) => {
+    metrics.judged(windows);
+    if (windows > 0) api.notify();
+  };
   const stop = new AbortController();
   process.once("SIGINT", () => stop.abort());
   process.once("SIGTERM", () => stop.abort());
   try {
-    await judgeUntil(stop.signal, judge, config, evidence, log, metrics.judged);
+    await judgeUntil(stop.signal, judge, config, evidence, log, judged);
   } finally {
     clearInterval(retention);
     stopFollowing();
+    await api.close();
     await ingest.close();
     await evidence.close();
     await store.close();

@@ -15,7 +15,35 @@ export type OnFrame = (
   timeUs: number,
   linkType: number,
   lane: number,
+  /** Of `Direction`, where the source tells it. */
+  direction: number,
 ) => void;
+
+/** Which way a frame crossed its interface: at a pod's host side, `inbound` comes from the pod. */
+export const Direction = { unknown: 0, inbound: 1, outbound: 2 } as const;
+
+/** One interface under watch by a live source, or by a recording that is replayed. */
+export type Watch = {
+  lane: number;
+  name: string;
+  index: number;
+  /** Of the pod behind the interface, as far as they are known. */
+  addresses: readonly string[];
+  /** Frames handed over, and those the kernel dropped, since the watch began. */
+  delivered: number;
+  dropped: number;
+};
+
+/** A source that runs until it is closed; interfaces may come and go. */
+export type LiveSource = {
+  /** `libpcap`, `file`, … as `Coverage.source` has it. */
+  kind: "ring-cutoff" | "ring" | "libpcap" | "file";
+  /** Interfaces under watch, with counters as they are now. */
+  watches(): Watch[];
+  /** Opens what has appeared and closes what has gone; returns the watches that ended. */
+  rescan(): Watch[];
+  close(): void;
+};
 
 /** One interface of a source. */
 export type Lane = {

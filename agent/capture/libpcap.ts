@@ -2,7 +2,7 @@
 import { createRequire } from "node:module";
 import { endianness } from "node:os";
 import { ConfigError } from "../../protocol/config-error.ts";
-import type { OnFrame } from "./frame-source.ts";
+import type { LiveSource, OnFrame, Watch } from "./frame-source.ts";
 import { listInterfaces } from "./interfaces.ts";
 import type { HostInterface } from "./interfaces.ts";
 
@@ -32,17 +32,6 @@ type PcapSession = {
 };
 type Pcap = { createSession(device: string, options: object): PcapSession };
 
-/** One interface under watch. */
-export type Watch = {
-  lane: number;
-  name: string;
-  index: number;
-  addresses: readonly string[];
-  /** Frames handed over, and those the kernel dropped, since the watch began. */
-  delivered: number;
-  dropped: number;
-};
-
 type Open = Watch & { session: PcapSession; droppedBefore: number };
 
 export type LibpcapOptions = {
@@ -65,7 +54,8 @@ function loadPcap(): Pcap {
   }
 }
 
-export class Libpcap {
+export class Libpcap implements LiveSource {
+  readonly kind = "libpcap";
   readonly #options: LibpcapOptions;
   readonly #pcap: Pcap;
   readonly #watches = new Map<string, Open>();
@@ -77,13 +67,11 @@ export class Libpcap {
     this.#pcap = loadPcap();
   }
 
-  /** Interfaces under watch, with counters as they are now. */
   watches(): Watch[] {
     for (const watch of this.#watches.values()) this.#readDrops(watch);
     return [...this.#watches.values()];
   }
 
-  /** Opens what has appeared and closes what has gone; returns the watches that ended. */
   rescan(): Watch[] {
     const found = new Map(listInterfaces(this.#options.pattern).map((i) => [i.name, i]));
     const ended: Watch[] = [];
@@ -139,7 +127,7 @@ export class Libpcap {
       watch.delivered++;
       const timeUs = head.getUint32(0, little) * 1e6 + head.getUint32(4, little);
       const captured = Math.min(head.getUint32(8, little), buf.length);
-      onFrame(view, 0, captured, head.getUint32(12, little), timeUs, linkType, watch.lane);
+      onFrame(view, 0, captured, head.getUint32(12, little), timeUs, linkType, watch.lane, 0);
     });
     // The addon throws out of its callback when the interface vanishes under it.
     const inner = session.session;

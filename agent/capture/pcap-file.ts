@@ -72,7 +72,7 @@ class Pcap implements Format {
       const timeUs = seconds * 1e6 + view.getUint32(at + 4, little) / this.#perMicro;
       const wire = view.getUint32(at + 12, little);
       this.frames++;
-      onFrame(view, at + header, end, wire, Math.floor(timeUs), this.#linkType, 0);
+      onFrame(view, at + header, end, wire, Math.floor(timeUs), this.#linkType, 0, 0);
       at = end;
     }
     return at;

@@ -12,8 +12,8 @@ const Block = {
   enhancedPacket: 6,
 } as const;
 
-/** Options of an interface description (§4.2). */
-const Option = { end: 0, name: 2, resolution: 9, offset: 14 } as const;
+/** Options of an interface description (§4.2), and of an enhanced packet (§4.3). */
+const Option = { end: 0, name: 2, flags: 2, resolution: 9, offset: 14 } as const;
 
 export type Interface = {
   name: string;
@@ -85,7 +85,7 @@ class Pcapng implements Format {
         const wire = view.getUint32(at, this.#little);
         const captured = Math.min(wire, end - at - 4);
         this.frames++;
-        onFrame(view, at + 4, at + 4 + captured, wire, 0, description.linkType, this.#first);
+        onFrame(view, at + 4, at + 4 + captured, wire, 0, description.linkType, this.#first, 0);
         return;
       }
     }
@@ -104,7 +104,21 @@ class Pcapng implements Format {
     const timeUs = toMicroseconds(high, low, description);
     this.frames++;
     const lane = this.#first + id;
-    onFrame(view, at + 16, at + 16 + captured, wire, timeUs, description.linkType, lane);
+    const options = at + 16 + ((captured + 3) & ~3);
+    const direction = this.#directionOf(view, options, end);
+    onFrame(view, at + 16, at + 16 + captured, wire, timeUs, description.linkType, lane, direction);
+  }
+
+  /** The lowest two bits of epb_flags (§4.3.1): 1 inbound, 2 outbound; 0 where it is not there. */
+  #directionOf(view: DataView, at: number, end: number): number {
+    const little = this.#little;
+    while (end - at >= 8) {
+      const code = view.getUint16(at, little);
+      if (code === Option.end) return 0;
+      if (code === Option.flags) return view.getUint32(at + 4, little) & 3;
+      at += 4 + ((view.getUint16(at + 2, little) + 3) & ~3);
+    }
+    return 0;
   }
 
   /** link type(2) | reserved(2) | snap length(4) | options */
