@@ -48,6 +48,21 @@ collector.action(async (flags: Record<string, string>) => {
   await runCollector(flags);
 });
 
+program
+  .command("demo")
+  .description("run agents, collector and a small cluster of real servers on this machine (root)")
+  .option("--once", "judge one window, print it with the evidence's check, and exit")
+  .option("--port <port>", "of the page (default: any that is free)", "0")
+  .option("--replay", "replay the recorded scene, as is done without root")
+  .action(async (flags: { once?: true; port: string; replay?: true }) => {
+    const { runDemo } = await import("./scripts/scene/demo.ts");
+    process.exitCode = await runDemo({
+      once: flags.once === true,
+      port: Number(flags.port),
+      replay: flags.replay === true,
+    });
+  });
+
 const policy = program.command("policy").description("tell what the declared policy says");
 
 policy
@@ -181,4 +196,7 @@ async function main(): Promise<number> {
   }
 }
 
-process.exitCode = await main();
+const code = await main();
+// What a failed start left open (sockets, timers) must not keep the process alive.
+if (code === 2) process.exit(code);
+process.exitCode = code;

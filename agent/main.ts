@@ -34,16 +34,6 @@ export async function runAgent(flags: Flags): Promise<void> {
     caFile: config.ca,
     ...(config.trustDomain === null ? {} : { trustDomain: config.trustDomain }),
   });
-  const uplink = await Uplink.open({
-    node: config.node,
-    software: SOFTWARE,
-    spoolDirectory: config.spool,
-    spoolBytesLimit: config.spoolMib << 20,
-    connect,
-    log,
-    batchAgeMs: Math.min(1000, config.coverageIntervalMs),
-    backoffMaxMs: 5000,
-  });
   const run = randomBytes(6).toString("hex");
   const sightings = new Sightings(run, (observation) => uplink.offer(observation));
   const line = new Line(
@@ -56,6 +46,16 @@ export async function runAgent(flags: Flags): Promise<void> {
     config.replay === null
       ? new Libpcap({ pattern: config.interfaces, log, onFrame })
       : await Replay.open(config.replay, `${config.node}/`, onFrame, log);
+  const uplink = await Uplink.open({
+    node: config.node,
+    software: SOFTWARE,
+    spoolDirectory: config.spool,
+    spoolBytesLimit: config.spoolMib << 20,
+    connect,
+    log,
+    batchAgeMs: Math.min(1000, config.coverageIntervalMs),
+    backoffMaxMs: 5000,
+  });
   const metrics = agentMetrics(line, uplink, () => capture.watches());
   const server = config.metrics === null ? null : await serveMetrics(config.metrics, metrics, log);
 

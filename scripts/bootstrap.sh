@@ -49,13 +49,19 @@ bootstrap() {
 
 # The live source: needs libpcap's headers and a compiler. Without it, files are still read.
 build_pcap() {
-  [ -f node_modules/pcap/build/Release/pcap_binding.node ] && return 0
+  loads_pcap && return 0
   if [ ! -f /usr/include/pcap/pcap.h ] || ! command -v c++ >/dev/null 2>&1; then
     say "left out: live capture (libpcap-dev or a C++ compiler is missing)"
     return 0
   fi
-  # The npm package carries the headers of its own Node.
+  # The npm package carries the headers of its own Node; a machine's npm setting must not point
+  # elsewhere.
   headers=$(find node_modules -path '*/include/node/node.h' | head -n 1 | sed 's|/include/node/node.h||')
   say "building pcap for Node $(node --version)"
-  (cd node_modules/pcap && quietly npx --no-install node-gyp rebuild --nodedir="$root/$headers") || say "left out: live capture (pcap did not build)"
+  (
+    unset npm_config_nodedir
+    cd node_modules/pcap && quietly node-gyp rebuild --nodedir="$root/$headers"
+  ) && loads_pcap || say "left out: live capture (pcap did not build)"
 }
+
+loads_pcap() { node -e 'require("pcap")' >/dev/null 2>&1; }

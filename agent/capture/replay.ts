@@ -17,17 +17,14 @@ export class Replay implements LiveSource {
   readonly #frames: Kept[];
   readonly #watches: Watch[];
   readonly #onFrame: OnFrame;
-  readonly #timer: NodeJS.Timeout;
-  readonly #shiftUs: number;
+  #timer: NodeJS.Timeout | null = null;
+  #shiftUs = 0;
   #next = 0;
 
   private constructor(frames: Kept[], watches: Watch[], onFrame: OnFrame) {
     this.#frames = frames;
     this.#watches = watches;
     this.#onFrame = onFrame;
-    // The first frame is now; the others keep their distance to it.
-    this.#shiftUs = Date.now() * 1000 - (frames[0]?.timeUs ?? 0);
-    this.#timer = setInterval(() => this.#hand(), PACE_MS);
   }
 
   /** Reads the interfaces whose names begin with `prefix`; what is behind it is their name. */
@@ -88,12 +85,17 @@ export class Replay implements LiveSource {
     return this.#watches;
   }
 
+  /** Begins with the first call: the first frame is now, the others keep their distance to it. */
   rescan(): Watch[] {
+    if (this.#timer === null) {
+      this.#shiftUs = Date.now() * 1000 - (this.#frames[0]?.timeUs ?? 0);
+      this.#timer = setInterval(() => this.#hand(), PACE_MS);
+    }
     return [];
   }
 
   close(): void {
-    clearInterval(this.#timer);
+    if (this.#timer !== null) clearInterval(this.#timer);
   }
 }
 

@@ -1,0 +1,104 @@
+/** Holds a window's verdicts against the scene's own expectation. */
+import type { FindingsAnswer, VerdictsAnswer } from "../../collector/api/answers.ts";
+import type { Verdict } from "../../collector/verdict/verdict.ts";
+import type { Case } from "./expectation.ts";
+import { readManifests } from "./plan.ts";
+
+export type CaseResult = {
+  case: Case;
+  ok: boolean;
+  /** What was seen of it: the verdict and reason, or what is missing. */
+  seen: string;
+};
+
+export type Outcome = {
+  from: string;
+  to: string;
+  verdicts: Verdict[];
+  results: CaseResult[];
+  leftOut: readonly Case[];
+  asDeclared: number;
+};
+
+/** Verdicts name workloads one owner up (`web-6f7c[ReplicaSet]`); cases name the Deployment. */
+function topOwners(): (namespace: string, name: string) => string {
+  const owners = new Map<string, string>();
+  for (const { kind, metadata } of readManifests()) {
+    if (kind !== "ReplicaSet") continue;
+    const owner = metadata.ownerReferences?.[0]?.name;
+    if (owner) owners.set(`${metadata.namespace}/${metadata.name}`, owner);
+  }
+  return (namespace, name) => {
+    const known = owners.get(`${namespace}/${name}`);
+    // Without the ReplicaSet object: its name is the Deployment's and the template's hash.
+    return `${namespace}/${known ?? name.replace(/-[0-9a-f]{8,10}$/, "")}`;
+  };
+}
+
+export function checkCases(
+  cases: readonly Case[],
+  leftOut: readonly Case[],
+  told: VerdictsAnswer,
+  findings: FindingsAnswer,
+): Outcome {
+  const nameOf = topOwners();
+  const verdicts = told.verdicts.map(({ verdict }) => verdict as Verdict);
+  const results = cases.map((c): CaseResult => {
+    const edges = verdicts.filter(
+      (v) =>
+        nameOf(v.edge.client.namespace, v.edge.client.name) === c.client &&
+        nameOf(v.edge.server.namespace, v.edge.server.name) === c.server &&
+        v.edge.port === c.port &&
+        v.edge.proto === c.proto,
+    );
+    const found = edges.find((v) => v.aspect === c.aspect);
+    const codes = new Set([
+      ...edges.flatMap((v) => v.findings),
+      ...findings.findings.map((f) => f.finding.code),
+    ]);
+    const verdictOk =
+      c.verdict === null || (found?.verdict === c.verdict && found.reason === c.reason);
+    const findingOk = c.finding === null || codes.has(c.finding);
+    const verdict = found ? `${found.verdict} ${found.reason}` : c.verdict ? "no verdict" : "";
+    const finding = c.finding === null ? "" : `finding ${c.finding}${findingOk ? "" : " missing"}`;
+    const seen = [verdict, finding].filter(Boolean).join(", ");
+    return { case: c, ok: verdictOk && findingOk, seen };
+  });
+  return {
+    from: told.from!,
+    to: told.to!,
+    verdicts,
+    results,
+    leftOut,
+    asDeclared: results.filter((r) => r.ok).length,
+  };
+}
+
+export function formatCase({ case: c, ok, seen }: CaseResult): string {
+  const declared = [c.verdict && `${c.verdict} ${c.reason}`, c.finding && `finding ${c.finding}`];
+  const wanted = ok ? "" : `  (declared: ${declared.filter(Boolean).join(", ")})`;
+  return `${ok ? "ok    " : "MISSED"}  ${c.title}: ${seen}${wanted}`;
+}
+
+/** The verdicts of exercised edges, the worst first, one line each. */
+export function formatVerdicts(outcome: Outcome): string {
+  const order = ["violated", "unexpected", "unproven", "undecidable", "confirmed"];
+  const nameOf = topOwners();
+  const rows = outcome.verdicts
+    .filter((v) => v.firstSeen !== null)
+    .sort((a, b) => order.indexOf(a.verdict) - order.indexOf(b.verdict))
+    .map((v) => {
+      const client = nameOf(v.edge.client.namespace, v.edge.client.name);
+      const server = nameOf(v.edge.server.namespace, v.edge.server.name);
+      const edge = `${client} -> ${server}:${v.edge.port}/${v.edge.proto}`;
+      return [v.verdict, v.aspect, edge, v.reason];
+    });
+  const quiet = outcome.verdicts.length - rows.length;
+  const table = [["VERDICT", "ASPECT", "EDGE", "REASON"], ...rows];
+  const widths = [0, 1, 2].map((i) => Math.max(...table.map((row) => row[i]!.length)));
+  const lines = table.map((row) =>
+    row.map((cell, i) => (i < 3 ? cell.padEnd(widths[i]!) : cell)).join("  "),
+  );
+  const head = `window ${outcome.from} to ${outcome.to}`;
+  return `\n${head}\n${lines.join("\n")}\n(and ${quiet} declared edges without traffic)\n`;
+}
