@@ -52,7 +52,7 @@ program
   .command("demo")
   .description("run agents, collector and a small cluster of real servers on this machine (root)")
   .option("--once", "judge one window, print it with the evidence's check, and exit")
-  .option("--port <port>", "of the page (default: any that is free)", "0")
+  .option("--port <port>", "of the page; 0 takes a free one", "0")
   .option("--replay", "replay the recorded scene, as is done without root")
   .action(async (flags: { once?: true; port: string; replay?: true }) => {
     const { runDemo } = await import("./scripts/scene/demo.ts");

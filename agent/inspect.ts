@@ -31,8 +31,8 @@ function progressOf(name: string): (bytes: number, size: number) => void {
 }
 
 /**
- * Reads each file to its end and prints every flow. A damaged capture is told on stderr; a file that
- * is none throws `ConfigError`. Resolves to the count of flows.
+ * Reads each file to its end and prints every flow. A damaged capture is told on stderr; a file
+ * that is none throws `ConfigError`. Resolves to the count of flows.
  */
 export async function inspect(files: readonly string[], options: InspectOptions): Promise<number> {
   let flows = 0;

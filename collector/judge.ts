@@ -32,9 +32,9 @@ const CLOCK_LIMIT_MS = 2_000;
 export type Judged = { fromMs: number; toMs: number; judgement: WindowJudgement };
 
 /**
- * Law: the entries of one window are appended under one checkpoint, and end with its `window` entry;
- * so a window that was cut off by a crash is either wholly in the log or not at all, and is not
- * appended again.
+ * Law: the entries of one window are appended under one checkpoint, and end with its `window`
+ * entry; so a window that was cut off by a crash is either wholly in the log or not at all, and is
+ * not appended again.
  */
 export class Judge {
   readonly #options: JudgeOptions;

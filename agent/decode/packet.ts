@@ -42,12 +42,12 @@ export const Tcp = { fin: 1, syn: 2, rst: 4, psh: 8, ack: 16 } as const;
 export const IpProtocol = { icmp: 1, tcp: 6, udp: 17, icmp6: 58 } as const;
 
 /**
- * One frame's meaning; a single instance, overwritten by each decode. Its fields may be trusted only
- * after a decode that returned `Stop.none`.
+ * One frame's meaning; a single instance, overwritten by each decode. Its fields may be trusted
+ * only after a decode that returned `Stop.none`.
  *
  * Addresses are four int32 words each; an IPv4 address stands as ::ffff:a.b.c.d. A sequence number
- * is an int32: `(a - b) | 0` is the distance from `b` to `a` around the circle, negative when `a` is
- * earlier (RFC 9293 §3.4). Positions `…At`, `…End` are in the frame's view.
+ * is an int32: `(a - b) | 0` is the distance from `b` to `a` around the circle, negative when `a`
+ * is earlier (RFC 9293 §3.4). Positions `…At`, `…End` are in the frame's view.
  */
 export class Packet {
   source0 = 0;
@@ -71,7 +71,7 @@ export class Packet {
   payloadEnd = 0;
   /** Payload's length on the wire; more than `payloadEnd - payloadAt` where a snap cut it. */
   payloadLength = 0;
-  /** 1 when an ICMP error is about the flow named by the other fields: nobody reached its server. */
+  /** 1 when an ICMP error is about the flow that the other fields name. */
   unreachable = 0;
   encapCount = 0;
   readonly encap = new Int32Array(ENCAP_LIMIT);

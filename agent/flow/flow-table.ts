@@ -155,7 +155,7 @@ export class FlowTable {
   }
 
   /**
-   * Counts one packet to its flow and returns the flow. Returns -1 when another flow must end first:
+   * Counts one packet to its flow and returns the flow; -1 when another flow must end first:
    * the table is full, or the packet opens a new connection between the same ends; see `displaced`.
    * `lane` keeps sightings on different interfaces apart (0..65535).
    */

@@ -1,9 +1,9 @@
 /**
  * Keeps the first bytes of each side of a flow in order, in slots of fixed size.
  *
- * Every byte knows its place: its offset in the stream is `sequence - first`, so a segment is copied
- * straight there, and only which bytes have come is remembered (`Spans`). Bytes that came first win;
- * a later segment that disagrees is a finding, since an ambiguous stream is itself evidence.
+ * Every byte knows its place: its offset in the stream is `sequence - first`, so a segment is
+ * copied straight there, and only which bytes have come is remembered (`Spans`). Bytes that came
+ * first win; a later segment that disagrees is a finding, since an ambiguous stream is evidence.
  *
  *      stream   0 ......... base ............ have ....[came early].... base + SLOT_BYTES
  *      slot                 |<-- readable --->|                         |

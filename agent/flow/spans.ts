@@ -56,7 +56,7 @@ export class Spans {
     return at;
   }
 
-  /** Reports whether byte `at` has come; the first byte that has not, at or after it, is `endFrom`. */
+  /** Reports whether byte `at` has come. */
   has(slot: number, at: number): boolean {
     return this.endFrom(slot, at) > at;
   }

@@ -72,7 +72,7 @@ export function readClientFlight(
   return { kind: "presented", records: first + presentedRecords(lengths, first, isFinished) };
 }
 
-/** Records of a flight that begins with a certificate: one, or up to the Finished behind a verify. */
+/** Records of a flight that begins with a certificate: one, or up to the Finished. */
 function presentedRecords(
   lengths: readonly number[],
   first: number,

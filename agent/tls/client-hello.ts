@@ -17,7 +17,7 @@ export type ClientHello = {
   pointFormats: readonly number[];
   signatureAlgorithms: readonly number[];
   keyShares: readonly number[];
-  /** A non-empty SessionTicket extension (RFC 5077 §3.2), or a pre_shared_key (RFC 8446 §4.2.11). */
+  /** A non-empty SessionTicket (RFC 5077 §3.2), or a pre_shared_key (RFC 8446 §4.2.11). */
   offersTicket: boolean;
   offersPsk: boolean;
   offersEarlyData: boolean;

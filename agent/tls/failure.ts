@@ -154,7 +154,7 @@ function likelyCertificateFault(h: Handshake, startMs: number): string {
   return "server-cert-bad";
 }
 
-/** Reports whether a DNS name of a certificate, with or without wildcard, covers a host (RFC 9525). */
+/** Reports whether a DNS name of a certificate, or its wildcard, covers a host (RFC 9525). */
 function coversName(pattern: string, host: string): boolean {
   if (pattern === host) return true;
   if (!pattern.startsWith("*.")) return false;

@@ -4,7 +4,7 @@ export const RECORD_HEADER = 5;
 /** 2^14 and the 2048 that TLS ≤ 1.2 allows for compression and encryption. */
 const LENGTH_LIMIT = 16384 + 2048;
 
-/** Reports whether five bytes at `at` can head a record: a known type, SSLv3 to TLS 1.3, a length. */
+/** Reports whether five bytes at `at` can head a record: type, SSLv3 to TLS 1.3, length. */
 export function isRecordHeader(view: DataView, at: number): boolean {
   const type = view.getUint8(at);
   const major = view.getUint8(at + 1);

@@ -18,7 +18,7 @@ export type ServerHello = {
   sessionIdLength: number;
 };
 
-/** The first word of SHA-256("HelloRetryRequest"), its random (RFC 8446 §4.1.3): cf21ad74 e59a6111. */
+/** A HelloRetryRequest's random: SHA-256 of its name (RFC 8446 §4.1.3); the first two words. */
 const RETRY_RANDOM_0 = 0xcf21ad74;
 const RETRY_RANDOM_1 = 0xe59a6111;
 

@@ -91,7 +91,9 @@ function groupByEdge(
 ): Map<string, EdgeGroup> {
   const groups = new Map<string, EdgeGroup>();
   for (const c of connections) {
-    const id = `${c.clientName} -> ${c.serverName} : ${c.port}/${c.proto}`;
+    // Addresses that nobody held are one server: a scan of a subnet is no thousand edges.
+    const serverName = c.server ? c.serverName : "unattributed[Unknown]";
+    const id = `${c.clientName} -> ${serverName} : ${c.port}/${c.proto}`;
     const known = groups.get(id);
     if (known) {
       known.of.push(c);
@@ -100,7 +102,7 @@ function groupByEdge(
     const edge = {
       id,
       client: workloadName(c.client, c.clientName, zonesOf),
-      server: workloadName(c.server, c.serverName, zonesOf),
+      server: workloadName(c.server, serverName, zonesOf),
       port: c.port,
       proto: c.proto,
     };
@@ -300,7 +302,7 @@ function sentenceOf(
   return `${verdict}: ${REASONS[reason]}${numbers}${rule}`;
 }
 
-/** Declared edges on which no traffic was seen: unproven, and whether anybody could have seen it. */
+/** Declared edges without traffic: unproven, and whether anybody could have seen any. */
 function judgeUnexercised(
   groups: ReadonlyMap<string, EdgeGroup>,
   input: WindowInput,
