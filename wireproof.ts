@@ -2,6 +2,7 @@
 import { Command, CommanderError, Option } from "commander";
 import { AGENT_SETTINGS } from "./agent/config.ts";
 import { COLLECTOR_SETTINGS } from "./collector/config.ts";
+import type { Observation } from "./protocol/observation.ts";
 import { ConfigError } from "./protocol/config-error.ts";
 
 const program = new Command("wireproof")
@@ -21,9 +22,19 @@ program
       .choices(["text", "jsonl"])
       .default("text"),
   )
-  .action(async (files: string[], options: { format: "text" | "jsonl" }) => {
+  .option("--policy <dir>", "manifests: judge the flows, exit 1 on a violation")
+  .action(async (files: string[], flags: { format: "text" | "jsonl"; policy?: string }) => {
     const { inspect } = await import("./agent/inspect.ts");
-    await inspect(files, options);
+    if (flags.policy === undefined) return void (await inspect(files, flags));
+    const { formatVerdictTable, judgeOffline } = await import("./collector/offline.ts");
+    const observations: Observation[] = [];
+    const onObservation = (observation: Observation) => void observations.push(observation);
+    await inspect(files, { ...flags, onObservation });
+    const { verdicts, warnings } = judgeOffline(flags.policy, observations);
+    const isText = flags.format === "text";
+    const jsonl = () => verdicts.map((v) => `${JSON.stringify(v)}\n`).join("");
+    print({ out: isText ? `\n${formatVerdictTable(verdicts)}` : jsonl(), warnings });
+    process.exitCode = verdicts.some((v) => v.verdict === "violated") ? 1 : 0;
   });
 
 const agent = program
