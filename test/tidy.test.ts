@@ -14,7 +14,14 @@ const ROOMS: Record<string, readonly string[]> = {
   "agent/read": [],
   "agent/identify": ["agent/read", "protocol"],
   "agent/tls": ["agent/read"],
-  "agent/assess": ["agent/decode", "agent/flow", "agent/identify", "agent/tls", "agent/read", "protocol"],
+  "agent/assess": [
+    "agent/decode",
+    "agent/flow",
+    "agent/identify",
+    "agent/tls",
+    "agent/read",
+    "protocol",
+  ],
   "agent/uplink": ["protocol"],
   // The wiring of each half.
   agent: ["protocol", "agent/*"],
@@ -34,6 +41,7 @@ const ROOMS: Record<string, readonly string[]> = {
 /** Files that may meet the outside world: disk, network, clock, environment, randomness. */
 const OUTSIDE = [
   /^wireproof\.ts$/,
+  /^protocol\/settings-file\.ts$/,
   /^(agent|collector)\/(main|config|inspect|metrics|declaration|pki)\.ts$/,
   /^agent\/(capture|uplink)\//,
   /^collector\/(ingest|api|store|export|ui)\//,
@@ -45,8 +53,7 @@ const OUTSIDE = [
 const WORLD =
   /node:(fs|net|tls|http|https|child_process|dgram|os)\b|\bDate\.now\b|\bprocess\.env\b|\bset(Timeout|Interval)\(|\bMath\.random\b|\brandomUUID\b/;
 
-const BANNED_FILES =
-  /(^|\/)(index|utils?|common|helpers?|types|shared|constants)\.tsx?$/;
+const BANNED_FILES = /(^|\/)(index|utils?|common|helpers?|types|shared|constants)\.tsx?$/;
 const BANNED_NAMES =
   /\b(?:class|interface|type|function|const)\s+(?:I[A-Z][a-z]\w+|\w+(?:Impl|Manager|Helper|Util|Handler))\b/;
 
