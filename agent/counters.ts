@@ -8,6 +8,8 @@ export class Counters {
   opened = 0;
   ended = 0;
   evicted = 0;
+  /** Times that the clock was set back. */
+  clockSteps = 0;
   /** Sides whose opening was not read because every slot was taken. */
   noSlot = 0;
 

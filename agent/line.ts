@@ -34,6 +34,9 @@ const TELLING =
   News.established |
   News.unanswered;
 
+/** A clock that is this far behind the latest frame has been set back. */
+const CLOCK_STEP_US = 2e6;
+
 /** Frames between two looks for flows that have been idle for too long. */
 const EXPIRE_EVERY = 1024;
 
@@ -225,7 +228,19 @@ export class Line {
   /** Time went on without frames: ends flows that have been idle for too long. */
   advance(nowUs: number): void {
     if (nowUs > this.nowUs) this.nowUs = nowUs;
+    else if (this.nowUs - nowUs > CLOCK_STEP_US) this.#stepBack(nowUs);
     this.expire(this.nowUs);
+  }
+
+  /** The clock stepped back: ages are kept, so that flows still end when they should. */
+  #stepBack(nowUs: number): void {
+    const byUs = this.nowUs - nowUs;
+    this.nowUs = nowUs;
+    this.counters.clockSteps++;
+    for (let flow = 0; flow < this.table.capacity; flow++) {
+      this.table.lastUs[flow]! -= byUs;
+      this.#toldUs[flow]! -= byUs;
+    }
   }
 
   /** The side of the flow table that is the flow's client. */

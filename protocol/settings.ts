@@ -51,7 +51,8 @@ export class Settings {
     const values = new Map<string, string>();
     for (const [name, value] of Object.entries(part as object)) {
       if (!known.has(name)) {
-        const told = `${path}: ${this.#room}.${name} is no setting; there are ${[...known].join(", ")}`;
+        const all = [...known].join(", ");
+        const told = `${path}: ${this.#room}.${name} is no setting; there are ${all}`;
         throw new ConfigError("CONFIG_UNKNOWN_KEY", told);
       }
       values.set(name, String(value));
