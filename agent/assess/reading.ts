@@ -1,5 +1,5 @@
 /** Reads the openings of one flow: tells its protocol, follows upgrades, hands TLS its bytes. */
-import { refusesPlaintext } from "../identify/refusal.ts";
+import { hasAnswered, refusesPlaintext } from "../identify/refusal.ts";
 import { Match, SIGNATURES } from "../identify/signatures.ts";
 import { isTlsClientHello, isTlsMidstream } from "../identify/tls-record.ts";
 import { Upgrade } from "../identify/upgrade.ts";
@@ -249,7 +249,9 @@ export class Reading {
         return this.upgrade.gss;
       case "none":
         // MySQL's client decides with its first packet; the other side is needed until then.
-        if (this.protocol === "mysql") return this.#matched[CLIENT]!.done;
+        if (this.protocol === "mysql" && !this.#matched[CLIENT]!.done) return false;
+        // Its server's word on the login comes behind the greeting.
+        if (this.protocol === "mysql" && role === SERVER && server) return hasAnswered(server);
         break;
     }
     return this.#matched[role]!.done;

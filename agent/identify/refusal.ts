@@ -26,13 +26,23 @@ export function refusesPlaintext(protocol: ProtocolName | null, server: Opened):
     }
     case "mysql": {
       // ERR_Packet behind the greeting: the login was not taken.
-      if (end - at < 4) return false;
-      const next = at + 4 + (view.getUint16(at, true) | (view.getUint8(at + 2) << 16));
+      const next = behindGreeting(server);
       return end - next >= 5 && view.getUint8(next + 4) === 0xff;
     }
     default:
       return false;
   }
+}
+
+/** Where a MySQL server's second packet begins; `end` where its first is not whole. */
+function behindGreeting({ view, at, end }: Opened): number {
+  if (end - at < 4) return end;
+  return Math.min(end, at + 4 + (view.getUint16(at, true) | (view.getUint8(at + 2) << 16)));
+}
+
+/** Reports whether a MySQL server has said more than its greeting. */
+export function hasAnswered(server: Opened): boolean {
+  return server.end - behindGreeting(server) >= 5;
 }
 
 function latin1(view: DataView, at: number, end: number): string {
