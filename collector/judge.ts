@@ -1,11 +1,16 @@
 /** Judges windows as they close, and late ones again; keeps verdicts in store and evidence log. */
 import { attribute } from "./attribution/attribute.ts";
+import { formatHolder } from "./attribution/holder.ts";
+import type { Holder } from "./attribution/holder.ts";
 import type { Declaration } from "./declaration.ts";
 import { encodeEntry, parseEntry } from "./evidence/entry.ts";
 import type { Json, JsonObject } from "./evidence/entry.ts";
 import type { EvidenceLog } from "./evidence/log.ts";
 import { proveEntry } from "./evidence/verify.ts";
+import type { Policy } from "./policy/policy.ts";
 import type { Store, VerdictRow } from "./store/store.ts";
+import { listDeclaredEdges } from "./verdict/declared-edges.ts";
+import type { DeclaredEdges } from "./verdict/declared-edges.ts";
 import type { ClusterFinding, Verdict } from "./verdict/verdict.ts";
 import { judgeWindow } from "./verdict/window.ts";
 import type { WindowJudgement } from "./verdict/window.ts";
@@ -43,6 +48,7 @@ export class Judge {
   #cursorMs: number;
   #late: number;
   readonly #dirty = new Set<number>();
+  #declared: { policy: Policy; stamp: string; edges: DeclaredEdges } | null = null;
 
   constructor(options: JudgeOptions) {
     this.#options = options;
@@ -136,12 +142,13 @@ export class Judge {
       const attributed = attribute(observation, inventory);
       sightings.push({ id: `${node}/${observation.flow}`, node, attributed });
     }
+    const pods = inventory.pods(toMs - 1);
     return judgeWindow({
       fromMs,
       toMs,
       sightings,
       coverage: store.coverageBetween(fromMs, toMs),
-      pods: inventory.pods(toMs - 1),
+      pods,
       nodes: inventory.nodes(toMs - 1),
       expect: (client, server, port, carrier, atMs) =>
         history.expect(client, server, port, carrier, atMs),
@@ -150,8 +157,22 @@ export class Judge {
           .at(toMs - 1)
           .zonesOf(holder)
           .map((zone) => zone.name),
+      declared: this.#declaredEdges(pods, fromMs),
       tolerance,
     });
+  }
+
+  /** Asked anew only when the policy or the pods have changed. */
+  #declaredEdges(pods: readonly Holder[], atMs: number): DeclaredEdges {
+    const policy = this.#options.declaration.history.at(atMs);
+    const stamp = pods.map((pod) => `${formatHolder(pod)} ${pod.object?.hash}`).join("\n");
+    if (this.#declared?.policy !== policy || this.#declared.stamp !== stamp) {
+      const edges = listDeclaredEdges(pods, (client, server, port, carrier) =>
+        policy.expect(client, server, port, carrier, atMs),
+      );
+      this.#declared = { policy, stamp, edges };
+    }
+    return this.#declared.edges;
   }
 
   /** What is wrong with the agents themselves: lost batches, clocks that differ. */

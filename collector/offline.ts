@@ -4,6 +4,7 @@ import { readDeclared } from "./policy/declared.ts";
 import { Policy } from "./policy/policy.ts";
 import { toInventory } from "./policy/policy-command.ts";
 import { formatProblem } from "./policy/problem.ts";
+import { NOTHING_DECLARED } from "./verdict/declared-edges.ts";
 import { judgeWindow } from "./verdict/window.ts";
 import type { Verdict } from "./verdict/verdict.ts";
 import type { Coverage } from "../protocol/coverage.ts";
@@ -60,9 +61,10 @@ export function judgeOffline(
       policy.expect(client, server, port, carrier, atMs),
     ],
     zonesOf: (holder) => policy.zonesOf(holder).map((zone) => zone.name),
+    declared: NOTHING_DECLARED,
     tolerance: TOLERANCE,
   });
-  return { verdicts: verdicts.filter((v) => v.firstSeen !== null), warnings };
+  return { verdicts, warnings };
 }
 
 /** One line a verdict, the worst first. */
