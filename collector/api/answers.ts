@@ -192,7 +192,9 @@ export const EdgeAnswer = Type.Object({
   latest: Type.Array(VerdictEntry, { description: "Newest verdict of each aspect." }),
   history: Type.Array(PastVerdict, { description: "Newest first." }),
   flows: Type.Array(SampleFlow),
-  findings: Type.Array(FindingEntry, { description: "About either end, in the newest window." }),
+  findings: Type.Array(FindingEntry, {
+    description: "About either end, in the last of the windows.",
+  }),
 });
 export type EdgeAnswer = Type.Static<typeof EdgeAnswer>;
 
