@@ -1,5 +1,6 @@
 /** Describes what each route answers, once for the code and for openapi.json. */
 import Type from "typebox";
+import { Flow } from "../../protocol/flow-record.ts";
 import type { ClusterFinding, NodeCoverage, Verdict } from "../verdict/verdict.ts";
 import { VERDICTS } from "../verdict/verdict.ts";
 
@@ -172,7 +173,7 @@ export type MapAnswer = Type.Static<typeof MapAnswer>;
 
 const SampleFlow = Type.Object({
   id: Type.String({ description: "node/flow" }),
-  record: Type.Union([Type.Unsafe<object>(Type.Object({})), Type.Null()], {
+  record: Type.Union([Flow, Type.Null()], {
     description: "wireproof.flow/1; null when the flow's record has expired.",
   }),
 });

@@ -152,8 +152,8 @@ function OneAspect({ one: { verdict: v, entry }, span }: AspectProps) {
         {v.because.map((b) => (
           <li key={`${b.kind} ${b.namespace} ${b.name} ${b.rule}`}>
             <p>
-              <strong>{b.kind}</strong> {b.namespace === "" ? b.name : `${b.namespace}/${b.name}`}{" "}
-              <code>{b.rule}</code>
+              <strong>{b.kind}</strong> {b.namespace && `${b.namespace}/`}
+              {b.name} <code>{b.rule}</code>
             </p>
             <p>{b.sentence}</p>
             <p class="quiet">

@@ -1,11 +1,11 @@
 /** Draws the workloads by namespace, with the edges between them. */
 import cytoscape, { type Core, type ElementDefinition } from "cytoscape";
 import fcose from "cytoscape-fcose";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { VerdictWord } from "../verdict/verdict.ts";
 import type { MapAnswer, MapEdge, MapNode } from "./answers.ts";
 import { mapLook } from "./map-look.ts";
-import { groupOf, spellBytes } from "./spelling.ts";
+import { groupOf, spellBytes, spellCount } from "./spelling.ts";
 import { WORD_ORDER, WORDS } from "./words.tsx";
 
 cytoscape.use(fcose as never);
@@ -19,6 +19,11 @@ function forestallStyle(): void {
   document.head.append(empty);
 }
 
+/** More cannot be told apart in a drawing: of more, the worst are drawn. */
+const EDGES_LIMIT = 300;
+/** Above this, the layout is drawn quickly rather than well. */
+const PROOF_NODES_LIMIT = 150;
+
 type Props = {
   answer: MapAnswer;
   selected: string | null;
@@ -27,7 +32,8 @@ type Props = {
   onSelect: (edge: string) => void;
 };
 
-export function ServiceMap({ answer, selected, words, onSelect }: Props) {
+export function ServiceMap({ answer: whole, selected, words, onSelect }: Props) {
+  const answer = useMemo(() => worstOf(whole), [whole]);
   const holder = useRef<HTMLDivElement>(null);
   const core = useRef<Core | null>(null);
   const choose = useRef(onSelect);
@@ -68,8 +74,8 @@ export function ServiceMap({ answer, selected, words, onSelect }: Props) {
   useEffect(() => update(core.current!, answer), [answer]);
   useEffect(() => {
     core.current!.edges().forEach((edge) => {
-      const word = edge.data("worst") as VerdictWord;
-      edge.toggleClass("faded", words.size > 0 && !words.has(word));
+      const own = edge.data("words") as VerdictWord[];
+      edge.toggleClass("faded", words.size > 0 && !own.some((word) => words.has(word)));
       edge.toggleClass("selected", edge.id() === selected);
     });
   }, [answer, selected, words]);
@@ -82,9 +88,15 @@ export function ServiceMap({ answer, selected, words, onSelect }: Props) {
   const pointed = answer.edges.find(({ id }) => id === (hovered ?? selected));
   return (
     <figure class="map">
-      <div class="canvas" ref={holder} role="img" aria-label={describe(answer)} />
+      <div class="canvas" ref={holder} role="img" aria-label={describe(whole)} />
       {answer.nodes.length === 0 && <p class="nothing">No edges were judged in this window.</p>}
       <figcaption>
+        {answer.edges.length < whole.edges.length && (
+          <strong>
+            The {answer.edges.length} worst of {spellCount(whole.edges.length)} edges; the table
+            lists all.
+          </strong>
+        )}
         {pointed ? <Pointed edge={pointed} /> : <Legend />}{" "}
         <div class="tools" role="group" aria-label="Map">
           <button aria-label="Zoom in" onClick={() => zoom(1.3)}>
@@ -98,6 +110,15 @@ export function ServiceMap({ answer, selected, words, onSelect }: Props) {
       </figcaption>
     </figure>
   );
+}
+
+/** The edges that are drawn, with the workloads that they join. */
+function worstOf(answer: MapAnswer): MapAnswer {
+  if (answer.edges.length <= EDGES_LIMIT) return answer;
+  const order = (edge: MapEdge) => WORD_ORDER.indexOf(edge.worst);
+  const edges = [...answer.edges].sort((a, b) => order(a) - order(b)).slice(0, EDGES_LIMIT);
+  const joined = new Set(edges.flatMap(({ client, server }) => [client, server]));
+  return { ...answer, edges, nodes: answer.nodes.filter(({ id }) => joined.has(id)) };
 }
 
 function Pointed({ edge }: { edge: MapEdge }) {
@@ -166,8 +187,9 @@ function update(cy: Core, { nodes, edges }: MapAnswer): void {
     }
   });
   if (!isNew) return;
+  const quality = nodes.length > PROOF_NODES_LIMIT ? "default" : "proof";
   const layout = {
-    ...{ name: "fcose", quality: "proof", animate: false, randomize: false, padding: 16 },
+    ...{ name: "fcose", quality, animate: false, randomize: false, padding: 16 },
     ...{ nodeSeparation: 75, idealEdgeLength: 85, nodeRepulsion: 6000, nestingFactor: 0.6 },
     ...{ gravity: 0.4, gravityCompound: 1.6, gravityRangeCompound: 1.2, numIter: 4000 },
     nodeDimensionsIncludeLabels: true,
@@ -220,9 +242,11 @@ function elementsOf(nodes: readonly MapNode[], edges: readonly MapEdge[]): Eleme
       });
     });
   });
-  for (const { id, client, server, port, worst } of edges) {
+  for (const { id, client, server, port, worst, aspects } of edges) {
+    const label = `${WORDS[worst].symbol} ${port}`;
+    const words = Object.values(aspects);
     found.push({
-      data: { id, source: client, target: server, worst, label: `${WORDS[worst].symbol} ${port}` },
+      data: { id, source: client, target: server, worst, words, label },
       classes: worst,
     });
   }

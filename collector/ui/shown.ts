@@ -32,12 +32,11 @@ export function useShown(span: Span | null): Showing {
     ...{ shown: null, problem: null, isLive: false, revision: 0 },
   });
   const asked = useRef(0);
+  /** End of the newest window that was answered. */
+  const newest = useRef<string | null>(null);
   const load = useCallback(async () => {
     const turn = ++asked.current;
-    const range: Record<string, string> = span
-      ? // A moment inside of the window, so that its neighbours stay out.
-        { from: span.from, to: span.to }
-      : {};
+    const range: Record<string, string> = span ? { from: span.from, to: span.to } : {};
     try {
       const [{ windows }, verdicts, map, coverage, findings] = await Promise.all([
         ask<WindowsAnswer>("/api/windows"),
@@ -47,6 +46,7 @@ export function useShown(span: Span | null): Showing {
         ask<FindingsAnswer>("/api/findings", range),
       ]);
       if (turn !== asked.current) return;
+      newest.current = windows[0]?.to ?? null;
       const shown = { windows, verdicts, map, coverage, findings };
       setShowing((s) => ({ ...s, shown, problem: null, revision: s.revision + 1 }));
     } catch (error) {
@@ -60,11 +60,13 @@ export function useShown(span: Span | null): Showing {
   useEffect(() => {
     const source = new EventSource("/api/live");
     const setLive = (isLive: boolean) => setShowing((s) => ({ ...s, isLive }));
-    let isFirst = true; // tells of the window that is being loaded anyhow
+    let isFirst = true;
     source.addEventListener("open", () => setLive(true));
     source.addEventListener("error", () => setLive(false));
-    source.addEventListener("window", () => {
-      if (!isFirst) void load();
+    source.addEventListener("window", (event: MessageEvent<string>) => {
+      const { to } = JSON.parse(event.data) as Span;
+      // On connecting, it tells of the window that is there, and most likely is shown.
+      if (!isFirst || to !== newest.current) void load();
       isFirst = false;
     });
     return () => source.close();
