@@ -128,11 +128,15 @@ export type FindingEntry = Type.Static<typeof FindingEntry>;
 const CoverageEntry = Type.Object({ coverage: Node, entry });
 export type CoverageEntry = Type.Static<typeof CoverageEntry>;
 
+const truncated = Type.Boolean({
+  description: "There is more: what is told is of the first rows alone. Narrow the question.",
+});
+
 /** What every answer about a time begins with; null when nothing was judged yet. */
 const range = {
   from: nullable(time),
   to: nullable(time),
-  truncated: Type.Boolean({ description: "There is more than was read: narrow the question." }),
+  truncated,
 };
 
 export const VerdictsAnswer = Type.Object({
@@ -142,7 +146,9 @@ export const VerdictsAnswer = Type.Object({
 });
 export type VerdictsAnswer = Type.Static<typeof VerdictsAnswer>;
 
-const WindowSummary = Type.Object({ from: time, to: time, edges: count, counts: Counts });
+const WindowSummary = Type.Object({
+  ...{ from: time, to: time, edges: count, counts: Counts, truncated },
+});
 export type WindowSummary = Type.Static<typeof WindowSummary>;
 export const WindowsAnswer = Type.Object({ windows: Type.Array(WindowSummary) });
 export type WindowsAnswer = Type.Static<typeof WindowsAnswer>;

@@ -9,7 +9,13 @@ export type VerdictEntry = { verdict: Verdict; entry: number | null };
 type Range = { from: string | null; to: string | null; truncated: boolean };
 
 export type VerdictsAnswer = Range & { counts: Counts; verdicts: VerdictEntry[] };
-export type WindowSummary = { from: string; to: string; edges: number; counts: Counts };
+export type WindowSummary = {
+  from: string;
+  to: string;
+  edges: number;
+  counts: Counts;
+  truncated: boolean;
+};
 export type WindowsAnswer = { windows: WindowSummary[] };
 
 export type MapNode = { id: string } & WorkloadName;

@@ -51,8 +51,9 @@ export function App() {
       )}
       {shown?.verdicts.truncated && (
         <p class="problem">
-          This window holds more than is shown: the table and the counts are of the first{" "}
-          {spellCount(shown.verdicts.verdicts.length)} verdicts only.
+          This window holds more verdicts than the {spellCount(shown.verdicts.verdicts.length)} that
+          the table lists
+          {shown.map.truncated ? "; the counts and the map are incomplete, too." : "."}
         </p>
       )}
       {shown === null ? (

@@ -44,7 +44,7 @@ export function ServiceMap({ answer: whole, selected, words, onSelect }: Props) 
     forestallStyle();
     const cy = cytoscape({
       ...{ container: holder.current, style: mapLook(), boxSelectionEnabled: false },
-      ...{ userZoomingEnabled: false, autoungrabify: false, minZoom: 0.2, maxZoom: 3 },
+      ...{ userZoomingEnabled: false, autoungrabify: false, minZoom: 0.05, maxZoom: 3 },
     });
     core.current = cy;
     cy.on("tap", "edge", (event) => choose.current(event.target.id()));

@@ -36,11 +36,16 @@ export function useShown(span: Span | null): Showing {
   const newest = useRef<string | null>(null);
   const load = useCallback(async () => {
     const turn = ++asked.current;
-    const range: Record<string, string> = span ? { from: span.from, to: span.to } : {};
     try {
-      const [{ windows }, verdicts, map, coverage, findings] = await Promise.all([
+      const limit = String(VERDICTS_LIMIT);
+      const [verdicts, { windows }] = await Promise.all([
+        ask<VerdictsAnswer>("/api/verdicts", span ? { ...span, limit } : { limit }),
         ask<WindowsAnswer>("/api/windows"),
-        ask<VerdictsAnswer>("/api/verdicts", { ...range, limit: String(VERDICTS_LIMIT) }),
+      ]);
+      // All else is asked of that same window, although a newer one may have been judged by now.
+      const { from, to } = verdicts;
+      const range: Record<string, string> = from !== null && to !== null ? { from, to } : {};
+      const [map, coverage, findings] = await Promise.all([
         ask<MapAnswer>("/api/map", range),
         ask<CoverageAnswer>("/api/coverage", range),
         ask<FindingsAnswer>("/api/findings", range),

@@ -59,9 +59,10 @@ export function Past({ windows, selected, onSelect }: PastProps) {
   return (
     <section class="past" aria-label="Recent windows">
       <div class="bars">
-        {[...windows].reverse().map(({ from, to, counts }) => {
+        {[...windows].reverse().map(({ from, to, counts, truncated }) => {
           const isShown = selected ? selected.from === from : from === newest?.from;
-          const told = WORD_ORDER.map((word) => `${counts[word]} ${word}`).join(", ");
+          const counted = WORD_ORDER.map((word) => `${counts[word]} ${word}`).join(", ");
+          const told = truncated ? `${counted}, and more that were not counted` : counted;
           return (
             <button
               key={from}

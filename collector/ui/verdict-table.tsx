@@ -141,7 +141,13 @@ export function VerdictTable({ verdicts, words, selected, onSelect }: Props) {
             ))}
           </tbody>
         </table>
-        {listed.length === 0 && <p class="nothing">No verdict answers to this filter.</p>}
+        {listed.length === 0 && (
+          <p class="nothing">
+            {verdicts.length === 0
+              ? "No verdicts in this window."
+              : "No verdict answers to this filter."}
+          </p>
+        )}
         {listed.length > rows && (
           <button class="more" onClick={() => setRows(rows * 4)}>
             Show more of {spellCount(listed.length)}
