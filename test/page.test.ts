@@ -7,7 +7,11 @@ import t, { type Test } from "tap";
 import { build } from "vite";
 import type * as api from "../collector/api/answers.ts";
 import { startApi } from "../collector/api/server.ts";
+import { hashLeaf, hashNode, proveInclusion, treeHash } from "../collector/evidence/merkle.ts";
+import type { ReadNode } from "../collector/evidence/merkle.ts";
+import { formatKeys, parseSigner, signCheckpoint } from "../collector/evidence/note.ts";
 import type * as ui from "../collector/ui/answers.ts";
+import { checkProof } from "../collector/ui/proof.ts";
 import { fillStore, FIRST_MS, judgeWindow, RECEIPTS, WINDOW_MS, WINDOWS } from "./judged-store.ts";
 
 const CHROMIUM = "/usr/bin/chromium";
@@ -27,6 +31,44 @@ export const agree = {
   findings: (answer: api.FindingsAnswer): ui.FindingsAnswer => answer,
   proof: (answer: api.ProofAnswer): ui.ProofAnswer => answer,
 };
+
+t.test("the page's own check of proofs agrees with the log's, for every small tree", async (t) => {
+  const { signer, verifier } = formatKeys("small.test/log", new Uint8Array(32).fill(7));
+  const shown = { schema: "wireproof.test/1" };
+  const entries = Array.from({ length: 33 }, (_, i) => `{"n":${i},"schema":"wireproof.test/1"}`);
+  const leaves = entries.map((entry) => hashLeaf(Buffer.from(entry)));
+  const read: ReadNode = (level, index) =>
+    level === 0
+      ? leaves[index]!
+      : hashNode(read(level - 1, index * 2), read(level - 1, index * 2 + 1));
+  let tried = 0;
+  for (let size = 1; size <= entries.length; size++) {
+    const note = signCheckpoint(size, treeHash(size, read), parseSigner(signer)!);
+    for (let index = 0; index < size; index++) {
+      const hashes = proveInclusion(index, size, read).map((hash) => Buffer.from(hash));
+      const write = (given: Buffer[]) => {
+        const lines = given.map((hash) => `${hash.toString("base64")}\n`).join("");
+        return `c2sp.org/tlog-proof@v1\nindex ${index}\n${lines}\n${note}`;
+      };
+      const held = { ...shown, n: index };
+      const claim = { index, entry: entries[index]!, key: verifier, shown: held };
+      const check = async (change: object, proof: string) =>
+        (await checkProof({ ...claim, proof, ...change })).outcome;
+      const outcomes = [
+        await check({}, write(hashes)),
+        await check({ key: null }, write(hashes)),
+        await check({ entry: entries[(index + 1) % 33]!, shown: {} }, write(hashes)),
+        await check({}, write([...hashes, Buffer.alloc(32)])),
+        hashes.length === 0 ? "failed" : await check({}, write(hashes.slice(1))),
+        hashes.length < 2 ? "failed" : await check({}, write([...hashes].reverse())),
+      ];
+      const wanted = ["proven", "included", "failed", "failed", "failed", "failed"];
+      if (outcomes.join() !== wanted.join()) t.strictSame(outcomes, wanted, `${index} of ${size}`);
+      tried++;
+    }
+  }
+  t.equal(tried, (33 * 34) / 2);
+});
 
 type Drawn = { label: string; word: string; line: string; dash: string; colour: string };
 

@@ -166,10 +166,16 @@ function formatMs(ms: number): string {
 function toVerdict(row: VerdictRow): VerdictEntry | null {
   const body = bodyOf<VerdictEntry>(row, "verdict");
   if (body === null) return null;
-  const { verdict } = body;
-  const known = verdict.schema === "wireproof.verdict/1" && VERDICTS.includes(verdict.verdict);
-  const whole = isObject(verdict.edge) && isObject(verdict.edge.client) && isObject(verdict.counts);
-  return known && whole && isObject(verdict.edge.server) ? body : null;
+  const { verdict: v } = body;
+  const known = v.schema === "wireproof.verdict/1" && VERDICTS.includes(v.verdict);
+  const lists = [v.because, v.flows, v.protocols, v.tlsVersions, v.findings];
+  const ends = isObject(v.edge) ? [v.edge.client, v.edge.server] : [];
+  const whole =
+    ends.length === 2 &&
+    ends.every((end) => isObject(end) && Array.isArray(end.zones)) &&
+    lists.every((list) => Array.isArray(list)) &&
+    [v.counts, v.coverage, v.provenance].every(isObject);
+  return known && ASPECTS.includes(v.aspect) && whole ? body : null;
 }
 
 function toCoverage(row: VerdictRow): CoverageEntry | null {
