@@ -7,7 +7,7 @@ import { checkProof, type Checked } from "./proof.ts";
 
 const MARKS = { ok: "✓", failed: "✕", unchecked: "–" } as const;
 const OUTCOMES = {
-  proven: "Proven: the log holds this verdict, under a checkpoint that the key offered here signed.",
+  proven: "Proven: the log holds this verdict under a checkpoint signed by the key offered here.",
   included: "Only in part: what could be checked is right, and something could not be checked.",
   failed: "FAILED: this proof does not hold. Do not rely on what is shown.",
 } as const;
