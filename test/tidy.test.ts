@@ -32,7 +32,8 @@ const ROOMS: Record<string, readonly string[]> = {
   "collector/evidence": [],
   "collector/store": ["protocol"],
   "collector/api": ["protocol", "collector/store", "collector/evidence", "collector/verdict"],
-  "collector/ui": [],
+  // Types alone: the page is built apart, and brings nothing of ours along.
+  "collector/ui": ["protocol", "collector/verdict"],
   collector: ["protocol", "collector/*"],
   ".": ["protocol", "agent", "collector", "agent/*", "collector/*", "scripts"],
   scripts: ["protocol", "agent", "collector", "agent/*", "collector/*"],
@@ -102,7 +103,8 @@ function breaches(file: string, text: string): string[] {
     if (!existsSync(path.join(root, resolved))) found.push(`${at}: imports ${resolved}, not there`);
     else if (!mayImport(room, roomOf(resolved))) {
       found.push(`${at}: ${room} must not import ${roomOf(resolved)}`);
-    }
+    } else if (room === "collector/ui" && roomOf(resolved) !== room && !/^import type /.test(line))
+      found.push(`${at}: ${room} imports types alone`);
   });
   return found;
 }
@@ -137,4 +139,7 @@ t.test("planted breaches are found", async (t) => {
   t.equal(planted("agent/decode/bad.ts", "const x: any = Date.now();"), 2);
   t.equal(planted("agent/decode/utils.ts", "enum X {}"), 2);
   t.equal(planted("agent/decode/good.ts", "const x = 1;"), 0);
+  const verdict = 'from "../verdict/verdict.ts";';
+  t.equal(planted("collector/ui/good.ts", `import type { Edge } ${verdict}`), 0);
+  t.equal(planted("collector/ui/bad.ts", `import { VERDICTS } ${verdict}`), 1);
 });

@@ -49,12 +49,15 @@ export class Judged {
   newest(aspects: readonly string[] = ASPECTS): Range | null {
     const key = aspects.join();
     const known = this.#newest.get(key);
-    // To a row that ends after the known window, if any: the usual question, asked each second.
-    const first = this.#anyAfter(aspects, known ? known.toMs : -1);
-    if (first === null) return known && this.#stillThere(aspects, known) ? known : null;
-    const found = this.#lastOf(aspects, first);
-    this.#newest.set(key, found);
-    return found;
+    // The usual question, asked each second: is there anything at all after the known window?
+    if (known && this.#store.verdicts({ fromMs: known.toMs, toMs: END_OF_TIME, limit: 1 })[0]) {
+      const later = this.#anyAfter(aspects, known.toMs);
+      if (later === null) return known;
+      return this.#remember(key, this.#lastOf(aspects, later));
+    }
+    if (known) return known;
+    const first = this.#anyAfter(aspects, -1);
+    return first && this.#remember(key, this.#lastOf(aspects, first));
   }
 
   /** The verdicts of the range that answer to the edge and aspect, and whether there are more. */
@@ -93,7 +96,7 @@ export class Judged {
   #summary(range: Range, nowMs: number): WindowSummary | null {
     const known = this.#summaries.get(range.fromMs);
     if (known && nowMs - known.readMs < SUMMARY_AGE_MS) return known.summary;
-    const { rows } = this.#rows(range);
+    const { rows, truncated } = this.#rows(range);
     const counts = noCounts();
     const edges = new Set<string>();
     for (const row of rows) {
@@ -103,7 +106,8 @@ export class Judged {
       counts[read.verdict.verdict]++;
       edges.add(row.edge);
     }
-    const summary = edges.size === 0 ? null : { ...spell(range), edges: edges.size, counts };
+    const summary =
+      edges.size === 0 ? null : { ...spell(range), edges: edges.size, counts, truncated };
     if (this.#summaries.size >= SUMMARIES_LIMIT) this.#summaries.clear();
     this.#summaries.set(range.fromMs, { summary, readMs: nowMs });
     return summary;
@@ -143,8 +147,9 @@ export class Judged {
     return { fromMs: best.fromMs, toMs: best.toMs };
   }
 
-  #stillThere(aspects: readonly string[], range: Range): boolean {
-    return this.#anyAfter(aspects, range.toMs - 1) !== null;
+  #remember(key: string, newest: Range): Range {
+    this.#newest.set(key, newest);
+    return newest;
   }
 }
 
@@ -161,10 +166,16 @@ function formatMs(ms: number): string {
 function toVerdict(row: VerdictRow): VerdictEntry | null {
   const body = bodyOf<VerdictEntry>(row, "verdict");
   if (body === null) return null;
-  const { verdict } = body;
-  const known = verdict.schema === "wireproof.verdict/1" && VERDICTS.includes(verdict.verdict);
-  const whole = isObject(verdict.edge) && isObject(verdict.edge.client) && isObject(verdict.counts);
-  return known && whole && isObject(verdict.edge.server) ? body : null;
+  const { verdict: v } = body;
+  const known = v.schema === "wireproof.verdict/1" && VERDICTS.includes(v.verdict);
+  const lists = [v.because, v.flows, v.protocols, v.tlsVersions, v.findings];
+  const ends = isObject(v.edge) ? [v.edge.client, v.edge.server] : [];
+  const whole =
+    ends.length === 2 &&
+    ends.every((end) => isObject(end) && Array.isArray(end.zones)) &&
+    lists.every((list) => Array.isArray(list)) &&
+    [v.counts, v.coverage, v.provenance].every(isObject);
+  return known && ASPECTS.includes(v.aspect) && whole ? body : null;
 }
 
 function toCoverage(row: VerdictRow): CoverageEntry | null {
