@@ -65,3 +65,11 @@ build_pcap() {
 }
 
 loads_pcap() { node -e 'require("pcap")' >/dev/null 2>&1; }
+
+# The web page: built when it is missing, or older than its sources.
+build_page() {
+  built=dist/ui/index.html
+  [ -f "$built" ] && [ -z "$(find collector/ui -type f -newer "$built" | head -n 1)" ] && return 0
+  say "building the page"
+  quietly npm run ui
+}
