@@ -39,6 +39,26 @@ export class WindowCoverage {
     return all.sort((a, b) => b.share - a.share)[0] ?? NOTHING;
   }
 
+  /**
+   * Reports whether, in what of [fromMs, toMs] lies in the window, nothing that crossed the pod's
+   * interface can have been missed: no gap, no sampling, drops within the tolerance.
+   */
+  isWhole(holder: Holder, fromMs: number, toMs: number, tolerance: number): boolean {
+    const from = Math.max(fromMs, this.#fromMs);
+    const to = Math.min(toMs, this.#toMs);
+    return holder.addresses.some((address) => {
+      const words = this.#byAddress.get(address) ?? [];
+      const { delivered, dropped, sampling } = this.#add(words);
+      if (sampling < 1 || dropped > tolerance * (delivered + dropped)) return false;
+      let reached = from;
+      const spans = words.map((w) => w.coverage).sort((a, b) => a.from_ms - b.from_ms);
+      for (const span of spans) {
+        if (span.from_ms <= reached) reached = Math.max(reached, span.to_ms);
+      }
+      return spans.some((span) => span.from_ms <= from && from <= span.to_ms) && reached >= to;
+    });
+  }
+
   /** Reports whether the node's agent said anything about the window. */
   hasAgent(node: string): boolean {
     return this.#byNode.has(node);

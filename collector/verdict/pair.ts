@@ -3,6 +3,7 @@ import { formatHolder } from "../attribution/holder.ts";
 import type { Holder } from "../attribution/holder.ts";
 import type { Attributed, Provenance } from "../attribution/attribute.ts";
 import type { Posture } from "../policy/expectation.ts";
+import type { Flow } from "../../protocol/flow-record.ts";
 
 /** One node's latest word on a flow, attributed. `id` names it for evidence: `node/flow`. */
 export type Sighting = { id: string; node: string; attributed: Attributed };
@@ -32,6 +33,10 @@ export type Connection = {
   failureSide: "client" | "server" | null;
   /** The server's TCP, or its UDP, answered. */
   established: boolean;
+  /** Bytes were seen, and of one side only: what the other did is not known. */
+  oneSided: boolean;
+  /** Two sightings say opposite things: neither counts as a proof. */
+  disagree: boolean;
   /** The SYN was answered by RST or ICMP. */
   refused: boolean;
   /** The SYN has waited in vain. */
@@ -60,14 +65,22 @@ export function pairSightings(sightings: readonly Sighting[]): Connection[] {
   return [...groups.values()].flatMap(splitByTime).map(merge);
 }
 
-/** The client's initial sequence number survives Service translation; its port does too. */
-function keyOf({ id, attributed: { observation } }: Sighting): string {
-  const { isn, record } = observation;
-  if (isn[0] === null) return id;
-  return `${record.proto}|${record.src_ip}|${record.src_port}|${isn[0]}`;
+/**
+ * The client's initial sequence number survives Service translation; its port does too. Datagrams
+ * have no such number: there the server, behind its Service, must be the same as well.
+ */
+function keyOf({ id, attributed: { observation, server, serverPort } }: Sighting): string {
+  const { isn, record, vantage } = observation;
+  const client = `${record.proto}|${record.src_ip}|${record.src_port}`;
+  if (isn[0] !== null) return `${client}|${isn[0]}`;
+  if (record.proto !== "udp" || vantage === null || !server.holder) return id;
+  return `${client}|${formatHolder(server.holder)}|${serverPort}`;
 }
 
-/** Sequence numbers repeat after hours: sightings far apart are different connections. */
+/**
+ * Sequence numbers repeat after hours: sightings far apart are different connections. So are two of
+ * one port whose frames were seen at the same end, where no number says that they are one.
+ */
 function splitByTime(group: Sighting[]): Sighting[][] {
   if (group.length === 1) return [group];
   const startOf = (s: Sighting) => Date.parse(s.attributed.observation.record.start);
@@ -75,7 +88,10 @@ function splitByTime(group: Sighting[]): Sighting[][] {
   const split: Sighting[][] = [[sorted[0]!]];
   for (const next of sorted.slice(1)) {
     const last = split.at(-1)!;
-    if (startOf(next) - startOf(last[0]!) <= SAME_WITHIN_MS) last.push(next);
+    const { isn, vantage } = next.attributed.observation;
+    const isTwice =
+      isn[0] === null && last.some((s) => s.attributed.observation.vantage === vantage);
+    if (!isTwice && startOf(next) - startOf(last[0]!) <= SAME_WITHIN_MS) last.push(next);
     else split.push([next]);
   }
   return split;
@@ -91,7 +107,7 @@ function merge(sightings: Sighting[]): Connection {
   const tls = records.map((r) => r.tls).filter((t) => t !== null);
   const failed = records.find((r) => r.failure !== null);
   const accepted = records.map((r) => r.accepted);
-  const { posture, inferred } = postureOf(sightings);
+  const { posture, inferred, mixed } = postureOf(records);
   return {
     sightings,
     client: client.client.holder,
@@ -111,7 +127,9 @@ function merge(sightings: Sighting[]): Connection {
     accepted: accepted.includes(true) ? true : accepted.includes(false) ? false : null,
     failure: failed?.failure?.code ?? null,
     failureSide: failed?.failure?.side ?? null,
-    established: records.some((r) => ["established", "closed", "reset"].includes(r.state)),
+    established: records.some(isEstablished),
+    oneSided: records.every(isOneSided),
+    disagree: mixed || (accepted.includes(true) && accepted.includes(false)),
     refused: records.some((r) => r.state === "refused"),
     unanswered: records.some((r) => r.state === "unanswered"),
     atClient: atClient.length > 0,
@@ -127,10 +145,35 @@ function nameOf(holder: Holder | null, address: string): string {
   return holder ? formatHolder(holder) : `${address}[Unknown]`;
 }
 
+/** A client that gives up with RST before an answer has reached nobody. */
+function isEstablished({ state, packets, midstream }: Flow): boolean {
+  if (state === "reset") return packets[1] > 0 || midstream;
+  return state === "established" || state === "closed";
+}
+
+function isOneSided({ proto, packets, encryption }: Flow): boolean {
+  return proto === "tcp" && packets.includes(0) && encryption !== "none";
+}
+
+type SeenTogether = { posture: SeenPosture; inferred: boolean; mixed: boolean };
+
 /** What the sightings say together; where two disagree about the client's part, it is unknown. */
-function postureOf(sightings: readonly Sighting[]): { posture: SeenPosture; inferred: boolean } {
-  const records = sightings.map((s) => s.attributed.observation.record);
+function postureOf(records: readonly Flow[]): SeenTogether {
   const withTls = records.filter((r) => r.encryption === "tls");
+  const mixed = withTls.length > 0 && records.some(isPlaintext);
+  return { ...postureWith(records, withTls), mixed };
+}
+
+/** SSH and its like are no TLS, and no mutual TLS; neither are bytes that begin as no TLS does. */
+function isPlaintext({ encryption, notes, midstream }: Flow): boolean {
+  if (encryption === "plaintext" || encryption === "encrypted-other") return true;
+  return encryption === "unknown" && notes.includes("not-tls") && !midstream;
+}
+
+function postureWith(
+  records: readonly Flow[],
+  withTls: readonly Flow[],
+): { posture: SeenPosture; inferred: boolean } {
   if (withTls.length > 0) {
     const told = new Set(withTls.map((r) => r.tls?.mutual ?? null).filter((m) => m !== null));
     if (told.size !== 1) return { posture: "unknown", inferred: false };
@@ -149,13 +192,7 @@ function postureOf(sightings: readonly Sighting[]): { posture: SeenPosture; infe
         return { posture: "resumed", inferred: false };
     }
   }
-  const isPlain = records.some(
-    (r) =>
-      r.encryption === "plaintext" ||
-      r.encryption === "encrypted-other" || // SSH and its like: no TLS, and no mutual TLS
-      (r.encryption === "unknown" && r.notes.includes("not-tls")),
-  );
-  if (isPlain) return { posture: "plaintext", inferred: false };
+  if (records.some(isPlaintext)) return { posture: "plaintext", inferred: false };
   const isSilent = records.every((r) => r.encryption === "none");
   return { posture: isSilent ? "none" : "unknown", inferred: false };
 }

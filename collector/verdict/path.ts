@@ -7,9 +7,9 @@ import type { Say } from "./weigh.ts";
 
 /** What is known of the server's port apart from this connection. */
 export type Surroundings = {
-  /** The server's veth was watched while the connection was tried. */
+  /** All that reached the server's veth while the connection was tried would have been seen. */
   serverWatched: boolean;
-  /** Another client was accepted on the same server and port in the window. */
+  /** Another connection was accepted by the same server and port in the window. */
   servedOthers: boolean;
 };
 
@@ -35,19 +35,27 @@ export function sayOfPath(c: Connection, expectation: Expectation, around: Surro
 
 /** One acceptance shows that the path is open; that others failed is not the path's fault. */
 function sayOfAllowed(c: Connection): Say {
-  if (c.accepted === true) return supports("allowed-and-used");
+  if (c.accepted === true) {
+    return c.disagree ? unreadable("sightings-disagree") : supports("allowed-and-used");
+  }
   return c.final || c.accepted === false ? { kind: "silent" } : { kind: "pending" };
 }
 
 function sayOfDenied(c: Connection, expectation: Expectation, around: Surroundings): Say {
   if (c.accepted === true) return contradicts("denied-and-accepted");
+  // The deciding object stands first; those behind it may well allow the path.
+  const isPacketLayer = PACKET_LAYER.has(expectation.pathBecause[0]?.kind ?? "");
   if (c.established) {
-    const isPacketLayer = expectation.pathBecause.some((b) => PACKET_LAYER.has(b.kind));
     if (isPacketLayer) return contradicts("denied-and-accepted");
     if (c.accepted === false && c.failureSide === "server") return supports("denied-and-refused");
     return c.final ? unreadable("not-answered") : { kind: "pending" };
   }
-  if (c.refused) return supports("denied-and-refused");
+  if (c.refused) {
+    // Past the packet layer it is the pod's own kernel that answers for a port without a listener.
+    if (isPacketLayer && c.atServer) return unreadable("reached-the-server");
+    return supports("denied-and-refused");
+  }
+  if (c.oneSided) return c.final ? unreadable("one-sided") : { kind: "pending" };
   if (isTooYoung(c)) return { kind: "pending" };
   if (c.atClient && !c.atServer && around.serverWatched) return supports("denied-and-dropped");
   if (around.servedOthers) return supports("denied-and-unanswered");

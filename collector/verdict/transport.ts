@@ -8,9 +8,13 @@ const VERSIONS = ["SSLv2", "SSLv3", "TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
 
 /** What the connection says; the requirement is one of the four that are declared. */
 export function sayOfTransport(c: Connection, transport: Expectation["transport"]): Say {
+  if (c.oneSided) return c.final ? unreadable("one-sided") : { kind: "pending" };
   if (!c.established) return { kind: "silent" }; // never reached the server's transport
-  if (c.accepted === true) return sayOfAccepted(c, transport);
-  if (c.accepted === false) return sayOfRefused(c);
+  if (c.accepted === true) {
+    const say = sayOfAccepted(c, transport);
+    return c.disagree && say.kind === "supports" ? unreadable("sightings-disagree") : say;
+  }
+  if (c.accepted === false) return sayOfRefused(c, transport.required);
   if (!c.final) return { kind: "pending" };
   if (c.posture === "none") return { kind: "silent" };
   if (c.midstream) return unreadable("joined-midstream");
@@ -40,19 +44,23 @@ function sayOfAccepted(c: Connection, transport: Expectation["transport"]): Say 
   }
 }
 
-/** A refusal by the server proves enforcement; the client's own says nothing about it. */
-function sayOfRefused(c: Connection): Say {
+/**
+ * A refusal by the server of what is forbidden proves enforcement; of what is allowed, it proves
+ * nothing. The client's own refusal says nothing about it either.
+ */
+function sayOfRefused(c: Connection, required: Expectation["transport"]["required"]): Say {
+  const isEncrypted = required === "mtls" || required === "tls";
   switch (c.failure) {
     case "plaintext-refused":
     case "plaintext-to-tls":
-      return supports("plaintext-refused");
+      return isEncrypted ? supports("plaintext-refused") : unreadable("not-answered");
     case "client-cert-missing":
-      return supports("client-cert-missing");
+      return required === "mtls" ? supports("client-cert-missing") : unreadable("handshake-failed");
     case "client-cert-refused":
     case "client-cert-untrusted":
     case "client-cert-expired":
     case "client-cert-bad":
-      return supports("client-cert-refused");
+      return required === "mtls" ? supports("client-cert-refused") : unreadable("handshake-failed");
     case "server-cert-expired":
       return unreadable("server-cert-expired");
     case "server-cert-refused":

@@ -28,6 +28,8 @@ export const REASONS = {
   "session-resumed": "the session was resumed; client authentication was not proven again",
   "mutual-unknown": "whether the client presented a certificate cannot be told",
   "not-answered": "no connection was seen to be accepted or refused",
+  "one-sided": "only one side's packets were seen",
+  "sightings-disagree": "two sightings of one connection say opposite things",
   "joined-midstream": "the flow was joined after its start",
   "partly-unreadable": "some connections could not be read, more than the tolerance allows",
   "capture-drops": "the kernel dropped frames, more than the tolerance allows",
@@ -43,6 +45,9 @@ export const REASONS = {
   "denied-and-unanswered": "the path is denied: no answer, while others were served on that port",
   "denied-and-refused": "the path is denied, and the server refused",
   "denied-and-accepted": "the path is denied, and a connection on it was accepted",
+  "reached-the-server":
+    "the attempt reached the server, which refused it by itself: " +
+    "nothing shows that the policy would have",
   "server-silent": "the path is denied and nothing answered; silence alone proves nothing",
   "nothing-declared": "traffic on a path about which nothing is declared",
   "denial-in-band": "a denial would be answered inside the encryption, where nobody can see it",

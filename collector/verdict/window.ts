@@ -10,6 +10,7 @@ import { findScans } from "./movement.ts";
 import { pairSightings } from "./pair.ts";
 import type { Connection, Sighting } from "./pair.ts";
 import { sayOfPath, undecidableReason } from "./path.ts";
+import { Neighbourhood } from "./surroundings.ts";
 import { sayOfTransport } from "./transport.ts";
 import { REASONS } from "./verdict.ts";
 import type { Aspect, ClusterFinding, Edge, NodeCoverage, Reason } from "./verdict.ts";
@@ -60,12 +61,10 @@ export function judgeWindow(input: WindowInput): WindowJudgement {
   const coverage = new WindowCoverage(input.coverage, input.fromMs, input.toMs);
   const connections = pairSightings(input.sightings);
   const groups = groupByEdge(connections, input.zonesOf);
-  const served = new Set(
-    connections.filter((c) => c.accepted === true).map((c) => `${c.serverName} ${c.port}`),
-  );
+  const near = new Neighbourhood(connections, coverage, input.pods, input.tolerance);
   const verdicts: Verdict[] = [];
   for (const group of groups.values()) {
-    verdicts.push(...judgeEdge(group, input, coverage, served));
+    verdicts.push(...judgeEdge(group, input, coverage, near));
   }
   verdicts.push(...judgeUnexercised(groups, input, coverage));
   const from = time(input.fromMs);
@@ -135,7 +134,7 @@ function judgeEdge(
   group: EdgeGroup,
   input: WindowInput,
   coverage: WindowCoverage,
-  served: ReadonlySet<string>,
+  near: Neighbourhood,
 ): Verdict[] {
   const { client, server, of } = group;
   const base = baseOf(group, input, coverage);
@@ -144,8 +143,6 @@ function judgeEdge(
     const nothing: Weighed = { verdict: "unproven", reason: "not-attributable", counts: NO_COUNTS };
     return [verdictOf(base, "path", nothing, null, [], false)];
   }
-  const serverWatched = coverage.ofPod(server).share > 0;
-  const around = { serverWatched, servedOthers: false };
   const saysPath: Say[] = [];
   const saysTransport: Say[] = [];
   let latest: Expectation | null = null;
@@ -154,8 +151,7 @@ function judgeEdge(
     const expectations = input.expect(client, server, c.port, carrier, c.startMs);
     latest = expectations[0];
     inGrace ||= expectations.length > 1;
-    around.servedOthers = served.has(`${c.serverName} ${c.port}`) && c.accepted !== true;
-    saysPath.push(mildest(expectations.map((e) => sayOfPath(c, e, around))));
+    saysPath.push(mildest(expectations.map((e) => sayOfPath(c, e, near.around(c)))));
     const told = expectations.filter((e) => e.transport.required !== null);
     if (told.length > 0) {
       saysTransport.push(mildest(told.map((e) => sayOfTransport(c, e.transport))));
@@ -164,7 +160,8 @@ function judgeEdge(
   const expectation = latest!;
   const verdicts: Verdict[] = [];
   const because = expectation.pathBecause;
-  if (expectation.path === "undecidable") {
+  const isContradicted = saysPath.some((s) => s.kind === "contradicts");
+  if (expectation.path === "undecidable" && !isContradicted) {
     const weighed: Weighed = {
       verdict: "undecidable",
       reason: undecidableReason(expectation),
@@ -209,7 +206,8 @@ function doubt(
     return unproven("capture-drops");
   const watched = Math.max(base.coverage.client, base.coverage.server);
   if (watched < WATCHED_FROM) return unproven("partly-watched");
-  if (base.bound !== null && base.bound > input.tolerance) return unproven("sampling-bound");
+  const bound = boundOf(base, weighed.counts);
+  if (bound !== null && bound > input.tolerance) return unproven("sampling-bound");
   return weighed;
 }
 
@@ -218,7 +216,6 @@ type Base = {
   to: string;
   edge: Edge;
   coverage: EdgeCoverage;
-  bound: number | null;
   of: readonly Connection[];
 };
 
@@ -238,9 +235,14 @@ function baseOf(group: EdgeGroup, input: WindowInput, coverage: WindowCoverage):
       dropped: client.dropped + server.dropped,
       sampling,
     },
-    bound: sampling < 1 ? upperBound(0, group.of.length) : null,
     of: group.of,
   };
+}
+
+/** What was not readable is no sample. */
+function boundOf(base: Base, { supporting, contradicting }: Verdict["counts"]): number | null {
+  if (base.coverage.sampling === 1) return null;
+  return upperBound(contradicting, supporting + contradicting);
 }
 
 function verdictOf(
@@ -266,6 +268,7 @@ function verdictOf(
     sentence: sentenceOf(verdict, reason, counts, because),
     inferred: of.some((c) => c.inferred) && verdict === "confirmed" && aspect === "transport",
     counts,
+    bound: boundOf(base, counts),
     required: expectation?.transport.required ?? null,
     path: expectation?.path ?? "unknown",
     because,

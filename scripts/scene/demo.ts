@@ -20,9 +20,9 @@ export type DemoOptions = { once: boolean; port: number; replay: boolean };
 const ROOT = path.resolve(import.meta.dirname, "..", "..");
 const RECORDING = path.join(ROOT, "test", "golden", "scene.pcapng");
 /** A window holds every client's round at least once (`ROUND_MS`), and ends soon enough to wait. */
-const WINDOW_MS = 6_000;
+const WINDOW_MS = 5_000;
 /** Flows are final two seconds after their end, and batches leave each second. */
-const CLOSE_MS = 4_500;
+const CLOSE_MS = 3_500;
 const ONCE_LIMIT_MS = 60_000;
 const TRUST_DOMAIN = "demo.wireproof";
 
@@ -67,8 +67,7 @@ export async function runDemo(options: DemoOptions): Promise<number> {
     await watch(api, folder, isLive, stopping.signal);
     return 0;
   } finally {
-    for (const child of children.toReversed()) await end(child);
-    await running?.stop();
+    await Promise.all([...children.map(end), running?.stop()]);
     rmSync(folder, { recursive: true, force: true });
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.off(signal, onSignal);
   }
@@ -194,8 +193,8 @@ async function once(
   let seen = "";
   let windows = 0;
   while (Date.now() < until && !signal.aborted) {
-    await sleep(500);
-    const outcome = await ask(api, isLive);
+    await sleep(250, signal);
+    const outcome = await ask(api, isLive).catch(() => null);
     if (!outcome || outcome.from === seen) continue;
     seen = outcome.from;
     // The first window began before the agents did.
