@@ -128,7 +128,7 @@ const wholeLine = collections(() => {
 });
 
 /** The gauge itself: one small object a packet must be seen. */
-let kept = { at: 0 };
-const planted = collections((at) => void (kept = { at: at + kept.at * 0 }));
+const kept: { at: number }[] = Array.from({ length: 64 }, () => ({ at: 0 }));
+const planted = collections((at) => void (kept[at & 63] = { at }));
 
 console.log(JSON.stringify({ decodeAndFlow, wholeLine, planted, reused, flows: table.count }));
