@@ -84,18 +84,19 @@ export class Line {
     const stop = decodeFrame(view, at, end, linkType, this.#packet);
     this.counters.stopped[stop]!++;
     if (stop !== Stop.none) return;
-    const flow = this.#take(view, timeUs, lane);
+    this.table.nowUs = timeUs;
+    const flow = this.#take(view, lane);
     if (flow >= 0 && this.table.news !== 0) this.#follow(flow, view);
     if (--this.#untilExpiry <= 0) this.expire(this.nowUs);
   }
 
   /** Counts the packet to its flow; flows that must make room end first. */
-  #take(view: DataView, timeUs: number, lane: number): number {
+  #take(view: DataView, lane: number): number {
     for (;;) {
-      const flow = this.table.take(this.#packet, view, timeUs, lane);
+      const flow = this.table.take(this.#packet, view, lane);
       if (flow !== -1) return flow;
       const displaced = this.table.displaced;
-      if (this.table.count === this.table.capacity) this.counters.evicted++;
+      if (this.table.makesRoom) this.counters.evicted++;
       this.#end(displaced);
     }
   }
