@@ -4,6 +4,8 @@ import { STOP_NAMES } from "./decode/packet.ts";
 export class Counters {
   /** Frames by stop reason; `stopped[0]` are those decoded down to a flow. */
   readonly stopped = new Float64Array(STOP_NAMES.length);
+  /** Bytes on the wire of all frames, captured or not. */
+  wireBytes = 0;
   /** Flows opened, ended; of the ended, those that made room for others. */
   opened = 0;
   ended = 0;

@@ -83,6 +83,7 @@ export class Line {
     if (timeUs > this.nowUs) this.nowUs = timeUs;
     const stop = decodeFrame(view, at, end, linkType, this.#packet);
     this.counters.stopped[stop]!++;
+    this.counters.wireBytes += wireLength;
     if (stop !== Stop.none) return;
     this.table.nowUs = timeUs;
     const flow = this.#take(view, lane);

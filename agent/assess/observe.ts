@@ -96,7 +96,7 @@ export function observe(
     handshake: tls ? judged.handshake : null,
     failure: judged.failure as Failure | null,
     accepted: judged.accepted,
-    tls: tls || reading?.protocol === "tls" ? tlsOf(tls, judged, dstPort) : null,
+    tls: tls || reading?.protocol === "tls" ? tlsOf(tls, dstPort) : null,
     history: historyOf(table, client, server, reading),
     findings: findingsOf(tls, judged, facts, startUs, reading),
     notes: notesOf(facts, reading),
@@ -234,7 +234,7 @@ const NO_TLS: Tls = Object.freeze({
   mesh: null,
 });
 
-function tlsOf(h: Handshake | null, judged: Judgement, serverPort: number): Tls {
+function tlsOf(h: Handshake | null, serverPort: number): Tls {
   if (!h || (!h.clientHello && !h.serverHello)) return NO_TLS;
   const hello = h.clientHello;
   const answer = h.serverHello;

@@ -15,7 +15,6 @@ const SUMMARY_AGE_MS = 30_000;
 /** Windows whose counts are kept. */
 const SUMMARIES_LIMIT = 2000;
 /** Beyond every window's end: the last time a JavaScript date can hold. */
-const END_OF_TIME = 8.64e15;
 
 export const noCounts = (): Counts => ({
   ...{ confirmed: 0, violated: 0, unproven: 0, undecidable: 0, unexpected: 0 },
@@ -33,8 +32,6 @@ export function worstOf(words: readonly VerdictWord[]): VerdictWord {
 export class Judged {
   readonly #store: Store;
   readonly #summaries = new Map<number, { summary: WindowSummary | null; readMs: number }>();
-  /** Newest window known, by what it holds: verdicts, `coverage` or `finding`. */
-  readonly #newest = new Map<string, Range>();
 
   constructor(store: Store) {
     this.#store = store;
@@ -47,17 +44,8 @@ export class Judged {
 
   /** The newest window that holds rows of these aspects, or null when there is none. */
   newest(aspects: readonly string[] = ASPECTS): Range | null {
-    const key = aspects.join();
-    const known = this.#newest.get(key);
-    // The usual question, asked each second: is there anything at all after the known window?
-    if (known && this.#store.verdicts({ fromMs: known.toMs, toMs: END_OF_TIME, limit: 1 })[0]) {
-      const later = this.#anyAfter(aspects, known.toMs);
-      if (later === null) return known;
-      return this.#remember(key, this.#lastOf(aspects, later));
-    }
-    if (known) return known;
-    const first = this.#anyAfter(aspects, -1);
-    return first && this.#remember(key, this.#lastOf(aspects, first));
+    const newest = aspects.map((aspect) => this.#store.newestWindow(aspect));
+    return newest.reduce((a, b) => (a && b ? (b.fromMs > a.fromMs ? b : a) : (a ?? b)), null);
   }
 
   /** The verdicts of the range that answer to the edge and aspect, and whether there are more. */
@@ -120,36 +108,6 @@ export class Judged {
       ...(edge === undefined ? {} : { edge }),
     });
     return { rows: rows.slice(0, ROWS_LIMIT), truncated: rows.length > ROWS_LIMIT };
-  }
-
-  #anyAfter(aspects: readonly string[], afterMs: number): VerdictRow | null {
-    for (const aspect of aspects) {
-      const query = { fromMs: afterMs, toMs: END_OF_TIME, aspect, limit: 1 };
-      const row = this.#store.verdicts(query)[0];
-      if (row) return row;
-    }
-    return null;
-  }
-
-  /** The last window from a row on, by halving: the store answers the earliest row first. */
-  #lastOf(aspects: readonly string[], first: VerdictRow): Range {
-    let best = first;
-    let stepMs = Math.max(1, first.toMs - first.fromMs);
-    for (let next = this.#anyAfter(aspects, best.toMs); next !== null;) {
-      best = next;
-      stepMs *= 2;
-      next = this.#anyAfter(aspects, best.toMs + stepMs);
-    }
-    for (; stepMs >= 1; stepMs = Math.floor(stepMs / 2)) {
-      const later = () => this.#anyAfter(aspects, best.toMs + stepMs - 1);
-      for (let next = later(); next !== null; next = later()) best = next;
-    }
-    return { fromMs: best.fromMs, toMs: best.toMs };
-  }
-
-  #remember(key: string, newest: Range): Range {
-    this.#newest.set(key, newest);
-    return newest;
   }
 }
 
