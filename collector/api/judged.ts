@@ -14,7 +14,6 @@ const ROWS_LIMIT = 20_000;
 const SUMMARY_AGE_MS = 30_000;
 /** Windows whose counts are kept. */
 const SUMMARIES_LIMIT = 2000;
-/** Beyond every window's end: the last time a JavaScript date can hold. */
 
 export const noCounts = (): Counts => ({
   ...{ confirmed: 0, violated: 0, unproven: 0, undecidable: 0, unexpected: 0 },
