@@ -153,7 +153,7 @@ export const ROUTES: readonly Route[] = [
     answers: answers.FindingsAnswer,
     answer: (sources, question) => {
       // No findings is an answer about the newest judged window, not about an older one.
-      const range = rangeOf(sources, question);
+      const range = rangeOf(sources, question, ["transport", "path", "coverage"]);
       if (range === null) return ok({ ...NOTHING, findings: [] });
       const { findings, truncated } = sources.judged.findings(range);
       const told = findings.map((found) => {
