@@ -35,6 +35,31 @@ export function refusesPlaintext(protocol: ProtocolName | null, server: Opened):
   }
 }
 
+/**
+ * Reports whether bytes that have not come yet may make the answer a refusal: the body of a 4xx,
+ * PostgreSQL's first message, what follows MySQL's greeting.
+ */
+export function mayYetRefuse(protocol: ProtocolName | null, server: Opened): boolean {
+  const { view, at, end } = server;
+  switch (protocol) {
+    case "http": {
+      const status = httpStatus(view, at, end);
+      return status >= 400 && status <= 499 && end - at < LOOKED_THROUGH;
+    }
+    case "postgresql": {
+      let first = at;
+      while (first < end && view.getUint8(first) === 0x4e) first++;
+      return first === end || (view.getUint8(first) === 0x45 && end - first < 5);
+    }
+    case "mysql": {
+      if (end - at < 4) return true;
+      return end - at < 4 + (view.getUint16(at, true) | (view.getUint8(at + 2) << 16)) + 5;
+    }
+    default:
+      return false;
+  }
+}
+
 function latin1(view: DataView, at: number, end: number): string {
   let text = "";
   for (let i = at; i < end; i++) text += String.fromCharCode(view.getUint8(i));

@@ -270,6 +270,29 @@ export const OTHER_CASES: readonly Case[] = [
     flows: [{ ...plain("postgresql"), accepted: null }],
   },
   {
+    name: "postgres-refused",
+    made: "PostgreSQL that takes TLS only: plaintext is refused with an error.",
+    needs: ["postgres", "psql"],
+    perform: async (s) => {
+      await servePostgres(s, true);
+      s.write(`postgres-${s.port}/pg_hba.conf`, "hostssl all all all trust\n");
+      s.signal("SIGHUP");
+      await sleep(300);
+      await psql(s, "disable").catch(() => "refused, as it must be");
+    },
+    flows: [{ ...plain("postgresql", false), failure: "plaintext-refused" }],
+  },
+  {
+    name: "mariadb-refused",
+    made: "MariaDB refuses the login of a user that it does not know.",
+    needs: ["mariadbd", "mariadb", "mariadb-install-db"],
+    perform: async (s) => {
+      await serveMariadb(s);
+      await mariadb(s, "--skip-ssl", "-u", "nobody").catch(() => "refused, as it must be");
+    },
+    flows: [{ ...plain("mysql", false), failure: "plaintext-refused" }],
+  },
+  {
     name: "mariadb",
     made: "MariaDB in plaintext.",
     needs: ["mariadbd", "mariadb", "mariadb-install-db"],
@@ -281,13 +304,13 @@ export const OTHER_CASES: readonly Case[] = [
   },
   {
     name: "mariadb-tls",
-    made: "MariaDB, the client asks for TLS.",
+    made: "MariaDB, the client asks for TLS; its server asks every client for a certificate.",
     needs: ["mariadbd", "mariadb", "mariadb-install-db"],
     perform: async (s) => {
       await serveMariadb(s);
       await mariadb(s, "--ssl");
     },
-    flows: [tls13({ protocol: "mysql", upgraded_from: "mysql", mutual: "inferred-no" })],
+    flows: [tls13({ protocol: "mysql", upgraded_from: "mysql", mutual: "inferred-declined" })],
   },
   {
     name: "dns",
@@ -349,14 +372,14 @@ export const OTHER_CASES: readonly Case[] = [
     made: "haproxy demands a client certificate; curl presents one, and is refused without.",
     needs: ["haproxy", "curl"],
     perform: async (s) => {
-      const [certificate, key] = [s.certificate("server"), s.key("server")];
-      const both = s.write(
-        "both.pem",
-        readFileSync(certificate, "utf8") + readFileSync(key, "utf8"),
-      );
+      const files = [s.certificate("server"), s.key("server")];
+      const both = s.write("both.pem", files.map((file) => readFileSync(file, "utf8")).join(""));
       const config = s.write(
         "haproxy.cfg",
-        `global\n  maxconn 64\ndefaults\n  mode http\n  timeout connect 2s\n  timeout client 5s\n  timeout server 5s\nfrontend golden\n  bind 127.0.0.1:${s.port} ssl crt ${both} ca-file ${s.file("golden-ca.pem")} verify required\n  http-request return status 200 content-type text/plain string "done"\n`,
+        `defaults\n  mode http\n  timeout connect 2s\n  timeout client 5s\n  timeout server 5s
+frontend golden
+  bind 127.0.0.1:${s.port} ssl crt ${both} ca-file ${s.file("golden-ca.pem")} verify required
+  http-request return status 200 content-type text/plain string "done"\n`,
       );
       await s.serve(["haproxy", "-db", "-f", config]);
       const url = ["-k", "--http1.1", `https://127.0.0.1:${s.port}/`];
@@ -429,21 +452,16 @@ export const OTHER_CASES: readonly Case[] = [
       beside(done(), s.port, async () => {
         await s.opensslRefused();
       }),
-    flows: [
-      {
-        ...{ protocol: "tls", handshake: "failed", accepted: false },
-        failure: "tls-to-plaintext",
-      },
-    ],
+    flows: [{ protocol: "tls", handshake: "failed", accepted: false, failure: "tls-to-plaintext" }],
   },
   {
-    name: "plaintext-to-tls",
-    made: "Redis commands to a TLS server, which answers with an alert.",
+    name: "plaintext-closed",
+    made: "Redis commands to a TLS server, which closes without a word.",
     perform: async (s) => {
       await s.opensslServer("-tls1_2");
       await send(s.port, "*1\r\n$4\r\nPING\r\n");
     },
-    flows: [{ protocol: "redis", accepted: false, failure: "plaintext-to-tls" }],
+    flows: [{ protocol: "redis", accepted: false, failure: "plaintext-refused" }],
   },
   {
     name: "plaintext-reset",

@@ -119,6 +119,11 @@ export class Stage {
     await until(`${argv[0]} listens on ${port}`, 20_000, () => isListening(port));
   }
 
+  /** Signals the server that was started last. */
+  signal(name: NodeJS.Signals): void {
+    killGroup(this.#processes.at(-1), name);
+  }
+
   /**
    * Runs a client: each line of `say` once its answer to the one before has come, then the end.
    * Resolves to what it printed; fails when an answer does not come.
