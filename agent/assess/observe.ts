@@ -188,7 +188,8 @@ function judgeFlow(
   if ((served & Side.answered) !== 0) {
     // An upgrade that was agreed, or is asked for, is no application data yet.
     const negotiates = reading.upgrade.state === "asked" || reading.upgrade.state === "refused";
-    return negotiates ? NOTHING : { ...NOTHING, accepted: true };
+    const mayRefuse = reading.mayRefuse && reading.firstClose === null;
+    return negotiates || mayRefuse ? NOTHING : { ...NOTHING, accepted: true };
   }
   const closed = reading.firstClose;
   const isTcp = (table.keys[flow * KEY + 9]! & 0xff) === IpProtocol.tcp;

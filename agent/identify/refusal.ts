@@ -40,9 +40,27 @@ function behindGreeting({ view, at, end }: Opened): number {
   return Math.min(end, at + 4 + (view.getUint16(at, true) | (view.getUint8(at + 2) << 16)));
 }
 
-/** Reports whether a MySQL server has said more than its greeting. */
-export function hasAnswered(server: Opened): boolean {
-  return server.end - behindGreeting(server) >= 5;
+/**
+ * Reports whether bytes that have not come yet may make the answer a refusal: the body of a 4xx,
+ * PostgreSQL's first message, what follows MySQL's greeting.
+ */
+export function mayYetRefuse(protocol: ProtocolName | null, server: Opened): boolean {
+  const { view, at, end } = server;
+  switch (protocol) {
+    case "http": {
+      const status = httpStatus(view, at, end);
+      return status >= 400 && status <= 499 && end - at < LOOKED_THROUGH;
+    }
+    case "postgresql": {
+      let first = at;
+      while (first < end && view.getUint8(first) === 0x4e) first++;
+      return first === end || (view.getUint8(first) === 0x45 && end - first < 5);
+    }
+    case "mysql":
+      return end - behindGreeting(server) < 5;
+    default:
+      return false;
+  }
 }
 
 function latin1(view: DataView, at: number, end: number): string {
