@@ -30,8 +30,7 @@ export class Neighbourhood {
 
   around(c: Connection): Surroundings {
     const servers = this.#serversOf(c);
-    const sees = (pod: Holder) =>
-      this.#coverage.isWhole(pod, c.startMs, c.endMs, this.#tolerance);
+    const sees = (pod: Holder) => this.#coverage.isWhole(pod, c.startMs, c.endMs, this.#tolerance);
     return {
       serverWatched: servers.length > 0 && servers.every(sees),
       servedOthers: servers.length > 0 && servers.every((p) => this.#served.has(portOf(p, c))),
