@@ -30,6 +30,11 @@ export class Declaration {
     this.history = new PolicyHistory({ problems: this.#problems }, graceMs);
   }
 
+  /** What cannot be read now. */
+  get problems(): readonly Problem[] {
+    return this.#problems;
+  }
+
   /** Changes since the last call. */
   takeChanges(): Change[] {
     const changes = this.#changes;
@@ -51,7 +56,8 @@ export class Declaration {
 
   /**
    * Reads the manifests when anything in them has changed since the last time. The first reading
-   * holds since ever; a folder that cannot be read later keeps what was read before.
+   * holds since ever. What cannot be read later keeps what was read before, and is told as a
+   * problem: whatever may depend on it is unproven until it can be read again.
    */
   readManifests(from: string, nowMs: number): void {
     const isFirst = this.#stamp === "";
@@ -62,7 +68,9 @@ export class Declaration {
       declared = readDeclared(from);
     } catch (error) {
       if (isFirst) throw error;
-      if (stamp !== this.#stamp) this.#log("error", `manifests: ${(error as Error).message}`);
+      const reason = (error as Error).message;
+      this.#log("error", reason);
+      this.#problems.splice(0, Infinity, { ...NOWHERE, file: from, reason });
       this.#stamp = stamp;
       return;
     }
@@ -71,7 +79,9 @@ export class Declaration {
     for (const problem of declared.problems) this.#log("warn", formatProblem(problem));
     const found = new Map(declared.objects.map((o) => [keyOf(o.kind, o.namespace, o.name), o]));
     for (const [key, object] of this.#held) {
-      if (!found.has(key)) this.remove(object.kind, object.namespace, object.name, nowMs);
+      if (found.has(key)) continue;
+      if (declared.problems.some((problem) => hides(problem, object))) found.set(key, object);
+      else this.remove(object.kind, object.namespace, object.name, nowMs);
     }
     for (const [key, object] of found) {
       if (this.#held.get(key)?.hash !== object.hash)
@@ -82,6 +92,14 @@ export class Declaration {
     const others = kinds > 0 ? `, ${kinds} documents of kinds that are not read` : "";
     this.#log("info", `read ${found.size} objects from ${declared.files.length} files${others}`);
   }
+}
+
+const NOWHERE = { line: 1, column: 1, kind: null, name: null, namespaces: "all" as const };
+
+/** Reports whether an object that is not found may stand where its file cannot be read. */
+function hides({ file, namespaces }: Problem, { source, namespace }: ClusterObject): boolean {
+  if (source?.file !== file) return false;
+  return namespaces === "all" || namespaces.includes(namespace);
 }
 
 /** Names, sizes and times of all files below: what changes when a file does. */

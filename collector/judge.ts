@@ -8,10 +8,10 @@ import type { Json, JsonObject } from "./evidence/entry.ts";
 import type { EvidenceLog } from "./evidence/log.ts";
 import { proveEntry } from "./evidence/verify.ts";
 import type { Policy } from "./policy/policy.ts";
-import type { Store, VerdictRow } from "./store/store.ts";
+import type { Gap, Store, VerdictKey, VerdictRow } from "./store/store.ts";
 import { listDeclaredEdges } from "./verdict/declared-edges.ts";
 import type { DeclaredEdges } from "./verdict/declared-edges.ts";
-import type { ClusterFinding, Verdict } from "./verdict/verdict.ts";
+import type { ClusterFinding, NodeCoverage, Verdict, VerdictWord } from "./verdict/verdict.ts";
 import { judgeWindow } from "./verdict/window.ts";
 import type { WindowJudgement } from "./verdict/window.ts";
 
@@ -29,6 +29,7 @@ export type JudgeOptions = {
 const LATE_WINDOWS = 20;
 /** Observations looked through at a time for late ones. */
 const LATE_BATCH = 5_000;
+const GAPS_BATCH = 10_000;
 /** An entry of the log holds at most 65,535 bytes (C2SP); larger objects go by their hash. */
 const OBJECT_BYTES_LIMIT = 48 << 10;
 /** Agents whose clock differs by more are told. */
@@ -36,102 +37,195 @@ const CLOCK_LIMIT_MS = 2_000;
 
 export type Judged = { fromMs: number; toMs: number; judgement: WindowJudgement };
 
+/** What became of windows and of what came late, for metrics. */
+export type JudgeCounters = {
+  windows: number;
+  again: number;
+  /** Observations and coverage that came after the last window they could change was closed. */
+  tooLate: number;
+  verdicts: Record<VerdictWord, number>;
+  findings: Record<string, number>;
+};
+
 /**
  * Law: the entries of one window are appended under one checkpoint, and end with its `window`
  * entry; so a window that was cut off by a crash is either wholly in the log or not at all, and is
- * not appended again.
+ * not appended again. What the log holds and the store does not is put into the store first.
  */
 export class Judge {
   readonly #options: JudgeOptions;
-  /** End of the last window whose entries are in the log. */
-  #loggedMs: number;
+  /** Start of the first window that was not judged; 0 before the first step. */
   #cursorMs: number;
-  #late: number;
+  /** The last rows that were looked at for windows to judge again. */
+  readonly #seen: { late: number; "late-coverage": number };
+  /** Entries of the log up to here are in the store. */
+  #logged: number;
+  /** Windows to judge again; the store's cursors follow `#seen` when there is none left. */
   readonly #dirty = new Set<number>();
   #declared: { policy: Policy; stamp: string; edges: DeclaredEdges } | null = null;
+  readonly counters: JudgeCounters = {
+    ...{ windows: 0, again: 0, tooLate: 0, findings: {} },
+    verdicts: { confirmed: 0, violated: 0, unproven: 0, undecidable: 0, unexpected: 0 },
+  };
 
   constructor(options: JudgeOptions) {
+    const { store } = options;
     this.#options = options;
-    this.#cursorMs = options.store.cursor("window");
-    this.#late = options.store.cursor("late");
-    this.#loggedMs = lastLoggedWindow(options.evidenceDirectory, options.log.size);
+    this.#cursorMs = store.cursor("window");
+    this.#seen = { late: store.cursor("late"), "late-coverage": store.cursor("late-coverage") };
+    this.#logged = store.cursor("logged");
   }
 
   /** Judges every window that is due at `nowMs`, and late ones anew; returns what was judged. */
   async step(nowMs: number): Promise<Judged[]> {
-    const { windowMs, closeMs } = this.#options;
+    const { windowMs, closeMs, store } = this.#options;
     const judged: Judged[] = [];
-    if (this.#cursorMs === 0) this.#cursorMs = Math.floor(nowMs / windowMs) * windowMs;
-    // A clock that stepped back waits until time has caught up with what was judged.
-    this.#findLate();
-    for (const fromMs of [...this.#dirty].sort((a, b) => a - b)) {
-      this.#dirty.delete(fromMs);
-      judged.push(await this.#judge(fromMs, true));
+    this.#restore();
+    if (this.#cursorMs === 0) {
+      // Kept at once: what is received from now on is judged, whenever the process is killed.
+      const fromMs = Math.floor(nowMs / windowMs) * windowMs;
+      store.saveVerdicts([], { window: fromMs });
+      this.#cursorMs = fromMs;
     }
+    // A clock that stepped back waits until time has caught up with what was judged.
     while (this.#cursorMs + windowMs + closeMs <= nowMs) {
+      // Late ones when a window is due, not whenever a flow that lives on is told again.
+      this.#findLate();
+      for (const fromMs of [...this.#dirty].sort((a, b) => a - b)) {
+        judged.push(await this.#judge(fromMs, true));
+      }
       judged.push(await this.#judge(this.#cursorMs, false));
-      this.#cursorMs += windowMs;
     }
     return judged;
   }
 
-  /** Marks judged windows in which observations lived that came only now. */
+  /**
+   * Puts into the store what the log holds beyond it: a crash, or a full disk, came between the
+   * two. A store that was lost gets all of its verdicts back; the log is never written for it.
+   */
+  #restore(): void {
+    const { store, log, evidenceDirectory } = this.#options;
+    let rows: VerdictRow[] = [];
+    let withdrawn: VerdictKey[] = [];
+    for (let index = this.#logged; index < log.size; index++) {
+      const entry = parseEntry(Buffer.from(proveEntry(evidenceDirectory, index).entry));
+      if (entry === null) continue;
+      const told = rowOf(entry, index);
+      if (told && entry["type"] === "withdrawn") withdrawn.push(told);
+      else if (told) rows.push(told);
+      if (entry["type"] !== "window") continue;
+      const fromMs = Date.parse(String(entry["from"]));
+      const toMs = Date.parse(String(entry["to"]));
+      const inWindow = rows.map((row) => ({ ...row, fromMs, toMs }));
+      const window = entry["again"] === true ? this.#cursorMs : Math.max(this.#cursorMs, toMs);
+      const gone = withdrawn.map((key) => ({ ...key, fromMs }));
+      store.saveVerdicts(inWindow, { window, logged: index + 1 }, gone);
+      this.#logged = index + 1;
+      this.#cursorMs = window;
+      [rows, withdrawn] = [[], []];
+    }
+  }
+
+  /** Marks judged windows that observations or coverage speak of which came only now. */
   #findLate(): void {
-    const { store, windowMs } = this.#options;
+    const { store } = this.#options;
     for (;;) {
-      const batch = store.observationsSince(this.#late, LATE_BATCH);
+      const batch = store.observationsSince(this.#seen.late, LATE_BATCH);
       for (const { id, observation } of batch) {
-        this.#late = id;
-        const startMs = Date.parse(observation.record.start);
-        const endMs = Date.parse(observation.record.end);
-        const first = this.#cursorMs - LATE_WINDOWS * windowMs;
-        let fromMs = Math.max(first, Math.floor(startMs / windowMs) * windowMs);
-        for (; fromMs <= endMs && fromMs < this.#cursorMs; fromMs += windowMs) {
-          this.#dirty.add(fromMs);
-        }
+        this.#seen.late = id;
+        this.#mark(Date.parse(observation.record.start), Date.parse(observation.record.end));
+      }
+      if (batch.length < LATE_BATCH) break;
+    }
+    for (;;) {
+      const batch = store.coverageSince(this.#seen["late-coverage"], LATE_BATCH);
+      for (const { id, coverage } of batch) {
+        this.#seen["late-coverage"] = id;
+        this.#mark(coverage.from_ms, coverage.to_ms - 1);
       }
       if (batch.length < LATE_BATCH) return;
     }
   }
 
+  #mark(startMs: number, endMs: number): void {
+    const { windowMs } = this.#options;
+    const first = this.#cursorMs - LATE_WINDOWS * windowMs;
+    if (endMs < first) this.counters.tooLate++;
+    let fromMs = Math.max(first, Math.floor(startMs / windowMs) * windowMs);
+    for (; fromMs <= endMs && fromMs < this.#cursorMs; fromMs += windowMs) this.#dirty.add(fromMs);
+  }
+
   async #judge(fromMs: number, again: boolean): Promise<Judged> {
-    const { store, log, windowMs } = this.#options;
+    const { log, windowMs } = this.#options;
     const toMs = fromMs + windowMs;
     const judgement = this.#judgeWindow(fromMs, toMs);
     judgement.findings.push(...this.#findings(fromMs, toMs));
-    const before = new Map(
-      store
-        .verdicts({ fromMs, toMs, limit: 1_000_000 })
-        .filter((row) => row.fromMs === fromMs)
-        .map((row) => [`${row.edge}|${row.aspect}`, row]),
-    );
     const rows = rowsOf(judgement, fromMs, toMs);
-    const isNew = (row: VerdictRow) => {
-      const known = before.get(`${row.edge}|${row.aspect}`);
+    const before = again ? this.#before(fromMs, toMs) : new Map<string, VerdictRow>();
+    const changed = rows.filter((row) => {
+      const known = before.get(nameOf(row));
+      before.delete(nameOf(row));
       return known === undefined || gistOf(known.body) !== gistOf(row.body);
-    };
-    const changed = again ? rows.filter(isNew) : rows;
-    const entries = changed.map((row) => this.#entryOf(row, again));
-    const isLogged = !again && toMs <= this.#loggedMs;
-    if (!isLogged && (entries.length > 0 || !again)) {
+    });
+    const withdrawn = [...before.values()];
+    const entries = [
+      ...changed.map((row) => this.#entryOf(row, again)),
+      ...withdrawn.map(({ edge, aspect }) => ({ type: "withdrawn", again, edge, aspect })),
+    ];
+    if (entries.length > 0 || !again) {
       const policy = this.#policyEntries();
-      entries.push({
+      const window = {
         type: "window",
         from: new Date(fromMs).toISOString(),
         to: new Date(toMs).toISOString(),
         again,
         entries: entries.length,
         unexercised_left_out: judgement.unexercisedCut,
-      });
-      const { first } = await log.appendAll([...policy, ...entries].map(encodeEntry));
+      };
+      const { first, size } = await log.appendAll([...policy, ...entries, window].map(encodeEntry));
       changed.forEach((row, i) => {
         (row.body as { entry: number | null }).entry = first + policy.length + i;
       });
-      if (!again) this.#loggedMs = toMs;
-    }
-    const cursors = again ? { late: this.#late } : { window: toMs, late: this.#late };
-    store.saveVerdicts(changed, cursors);
+      this.#save(fromMs, again, changed, withdrawn, size);
+    } else this.#save(fromMs, again, [], [], log.size);
+    this.#count(judgement, again);
     return { fromMs, toMs, judgement };
+  }
+
+  /** What the store holds of a window, by name. */
+  #before(fromMs: number, toMs: number): Map<string, VerdictRow> {
+    const rows = this.#options.store.verdicts({ fromMs, toMs, limit: 1_000_000 });
+    return new Map(rows.filter((r) => r.fromMs === fromMs).map((row) => [nameOf(row), row]));
+  }
+
+  /** Saves with the cursors; only then a window counts as judged. */
+  #save(
+    fromMs: number,
+    again: boolean,
+    rows: readonly VerdictRow[],
+    withdrawn: readonly VerdictKey[],
+    logged: number,
+  ): void {
+    const { store, windowMs } = this.#options;
+    const window = again ? this.#cursorMs : fromMs + windowMs;
+    // While windows are left to be judged again, a new start must find them again.
+    const isLast = this.#dirty.size === 0 || (this.#dirty.size === 1 && this.#dirty.has(fromMs));
+    store.saveVerdicts(rows, { window, logged, ...(isLast ? this.#seen : {}) }, withdrawn);
+    this.#cursorMs = window;
+    this.#logged = logged;
+    this.#dirty.delete(fromMs);
+  }
+
+  #count(judgement: WindowJudgement, again: boolean): void {
+    const { counters } = this;
+    if (again) counters.again++;
+    else {
+      counters.windows++;
+      for (const { verdict } of judgement.verdicts) counters.verdicts[verdict]++;
+      for (const { code } of judgement.findings) {
+        counters.findings[code] = (counters.findings[code] ?? 0) + 1;
+      }
+    }
   }
 
   #judgeWindow(fromMs: number, toMs: number): WindowJudgement {
@@ -180,8 +274,7 @@ export class Judge {
     const { store } = this.#options;
     const from = new Date(fromMs).toISOString();
     const to = new Date(toMs).toISOString();
-    const gaps = store
-      .gapsSince(0, 10_000)
+    const gaps = allGaps(store)
       .filter((gap) => gap.recordedMs >= fromMs && gap.recordedMs < toMs)
       .map((gap) => ({
         code: "uplink-gap",
@@ -233,6 +326,15 @@ export class Judge {
   }
 }
 
+function allGaps(store: Store): Gap[] {
+  const gaps: Gap[] = [];
+  for (;;) {
+    const batch = store.gapsSince(gaps.at(-1)?.id ?? 0, GAPS_BATCH);
+    gaps.push(...batch);
+    if (batch.length < GAPS_BATCH) return gaps;
+  }
+}
+
 function typeOf(row: VerdictRow): string {
   if (row.aspect === "coverage") return "coverage";
   return row.aspect === "finding" ? "finding" : "verdict";
@@ -255,38 +357,53 @@ function rowsOf(judgement: WindowJudgement, fromMs: number, toMs: number): Verdi
     ...judgement.nodes.map((coverage) => ({
       fromMs,
       toMs,
-      edge: `node/${coverage.node}`,
+      edge: edgeOfCoverage(coverage),
       aspect: "coverage",
       body: { coverage, entry: null },
     })),
     ...judgement.findings.map((finding) => ({
       fromMs,
       toMs,
-      edge: `${finding.code}/${finding.subject}`,
+      edge: edgeOfFinding(finding),
       aspect: "finding",
       body: { finding, entry: null },
     })),
   ];
 }
 
-/** What must differ for a late judgement to be told anew: the word, the reason, the counts. */
-function gistOf(body: unknown): string {
-  const { verdict, coverage, finding } = body as {
-    verdict?: Verdict;
-    coverage?: unknown;
-    finding?: ClusterFinding;
-  };
-  if (verdict) return JSON.stringify([verdict.verdict, verdict.reason, verdict.counts]);
-  return JSON.stringify(coverage ?? finding);
+function nameOf({ edge, aspect }: VerdictKey): string {
+  return `${edge}|${aspect}`;
 }
 
-/** End of the newest window whose entries are in the log; 0 when there is none. */
-function lastLoggedWindow(directory: string, size: number): number {
-  for (let index = size - 1; index >= 0; index--) {
-    const entry = parseEntry(Buffer.from(proveEntry(directory, index).entry));
-    if (entry?.["type"] === "window" && entry["again"] === false) {
-      return Date.parse(String(entry["to"]));
-    }
-  }
-  return 0;
+/** What must differ for a late judgement to be told anew: the word, the reason, the counts. */
+function gistOf(body: unknown): string {
+  const { verdict: v, coverage, finding } = body as Record<string, Verdict | undefined>;
+  const told = v && { verdict: v.verdict, reason: v.reason, counts: v.counts };
+  // Canonical: what was restored from the log has its keys in another order.
+  return Buffer.from(encodeEntry(toJson({ told, coverage, finding }))).toString();
 }
+
+/** The row that an entry was made of, but for its window; null for entries of other kinds. */
+function rowOf(entry: JsonObject, index: number): VerdictRow | null {
+  const { type, again: _, ...told } = entry;
+  const row = (edge: string, aspect: string): VerdictRow => {
+    return { fromMs: 0, toMs: 0, edge, aspect, body: { ...told, entry: index } };
+  };
+  switch (type) {
+    case "verdict": {
+      const verdict = told["verdict"] as unknown as Verdict;
+      return row(verdict.edge.id, verdict.aspect);
+    }
+    case "coverage":
+      return row(edgeOfCoverage(told["coverage"] as unknown as NodeCoverage), "coverage");
+    case "finding":
+      return row(edgeOfFinding(told["finding"] as unknown as ClusterFinding), "finding");
+    case "withdrawn":
+      return row(String(told["edge"]), String(told["aspect"]));
+    default:
+      return null;
+  }
+}
+
+const edgeOfCoverage = ({ node }: NodeCoverage) => `node/${node}`;
+const edgeOfFinding = ({ code, subject }: ClusterFinding) => `${code}/${subject}`;

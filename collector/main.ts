@@ -66,7 +66,7 @@ export async function runCollector(flags: Record<string, string | undefined>): P
     RETENTION_MS,
   );
   log("info", `agents connect at ${config.uplinkHost}:${ingest.port}`);
-  const metrics = collectorMetrics(ingest, evidence);
+  const metrics = collectorMetrics({ ingest, evidence, judge, store, declaration });
   const api = await startApi({
     store,
     evidenceDirectory,
@@ -74,14 +74,14 @@ export async function runCollector(flags: Record<string, string | undefined>): P
     uiDirectory: UI_DIRECTORY,
     host: config.apiHost,
     port: config.apiPort,
-    metrics: () => metrics.registry.metrics(),
+    metrics: () => metrics.metrics(),
     log,
   });
   log("info", `page and API at ${api.address}`);
   const judged = (windows: number) => {
-    metrics.judged(windows);
     if (windows > 0) api.notify();
   };
+  let stopped: Error | null = null;
   const stop = new AbortController();
   process.once("SIGINT", () => stop.abort());
   process.once("SIGTERM", () => stop.abort());
@@ -92,10 +92,14 @@ export async function runCollector(flags: Record<string, string | undefined>): P
     following.stop();
     await api.close();
     await ingest.close();
+    stopped = evidence.fatal;
     await evidence.close();
     await store.close();
   }
-  if (evidence.fatal) throw evidence.fatal;
+  if (stopped) {
+    log("error", "the collector ends: it must not go on without its evidence log");
+    process.exitCode = 1;
+  }
 
   function readKey(file: string): string {
     try {

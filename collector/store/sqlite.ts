@@ -13,7 +13,8 @@ import type { Coverage } from "../../protocol/coverage.ts";
 import { ConfigError } from "../../protocol/config-error.ts";
 import type { Observation } from "../../protocol/observation.ts";
 import type { Appended, Gap, Received, SpoolState, Store } from "./store.ts";
-import type { StoredCoverage, StoredObservation, VerdictQuery, VerdictRow } from "./store.ts";
+import type { StoredCoverage, StoredObservation } from "./store.ts";
+import type { VerdictKey, VerdictQuery, VerdictRow } from "./store.ts";
 
 const SCHEMA_VERSION = 1;
 /** A transaction takes batches until it has this many rows: some 20 ms (measured). */
@@ -82,6 +83,7 @@ const SQL = {
   moveCursor: "INSERT INTO cursors VALUES (?, ?) ON CONFLICT DO UPDATE SET at = excluded.at",
   saveVerdict: `INSERT INTO verdicts (from_ms, to_ms, edge, aspect, body) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET to_ms = excluded.to_ms, body = excluded.body`,
+  dropVerdict: "DELETE FROM verdicts WHERE from_ms = ? AND edge = ? AND aspect = ?",
   // The lower bound of from_ms lets the primary key find the first row.
   verdicts: `SELECT * FROM verdicts WHERE to_ms > ?1 AND from_ms < ?2
     AND from_ms >= ?1 - ${WINDOW_MS_LIMIT} AND (?3 IS NULL OR aspect = ?3)
@@ -205,8 +207,15 @@ class SqliteStore implements Store {
     return row ? Number(row["at"]) : 0;
   }
 
-  saveVerdicts(rows: readonly VerdictRow[], cursors: Readonly<Record<string, number>>): void {
+  saveVerdicts(
+    rows: readonly VerdictRow[],
+    cursors: Readonly<Record<string, number>>,
+    withdrawn: readonly VerdictKey[] = [],
+  ): void {
     this.#transaction(() => {
+      for (const { fromMs, edge, aspect } of withdrawn) {
+        this.#sql.dropVerdict.run(fromMs, edge, aspect);
+      }
       for (const { fromMs, toMs, edge, aspect, body } of rows) {
         this.#sql.saveVerdict.run(fromMs, toMs, edge, aspect, JSON.stringify(body));
       }

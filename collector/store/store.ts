@@ -53,6 +53,9 @@ export type VerdictRow = {
   body: unknown;
 };
 
+/** What names a row among those of all windows. */
+export type VerdictKey = Pick<VerdictRow, "fromMs" | "edge" | "aspect">;
+
 export type VerdictQuery = {
   /** Windows that overlap [fromMs, toMs). */
   fromMs: number;
@@ -88,8 +91,12 @@ export type Store = {
 
   /** Where a consumer stands; 0 when it has not begun. */
   cursor(name: string): number;
-  /** Saves verdicts and moves cursors, both or neither. */
-  saveVerdicts(rows: readonly VerdictRow[], cursors: Readonly<Record<string, number>>): void;
+  /** Saves verdicts, forgets those that no longer hold, and moves cursors: all or nothing. */
+  saveVerdicts(
+    rows: readonly VerdictRow[],
+    cursors: Readonly<Record<string, number>>,
+    withdrawn?: readonly VerdictKey[],
+  ): void;
   verdicts(query: VerdictQuery): VerdictRow[];
   /** The window that begins last among those with rows of the aspect; null when there is none. */
   newestWindow(aspect: string): { fromMs: number; toMs: number } | null;

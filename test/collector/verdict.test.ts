@@ -1,0 +1,697 @@
+/** Tests verdicts: one-liners of traffic, an expectation and coverage against a word and a reason. */
+import t, { type Test } from "tap";
+import { attribute } from "../../collector/attribution/attribute.ts";
+import { Inventory } from "../../collector/attribution/inventory.ts";
+import type { Expectation } from "../../collector/policy/expectation.ts";
+import type { Problem } from "../../collector/policy/problem.ts";
+import { upperBound } from "../../collector/verdict/confidence.ts";
+import { listDeclaredEdges } from "../../collector/verdict/declared-edges.ts";
+import { pairSightings } from "../../collector/verdict/pair.ts";
+import type { Sighting } from "../../collector/verdict/pair.ts";
+import type { Verdict } from "../../collector/verdict/verdict.ts";
+import { judgeWindow } from "../../collector/verdict/window.ts";
+import type { WindowJudgement } from "../../collector/verdict/window.ts";
+import { clusterObjects, covered, NOBODY, PODS, seeded, seen } from "../seen.ts";
+
+const FROM = Date.parse("2026-11-22T01:00:00Z");
+const TO = FROM + 60_000;
+
+const inventory = new Inventory();
+for (const object of clusterObjects()) inventory.apply(object, -Infinity);
+
+/**
+ * `mtls denied:NetworkPolicy min=TLSv1.2 doubtful`: what is required of transport (`-` for
+ * nothing), and the path with the kinds of the objects that decided it, the first one foremost.
+ */
+function expectation(text: string): Expectation {
+  const [required, path, ...more] = text.split(" ") as [string, string, ...string[]];
+  const [decision, ...kinds] = path.split(":");
+  const because = (kind: string) => ({
+    ...{ kind, namespace: "pay", name: "p", uid: null, resource_version: null, hash: "sha256:0" },
+    ...{ rule: "spec", sentence: more.includes("in-band") ? "denial-in-band" : `${kind} says so` },
+  });
+  const problem: Problem = {
+    ...{ file: "a.yaml", line: 1, column: 1, reason: "bad", kind: null, name: null },
+    namespaces: "all",
+  };
+  return {
+    path: decision as Expectation["path"],
+    transport: {
+      required: required === "-" ? null : (required as "mtls"),
+      ...{ accepts: [], refuses: [] },
+      minVersion: more.find((w) => w.startsWith("min="))?.slice(4) ?? null,
+    },
+    pathBecause: kinds.map(because),
+    transportBecause: [because("PeerAuthentication")],
+    doubts: more.includes("doubtful") ? [problem] : [],
+  };
+}
+
+type World = {
+  /** Of every edge: within a grace more than one, the newest first. */
+  expect?: readonly [string, ...string[]];
+  coverage?: readonly string[];
+  tolerance?: number;
+};
+
+const EVERYTHING = Object.keys(PODS).map((name) => `${name} 0-60`);
+const without = (...names: string[]) =>
+  EVERYTHING.filter((line) => !names.includes(line.split(" ")[0]!));
+
+function sightingsOf(lines: readonly string[]): Sighting[] {
+  return lines
+    .flatMap((line) => seen(line, FROM))
+    .map(({ node, observation }) => ({
+      id: `${node}/${observation.flow}`,
+      node,
+      attributed: attribute(observation, inventory),
+    }));
+}
+
+function judge(sightings: readonly Sighting[], world: World): WindowJudgement {
+  const expectations = (world.expect ?? ["mtls allowed:NetworkPolicy"]).map(expectation);
+  return judgeWindow({
+    ...{ fromMs: FROM, toMs: TO, sightings },
+    coverage: (world.coverage ?? EVERYTHING).map((line) => covered(line, FROM)),
+    pods: inventory.pods(FROM),
+    nodes: inventory.nodes(FROM),
+    expect: () => expectations as [Expectation, ...Expectation[]],
+    zonesOf: () => [],
+    declared: listDeclaredEdges(inventory.pods(FROM), () => expectations[0]!),
+    tolerance: world.tolerance ?? 0.01,
+  });
+}
+
+function exercised(judgement: WindowJudgement): Verdict[] {
+  return judgement.verdicts.filter((v) => v.firstSeen !== null);
+}
+
+/** `confirmed mtls-observed 1/0/0`: for, against, unreadable; `*` where it rests on inference. */
+function tell(v: Verdict | undefined): string {
+  if (!v) return "nothing";
+  const { supporting, contradicting, unreadable, pending } = v.counts;
+  const waiting = pending > 0 ? `/${pending}` : "";
+  const star = v.inferred ? "*" : "";
+  return `${v.verdict}${star} ${v.reason} ${supporting}/${contradicting}/${unreadable}${waiting}`;
+}
+
+type Aspect = "transport" | "path";
+
+/** What comes of the traffic between the first line's ends. */
+function verdict(aspect: Aspect, lines: readonly string[], world: World = {}): string {
+  const found = exercised(judge(sightingsOf(lines), world));
+  const edges = new Set(found.map((v) => v.edge.id));
+  const [first] = [...edges].filter((id) => /^shop\/web\[/.test(id));
+  return tell(found.find((v) => v.edge.id === first && v.aspect === aspect));
+}
+
+type Row = readonly [traffic: string, wanted: string, world?: World];
+
+/** Each row's traffic is a list of one-liners, joined by commas. */
+function check(t: Test, aspect: Aspect, rows: readonly Row[], common: World = {}): void {
+  for (const [traffic, wanted, world] of rows) {
+    const merged = { ...common, ...world };
+    const why = `${traffic} | ${merged.expect?.join(" or ") ?? "mtls"}`;
+    t.equal(verdict(aspect, traffic.split(", "), merged), wanted, why);
+  }
+}
+
+// ---- transport -----------------------------------------------------------------------------
+
+t.test("rule 1: mutual TLS required: what was accepted decides", async (t) => {
+  check(t, "transport", [
+    ["web > ledger mtls accepted", "confirmed mtls-observed 1/0/0"],
+    ["web > ledger mtls? accepted", "confirmed* mtls-inferred 1/0/0"],
+    ["web > ledger tls accepted", "violated one-way-tls 0/1/0"],
+    ["web > ledger tls? accepted", "violated one-way-tls 0/1/0"],
+    ["web > ledger tls-empty? accepted", "violated one-way-tls 0/1/0"],
+    ["web > ledger plain accepted", "violated plaintext-accepted 0/1/0"],
+    ["web > ledger ssh accepted", "violated plaintext-accepted 0/1/0"],
+    ["web > ledger not-tls accepted", "violated plaintext-accepted 0/1/0"],
+    ["web > ledger bytes accepted", "unproven mutual-unknown 0/0/1"],
+    ["web > ledger unread accepted", "unproven mutual-unknown 0/0/1"],
+    ["web > ledger resumed accepted", "unproven session-resumed 0/0/1"],
+  ]);
+});
+
+t.test("rule 1: one contradiction among any number violates, with both counts", async (t) => {
+  check(t, "transport", [
+    [
+      "web > ledger mtls accepted x99, web > ledger plain accepted",
+      "violated plaintext-accepted 99/1/0",
+    ],
+    [
+      "web > ledger mtls? accepted x40, web > ledger tls accepted x2, web > ledger resumed accepted",
+      "violated one-way-tls 40/2/1",
+    ],
+    // Neither drops nor gaps take back what was seen.
+    [
+      "web > ledger plain accepted",
+      "violated plaintext-accepted 0/1/0",
+      { coverage: ["web 0-3 1+99"] },
+    ],
+  ]);
+});
+
+t.test("rule 1: TLS required: any TLS supports it, and any other bytes contradict", async (t) => {
+  const expect = ["tls allowed:NetworkPolicy"] as const;
+  const rows: Row[] = [
+    ["web > ledger tls accepted", "confirmed tls-observed 1/0/0"],
+    ["web > ledger mtls accepted", "confirmed tls-observed 1/0/0"],
+    ["web > ledger resumed accepted", "confirmed tls-observed 1/0/0"],
+    ["web > ledger unread accepted", "confirmed tls-observed 1/0/0"],
+    ["web > ledger plain accepted", "violated plaintext-accepted 0/1/0"],
+    ["web > ledger not-tls accepted", "violated plaintext-accepted 0/1/0"],
+    ["web > ledger bytes accepted", "unproven mutual-unknown 0/0/1"],
+  ];
+  check(t, "transport", rows, { expect });
+  const minimum = ["tls allowed:NetworkPolicy min=TLSv1.2"] as const;
+  check(t, "transport", [
+    ["web > ledger tls1.0 accepted", "violated version-too-low 0/1/0", { expect: minimum }],
+    ["web > ledger tls accepted", "confirmed tls-observed 1/0/0", { expect: minimum }],
+  ]);
+});
+
+t.test("nothing is said about transport where nothing is declared about it", async (t) => {
+  const expect = ["- allowed:NetworkPolicy"] as const;
+  check(t, "transport", [["web > ledger plain accepted", "nothing"]], { expect });
+});
+
+t.test("rule 1: what was seen through a gap is unproven", async (t) => {
+  check(t, "transport", [
+    ["web > ledger bytes accepted mid @c", "unproven joined-midstream 0/0/1"],
+    // Bytes that are no TLS count from the SYN on only; what a grammar names, counts always.
+    ["web > ledger not-tls accepted mid @c", "unproven joined-midstream 0/0/1"],
+    ["web > ledger plain accepted mid @c", "violated plaintext-accepted 0/1/0"],
+    ["web > ledger tls open mid @c", "unproven joined-midstream 0/0/1"],
+    ["web > ledger mtls c-only @c", "unproven one-sided 0/0/1"],
+    ["web > ledger mtls s-only @s", "unproven one-sided 0/0/1"],
+    ["web > ledger mtls open", "unproven not-answered 0/0/1"],
+    ["web > ledger mtls open live", "unproven not-answered 0/0/0/1"],
+  ]);
+});
+
+t.test("the unreadable share is held against the tolerance, exactly", async (t) => {
+  check(t, "transport", [
+    [
+      "web > ledger mtls accepted x99, web > ledger resumed accepted",
+      "confirmed mtls-observed 99/0/1", // 1 of 100 is the tolerance
+    ],
+    [
+      "web > ledger mtls accepted x98, web > ledger resumed accepted",
+      "unproven partly-unreadable 98/0/1",
+    ],
+    [
+      "web > ledger mtls accepted x98, web > ledger resumed accepted",
+      "confirmed mtls-observed 98/0/1",
+      { tolerance: 0.02 },
+    ],
+  ]);
+});
+
+t.test("rule 5: drops, and time that was not watched, take a proof back", async (t) => {
+  const mtls = "web > ledger mtls accepted";
+  const watched = (...lines: string[]) => ({ coverage: lines });
+  check(t, "transport", [
+    [mtls, "confirmed mtls-observed 1/0/0", watched("web 0-60 99+1", "ledger 0-60 99+1")],
+    [mtls, "unproven capture-drops 1/0/0", watched("web 0-60 98+2", "ledger 0-60 99+1")],
+    [mtls, "confirmed mtls-observed 1/0/0", watched("web 0-54")], // nine tenths of the window
+    [mtls, "unproven partly-watched 1/0/0", watched("web 0-53.9")],
+    [mtls, "unproven partly-watched 1/0/0", watched("web 0-20", "web 40-60", "ledger 30-60")],
+    [mtls, "confirmed mtls-observed 1/0/0", watched("web 0-30", "web 20-60")],
+    [mtls, "confirmed mtls-observed 1/0/0", watched("web 0-1", "ledger 0-60")],
+  ]);
+});
+
+t.test(
+  "rule 5: a sample is bounded by Clopper and Pearson, unreadable ones left out",
+  async (t) => {
+    const coverage = ["web 0-60 s0.1", "ledger 0-60 s0.1"];
+    const rows: Row[] = [
+      ["web > ledger mtls accepted x299", "confirmed mtls-observed 299/0/0"],
+      ["web > ledger mtls accepted x298", "unproven sampling-bound 298/0/0"],
+      [
+        "web > ledger mtls accepted x298, web > ledger resumed accepted",
+        "unproven sampling-bound 298/0/1",
+      ],
+      ["web > ledger mtls accepted x58", "unproven sampling-bound 58/0/0", { tolerance: 0.05 }],
+      ["web > ledger mtls accepted x59", "confirmed mtls-observed 59/0/0", { tolerance: 0.05 }],
+    ];
+    check(t, "transport", rows, { coverage });
+    const told = (traffic: string) =>
+      exercised(judge(sightingsOf([traffic]), { coverage })).find((v) => v.aspect === "transport")!;
+    t.equal(told("web > ledger mtls accepted x299").bound, 1 - 0.05 ** (1 / 299));
+    t.equal(told("web > ledger resumed accepted x299").bound, 1, "nothing readable is no sample");
+    const whole = exercised(judge(sightingsOf(["web > ledger mtls accepted"]), {}));
+    t.equal(whole[0]!.bound, null, "unsampled");
+  },
+);
+
+t.test("rule 4: a refusal proves what it refuses, and nothing else", async (t) => {
+  const refusals: readonly [string, mtls: string, tls: string, any: string][] = [
+    ["plain refused=plaintext-refused", "plaintext-refused", "plaintext-refused", ""],
+    ["plain refused=plaintext-to-tls", "plaintext-refused", "plaintext-refused", ""],
+    ["tls refused=client-cert-missing", "client-cert-missing", "", ""],
+    ["mtls refused=client-cert-refused", "client-cert-refused", "", ""],
+    ["mtls refused=client-cert-untrusted", "client-cert-refused", "", ""],
+    ["mtls refused=client-cert-expired", "client-cert-refused", "", ""],
+    ["tls left=server-cert-expired", "", "", ""],
+    ["tls left=server-cert-refused", "", "", ""],
+    ["tls refused=no-common-version", "", "", ""],
+  ];
+  for (const [how, ...wanted] of refusals) {
+    (["mtls", "tls", "any"] as const).forEach((required, i) => {
+      const expect = [`${required} allowed:NetworkPolicy`] as const;
+      const found = verdict("transport", [`web > ledger ${how}`], { expect });
+      if (wanted[i]) t.equal(found, `confirmed ${wanted[i]} 1/0/0`, `${how} | ${required}`);
+      else t.match(found, /^unproven [a-z-]+ 0\/0\/1$/, `${how} | ${required}`);
+    });
+  }
+  check(t, "transport", [
+    ["web > ledger tls left=server-cert-expired", "unproven server-cert-expired 0/0/1"],
+    ["web > ledger tls left=server-cert-name", "unproven server-cert-refused 0/0/1"],
+    ["web > ledger tls refused=no-common-cipher", "unproven handshake-failed 0/0/1"],
+  ]);
+});
+
+t.test("a connection that never reached the server says nothing of its transport", async (t) => {
+  check(t, "transport", [
+    ["web > ledger rst", "nothing"],
+    ["web > ledger silent", "nothing"],
+    ["web > ledger client-rst", "nothing"],
+    ["web > ledger mtls accepted, web > ledger rst x50", "confirmed mtls-observed 1/0/0"],
+  ]);
+});
+
+t.test("what could not be read of the policy leaves nothing proven, nor refuted", async (t) => {
+  const expect = ["mtls allowed:NetworkPolicy doubtful"] as const;
+  const rows: Row[] = [
+    ["web > ledger mtls accepted", "unproven policy-incomplete 1/0/0"],
+    ["web > ledger plain accepted", "unproven policy-incomplete 0/1/0"],
+  ];
+  check(t, "transport", rows, { expect });
+  check(t, "path", [["web > ledger plain accepted", "unproven policy-incomplete 1/0/0"]], {
+    expect,
+  });
+});
+
+t.test("within the grace of a change either version counts, and it says so", async (t) => {
+  const tightened = ["mtls allowed:NetworkPolicy", "any allowed:NetworkPolicy"] as const;
+  const closed = ["- denied:NetworkPolicy", "- allowed:NetworkPolicy"] as const;
+  const opened = ["- allowed:NetworkPolicy", "- denied:NetworkPolicy"] as const;
+  check(t, "transport", [
+    ["web > ledger plain accepted", "confirmed plaintext-allowed 1/0/0", { expect: tightened }],
+    ["web > ledger resumed accepted", "confirmed tls-observed 1/0/0", { expect: tightened }],
+  ]);
+  check(t, "path", [
+    ["web > ledger plain accepted", "confirmed allowed-and-used 1/0/0", { expect: closed }],
+    ["web > ledger rst @c", "confirmed denied-and-refused 1/0/0", { expect: opened }],
+  ]);
+  const [verdict] = exercised(
+    judge(sightingsOf(["web > ledger plain accepted"]), { expect: closed }),
+  );
+  t.equal(verdict!.inGrace, true);
+  t.equal(exercised(judge(sightingsOf(["web > ledger plain accepted"]), {}))[0]!.inGrace, false);
+});
+
+// ---- path ----------------------------------------------------------------------------------
+
+t.test("an allowed path is shown by one acceptance; without one it is unproven", async (t) => {
+  check(t, "path", [
+    ["web > ledger plain accepted", "confirmed allowed-and-used 1/0/0"],
+    ["web > ledger plain accepted, web > ledger rst x9", "confirmed allowed-and-used 1/0/0"],
+    ["web > ledger rst", "unproven allowed-and-refused 0/0/1"],
+    ["web > ledger silent", "unproven allowed-and-refused 0/0/1"],
+    ["web > ledger syn live", "unproven not-answered 0/0/0/1"],
+  ]);
+});
+
+t.test("rule 1: an acceptance on a denied path violates it, whatever else was seen", async (t) => {
+  const expect = ["- denied:NetworkPolicy"] as const;
+  const rows: Row[] = [
+    ["web > ledger plain accepted", "violated denied-and-accepted 0/1/0"],
+    ["web > ledger quiet open", "violated denied-and-accepted 0/1/0"], // SYN-ACK is enough here
+    [
+      "web > ledger silent @c x9, web > ledger plain accepted",
+      "violated denied-and-accepted 9/1/0",
+    ],
+    ["web > ledger plain accepted mid", "violated denied-and-accepted 0/2/0"],
+  ];
+  check(t, "path", rows, { expect });
+});
+
+t.test("above the packet layer a connection is only accepted when it is answered", async (t) => {
+  // The denial stands first; the NetworkPolicy behind it allows the path.
+  const expect = ["- denied:AuthorizationPolicy:NetworkPolicy"] as const;
+  const rows: Row[] = [
+    ["web > ledger mtls accepted", "violated denied-and-accepted 0/1/0"],
+    ["web > ledger mtls open", "unproven not-answered 0/0/1"],
+    ["web > ledger mtls open live", "unproven not-answered 0/0/0/1"],
+    ["web > ledger mtls refused=server-aborted", "confirmed denied-and-refused 1/0/0"],
+    ["web > ledger mtls left=client-aborted", "unproven not-answered 0/0/1"],
+  ];
+  check(t, "path", rows, { expect });
+});
+
+t.test("rule 4: a reset by the server's own kernel is no proof of a packet filter", async (t) => {
+  for (const kind of ["NetworkPolicy", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy"]) {
+    const expect = [`- denied:${kind}`] as const;
+    const unwatched = { coverage: without("ledger") };
+    const rows: Row[] = [
+      ["web > ledger rst", "unproven reached-the-server 0/0/1"],
+      ["web > ledger rst @s", "unproven reached-the-server 0/0/1"],
+      ["web > ledger rst @c", "confirmed denied-and-refused 1/0/0"],
+      ["web > ledger rst @c", "confirmed denied-and-refused 1/0/0", unwatched],
+      ["web > ledger rst @c via=ledger-svc", "confirmed denied-and-refused 1/0/0"],
+      ["web > ledger rst via=ledger-svc", "unproven reached-the-server 0/0/1"],
+    ];
+    check(t, "path", rows, { expect });
+  }
+  const above = ["- denied:AuthorizationPolicy:NetworkPolicy"] as const;
+  check(t, "path", [
+    ["web > ledger rst", "confirmed denied-and-refused 1/0/0", { expect: above }],
+    [
+      "web > ledger rst",
+      "confirmed denied-and-refused 1/0/0",
+      { expect: ["- denied:Segmentation"] },
+    ],
+  ]);
+});
+
+t.test("rule 4: silence proves a denial only by what stands beside it", async (t) => {
+  const expect = ["- denied:NetworkPolicy"] as const;
+  const silent = "web > ledger silent @c";
+  const others = "cart > ledger plain accepted @s";
+  const world = (...coverage: string[]) => ({ coverage });
+  const rows: Row[] = [
+    // Left the client's veth, and did not reach the server's.
+    [silent, "confirmed denied-and-dropped 1/0/0"],
+    // Nobody watched the server, or not while it was tried, or not all that came.
+    [silent, "unproven server-silent 0/0/1", world("web 0-60")],
+    [silent, "unproven server-silent 0/0/1", world("web 0-60", "ledger 10-60")],
+    [silent, "unproven server-silent 0/0/1", world("web 0-60", "ledger 0-2")],
+    [silent, "unproven server-silent 0/0/1", world("web 0-60", "ledger 0-2", "ledger 2.1-60")],
+    [silent, "confirmed denied-and-dropped 1/0/0", world("web 0-60", "ledger 0-2", "ledger 2-60")],
+    [silent, "unproven server-silent 0/0/1", world("web 0-60 100000+0", "ledger 0-60 5+5")],
+    [silent, "unproven server-silent 0/0/1", world("web 0-60", "ledger 0-60 s0.5")],
+    // It reached the server, which says nothing.
+    ["web > ledger silent", "unproven server-silent 0/0/1"],
+    [`web > ledger silent, ${others}`, "confirmed denied-and-unanswered 1/0/0"],
+    [`${silent}, ${others}`, "confirmed denied-and-unanswered 1/0/0", world("web 0-60")],
+    // Served on another port, by another protocol, by another pod: that is not the same.
+    [
+      `${silent}, cart > ledger plain accepted @s port=9000`,
+      "unproven server-silent 0/0/1",
+      world("web 0-60"),
+    ],
+    [
+      `${silent}, cart > ledger plain accepted @s udp`,
+      "unproven server-silent 0/0/1",
+      world("web 0-60"),
+    ],
+    [
+      "web > twin-1 silent @c, cart > twin-2 plain accepted @s",
+      "unproven server-silent 0/0/1",
+      world("web 0-60"),
+    ],
+    [
+      "web > twin-1 silent @c, cart > twin-1 plain accepted @s",
+      "confirmed denied-and-unanswered 1/0/0",
+      world("web 0-60"),
+    ],
+    // Behind a Service it may be any of the pods: all of them must have been watched.
+    ["web > twin-1 silent @c via=twin-svc", "confirmed denied-and-dropped 1/0/0"],
+    [
+      "web > twin-1 silent @c via=twin-svc",
+      "unproven server-silent 0/0/1",
+      world("web 0-60", "twin-1 0-60"),
+    ],
+    // Still young, or given up by the client, or seen in one direction only.
+    ["web > ledger syn live @c", "unproven not-answered 0/0/0/1"],
+    ["web > ledger client-rst", "unproven server-silent 0/0/1"],
+    ["web > ledger plain c-only @c", "unproven one-sided 0/0/1"],
+  ];
+  check(t, "path", rows, { expect });
+});
+
+t.test("a datagram that reached the server is not taken for one that was dropped", async (t) => {
+  const expect = ["- denied:NetworkPolicy"] as const;
+  const rows: Row[] = [
+    ["web > ledger bytes syn udp @c", "confirmed denied-and-dropped 1/0/0"],
+    ["web > ledger bytes syn udp", "unproven server-silent 0/0/1"],
+    ["web > ledger bytes syn udp x20", "unproven server-silent 0/0/20"],
+    ["web > ledger plain accepted udp", "violated denied-and-accepted 0/1/0"],
+  ];
+  check(t, "path", rows, { expect });
+});
+
+t.test("what no observer can see is undecidable, unless it is contradicted", async (t) => {
+  const inBand = ["- undecidable:AuthorizationPolicy in-band"] as const;
+  const unseen = ["- undecidable:AuthorizationPolicy"] as const;
+  for (const traffic of ["mtls accepted", "mtls open", "rst", "silent"]) {
+    check(t, "path", [
+      [`web > ledger ${traffic}`, "undecidable denial-in-band 0/0/0", { expect: inBand }],
+      [`web > ledger ${traffic}`, "undecidable rule-not-observable 0/0/0", { expect: unseen }],
+    ]);
+  }
+});
+
+t.test("what nothing is declared about is unexpected, whatever came of it", async (t) => {
+  const expect = ["- undeclared"] as const;
+  const rows: Row[] = [
+    ["web > ledger plain accepted", "unexpected nothing-declared 0/0/0"],
+    ["web > ledger rst", "unexpected nothing-declared 0/0/0"],
+    ["web > ledger silent", "unexpected nothing-declared 0/0/0"],
+    ["web > ledger syn live", "unproven not-answered 0/0/0/1"],
+  ];
+  check(t, "path", rows, { expect });
+});
+
+t.test("an address that nobody is known to have held leaves the edge unproven", async (t) => {
+  check(t, "path", [[`web > ${NOBODY} plain accepted @c`, "unproven not-attributable 0/0/0"]]);
+  const found = exercised(judge(sightingsOf([`${NOBODY} > ledger plain accepted @s`]), {}));
+  t.strictSame(found.map(tell), ["unproven not-attributable 0/0/0"]);
+});
+
+// ---- pairing -------------------------------------------------------------------------------
+
+const pairs = (...lines: string[]) => pairSightings(sightingsOf(lines));
+
+t.test("two sightings are one connection by the client's sequence number", async (t) => {
+  t.equal(pairs("web > ledger mtls accepted").length, 1, "at two veths, on two nodes");
+  const [translated, ...more] = pairs("web > ledger mtls accepted via=ledger-svc");
+  t.equal(more.length, 0, "across Service translation");
+  t.equal(translated!.port, 8443, "the server's own port stands");
+  t.equal(translated!.serverProvenance, "address");
+  t.strictSame([translated!.atClient, translated!.atServer], [true, true]);
+  const same = ["isn=7 sport=4000 @c", "isn=7 sport=4000 @s"];
+  const both = (later: string) =>
+    pairs(`web > ledger plain open ${same[0]} +1`, `web > ledger plain open ${same[1]} +${later}`);
+  t.equal(both("5.9").length, 1, "clocks of nodes differ a little");
+  t.equal(both("6.1").length, 2, "a number that is used again is another connection");
+  t.equal(both("14400").length, 2, "and hours later as well");
+  t.equal(pairs("web > ledger plain open isn=7", "web > ledger plain open isn=7").length, 2);
+  t.equal(pairs("web > ledger plain open mid").length, 2, "without a number nothing is paired");
+});
+
+t.test("sightings of one connection are merged: what any of them knows, and no more", async (t) => {
+  const at = "isn=7 sport=4000";
+  const [half] = pairs(`web > ledger unread open @c ${at}`, `web > ledger mtls? accepted @s ${at}`);
+  t.strictSame([half!.posture, half!.inferred, half!.accepted], ["mtls", true, true]);
+  const [differ] = pairs(`web > ledger tls open @c ${at}`, `web > ledger mtls open @s ${at}`);
+  t.equal(differ!.posture, "unknown", "one read a certificate, the other none");
+  check(t, "transport", [
+    [
+      `web > ledger tls accepted @c ${at}, web > ledger mtls accepted @s ${at}`,
+      "unproven mutual-unknown 0/0/1",
+    ],
+    [
+      `web > ledger mtls accepted @c ${at}, web > ledger mtls refused=server-aborted @s ${at}`,
+      "unproven sightings-disagree 0/0/1",
+    ],
+    [
+      `web > ledger plain accepted @c ${at}, web > ledger mtls accepted @s ${at}`,
+      "unproven sightings-disagree 0/0/1",
+    ],
+    [
+      `web > ledger plain accepted @c ${at}, web > ledger plain refused=plaintext-refused @s ${at}`,
+      "violated plaintext-accepted 0/1/0",
+    ],
+  ]);
+});
+
+t.test("datagrams are paired by their ends, and never two of one end", async (t) => {
+  t.equal(pairs("web > ledger plain open udp").length, 1);
+  const reused = "web > ledger plain open udp @c sport=53";
+  t.equal(pairs(reused, reused).length, 2);
+});
+
+// ---- what is told beside verdicts ----------------------------------------------------------
+
+t.test("a declared edge without traffic is unproven: not exercised, or not watched", async (t) => {
+  const quiet = (coverage: readonly string[]) =>
+    judge([], { coverage })
+      .verdicts.filter((v) => v.edge.id.startsWith("shop/web[Pod] -> pay/ledger[Pod]"))
+      .map((v) => `${v.aspect} ${tell(v)}`);
+  t.strictSame(quiet(EVERYTHING), ["transport unproven not-exercised 0/0/0"]);
+  t.strictSame(quiet(without("web")), ["transport unproven not-exercised 0/0/0"]);
+  t.strictSame(quiet(without("web", "ledger")), ["transport unproven no-agent 0/0/0"]);
+  t.equal(judge([], { expect: ["any allowed:NetworkPolicy"] }).verdicts.length, 0);
+  t.equal(judge([], { expect: ["mtls undeclared"] }).verdicts.length, 0);
+});
+
+t.test(
+  "a scan is told from twenty targets on, of which seven tenths accepted nothing",
+  async (t) => {
+    const scan = (targets: number, accepted: number) => {
+      const lines = Array.from(
+        { length: targets },
+        (_, i) => `web > ledger ${i < accepted ? "plain accepted" : "rst"} port=${1000 + i} @c`,
+      );
+      return judge(sightingsOf(lines), {}).findings.filter((f) => f.code === "scan");
+    };
+    t.equal(scan(19, 0).length, 0);
+    t.equal(scan(20, 0).length, 1);
+    t.equal(scan(20, 6).length, 1, "14 of 20 are seven tenths");
+    t.equal(scan(20, 7).length, 0);
+    t.equal(scan(30, 30).length, 0, "a busy client is accepted");
+    const [told] = scan(20, 0);
+    t.equal(told!.subject, "shop/web[Pod]");
+    t.match(told!.sentence, /20 different targets on 20 ports.*20 of them accepted nothing/);
+    const again = Array.from({ length: 50 }, () => "web > ledger rst @c port=1000");
+    t.equal(judge(sightingsOf(again), {}).findings.length, 0, "one target tried often is no scan");
+  },
+);
+
+t.test("a node with pods and without an agent is a blind spot", async (t) => {
+  const codes = (coverage: readonly string[]) =>
+    judge([], { coverage }).findings.map((f) => `${f.code} ${f.subject}`);
+  t.strictSame(codes(EVERYTHING), []);
+  t.strictSame(codes(without("ledger", "twin-1", "twin-2")), ["blind-spot node/b"]);
+  t.strictSame(codes([]), ["blind-spot node/a", "blind-spot node/b"]);
+  const [a] = judge([], { coverage: ["web 0-30 90+10"] }).nodes;
+  t.strictSame(
+    [a!.agent, a!.pods, a!.podSecondsWatched, a!.podSeconds, a!.delivered, a!.dropped],
+    [true, 2, 30, 120, 90, 10],
+  );
+});
+
+// ---- the bound -----------------------------------------------------------------------------
+
+t.test("the bound agrees with published sample sizes", async (t) => {
+  // Wilks' table, one-sided 95 %: the smallest n that shows a rate below 5 %, and below 1 %, with
+  // 0, 1, 2 … contradictions seen.
+  const table: readonly [rate: number, sizes: number[]][] = [
+    [0.05, [59, 93, 124, 153, 181, 208]],
+    [0.01, [299, 473, 628]],
+  ];
+  for (const [rate, sizes] of table) {
+    sizes.forEach((n, seenOnes) => {
+      t.ok(upperBound(seenOnes, n) < rate, `${seenOnes} of ${n} is below ${rate}`);
+      t.ok(upperBound(seenOnes, n - 1) >= rate, `${seenOnes} of ${n - 1} is not`);
+    });
+  }
+  t.equal(upperBound(0, 10).toFixed(4), "0.2589");
+  t.equal(upperBound(1, 10).toFixed(4), "0.3942");
+  t.equal(upperBound(0, 0), 1);
+  t.equal(upperBound(5, 5), 1);
+});
+
+t.test("at the bound, so few contradictions are seen in one of twenty samples", async (t) => {
+  for (let n = 1; n <= 60; n += 7) {
+    for (let k = 0; k < n; k++) {
+      const p = upperBound(k, n);
+      let sum = 0; // P(X <= k), term by term
+      let ways = 1n;
+      for (let i = 0; i <= k; i++) {
+        sum += Number(ways) * p ** i * (1 - p) ** (n - i);
+        ways = (ways * BigInt(n - i)) / BigInt(i + 1);
+      }
+      if (Math.abs(sum - 0.05) > 1e-9) t.fail(`${k} of ${n}: ${p} gives ${sum}`);
+    }
+  }
+  t.ok(upperBound(3, 1_000_000) < 8e-6, "large samples do not underflow");
+  t.ok(upperBound(3, 1_000_000) > 7e-6);
+});
+
+// ---- laws ----------------------------------------------------------------------------------
+
+const WORDS = [
+  ...["mtls accepted", "mtls? accepted", "tls accepted", "plain accepted", "not-tls accepted"],
+  ...["resumed accepted", "unread accepted", "bytes accepted", "mtls open", "rst", "silent"],
+  ...["syn live", "client-rst", "plain refused=plaintext-refused", "mtls c-only"],
+  ...["mtls refused=client-cert-refused", "tls left=server-cert-expired", "bytes accepted mid"],
+];
+const PLACES = ["", " @c", " @s", " via=ledger-svc", " @c via=ledger-svc"];
+const EXPECTED = [
+  ...["mtls allowed:NetworkPolicy", "tls allowed:NetworkPolicy", "any undeclared"],
+  ...["- denied:NetworkPolicy", "mtls denied:AuthorizationPolicy", "tls undecidable:X"],
+  ...["mtls allowed:NetworkPolicy doubtful", "any allowed:NetworkPolicy"],
+];
+const COVERAGES = [
+  EVERYTHING,
+  without("ledger"),
+  ["web 0-60 90+10", "ledger 0-60"],
+  ["web 0-30", "ledger 0-60 s0.5"],
+  [],
+];
+
+t.test("laws of verdicts, over random traffic", async (t) => {
+  const seed = Number(process.env["SEED"] ?? 20261122);
+  t.comment(`SEED=${seed}`);
+  const random = seeded(seed);
+  const pick = <T>(list: readonly T[]) => list[Math.floor(random() * list.length)]!;
+  const counts: Record<string, number> = {};
+  for (let round = 0; round < 2500; round++) {
+    const lines = Array.from(
+      { length: 1 + Math.floor(random() * 5) },
+      () => `web > ledger ${pick(WORDS)}${pick(PLACES)} x${pick([1, 1, 2, 30])}`,
+    );
+    const world = {
+      expect: (random() < 0.2 ? [pick(EXPECTED), pick(EXPECTED)] : [pick(EXPECTED)]) as [string],
+      coverage: pick(COVERAGES),
+      tolerance: pick([0, 0.01, 0.5]),
+    };
+    const sightings = sightingsOf(lines);
+    const found = exercised(judge(sightings, world));
+    const why = `SEED=${seed} round ${round}: ${lines.join(", ")} | ${JSON.stringify(world)}`;
+    for (const v of found) {
+      const { supporting, contradicting, unreadable } = v.counts;
+      counts[v.verdict] = (counts[v.verdict] ?? 0) + 1;
+      if (v.verdict !== "confirmed") continue;
+      const share = unreadable / (supporting + unreadable);
+      if (contradicting > 0 || supporting === 0) t.fail(`confirmed by ${tell(v)}: ${why}`);
+      if (share > world.tolerance) t.fail(`confirmed with ${share} unreadable: ${why}`);
+      const watched = Math.max(v.coverage.client, v.coverage.server);
+      if (watched < 0.9) t.fail(`confirmed with ${watched} watched: ${why}`);
+      if (world.expect[0].includes("doubtful")) t.fail(`confirmed in doubt: ${why}`);
+      if (v.inferred && v.aspect !== "transport") t.fail(`a path is not inferred: ${why}`);
+    }
+    // The order in which sightings came in changes nothing.
+    const shuffled = [...sightings].sort(() => random() - 0.5);
+    const again = exercised(judge(shuffled, world));
+    t.strictSame(again.map(tell), found.map(tell), why);
+    // Watching less proves nothing more.
+    const blind = exercised(judge(sightings, { ...world, coverage: [] }));
+    if (blind.some((v) => v.verdict === "confirmed")) t.fail(`confirmed unwatched: ${why}`);
+    // What cannot be read never turns into success what was none.
+    const more = exercised(
+      judge([...sightings, ...sightingsOf(["web > ledger unread accepted x40"])], {
+        ...world,
+        expect: ["mtls allowed:NetworkPolicy"],
+        tolerance: 0.01,
+      }),
+    ).find((v) => v.aspect === "transport");
+    if (more?.verdict === "confirmed") t.fail(`40 unreadable ones were passed over: ${why}`);
+    // And a contradiction always shows.
+    const against = exercised(
+      judge([...sightings, ...sightingsOf(["web > ledger plain accepted"])], {
+        ...world,
+        expect: ["mtls denied:NetworkPolicy"],
+      }),
+    );
+    if (!against.every((v) => v.verdict === "violated")) t.fail(`not violated: ${why}`);
+  }
+  const words = ["confirmed", "violated", "unproven", "undecidable", "unexpected"];
+  for (const word of words) t.ok((counts[word] ?? 0) > 50, `${word} came up`);
+});
