@@ -1,0 +1,514 @@
+/**
+ * Checks tls: hellos and certificates that OpenSSL made, cut at every length; record splitting; the
+ * arithmetic of client flights as measured; fingerprints and names against foreign readings.
+ */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import t from "tap";
+import { Cursor } from "../../agent/read/cursor.ts";
+import { readCertificate } from "../../agent/tls/certificate.ts";
+import { readClientFlight } from "../../agent/tls/client-flight.ts";
+import { readClientHello, readSsl2ClientHello } from "../../agent/tls/client-hello.ts";
+import { ja3, ja4 } from "../../agent/tls/fingerprint.ts";
+import { CLIENT, Handshake, SERVER } from "../../agent/tls/handshake.ts";
+import { readServerHello } from "../../agent/tls/server-hello.ts";
+import { hex, join, latin1, u16, u24, viewOf } from "../frames.ts";
+import { GOLDEN, framesOf, placeOf, read } from "./captures.ts";
+
+const golden = (name: string) => path.join(GOLDEN, `${name}.pcap`);
+
+/** Bytes that one side of a capture's first flow sent, in order. */
+async function sentBy(name: string, role: number): Promise<Uint8Array<ArrayBuffer>> {
+  const parts: Uint8Array[] = [];
+  let client: string | null = null;
+  for (const frame of await framesOf(golden(name))) {
+    const place = placeOf(frame);
+    if (!place) continue;
+    client ??= place.ends;
+    if ((place.ends === client) !== (role === CLIENT)) continue;
+    parts.push(frame.bytes.subarray(place.payloadAt, place.end));
+  }
+  return join(...parts);
+}
+
+/** The body of the first handshake message of a stream, without record and message headers. */
+function firstMessage(stream: Uint8Array): Uint8Array<ArrayBuffer> {
+  const length = (stream[6]! << 16) | (stream[7]! << 8) | stream[8]!;
+  return Uint8Array.from(stream.subarray(9, 9 + length));
+}
+
+const parse = <T>(reader: (c: Cursor) => T, bytes: Uint8Array): T =>
+  reader(new Cursor(viewOf(join([0xee], bytes, [0xee])), 1, 1 + bytes.length));
+
+/** Lengths at which a hello is lawful without what was cut off: it is older than extensions. */
+function lawfulCuts(body: Uint8Array, extensionsAt: number): Set<number> {
+  return new Set([extensionsAt, body.length]);
+}
+
+/** Where each extension ends, given where their list's length stands. */
+function extensionEnds(body: Uint8Array, extensionsAt: number): number[] {
+  const ends = [extensionsAt + 2];
+  const view = viewOf(body);
+  for (let at = extensionsAt + 2; at < body.length; ends.push(at)) {
+    at += 4 + view.getUint16(at + 2);
+  }
+  return ends;
+}
+
+/** Where a ClientHello's extensions begin; the body is whole. */
+function clientExtensionsAt(body: Uint8Array): number {
+  let at = 34;
+  at += 1 + body[at]!;
+  at += 2 + viewOf(body).getUint16(at);
+  return at + 1 + body[at]!;
+}
+
+const HELLOS: readonly [string, number, (c: Cursor) => object | null][] = [
+  ["tls13", CLIENT, readClientHello],
+  ["tls13-psk", CLIENT, readClientHello],
+  ["tls12", CLIENT, readClientHello],
+  ["tls10", CLIENT, readClientHello],
+  ["alpn-mismatch", CLIENT, readClientHello],
+  ["tls13", SERVER, readServerHello],
+  ["tls13-retry", SERVER, readServerHello],
+  ["tls12", SERVER, readServerHello],
+];
+
+for (const [name, role, reader] of HELLOS) {
+  const who = role === CLIENT ? "ClientHello" : "ServerHello";
+  t.test(`${who} of ${name}: cut at each length it is null, lawful cuts apart`, async (t) => {
+    const body = firstMessage(await sentBy(name, role));
+    const extensionsAt = role === CLIENT ? clientExtensionsAt(body) : 34 + 1 + body[34]! + 3;
+    t.ok(parse(reader, body), "whole");
+    const outer = lawfulCuts(body, extensionsAt);
+    const accepted: number[] = [];
+    for (let cut = 0; cut <= body.length; cut++) {
+      if (parse(reader, body.subarray(0, cut)) !== null) accepted.push(cut);
+    }
+    t.strictSame(accepted, [...outer], "outer: only before the extensions");
+
+    // Now the list's own length agrees with the cut: lawful at each extension's end.
+    const inner: number[] = [];
+    for (let cut = extensionsAt + 2; cut <= body.length; cut++) {
+      const lying = Uint8Array.from(body.subarray(0, cut));
+      lying.set(u16(cut - extensionsAt - 2), extensionsAt);
+      if (parse(reader, lying) !== null) inner.push(cut);
+    }
+    t.strictSame(inner, extensionEnds(body, extensionsAt), "inner: only between two extensions");
+
+    // One byte less or more in any extension's length shifts all that follows.
+    for (const at of extensionEnds(body, extensionsAt).slice(0, -1)) {
+      for (const by of [-1, 1, 0x4000]) {
+        const lying = Uint8Array.from(body);
+        const length = (viewOf(lying).getUint16(at + 2) + by) & 0xffff;
+        lying.set(u16(length), at + 2);
+        parse(reader, lying); // what it means is open; it must not throw
+      }
+    }
+  });
+}
+
+t.test("an SSLv2-style hello: cut at each length it is null", async (t) => {
+  const specs = hex("010080 00002f 000035");
+  const body = join([3, 1], u16(specs.length), u16(0), u16(16), specs, new Uint8Array(16));
+  const whole = parse(readSsl2ClientHello, body)!;
+  t.strictSame([whole.legacyVersion, whole.cipherSuites], [0x0301, [0x2f, 0x35]]);
+  for (let cut = 0; cut < body.length; cut++) {
+    if (parse(readSsl2ClientHello, body.subarray(0, cut)) !== null) t.fail(`cut at ${cut}`);
+  }
+});
+
+// Record splitting.
+
+/** A handshake record around part of a message. */
+const record = (bytes: Uint8Array) => join([22, 3, 3], u16(bytes.length), bytes);
+
+/** Feeds a side's bytes as they come; what is not needed any more is not offered again. */
+function feed(h: Handshake, side: number, bytes: Uint8Array): void {
+  h.read(side, viewOf(bytes), 0, bytes.length, 0, -1);
+}
+
+t.test("messages split over records at each boundary, and many in one record", async (t) => {
+  const hello = join([1], u24(0), firstMessage(await sentBy("mtls12", CLIENT)));
+  hello.set(u24(hello.length - 4), 1);
+  const server = await sentBy("mtls12", SERVER);
+  let end = 0;
+  const messages: Uint8Array[] = [];
+  while (server[end] === 22 && server[end + 5]! !== 4) {
+    const length = (server[end + 3]! << 8) | server[end + 4]!;
+    messages.push(server.subarray(end + 5, end + 5 + length));
+    end += 5 + length;
+  }
+  const flight = join(...messages);
+  const said = (h: Handshake) =>
+    JSON.stringify([h.clientHello, h.serverHello, h.serverChain, h.group, h.asked, h.history]);
+  const plain = new Handshake();
+  feed(plain, CLIENT, record(hello));
+  feed(plain, SERVER, server.subarray(0, end));
+  t.equal(plain.serverChain?.[0]?.subject, "CN=server.golden,O=golden");
+  t.ok(plain.asked && plain.serverHelloDone);
+  const before = said(plain);
+  const joined = new Handshake();
+  feed(joined, CLIENT, record(hello));
+  feed(joined, SERVER, record(flight));
+  t.equal(said(joined), before, "the whole flight in one record");
+  for (const [side, message] of [
+    [CLIENT, hello],
+    [SERVER, flight],
+  ] as const) {
+    for (let at = 1; at < message.length; at++) {
+      const h = new Handshake();
+      const two = join(record(message.subarray(0, at)), record(message.subarray(at)));
+      feed(h, CLIENT, side === CLIENT ? two : record(hello));
+      feed(h, SERVER, side === SERVER ? two : record(flight));
+      if (said(h) !== before || h.malformed.includes(true)) return t.fail(`side ${side} at ${at}`);
+    }
+  }
+  const small: Uint8Array[] = [];
+  for (let at = 0; at < flight.length; at += 3) small.push(record(flight.subarray(at, at + 3)));
+  const bytewise = new Handshake();
+  feed(bytewise, CLIENT, record(hello));
+  feed(bytewise, SERVER, join(...small));
+  t.equal(said(bytewise), before, "a record for three bytes");
+});
+
+t.test("bytes that are no records end the reading, and are told", async (t) => {
+  const h = new Handshake();
+  feed(h, SERVER, latin1("HTTP/1.1 400 Bad Request"));
+  t.strictSame([h.malformed, h.isRead(SERVER), h.isRead(CLIENT)], [[false, true], true, false]);
+  const long = new Handshake();
+  feed(long, SERVER, record(join([11], u24(0xffffff), new Uint8Array(64))));
+  t.ok(long.malformed[SERVER], "a message of 16 MiB is not waited for");
+});
+
+// Client flights: lengths of the records of type 23, `none / declined / presented`, as measured on
+// connections of each stack (one-way; asked and declined; EC, RSA, chain, P-384, RSA-4096, tiny).
+
+const FLIGHTS = `
+  chromium AES-256: 69 / - / 618 617
+  bun AES-128: 53 / 61 / 967 1947 1425 2816
+  bun AES-256: 69 / 77 / 983 2832 1044 2475
+  bun ChaCha: 53 / 61 / 968
+  deno AES-128: 53 / 61 / 602 1184 1426
+  deno AES-256: 69 / 77 / 619 2832 441 678 1712 617
+  deno ChaCha: 53 / 61 / 603
+  gnutls3.7 AES-128: 53 / 25+53 / 488+96+53 884+281+53 1311+96+53
+  gnutls3.7 AES-256: 69 / 25+69 / 488+96+69 2516+281+69 516+128+69 1140+537+69
+  gnutls3.7 ChaCha: 53 / 25+53 / 488+96+53
+  go1.19 AES-128: 53 / 25+53 / 488+95+53 884+281+53 1311+96+53
+  go1.19 AES-256: 69 / 25+69 / 488+96+69 2516+281+69 516+127+69 1140+537+69
+  go1.19 ChaCha: 53 / 25+53 / 488+97+53
+  java17 AES-128: 69 / 41+69 / 504+112+69 900+297+69 1327+113+69
+  java17 AES-256: 85 / 41+85 / 504+112+85 2532+297+85 326+112+85 532+145+85 1156+553+85
+  java17 ChaCha: 69 / 41+69 / 504+113+69
+  node20 AES-128: 53 / 25+53 / 852+95+53 1647+281+53 1311+97+53
+  node20 AES-256: 69 / 25+69 / 852+96+69 2516+281+69 880+128+69 1903+537+69
+  node20 ChaCha: 53 / 25+53 / 852+96+53
+  node24 AES-128: 53 / 25+53 / 852+95+53 1647+281+53 1311+97+53
+  node24 AES-256: 69 / 25+69 / 852+96+69 2516+281+69 674+96+69 880+127+69 1903+537+69
+  node24 ChaCha: 53 / 25+53 / 852+96+53
+  nss3.87 AES-128: 53 / 61 / 602 1184 1426
+  nss3.87 AES-256: 69 / 77 / 620 2832 678 1712
+  nss3.87 ChaCha: 53 / 61 / 602
+  openssl3.0 AES-128: 53 / 25+53 / 951+96+53 1743+281+53 1779+95+53
+  openssl3.0 AES-256: 69 / 25+69 / 951+96+69 3385+281+69 1007+129+69 2255+537+69
+  openssl3.0 ChaCha: 53 / 25+53 / 951+95+53
+  python3.11 AES-128: 53 / 25+53 / 852+96+53 1647+281+53 1311+95+53
+  python3.11 AES-256: 69 / 25+69 / 852+96+69 2516+281+69 880+127+69 1903+537+69
+  python3.11 ChaCha: 53 / 25+53 / 852+96+53
+  rustls0.20 AES-128: 53 / 25+53 / 488+97+53 884+281+53 1311+95+53
+  rustls0.20 AES-256: 69 / 25+69 / 488+96+69 2516+281+69 310+95+69 516+127+69 1140+537+69
+  rustls0.20 ChaCha: 53 / 25+53 / 488+96+53
+  wolfssl5.5 AES-128: 53 / 25+53 / 488+97+53 884+281+53 1311+96+53
+  wolfssl5.5 AES-256: 69 / 25+69 / 488+96+69 2516+281+69 516+129+69 1140+537+69
+  wolfssl5.5 ChaCha: - / 25+53 / 488+96+53
+  nginx-as-client AES-128: - / - / 487+96+53 2516+281+53
+  nginx-as-client AES-256: 69 / 25+69 / -
+  stunnel-as-client AES-128: - / - / 852+97+53 2516+281+53
+  stunnel-as-client AES-256: 69 / 25+69 / 852+95+69 2516+281+69
+  haproxy-as-client AES-256: 69 / 25+69 / 487+96+69 2516+281+69
+`;
+
+const lengthsOf = (text: string) => (text === "-" ? [] : text.split("+").map(Number));
+
+t.test("client flights of every stack that was measured", async (t) => {
+  let checked = 0;
+  for (const row of FLIGHTS.trim().split("\n")) {
+    const [stack = "", cells = ""] = row.trim().split(": ");
+    const hashBytes = stack.endsWith("AES-256") ? 48 : 32;
+    const [none = "", declined = "", presented = ""] = cells.split(" / ");
+    const check = (kind: string, text: string) => {
+      const lengths = lengthsOf(text);
+      if (lengths.length === 0) return;
+      checked++;
+      const wanted = { kind, records: lengths.length };
+      const application = [...lengths, 40, 100];
+      const flight = readClientFlight(application, hashBytes, false);
+      t.strictSame(flight, wanted, `${stack} ${kind} ${text}, and data behind it`);
+      t.strictSame(readClientFlight(lengths, hashBytes, false), wanted, `${stack} ${text}`);
+      const early = readClientFlight([500, 21, ...application], hashBytes, true);
+      t.strictSame(
+        early,
+        { kind, records: lengths.length + 2 },
+        `${stack} ${text}, 0-RTT before it`,
+      );
+      t.equal(readClientFlight([500, ...lengths], hashBytes, true).kind, "unclear", "no end of it");
+      // While the flight is still coming it must never look like another kind.
+      for (let came = 0; came < lengths.length; came++) {
+        const soFar = readClientFlight(lengths.slice(0, came), hashBytes, false);
+        if (soFar.kind !== kind)
+          t.equal(soFar.kind, "incomplete", `${stack} ${text}, ${came} came`);
+      }
+    };
+    for (const text of none.split(" ")) check("none", text);
+    for (const text of declined.split(" ")) check("declined", text);
+    for (const text of presented.split(" ")) check("presented", text);
+  }
+  t.ok(checked >= 140, `${checked} flights`);
+});
+
+t.test("flights that say nothing are unclear, and alerts are alerts", async (t) => {
+  const check = (lengths: number[], kind: string, hashBytes = 32) =>
+    t.equal(readClientFlight(lengths, hashBytes, false).kind, kind, lengths.join("+"));
+  check([], "incomplete");
+  check([19], "alert"); // a client that distrusts the server
+  check([35], "alert"); // Java's
+  check([25, 19], "alert");
+  check([25, 60], "unclear");
+  check([54], "unclear");
+  check([90], "unclear");
+  check([200], "unclear");
+  check([201], "presented");
+  check([53], "unclear", 48); // the Finished of another hash
+  check([61], "declined");
+  check([77], "declined", 48);
+});
+
+// Fingerprints.
+
+type Parts = { version?: number; ciphers: number[]; extensions: [number, Uint8Array?][] };
+
+/** The body of a ClientHello. */
+function helloBody({ version = 0x0303, ciphers, extensions }: Parts): Uint8Array {
+  const list = join(
+    ...extensions.map(([type, value = new Uint8Array(0)]) =>
+      join(u16(type), u16(value.length), value),
+    ),
+  );
+  const suites = join(...ciphers.map(u16));
+  const head = [u16(version), new Uint8Array(32), [0], u16(suites.length), suites, [1, 0]];
+  return join(...head, ...(extensions.length === 0 ? [] : [u16(list.length), list]));
+}
+
+const uint16s = (...list: number[]) => join(u16(list.length * 2), ...list.map(u16));
+
+t.test("JA4 of the example in FoxIO's specification", async (t) => {
+  const name = latin1("example.com");
+  const signatures = uint16s(0x0403, 0x0804, 0x0401, 0x0503, 0x0805, 0x0501, 0x0806, 0x0601);
+  const values = new Map<number, Uint8Array>([
+    [0x0000, join(u16(name.length + 3), [0], u16(name.length), name)],
+    [0x000d, signatures],
+    [0x0010, join(u16(3), [2], latin1("h2"))],
+    [0x002b, join([4], u16(0x0304), u16(0x0303))],
+  ]);
+  const types = [0x001b, 0x0000, 0x0033, 0x0010, 0x4469, 0x0017, 0x002d, 0x000d, 0x0005, 0x0023];
+  types.push(0x0012, 0x002b, 0xff01, 0x000b, 0x000a, 0x0015);
+  const ciphers = [0x1301, 0x1302, 0x1303, 0xc02b, 0xc02f, 0xc02c, 0xc030, 0xcca9, 0xcca8, 0xc013];
+  ciphers.push(0xc014, 0x009c, 0x009d, 0x002f, 0x0035);
+  const hello = (grease: boolean) =>
+    parse(
+      readClientHello,
+      helloBody({
+        ciphers: grease ? [0x8a8a, ...ciphers] : ciphers,
+        extensions: [
+          ...(grease ? [[0xdada] as [number]] : []),
+          ...types.map((type): [number, Uint8Array?] => [type, values.get(type)!]),
+        ],
+      }),
+    )!;
+  t.equal(ja4(hello(false), "t"), "t13d1516h2_8daaf6152771_e5627efa2ab1");
+  t.equal(ja4(hello(true), "t"), "t13d1516h2_8daaf6152771_e5627efa2ab1", "GREASE is left out");
+  t.equal(ja4(hello(true), "q"), "q13d1516h2_8daaf6152771_e5627efa2ab1");
+});
+
+t.test("JA3 of the examples in Salesforce's specification", async (t) => {
+  const check = (text: string, digest: string) => {
+    const [version, ciphers, extensions, groups, formats] = text
+      .split(",")
+      .map((list) => list.split("-").filter(Boolean).map(Number));
+    const values = new Map([
+      [10, uint16s(...groups!)],
+      [11, join([formats!.length], formats!)],
+    ]);
+    const list = extensions!.map((type): [number, Uint8Array?] => [type, values.get(type)!]);
+    const body = helloBody({ version: version![0]!, ciphers: ciphers!, extensions: list });
+    t.equal(ja3(parse(readClientHello, body)!), digest, text);
+  };
+  const ciphers = "47-53-5-10-49161-49162-49171-49172-50-56-19-4";
+  check(`769,${ciphers},0-10-11,23-24-25,0`, "ada70206e40642a3e4461f35503241d5");
+  check("769,4-5-10-9-100-98-3-6-19-18-99,,,", "de350869b8c85de67a350c8d186f11e6");
+});
+
+const tshark = spawnSync("tshark", ["--version"]).status === 0;
+t.test(
+  "tshark reads the same of every golden capture: versions, suites, names, JA3",
+  { skip: tshark ? false : "tshark is not installed" },
+  async (t) => {
+    const fields = ["tcp.stream", "tls.handshake.type", "tls.handshake.extensions_server_name"];
+    fields.push("tls.handshake.ja3", "tls.handshake.ja3s", "tls.handshake.ciphersuite");
+    const names = ["tls10", "tls11", "tls12", "tls12-ecdsa", "tls13", "tls13-retry", "tls13-psk"];
+    names.push("mtls12", "mtls13", "no-common-version", "nginx-mtls", "redis-mtls", "haproxy-mtls");
+    let compared = 0;
+    for (const name of names) {
+      const { stdout } = spawnSync("tshark", [
+        ...["-r", golden(name), "-Y", "tls.handshake.type==1 || tls.handshake.type==2"],
+        ...["-T", "fields", "-E", "separator=|", ...fields.flatMap((f) => ["-e", f])],
+        ...["-d", "tcp.port==6000-6999,tls"], // the first of these are X11's to it
+      ]);
+      const records = read(await framesOf(golden(name)));
+      const seen = new Set<string>();
+      for (const row of stdout.toString().trim().split("\n")) {
+        const [stream = "", type = "", sni = "", ja3s = "", ja3ss = "", suite = ""] =
+          row.split("|");
+        const record = records[Number(stream)]!;
+        if (type.startsWith("1") && !seen.has(stream)) {
+          seen.add(stream); // the second hello after a retry is another
+          t.strictSame([record.tls?.sni ?? "", record.tls?.ja3], [sni, ja3s], `${name} client`);
+          compared++;
+        } else if (type.startsWith("2") && !seen.has(`${stream} retried`)) {
+          if (name.endsWith("retry") && !seen.has(`${stream} retry`)) {
+            seen.add(`${stream} retry`); // tshark's first ServerHello is the HelloRetryRequest
+            continue;
+          }
+          seen.add(`${stream} retried`);
+          t.equal(record.tls?.ja3s, ja3ss, `${name} server, suite ${suite}`);
+          compared++;
+        }
+      }
+    }
+    t.ok(compared >= 26, `${compared} hellos`);
+  },
+);
+
+// Certificates, as OpenSSL made and reads them.
+
+type Made = { name: string; key: string[]; subject: string; extensions: string[]; told: string };
+
+const MADE: readonly Made[] = [
+  {
+    name: "spiffe on P-256",
+    key: ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
+    subject: "/O=cluster.local",
+    extensions: ["subjectAltName=URI:spiffe://cluster.local/ns/pay/sa/ledger"],
+    told: "EC P-256, ecdsa-with-SHA256, spiffe://cluster.local/ns/pay/sa/ledger",
+  },
+  {
+    name: "names of all kinds on P-384",
+    key: ["ec", "-pkeyopt", "ec_paramgen_curve:P-384"],
+    subject:
+      '/C=DE/ST=Bayern/L=München/O=A, B \\+ "C"/OU= spaced /CN=#hash;<x>/UID=u1/DC=example' +
+      "/emailAddress=a@b.example",
+    extensions: [
+      "subjectAltName=DNS:a.example,DNS:*.b.example,IP:10.1.2.3,IP:fd00::17,email:a@b.example",
+    ],
+    told:
+      "EC P-384, ecdsa-with-SHA256, a.example *.b.example 10.1.2.3 " +
+      "fd00:0000:0000:0000:0000:0000:0000:0017 a@b.example",
+  },
+  {
+    name: "RSA 2048, no alternative name, a name of several values",
+    key: ["rsa:2048"],
+    subject: "/CN=two+OU=values/O=x",
+    extensions: ["basicConstraints=critical,CA:FALSE"],
+    told: "RSA 2048, sha256WithRSAEncryption, ",
+  },
+  {
+    name: "RSA 3072",
+    key: ["rsa:3072"],
+    subject: "/CN=ca",
+    extensions: ["basicConstraints=critical,CA:TRUE"],
+    told: "RSA 3072, sha256WithRSAEncryption, ",
+  },
+  {
+    name: "Ed25519",
+    key: ["ed25519"],
+    subject: "/CN=ed",
+    extensions: ["subjectAltName=DNS:ed.example"],
+    told: "Ed25519, Ed25519, ed.example",
+  },
+];
+
+const openssl = spawnSync("openssl", ["version"]).status === 0;
+const folder = mkdtempSync(path.join(tmpdir(), "wireproof-tls-"));
+t.teardown(() => rmSync(folder, { recursive: true }));
+
+function make(made: Made): Uint8Array<ArrayBuffer> {
+  const file = path.join(folder, "one.der");
+  const { status, stderr } = spawnSync("openssl", [
+    ...["req", "-x509", "-newkey", ...made.key, "-noenc", "-days", "20000", "-utf8", "-batch"],
+    ...["-multivalue-rdn", "-subj", made.subject, "-keyout", "/dev/null", "-outform", "DER"],
+    ...[...made.extensions.flatMap((e) => ["-addext", e]), "-out", file],
+  ]);
+  if (status !== 0) throw new Error(stderr.toString());
+  return Uint8Array.from(readFileSync(file));
+}
+
+/** Values of one relative name in one order: RFC 4514 leaves it open, OpenSSL turns it round. */
+const ordered = (name: string | undefined) =>
+  name
+    ?.split(/(?<!\\),/)
+    .map((rdn) =>
+      rdn
+        .split(/(?<!\\)\+/)
+        .sort()
+        .join("+"),
+    )
+    .join(",");
+
+/** What `openssl x509` says: `name=value` lines by name. */
+function judgeOf(der: Uint8Array): Map<string, string> {
+  writeFileSync(path.join(folder, "judged.der"), der);
+  const { stdout } = spawnSync("openssl", [
+    ...["x509", "-inform", "DER", "-in", path.join(folder, "judged.der"), "-noout", "-subject"],
+    ...["-issuer", "-serial", "-dates", "-dateopt", "iso_8601", "-fingerprint", "-sha256"],
+    ...["-nameopt", "RFC2253,-esc_msb,utf8"],
+  ]);
+  const lines = stdout.toString().trim().split("\n");
+  return new Map(lines.map((line) => [line.split("=")[0]!, line.slice(line.indexOf("=") + 1)]));
+}
+
+const skip = openssl ? false : "openssl is not installed";
+for (const made of MADE) {
+  t.test(
+    `certificate, ${made.name}: as OpenSSL reads it, and cut at each length`,
+    { skip },
+    async (t) => {
+      const der = make(made);
+      const view = viewOf(der);
+      const read = readCertificate(view, 0, der.length)!;
+      const judge = judgeOf(der);
+      t.equal(ordered(read.subject), ordered(judge.get("subject")));
+      t.equal(ordered(read.issuer), ordered(judge.get("issuer")));
+      t.equal(read.serial, judge.get("serial")!.toLowerCase());
+      t.equal(read.notBefore, judge.get("notBefore")!.replace(" ", "T"));
+      t.equal(read.notAfter, judge.get("notAfter")!.replace(" ", "T"), "beyond 2050");
+      const digest = judge.get("sha256 Fingerprint")!.replaceAll(":", "").toLowerCase();
+      t.equal(read.fingerprint, `sha256:${digest}`);
+      t.equal(`${read.key}, ${read.signature}, ${read.san.join(" ")}`, made.told);
+      t.equal(read.isCa, made.subject === "/CN=ca" || !made.extensions[0]!.startsWith("basic"));
+      t.ok(read.selfSigned);
+      for (let cut = 0; cut < der.length; cut++) {
+        if (readCertificate(view, 0, cut) !== null) t.fail(`cut at ${cut}`);
+        // The outer lengths agree with the cut: null, or what stood before it.
+        if (cut < 12) continue;
+        const lying = Uint8Array.from(der.subarray(0, cut));
+        lying.set([0x82, ...u16(cut - 4)], 1);
+        lying.set([0x82, ...u16(cut - 8)], 5);
+        const told = readCertificate(viewOf(lying), 0, cut);
+        if (told && told.subject !== read.subject) t.fail(`cut at ${cut} tells another subject`);
+      }
+    },
+  );
+}
