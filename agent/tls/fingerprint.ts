@@ -11,17 +11,27 @@ const hash12 = (text: string) =>
 const hex4 = (n: number) => n.toString(16).padStart(4, "0");
 const plain = (list: readonly number[]) => list.filter((n) => !isGrease(n));
 
+/** Computes a text once per hello; those that say the same are one object (`Interned`). */
+function once<T extends object>(compute: (hello: T) => string): (hello: T) => string {
+  const known = new WeakMap<T, string>();
+  return (hello) => {
+    let text = known.get(hello);
+    if (text === undefined) known.set(hello, (text = compute(hello)));
+    return text;
+  };
+}
+
 /** JA3: version, ciphers, extensions, groups, point formats, in decimal; GREASE left out. */
-export function ja3(hello: ClientHello): string {
+export const ja3 = once((hello: ClientHello): string => {
   const lists = [hello.cipherSuites, hello.extensions, hello.groups];
   const text = lists.map((list) => plain(list).join("-")).join(",");
   return md5(`${hello.legacyVersion},${text},${hello.pointFormats.join("-")}`);
-}
+});
 
 /** JA3S: version, cipher, extensions. */
-export function ja3s(hello: ServerHello): string {
-  return md5(`${hello.legacyVersion},${hello.cipherSuite},${hello.extensions.join("-")}`);
-}
+export const ja3s = once((hello: ServerHello): string =>
+  md5(`${hello.legacyVersion},${hello.cipherSuite},${hello.extensions.join("-")}`),
+);
 
 const JA4_VERSIONS: ReadonlyMap<number, string> = new Map([
   [0x0304, "13"],
@@ -48,18 +58,16 @@ function ja4Alpn(alpn: readonly string[] | null): string {
 
 /** JA4 of a client over TCP (`t`) or QUIC (`q`). */
 export function ja4(hello: ClientHello, transport: "t" | "q" | "d"): string {
+  return transport + ja4Rest(hello);
+}
+
+const ja4Rest = once((hello: ClientHello): string => {
   const ciphers = plain(hello.cipherSuites);
   const extensions = plain(hello.extensions);
   const named = extensions.includes(Extension.serverName) ? "d" : "i";
   const two = (n: number) => String(Math.min(n, 99)).padStart(2, "0");
   const version = JA4_VERSIONS.get(highestVersion(hello)) ?? "00";
-  const head =
-    transport +
-    version +
-    named +
-    two(ciphers.length) +
-    two(extensions.length) +
-    ja4Alpn(hello.alpn);
+  const head = version + named + two(ciphers.length) + two(extensions.length) + ja4Alpn(hello.alpn);
   const sorted = extensions
     .filter((e) => e !== Extension.serverName && e !== Extension.alpn)
     .map(hex4)
@@ -69,4 +77,4 @@ export function ja4(hello: ClientHello, transport: "t" | "q" | "d"): string {
   const tail =
     extensions.length === 0 ? "" : signatures === "" ? sorted : `${sorted}_${signatures}`;
   return `${head}_${hash12(ciphers.map(hex4).sort().join(","))}_${hash12(tail)}`;
-}
+});

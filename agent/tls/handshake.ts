@@ -8,6 +8,7 @@ import type { ClientFlight } from "./client-flight.ts";
 import { readClientHello, readSsl2ClientHello } from "./client-hello.ts";
 import type { ClientHello } from "./client-hello.ts";
 import { ContentType, HandshakeType, isTls13 } from "./codes.ts";
+import { Interned, InternedText } from "./interned.ts";
 import { RECORD_HEADER, isRecordHeader } from "./record.ts";
 import { readServerHello, readServerKeyExchangeGroup } from "./server-hello.ts";
 import type { ServerHello } from "./server-hello.ts";
@@ -33,6 +34,10 @@ export type AlertSeen = { side: number; level: number; code: number };
 export type CloseSeen = { side: number; kind: "fin" | "rst"; acked: number; waitedMs: number };
 
 const certificates = new CertificateCache();
+const clientHellos = new Interned<ClientHello>();
+const serverHellos = new Interned<ServerHello>();
+const histories = new InternedText();
+const NO_LENGTHS: number[] = [];
 
 /** One side's place in its stream of records. */
 class Side {
@@ -88,8 +93,9 @@ export class Handshake {
   history = "";
 
   readonly #sides = [new Side(), new Side()];
-  readonly #clientLengths: number[] = [];
-  readonly #clientEnds: number[] = [];
+  /** Lengths of the client's records of type 23, and where they end; until the server answered. */
+  #clientLengths: number[] = [];
+  #clientEnds: number[] = [];
 
   /** Nothing more can be learned from bytes of this side. */
   isRead(side: number): boolean {
@@ -105,7 +111,7 @@ export class Handshake {
     const cased = side === CLIENT ? letter.toUpperCase() : letter.toLowerCase();
     const repeats = letter === "p" || letter === "t";
     if (repeats && this.history.endsWith(cased)) return;
-    this.history += cased;
+    this.history = histories.of(this.history + cased);
   }
 
   /** One side ended the connection; only the first of each side and kind counts. */
@@ -271,11 +277,12 @@ export class Handshake {
   #takeClientMessage(type: number, c: Cursor): void {
     switch (type) {
       case HandshakeType.clientHello: {
-        const hello = readClientHello(c);
-        if (!hello) {
+        const read = readClientHello(c);
+        if (!read) {
           this.malformed[CLIENT] = true;
           return;
         }
+        const hello = clientHellos.of(read);
         this.#sides[CLIENT]!.hellos++;
         this.note("c", CLIENT);
         if (!this.clientHello) this.clientHello = hello;
@@ -302,11 +309,12 @@ export class Handshake {
   #takeServerMessage(type: number, c: Cursor): void {
     switch (type) {
       case HandshakeType.serverHello: {
-        const hello = readServerHello(c);
-        if (!hello) {
+        const read = readServerHello(c);
+        if (!read) {
           this.malformed[SERVER] = true;
           return;
         }
+        const hello = serverHellos.of(read);
         if (hello.isHelloRetryRequest) {
           this.note("j", SERVER);
           this.retried = true;
@@ -407,7 +415,9 @@ export class Handshake {
     const spoke = this.#clientSpoke();
     const answersData = spoke && (acked < 0 || acked > this.finishedEnd);
     const beyondTicket = acked >= 0 && (!this.#is13 || length > BEYOND_TICKET);
-    if (answersData || beyondTicket) this.answered = true;
+    if (!answersData && !beyondTicket) return;
+    this.answered = true;
+    this.#clientLengths = this.#clientEnds = NO_LENGTHS; // a flow that lives on keeps little
   }
 
   /** Reports whether the client sent application data behind its Finished. */
