@@ -86,9 +86,8 @@ async function table(name: string, bulk: boolean): Promise<void> {
     else print(`| ${tool} | ${timed.seconds.toFixed(2)} | ${number(packets / timed.seconds)} |`);
     if (timed && tool.startsWith("wireproof")) {
       const own = timed.seconds - idle;
-      print(
-        `| the same without its start (${idle.toFixed(2)} s) | ${own.toFixed(2)} | ${number(packets / own)} |`,
-      );
+      const rate = number(packets / own);
+      print(`| the same without its start (${idle.toFixed(2)} s) | ${own.toFixed(2)} | ${rate} |`);
       print(`| a flow, all told | ${((1e6 * own) / flows).toFixed(1)} µs | |`);
     }
   }
@@ -111,7 +110,7 @@ const { stdout } = spawnSync(node, [concurrent, "50000"], { cwd: ROOT, encoding:
 const memory = JSON.parse(stdout) as Record<string, number>;
 print(`\n50,000 concurrent flows: RSS ${number(memory["rssMib"]!)} MiB, of which`);
 print(
-  `${number(memory["emptyMib"]!)} MiB before the first flow; heap ${number(memory["heapMib"]!)} MiB,`,
+  `${number(memory["emptyMib"]!)} MiB before the first; heap ${number(memory["heapMib"]!)} MiB,`,
 );
 print(`buffers ${number(memory["buffersMib"]!)} MiB, ${memory["openings"]} openings in use;`);
 print(`${memory["usPerFlow"]!.toFixed(1)} µs of CPU for the opening of a flow.`);

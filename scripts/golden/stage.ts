@@ -5,7 +5,7 @@ import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { killGroup, mustRun, startProcess, startTimeOf, until } from "../scene/processes.ts";
 
-/** What was made: fields of a flow record, `tls.` ones by their names. Absent: not claimed. */
+/** What was made: fields of a flow record, those of `tls` by their own names. Absent: no claim. */
 export type Truth = {
   protocol?: string | null;
   encryption?: string;
