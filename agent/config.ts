@@ -79,6 +79,11 @@ export function readAgentConfig(flags: Flags, environment = process.env): AgentC
   } catch (error) {
     throw new ConfigError("CONFIG_REGEX", `agent: --interfaces is no regular expression`, error);
   }
+  const logLevel = need("log-level");
+  if (!["debug", "info", "warn", "error"].includes(logLevel)) {
+    const wanted = "debug, info, warn or error";
+    throw new ConfigError("CONFIG_LOG_LEVEL", `agent: --log-level must be ${wanted}`);
+  }
   return {
     node: need("node"),
     collector: need("collector"),
@@ -93,6 +98,6 @@ export function readAgentConfig(flags: Flags, environment = process.env): AgentC
     reportIntervalMs: number("report-interval", 100),
     coverageIntervalMs: number("coverage-interval", 100),
     metrics: get("metrics"),
-    logLevel: need("log-level"),
+    logLevel,
   };
 }

@@ -86,6 +86,11 @@ export function readCollectorConfig(flags: Flags, environment = process.env): Co
   if ((manifests === null) === (kubernetes === null)) {
     throw new ConfigError("CONFIG_POLICY", "collector: say either --manifests or --kubernetes");
   }
+  const logLevel = need("log-level");
+  if (!["debug", "info", "warn", "error"].includes(logLevel)) {
+    const wanted = "debug, info, warn or error";
+    throw new ConfigError("CONFIG_LOG_LEVEL", `collector: --log-level must be ${wanted}`);
+  }
   return {
     uplinkHost: uplink.host,
     uplinkPort: uplink.port,
@@ -105,6 +110,6 @@ export function readCollectorConfig(flags: Flags, environment = process.env): Co
     graceMs: number("grace", 0),
     tolerance: number("tolerance", 0),
     retentionDays: number("retention-days", 0.01),
-    logLevel: need("log-level"),
+    logLevel,
   };
 }
