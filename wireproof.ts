@@ -1,7 +1,8 @@
 /** Runs one command from the command line; each command imports its room when asked. */
 import { Command, CommanderError, Option } from "commander";
-import { AGENT_SETTINGS } from "./agent/config.ts";
-import { COLLECTOR_SETTINGS } from "./collector/config.ts";
+import { AGENT_SETTINGS, agentSettings } from "./agent/config.ts";
+import { COLLECTOR_SETTINGS, collectorSettings } from "./collector/config.ts";
+import type { Observation } from "./protocol/observation.ts";
 import { ConfigError } from "./protocol/config-error.ts";
 
 const program = new Command("wireproof")
@@ -21,9 +22,19 @@ program
       .choices(["text", "jsonl"])
       .default("text"),
   )
-  .action(async (files: string[], options: { format: "text" | "jsonl" }) => {
+  .option("--policy <dir>", "manifests: judge the flows, exit 1 on a violation")
+  .action(async (files: string[], flags: { format: "text" | "jsonl"; policy?: string }) => {
     const { inspect } = await import("./agent/inspect.ts");
-    await inspect(files, options);
+    if (flags.policy === undefined) return void (await inspect(files, flags));
+    const { formatVerdictTable, judgeOffline } = await import("./collector/offline.ts");
+    const observations: Observation[] = [];
+    const onObservation = (observation: Observation) => void observations.push(observation);
+    await inspect(files, { ...flags, onObservation });
+    const { verdicts, warnings } = judgeOffline(flags.policy, observations);
+    const isText = flags.format === "text";
+    const jsonl = () => verdicts.map((v) => `${JSON.stringify(v)}\n`).join("");
+    print({ out: isText ? `\n${formatVerdictTable(verdicts)}` : jsonl(), warnings });
+    process.exitCode = verdicts.some((v) => v.verdict === "violated") ? 1 : 0;
   });
 
 const agent = program
@@ -32,6 +43,7 @@ const agent = program
 for (const [flag, what, fallback] of AGENT_SETTINGS) {
   agent.option(`--${flag}`, fallback === null ? what : `${what} (default: ${fallback})`);
 }
+agent.option("--config <file>", "YAML file with an `agent:` part, settings by name");
 agent.action(async (flags: Record<string, string>) => {
   const { runAgent } = await import("./agent/main.ts");
   await runAgent(flags);
@@ -43,6 +55,7 @@ const collector = program
 for (const [flag, what, fallback] of COLLECTOR_SETTINGS) {
   collector.option(`--${flag}`, fallback === null ? what : `${what} (default: ${fallback})`);
 }
+collector.option("--config <file>", "YAML file with a `collector:` part, settings by name");
 collector.action(async (flags: Record<string, string>) => {
   const { runCollector } = await import("./collector/main.ts");
   await runCollector(flags);
@@ -61,6 +74,22 @@ program
       port: Number(flags.port),
       replay: flags.replay === true,
     });
+  });
+
+program
+  .command("config")
+  .description("tell the settings of agent and collector, and where each comes from")
+  .command("show")
+  .option("--config <file>", "YAML file with `agent:` and `collector:` parts")
+  .action((flags: Record<string, string>) => {
+    for (const [room, settings] of [
+      ["agent", agentSettings(flags)],
+      ["collector", collectorSettings(flags)],
+    ] as const) {
+      for (const { name, value, source } of settings.all()) {
+        process.stdout.write(`${`${room}.${name}`.padEnd(30)} ${value ?? "-"}  (${source})\n`);
+      }
+    }
   });
 
 const policy = program.command("policy").description("tell what the declared policy says");
@@ -196,6 +225,11 @@ async function main(): Promise<number> {
   }
 }
 
+// Whoever reads has seen enough (`| head`): that is no failure.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+  process.exit(0);
+});
 const code = await main();
 // What a failed start left open (sockets, timers) must not keep the process alive.
 if (code === 2) process.exit(code);

@@ -1,6 +1,9 @@
-/** Reads the agent's settings from flags, environment and defaults. */
+/** Reads the agent's settings from flags, environment, file and defaults. */
 import { hostname } from "node:os";
 import { ConfigError } from "../protocol/config-error.ts";
+import { Settings } from "../protocol/settings.ts";
+import { readSettingsFile } from "../protocol/settings-file.ts";
+import type { Flags, SettingRow } from "../protocol/settings.ts";
 
 export type AgentConfig = {
   node: string;
@@ -24,7 +27,7 @@ export type AgentConfig = {
 };
 
 /** Every setting: its flag, what it is, and its default. The environment has WIREPROOF_AGENT_…. */
-export const AGENT_SETTINGS = [
+export const AGENT_SETTINGS: readonly SettingRow[] = [
   ["node <name>", "name of this node, as its certificate says", hostname()],
   ["collector <url>", "the collector's uplink, wss://host:port", null],
   ["key <file>", "private key of the agent, PEM", null],
@@ -39,65 +42,47 @@ export const AGENT_SETTINGS = [
   ["coverage-interval <ms>", "between two reports of coverage", "10000"],
   ["metrics <host:port>", "serve Prometheus metrics here", null],
   ["log-level <level>", "debug, info, warn, error", "info"],
-] as const;
+];
 
-/** Flags as commander hands them over, in camel case. */
-export type Flags = Readonly<Record<string, string | undefined>>;
-
-/** The value of a setting: flag, then environment, then default. */
-export function settingOf(
-  flags: Flags,
-  environment: NodeJS.ProcessEnv,
-  prefix: string,
-  name: string,
-  fallback: string | null,
-): string | null {
-  const camel = name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase());
-  const variable = `${prefix}${name.replaceAll("-", "_").toUpperCase()}`;
-  return flags[camel] ?? environment[variable] ?? fallback;
+/** The agent's settings by name; `--config FILE` names a YAML file with an `agent:` part. */
+export function agentSettings(flags: Flags, environment: Flags = process.env): Settings {
+  return new Settings(
+    "agent",
+    AGENT_SETTINGS,
+    flags,
+    environment,
+    readSettingsFile(flags["config"]),
+  );
 }
 
-export function readAgentConfig(flags: Flags, environment = process.env): AgentConfig {
-  const get = (name: string): string | null => {
-    const row = AGENT_SETTINGS.find(([flag]) => flag.split(" ")[0] === name);
-    return settingOf(flags, environment, "WIREPROOF_AGENT_", name, row?.[2] ?? null);
-  };
-  const need = (name: string): string => {
-    const value = get(name);
-    if (value !== null && value !== "") return value;
-    throw new ConfigError("CONFIG_MISSING", `agent: --${name} is missing`);
-  };
-  const number = (name: string, least: number): number => {
-    const value = Number(need(name));
-    if (Number.isFinite(value) && value >= least) return value;
-    throw new ConfigError("CONFIG_NUMBER", `agent: --${name} must be a number of ${least} or more`);
-  };
-  const pattern = get("interfaces");
+export function readAgentConfig(flags: Flags): AgentConfig {
+  const settings = agentSettings(flags);
+  const pattern = settings.get("interfaces");
   let interfaces: RegExp | null = null;
   try {
     interfaces = pattern === null ? null : new RegExp(`^(?:${pattern})$`);
   } catch (error) {
     throw new ConfigError("CONFIG_REGEX", `agent: --interfaces is no regular expression`, error);
   }
-  const logLevel = need("log-level");
+  const logLevel = settings.need("log-level");
   if (!["debug", "info", "warn", "error"].includes(logLevel)) {
     const wanted = "debug, info, warn or error";
     throw new ConfigError("CONFIG_LOG_LEVEL", `agent: --log-level must be ${wanted}`);
   }
   return {
-    node: need("node"),
-    collector: need("collector"),
-    key: need("key"),
-    cert: need("cert"),
-    ca: need("ca"),
-    trustDomain: get("trust-domain"),
-    spool: need("spool"),
-    spoolMib: number("spool-mib", 1),
+    node: settings.need("node"),
+    collector: settings.need("collector"),
+    key: settings.need("key"),
+    cert: settings.need("cert"),
+    ca: settings.need("ca"),
+    trustDomain: settings.get("trust-domain"),
+    spool: settings.need("spool"),
+    spoolMib: settings.number("spool-mib", 1),
     interfaces,
-    replay: get("replay"),
-    reportIntervalMs: number("report-interval", 100),
-    coverageIntervalMs: number("coverage-interval", 100),
-    metrics: get("metrics"),
+    replay: settings.get("replay"),
+    reportIntervalMs: settings.number("report-interval", 100),
+    coverageIntervalMs: settings.number("coverage-interval", 100),
+    metrics: settings.get("metrics"),
     logLevel,
   };
 }

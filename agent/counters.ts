@@ -4,10 +4,14 @@ import { STOP_NAMES } from "./decode/packet.ts";
 export class Counters {
   /** Frames by stop reason; `stopped[0]` are those decoded down to a flow. */
   readonly stopped = new Float64Array(STOP_NAMES.length);
+  /** Bytes on the wire of all frames, captured or not. */
+  wireBytes = 0;
   /** Flows opened, ended; of the ended, those that made room for others. */
   opened = 0;
   ended = 0;
   evicted = 0;
+  /** Times that the clock was set back. */
+  clockSteps = 0;
   /** Sides whose opening was not read because every slot was taken. */
   noSlot = 0;
 

@@ -4,14 +4,16 @@ import { once } from "node:events";
 import { readPcapFile } from "./capture/pcap-file.ts";
 import { FLOW_TABLE_DEFAULTS } from "./flow/flow-table.ts";
 import { Line } from "./line.ts";
+import { Sightings } from "./sightings.ts";
 import { Summary, flowLine } from "./assess/sentence.ts";
 import { FLOW_SCHEMA } from "../protocol/flow-record.ts";
 import type { Flow, FlowRecord } from "../protocol/flow-record.ts";
+import type { Observation } from "../protocol/observation.ts";
 
 export type InspectOptions = {
   format: "text" | "jsonl";
-  /** Called with every flow, before it is printed. */
-  onFlow?: (record: FlowRecord) => void;
+  /** Called with every flow as an observation. */
+  onObservation?: (observation: Observation) => void;
 };
 
 /** Files from which on progress is shown, in bytes. */
@@ -48,13 +50,17 @@ export async function inspect(files: readonly string[], options: InspectOptions)
   for (const file of files) {
     const name = path.basename(file);
     const records: FlowRecord[] = [];
+    const { onObservation } = options;
+    const sightings = onObservation ? new Sightings(name.slice(0, 32), onObservation) : null;
     const line = new Line(
       { table: FLOW_TABLE_DEFAULTS, revisions: false, reportIntervalMs: Infinity },
-      (record: Flow) => records.push({ schema: FLOW_SCHEMA, file: name, ...record }),
+      (record: Flow, flow: number, final: boolean) => {
+        records.push({ schema: FLOW_SCHEMA, file: name, ...record });
+        sightings?.tell(line, record, flow, final);
+      },
     );
     const flush = async () => {
       for (const record of records) {
-        options.onFlow?.(record);
         summary.add(record);
         const text = options.format === "jsonl" ? JSON.stringify(record) : flowLine(record);
         await print(`${text}\n`, 1 << 16);

@@ -34,6 +34,9 @@ const TELLING =
   News.established |
   News.unanswered;
 
+/** A clock that is this far behind the latest frame has been set back. */
+const CLOCK_STEP_US = 2e6;
+
 /** Frames between two looks for flows that have been idle for too long. */
 const EXPIRE_EVERY = 1024;
 
@@ -80,19 +83,21 @@ export class Line {
     if (timeUs > this.nowUs) this.nowUs = timeUs;
     const stop = decodeFrame(view, at, end, linkType, this.#packet);
     this.counters.stopped[stop]!++;
+    this.counters.wireBytes += wireLength;
     if (stop !== Stop.none) return;
-    const flow = this.#take(view, timeUs, lane);
+    this.table.nowUs = timeUs;
+    const flow = this.#take(view, lane);
     if (flow >= 0 && this.table.news !== 0) this.#follow(flow, view);
     if (--this.#untilExpiry <= 0) this.expire(this.nowUs);
   }
 
   /** Counts the packet to its flow; flows that must make room end first. */
-  #take(view: DataView, timeUs: number, lane: number): number {
+  #take(view: DataView, lane: number): number {
     for (;;) {
-      const flow = this.table.take(this.#packet, view, timeUs, lane);
+      const flow = this.table.take(this.#packet, view, lane);
       if (flow !== -1) return flow;
       const displaced = this.table.displaced;
-      if (this.table.count === this.table.capacity) this.counters.evicted++;
+      if (this.table.makesRoom) this.counters.evicted++;
       this.#end(displaced);
     }
   }
@@ -225,7 +230,19 @@ export class Line {
   /** Time went on without frames: ends flows that have been idle for too long. */
   advance(nowUs: number): void {
     if (nowUs > this.nowUs) this.nowUs = nowUs;
+    else if (this.nowUs - nowUs > CLOCK_STEP_US) this.#stepBack(nowUs);
     this.expire(this.nowUs);
+  }
+
+  /** The clock stepped back: ages are kept, so that flows still end when they should. */
+  #stepBack(nowUs: number): void {
+    const byUs = this.nowUs - nowUs;
+    this.nowUs = nowUs;
+    this.counters.clockSteps++;
+    for (let flow = 0; flow < this.table.capacity; flow++) {
+      this.table.lastUs[flow]! -= byUs;
+      this.#toldUs[flow]! -= byUs;
+    }
   }
 
   /** The side of the flow table that is the flow's client. */

@@ -5,13 +5,13 @@ import { Libpcap } from "./capture/libpcap.ts";
 import type { LiveSource, OnFrame, Watch } from "./capture/frame-source.ts";
 import { Replay } from "./capture/replay.ts";
 import { readAgentConfig } from "./config.ts";
-import type { Flags } from "./config.ts";
 import { FLOW_TABLE_DEFAULTS } from "./flow/flow-table.ts";
 import { Line } from "./line.ts";
 import { agentMetrics, serveMetrics } from "./metrics.ts";
 import { Sightings } from "./sightings.ts";
 import { tlsLink } from "./uplink/link.ts";
 import { Uplink } from "./uplink/uplink.ts";
+import type { Flags } from "../protocol/settings.ts";
 
 const SOFTWARE = "wireproof-agent/0.1.0";
 /** Milliseconds between two looks for interfaces that came or went. */

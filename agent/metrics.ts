@@ -27,10 +27,12 @@ export function agentMetrics(line: Line, uplink: Uplink, watches: () => Watch[])
   const { counters, table } = line;
   const add = (name: string, help: string, read: () => number) =>
     readCounter(registry, `wireproof_agent_${name}`, help, read);
+  add("bytes_total", "Bytes on the wire of the frames delivered", () => counters.wireBytes);
   add("flows_opened_total", "Flows opened", () => counters.opened);
   add("flows_ended_total", "Flows ended", () => counters.ended);
   add("flows_evicted_total", "Flows that made room for others", () => counters.evicted);
   add("openings_discarded_total", "Openings without a free slot", () => counters.noSlot);
+  add("clock_steps_total", "Times that the clock was set back", () => counters.clockSteps);
   add("rows_offered_total", "Rows offered to the uplink", () => uplink.counters.offered);
   add("rows_acknowledged_total", "Rows acknowledged", () => uplink.counters.acknowledged);
   new Counter({

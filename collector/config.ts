@@ -1,5 +1,8 @@
-/** Reads the collector's settings from flags, environment and defaults. */
+/** Reads the collector's settings from flags, environment, file and defaults. */
 import { ConfigError } from "../protocol/config-error.ts";
+import { Settings } from "../protocol/settings.ts";
+import { readSettingsFile } from "../protocol/settings-file.ts";
+import type { Flags, SettingRow } from "../protocol/settings.ts";
 
 export type CollectorConfig = {
   /** Where agents connect. */
@@ -28,7 +31,7 @@ export type CollectorConfig = {
 };
 
 /** Every setting: its flag, what it is, its default. The environment has WIREPROOF_COLLECTOR_…. */
-export const COLLECTOR_SETTINGS = [
+export const COLLECTOR_SETTINGS: readonly SettingRow[] = [
   ["uplink <host:port>", "where agents connect", "0.0.0.0:7443"],
   ["key <file>", "private key of the collector, PEM", null],
   ["cert <file>", "certificate of the collector, PEM", null],
@@ -45,48 +48,25 @@ export const COLLECTOR_SETTINGS = [
   ["tolerance <share>", "share of unreadable connections that `confirmed` bears", "0.01"],
   ["retention-days <n>", "flows are kept for so long; evidence is never deleted", "7"],
   ["log-level <level>", "debug, info, warn, error", "info"],
-] as const;
+];
 
-type Flags = Readonly<Record<string, string | undefined>>;
-
-function hostPort(name: string, value: string): { host: string; port: number } {
-  const at = value.lastIndexOf(":");
-  const port = Number(value.slice(at + 1));
-  if (at < 0 || !Number.isInteger(port) || port < 0 || port > 65535) {
-    throw new ConfigError("CONFIG_ADDRESS", `collector: --${name} must be host:port, not ${value}`);
-  }
-  return { host: value.slice(0, at).replace(/^\[|\]$/g, ""), port };
+/** The collector's settings by name; `--config FILE` names a YAML file with a `collector:` part. */
+export function collectorSettings(flags: Flags, environment: Flags = process.env): Settings {
+  const file = readSettingsFile(flags["config"]);
+  return new Settings("collector", COLLECTOR_SETTINGS, flags, environment, file);
 }
 
-export function readCollectorConfig(flags: Flags, environment = process.env): CollectorConfig {
-  const get = (name: string): string | null => {
-    const row = COLLECTOR_SETTINGS.find(([flag]) => flag.split(" ")[0] === name);
-    const camel = name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase());
-    const variable = `WIREPROOF_COLLECTOR_${name.replaceAll("-", "_").toUpperCase()}`;
-    return flags[camel] ?? environment[variable] ?? row?.[2] ?? null;
-  };
-  const need = (name: string): string => {
-    const value = get(name);
-    if (value !== null && value !== "") return value;
-    throw new ConfigError("CONFIG_MISSING", `collector: --${name} is missing`);
-  };
-  const number = (name: string, least: number): number => {
-    const value = Number(need(name));
-    if (Number.isFinite(value) && value >= least) return value;
-    throw new ConfigError(
-      "CONFIG_NUMBER",
-      `collector: --${name} must be a number, ${least} or more`,
-    );
-  };
-  const uplink = hostPort("uplink", need("uplink"));
-  const api = hostPort("api", need("api"));
-  const evidenceKey = need("evidence-key");
-  const manifests = get("manifests");
-  const kubernetes = get("kubernetes");
+export function readCollectorConfig(flags: Flags): CollectorConfig {
+  const settings = collectorSettings(flags);
+  const uplink = settings.address("uplink");
+  const api = settings.address("api");
+  const evidenceKey = settings.need("evidence-key");
+  const manifests = settings.get("manifests");
+  const kubernetes = settings.get("kubernetes");
   if ((manifests === null) === (kubernetes === null)) {
     throw new ConfigError("CONFIG_POLICY", "collector: say either --manifests or --kubernetes");
   }
-  const logLevel = need("log-level");
+  const logLevel = settings.need("log-level");
   if (!["debug", "info", "warn", "error"].includes(logLevel)) {
     const wanted = "debug, info, warn or error";
     throw new ConfigError("CONFIG_LOG_LEVEL", `collector: --log-level must be ${wanted}`);
@@ -94,22 +74,22 @@ export function readCollectorConfig(flags: Flags, environment = process.env): Co
   return {
     uplinkHost: uplink.host,
     uplinkPort: uplink.port,
-    key: need("key"),
-    cert: need("cert"),
-    ca: need("ca"),
-    trustDomain: need("trust-domain"),
-    data: need("data"),
+    key: settings.need("key"),
+    cert: settings.need("cert"),
+    ca: settings.need("ca"),
+    trustDomain: settings.need("trust-domain"),
+    data: settings.need("data"),
     evidenceKey,
     evidencePublicKey: evidenceKey.replace(/\.key$/, ".pub"),
     manifests,
     kubernetes,
     apiHost: api.host,
     apiPort: api.port,
-    windowMs: number("window", 1000),
-    closeMs: number("close", 0),
-    graceMs: number("grace", 0),
-    tolerance: number("tolerance", 0),
-    retentionDays: number("retention-days", 0.01),
+    windowMs: settings.number("window", 1000),
+    closeMs: settings.number("close", 0),
+    graceMs: settings.number("grace", 0),
+    tolerance: settings.number("tolerance", 0),
+    retentionDays: settings.number("retention-days", 0.01),
     logLevel,
   };
 }

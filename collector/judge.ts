@@ -1,11 +1,16 @@
 /** Judges windows as they close, and late ones again; keeps verdicts in store and evidence log. */
 import { attribute } from "./attribution/attribute.ts";
+import { formatHolder } from "./attribution/holder.ts";
+import type { Holder } from "./attribution/holder.ts";
 import type { Declaration } from "./declaration.ts";
 import { encodeEntry, parseEntry } from "./evidence/entry.ts";
 import type { Json, JsonObject } from "./evidence/entry.ts";
 import type { EvidenceLog } from "./evidence/log.ts";
 import { proveEntry } from "./evidence/verify.ts";
+import type { Policy } from "./policy/policy.ts";
 import type { Gap, Store, VerdictKey, VerdictRow } from "./store/store.ts";
+import { listDeclaredEdges } from "./verdict/declared-edges.ts";
+import type { DeclaredEdges } from "./verdict/declared-edges.ts";
 import type { ClusterFinding, NodeCoverage, Verdict, VerdictWord } from "./verdict/verdict.ts";
 import { judgeWindow } from "./verdict/window.ts";
 import type { WindowJudgement } from "./verdict/window.ts";
@@ -57,6 +62,7 @@ export class Judge {
   #logged: number;
   /** Windows to judge again; the store's cursors follow `#seen` when there is none left. */
   readonly #dirty = new Set<number>();
+  #declared: { policy: Policy; stamp: string; edges: DeclaredEdges } | null = null;
   readonly counters: JudgeCounters = {
     ...{ windows: 0, again: 0, tooLate: 0, findings: {} },
     verdicts: { confirmed: 0, violated: 0, unproven: 0, undecidable: 0, unexpected: 0 },
@@ -150,7 +156,7 @@ export class Judge {
   }
 
   async #judge(fromMs: number, again: boolean): Promise<Judged> {
-    const { store, log, windowMs } = this.#options;
+    const { log, windowMs } = this.#options;
     const toMs = fromMs + windowMs;
     const judgement = this.#judgeWindow(fromMs, toMs);
     judgement.findings.push(...this.#findings(fromMs, toMs));
@@ -230,12 +236,13 @@ export class Judge {
       const attributed = attribute(observation, inventory);
       sightings.push({ id: `${node}/${observation.flow}`, node, attributed });
     }
+    const pods = inventory.pods(toMs - 1);
     return judgeWindow({
       fromMs,
       toMs,
       sightings,
       coverage: store.coverageBetween(fromMs, toMs),
-      pods: inventory.pods(toMs - 1),
+      pods,
       nodes: inventory.nodes(toMs - 1),
       expect: (client, server, port, carrier, atMs) =>
         history.expect(client, server, port, carrier, atMs),
@@ -244,8 +251,22 @@ export class Judge {
           .at(toMs - 1)
           .zonesOf(holder)
           .map((zone) => zone.name),
+      declared: this.#declaredEdges(pods, fromMs),
       tolerance,
     });
+  }
+
+  /** Asked anew only when the policy or the pods have changed. */
+  #declaredEdges(pods: readonly Holder[], atMs: number): DeclaredEdges {
+    const policy = this.#options.declaration.history.at(atMs);
+    const stamp = pods.map((pod) => `${formatHolder(pod)} ${pod.object?.hash}`).join("\n");
+    if (this.#declared?.policy !== policy || this.#declared.stamp !== stamp) {
+      const edges = listDeclaredEdges(pods, (client, server, port, carrier) =>
+        policy.expect(client, server, port, carrier, atMs),
+      );
+      this.#declared = { policy, stamp, edges };
+    }
+    return this.#declared.edges;
   }
 
   /** What is wrong with the agents themselves: lost batches, clocks that differ. */

@@ -41,7 +41,7 @@ export async function runCollector(flags: Record<string, string | undefined>): P
   const store = openSqlite(path.join(config.data, "store"));
   const evidence = await EvidenceLog.open({ directory: evidenceDirectory, signer, log });
   const declaration = new Declaration(config.graceMs, log);
-  const stopFollowing = await followDeclared(config, declaration, log);
+  const following = await followDeclared(config, declaration, log);
   const judge = new Judge({
     store,
     log: evidence,
@@ -86,10 +86,10 @@ export async function runCollector(flags: Record<string, string | undefined>): P
   process.once("SIGINT", () => stop.abort());
   process.once("SIGTERM", () => stop.abort());
   try {
-    await judgeUntil(stop.signal, judge, config, evidence, log, judged);
+    await judgeUntil(stop.signal, judge, following, evidence, log, judged);
   } finally {
     clearInterval(retention);
-    stopFollowing();
+    following.stop();
     await api.close();
     await ingest.close();
     stopped = evidence.fatal;
@@ -112,17 +112,20 @@ export async function runCollector(flags: Record<string, string | undefined>): P
   }
 }
 
-/** Follows manifests or a cluster; returns what ends it. */
+/** What is declared is followed until `stop`; `ready` once it is known as a whole. */
+type Following = { ready: () => boolean; stop: () => void };
+
+/** Follows manifests or a cluster. */
 async function followDeclared(
   config: CollectorConfig,
   declaration: Declaration,
   log: Log,
-): Promise<() => void> {
+): Promise<Following> {
   const { manifests, kubernetes } = config;
   if (manifests !== null) {
     declaration.readManifests(manifests, Date.now());
     const timer = setInterval(() => declaration.readManifests(manifests, Date.now()), MANIFESTS_MS);
-    return () => clearInterval(timer);
+    return { ready: () => true, stop: () => clearInterval(timer) };
   }
   const kube = new KubeConfig();
   try {
@@ -132,26 +135,28 @@ async function followDeclared(
     const told = `collector: cannot load ${kubernetes}: ${(error as Error).message}`;
     throw new ConfigError("CONFIG_KUBERNETES", told, error);
   }
-  const cluster = new Cluster(kube, {
-    applied: (object, nowMs) => declaration.apply(object, nowMs),
+  const cluster: Cluster = new Cluster(kube, {
+    // What the first list holds was there before: nobody knows since when.
+    applied: (object, nowMs) => declaration.apply(object, cluster.isSynced ? nowMs : -Infinity),
     removed: (kind, namespace, name, nowMs) => declaration.remove(kind, namespace, name, nowMs),
     log: (line) => log("info", line),
   });
   cluster.start();
-  return () => void cluster.stop();
+  return { ready: () => cluster.isSynced, stop: () => void cluster.stop() };
 }
 
 async function judgeUntil(
   signal: AbortSignal,
   judge: Judge,
-  config: CollectorConfig,
+  following: Following,
   evidence: EvidenceLog,
   log: Log,
   judged: (windows: number) => void,
 ): Promise<void> {
   while (!signal.aborted) {
     try {
-      const windows = await judge.step(Date.now());
+      // Windows wait for the first whole list: half a policy would be judged by half.
+      const windows = following.ready() ? await judge.step(Date.now()) : [];
       judged(windows.length);
       for (const { fromMs, judgement } of windows) {
         const count = judgement.verdicts.length;

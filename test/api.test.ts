@@ -380,7 +380,8 @@ t.test("a store without verdicts, or with rows of another release", async (t) =>
   t.equal((await get("/api/edges?id=x")).status, 404);
   t.equal((await get("/api/evidence/key")).status, 404);
   const span = { fromMs: 0, toMs: 60_000, edge: "x", aspect: "path" };
-  for (const [i, body] of [null, 7, {}, { verdict: { schema: "?" } }].entries()) {
+  const half = { verdict: { schema: "wireproof.verdict/1", verdict: "confirmed", edge: {} } };
+  for (const [i, body] of [null, 7, {}, { verdict: { schema: "?" } }, half].entries()) {
     store.saveVerdicts([{ ...span, edge: `x${i}`, body }], {});
   }
   for (const aspect of ["coverage", "finding"]) {

@@ -14,7 +14,14 @@ const ROOMS: Record<string, readonly string[]> = {
   "agent/read": [],
   "agent/identify": ["agent/read", "protocol"],
   "agent/tls": ["agent/read"],
-  "agent/assess": ["agent/decode", "agent/flow", "agent/identify", "agent/tls", "agent/read", "protocol"],
+  "agent/assess": [
+    "agent/decode",
+    "agent/flow",
+    "agent/identify",
+    "agent/tls",
+    "agent/read",
+    "protocol",
+  ],
   "agent/uplink": ["protocol"],
   // The wiring of each half.
   agent: ["protocol", "agent/*"],
@@ -25,7 +32,8 @@ const ROOMS: Record<string, readonly string[]> = {
   "collector/evidence": [],
   "collector/store": ["protocol"],
   "collector/api": ["protocol", "collector/store", "collector/evidence", "collector/verdict"],
-  "collector/ui": [],
+  // Types alone: the page is built apart, and brings nothing of ours along.
+  "collector/ui": ["protocol", "collector/verdict"],
   collector: ["protocol", "collector/*"],
   ".": ["protocol", "agent", "collector", "agent/*", "collector/*", "scripts"],
   scripts: ["protocol", "agent", "collector", "agent/*", "collector/*"],
@@ -34,6 +42,7 @@ const ROOMS: Record<string, readonly string[]> = {
 /** Files that may meet the outside world: disk, network, clock, environment, randomness. */
 const OUTSIDE = [
   /^wireproof\.ts$/,
+  /^protocol\/settings-file\.ts$/,
   /^(agent|collector)\/(main|config|inspect|metrics|declaration|pki)\.ts$/,
   /^agent\/(capture|uplink)\//,
   /^collector\/(ingest|api|store|export|ui)\//,
@@ -45,8 +54,7 @@ const OUTSIDE = [
 const WORLD =
   /node:(fs|net|tls|http|https|child_process|dgram|os)\b|\bDate\.now\b|\bprocess\.env\b|\bset(Timeout|Interval)\(|\bMath\.random\b|\brandomUUID\b/;
 
-const BANNED_FILES =
-  /(^|\/)(index|utils?|common|helpers?|types|shared|constants)\.tsx?$/;
+const BANNED_FILES = /(^|\/)(index|utils?|common|helpers?|types|shared|constants)\.tsx?$/;
 const BANNED_NAMES =
   /\b(?:class|interface|type|function|const)\s+(?:I[A-Z][a-z]\w+|\w+(?:Impl|Manager|Helper|Util|Handler))\b/;
 
@@ -95,7 +103,8 @@ function breaches(file: string, text: string): string[] {
     if (!existsSync(path.join(root, resolved))) found.push(`${at}: imports ${resolved}, not there`);
     else if (!mayImport(room, roomOf(resolved))) {
       found.push(`${at}: ${room} must not import ${roomOf(resolved)}`);
-    }
+    } else if (room === "collector/ui" && roomOf(resolved) !== room && !/^import type /.test(line))
+      found.push(`${at}: ${room} imports types alone`);
   });
   return found;
 }
@@ -130,4 +139,7 @@ t.test("planted breaches are found", async (t) => {
   t.equal(planted("agent/decode/bad.ts", "const x: any = Date.now();"), 2);
   t.equal(planted("agent/decode/utils.ts", "enum X {}"), 2);
   t.equal(planted("agent/decode/good.ts", "const x = 1;"), 0);
+  const verdict = 'from "../verdict/verdict.ts";';
+  t.equal(planted("collector/ui/good.ts", `import type { Edge } ${verdict}`), 0);
+  t.equal(planted("collector/ui/bad.ts", `import { VERDICTS } ${verdict}`), 1);
 });

@@ -96,7 +96,7 @@ export function observe(
     handshake: tls ? judged.handshake : null,
     failure: judged.failure as Failure | null,
     accepted: judged.accepted,
-    tls: tls || reading?.protocol === "tls" ? tlsOf(tls, judged, dstPort) : null,
+    tls: tls || reading?.protocol === "tls" ? tlsOf(tls, dstPort) : null,
     history: historyOf(table, client, server, reading),
     findings: findingsOf(tls, judged, facts, startUs, reading),
     notes: notesOf(facts, reading),
@@ -188,7 +188,8 @@ function judgeFlow(
   if ((served & Side.answered) !== 0) {
     // An upgrade that was agreed, or is asked for, is no application data yet.
     const negotiates = reading.upgrade.state === "asked" || reading.upgrade.state === "refused";
-    return negotiates ? NOTHING : { ...NOTHING, accepted: true };
+    const mayRefuse = reading.mayRefuse && reading.firstClose === null;
+    return negotiates || mayRefuse ? NOTHING : { ...NOTHING, accepted: true };
   }
   const closed = reading.firstClose;
   const isTcp = (table.keys[flow * KEY + 9]! & 0xff) === IpProtocol.tcp;
@@ -234,7 +235,7 @@ const NO_TLS: Tls = Object.freeze({
   mesh: null,
 });
 
-function tlsOf(h: Handshake | null, judged: Judgement, serverPort: number): Tls {
+function tlsOf(h: Handshake | null, serverPort: number): Tls {
   if (!h || (!h.clientHello && !h.serverHello)) return NO_TLS;
   const hello = h.clientHello;
   const answer = h.serverHello;

@@ -1,5 +1,5 @@
 /** Reads the openings of one flow: tells its protocol, follows upgrades, hands TLS its bytes. */
-import { refusesPlaintext } from "../identify/refusal.ts";
+import { mayYetRefuse, refusesPlaintext } from "../identify/refusal.ts";
 import { Match, SIGNATURES } from "../identify/signatures.ts";
 import { isTlsClientHello, isTlsMidstream } from "../identify/tls-record.ts";
 import { Upgrade } from "../identify/upgrade.ts";
@@ -35,6 +35,8 @@ export class Reading {
   notTls = false;
   /** The server answered plaintext by asking for TLS, or by its protocol's refusal. */
   refusedInBand = false;
+  /** The server's answer may yet turn out to be such a refusal. */
+  mayRefuse = false;
   /** A TLS hello was answered, or a TLS port spoken to, in another protocol. */
   serverProtocol: ProtocolName | null = null;
   history = "";
@@ -243,13 +245,17 @@ export class Reading {
   /** Nothing more of this side is waited for. */
   #isDone(role: number): boolean {
     const server = this.#opened[SERVER];
-    if (role === SERVER && server) this.refusedInBand ||= refusesPlaintext(this.protocol, server);
+    if (role === SERVER && server) {
+      this.refusedInBand ||= refusesPlaintext(this.protocol, server);
+      this.mayRefuse = !this.refusedInBand && mayYetRefuse(this.protocol, server);
+      if (this.mayRefuse) return false;
+    }
     switch (this.upgrade.state) {
       case "asked":
         return this.upgrade.gss;
       case "none":
         // MySQL's client decides with its first packet; the other side is needed until then.
-        if (this.protocol === "mysql") return this.#matched[CLIENT]!.done;
+        if (this.protocol === "mysql" && !this.#matched[CLIENT]!.done) return false;
         break;
     }
     return this.#matched[role]!.done;

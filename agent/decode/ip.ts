@@ -119,27 +119,33 @@ function decodeCarried(
 
 /**
  * Decodes an ICMP destination-unreachable (RFC 792, type 3; RFC 4443 §3.1, type 1): the packet it
- * quotes names the flow that did not get through. Other messages carry no flow.
+ * quotes names the flow that did not get through. Other messages carry no flow; "fragmentation
+ * needed" (RFC 1191 §4: type 3, code 4) asks for smaller packets and refuses nothing.
  */
 function decodeIcmp(view: DataView, at: number, end: number, packet: Packet): Stop {
   if (end - at < 8) return Stop.truncated;
-  const isError = view.getUint8(at) === (packet.protocol === IpProtocol.icmp ? 3 : 1);
-  if (!isError || packet.unreachable === 1) return Stop.notTransport;
+  const isIcmp4 = packet.protocol === IpProtocol.icmp;
+  const isError = view.getUint8(at) === (isIcmp4 ? 3 : 1);
+  const isTooBig = isIcmp4 && view.getUint8(at + 1) === 4;
+  if (!isError || isTooBig) return Stop.notTransport;
   const quoted = at + 8;
   const ipLength = packet.ipLength;
   if (end - quoted < 28) return Stop.truncated;
   const version = view.getUint8(quoted) >> 4;
-  const transportAt = quoted + (version === 4 ? (view.getUint8(quoted) & 0x0f) << 2 : 40);
+  if (version !== 4 && version !== 6) return Stop.malformed;
+  const headerLength = version === 4 ? (view.getUint8(quoted) & 0x0f) << 2 : 40;
+  if (headerLength < 20) return Stop.malformed;
+  const transportAt = quoted + headerLength;
   if (end - transportAt < 8) return Stop.truncated;
   packet.unreachable = 1;
   if (version === 4) {
+    if ((view.getUint16(quoted + 6) & 0x1fff) !== 0) return Stop.fragment;
     packet.source0 = packet.source1 = packet.destination0 = packet.destination1 = 0;
     packet.source2 = packet.destination2 = 0xffff;
     packet.source3 = view.getInt32(quoted + 12);
     packet.destination3 = view.getInt32(quoted + 16);
     packet.protocol = view.getUint8(quoted + 9);
   } else {
-    if (end - quoted < 48) return Stop.truncated;
     packet.source0 = view.getInt32(quoted + 8);
     packet.source1 = view.getInt32(quoted + 12);
     packet.source2 = view.getInt32(quoted + 16);

@@ -49,13 +49,13 @@ export class Openings {
   /** A fresh slot, or -1 when all are taken. */
   claim(): number {
     if (this.#freeCount === 0) {
-      if (this.#allocated + BLOCK_SLOTS > this.#limit) return -1;
-      const block = new Uint8Array(BLOCK_SLOTS * SLOT_BYTES);
+      const count = Math.min(BLOCK_SLOTS, this.#limit - this.#allocated);
+      if (count <= 0) return -1;
+      const block = new Uint8Array(count * SLOT_BYTES);
       this.#blocks.push(block);
       this.#views.push(new DataView(block.buffer));
-      for (let i = BLOCK_SLOTS - 1; i >= 0; i--)
-        this.#free[this.#freeCount++] = this.#allocated + i;
-      this.#allocated += BLOCK_SLOTS;
+      for (let i = count - 1; i >= 0; i--) this.#free[this.#freeCount++] = this.#allocated + i;
+      this.#allocated += count;
     }
     const slot = this.#free[--this.#freeCount]!;
     this.#base[slot] = 0;
@@ -167,14 +167,11 @@ export class Openings {
     const base = this.#base[slot]!;
     const by = to - base;
     if (by <= 0) return;
-    const have = this.#have[slot]!;
+    this.#spans.shift(slot, by);
     if (this.#spans.count(slot) > 0) {
       const start = this.viewAt(slot);
-      if (by < SLOT_BYTES && (to < have || this.#spans.count(slot) > 1)) {
-        const block = this.#blocks[(slot / BLOCK_SLOTS) | 0]!;
-        block.copyWithin(start, start + by, start + SLOT_BYTES);
-      }
-      this.#spans.shift(slot, by);
+      const block = this.#blocks[(slot / BLOCK_SLOTS) | 0]!;
+      block.copyWithin(start, start + by, start + SLOT_BYTES);
     }
     this.#base[slot] = to;
     this.#have[slot] = to + this.#spans.endFrom(slot, 0);

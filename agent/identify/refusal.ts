@@ -26,10 +26,38 @@ export function refusesPlaintext(protocol: ProtocolName | null, server: Opened):
     }
     case "mysql": {
       // ERR_Packet behind the greeting: the login was not taken.
-      if (end - at < 4) return false;
-      const next = at + 4 + (view.getUint16(at, true) | (view.getUint8(at + 2) << 16));
+      const next = behindGreeting(server);
       return end - next >= 5 && view.getUint8(next + 4) === 0xff;
     }
+    default:
+      return false;
+  }
+}
+
+/** Where a MySQL server's second packet begins; `end` where its first is not whole. */
+function behindGreeting({ view, at, end }: Opened): number {
+  if (end - at < 4) return end;
+  return Math.min(end, at + 4 + (view.getUint16(at, true) | (view.getUint8(at + 2) << 16)));
+}
+
+/**
+ * Reports whether bytes that have not come yet may make the answer a refusal: the body of a 4xx,
+ * PostgreSQL's first message, what follows MySQL's greeting.
+ */
+export function mayYetRefuse(protocol: ProtocolName | null, server: Opened): boolean {
+  const { view, at, end } = server;
+  switch (protocol) {
+    case "http": {
+      const status = httpStatus(view, at, end);
+      return status >= 400 && status <= 499 && end - at < LOOKED_THROUGH;
+    }
+    case "postgresql": {
+      let first = at;
+      while (first < end && view.getUint8(first) === 0x4e) first++;
+      return first === end || (view.getUint8(first) === 0x45 && end - first < 5);
+    }
+    case "mysql":
+      return end - behindGreeting(server) < 5;
     default:
       return false;
   }

@@ -146,7 +146,7 @@ export class Handshake {
       const type = view.getUint8(at);
       const length = view.getUint16(at + 3);
       const behind = at + RECORD_HEADER + length;
-      const inClear = this.#isClear(own, side, type, length);
+      const inClear = this.#isClear(own, type, length);
       if (inClear && behind > end) return offset;
       offset += RECORD_HEADER + length;
       own.records++;
@@ -179,7 +179,7 @@ export class Handshake {
   }
 
   /** Reports whether a record's body can be read. */
-  #isClear(own: Side, side: number, type: number, length: number): boolean {
+  #isClear(own: Side, type: number, length: number): boolean {
     switch (type) {
       case ContentType.changeCipherSpec:
         return true;

@@ -1,5 +1,6 @@
 /** Describes what each route answers, once for the code and for openapi.json. */
 import Type from "typebox";
+import { Flow } from "../../protocol/flow-record.ts";
 import type { ClusterFinding, NodeCoverage, Verdict } from "../verdict/verdict.ts";
 import { VERDICTS } from "../verdict/verdict.ts";
 
@@ -127,11 +128,15 @@ export type FindingEntry = Type.Static<typeof FindingEntry>;
 const CoverageEntry = Type.Object({ coverage: Node, entry });
 export type CoverageEntry = Type.Static<typeof CoverageEntry>;
 
+const truncated = Type.Boolean({
+  description: "There is more: what is told is of the first rows alone. Narrow the question.",
+});
+
 /** What every answer about a time begins with; null when nothing was judged yet. */
 const range = {
   from: nullable(time),
   to: nullable(time),
-  truncated: Type.Boolean({ description: "There is more than was read: narrow the question." }),
+  truncated,
 };
 
 export const VerdictsAnswer = Type.Object({
@@ -141,7 +146,9 @@ export const VerdictsAnswer = Type.Object({
 });
 export type VerdictsAnswer = Type.Static<typeof VerdictsAnswer>;
 
-const WindowSummary = Type.Object({ from: time, to: time, edges: count, counts: Counts });
+const WindowSummary = Type.Object({
+  ...{ from: time, to: time, edges: count, counts: Counts, truncated },
+});
 export type WindowSummary = Type.Static<typeof WindowSummary>;
 export const WindowsAnswer = Type.Object({ windows: Type.Array(WindowSummary) });
 export type WindowsAnswer = Type.Static<typeof WindowsAnswer>;
@@ -172,7 +179,7 @@ export type MapAnswer = Type.Static<typeof MapAnswer>;
 
 const SampleFlow = Type.Object({
   id: Type.String({ description: "node/flow" }),
-  record: Type.Union([Type.Unsafe<object>(Type.Object({})), Type.Null()], {
+  record: Type.Union([Flow, Type.Null()], {
     description: "wireproof.flow/1; null when the flow's record has expired.",
   }),
 });
@@ -192,7 +199,9 @@ export const EdgeAnswer = Type.Object({
   latest: Type.Array(VerdictEntry, { description: "Newest verdict of each aspect." }),
   history: Type.Array(PastVerdict, { description: "Newest first." }),
   flows: Type.Array(SampleFlow),
-  findings: Type.Array(FindingEntry, { description: "About either end, in the newest window." }),
+  findings: Type.Array(FindingEntry, {
+    description: "About either end, in the last of the windows.",
+  }),
 });
 export type EdgeAnswer = Type.Static<typeof EdgeAnswer>;
 

@@ -14,8 +14,6 @@ const ROWS_LIMIT = 20_000;
 const SUMMARY_AGE_MS = 30_000;
 /** Windows whose counts are kept. */
 const SUMMARIES_LIMIT = 2000;
-/** Beyond every window's end: the last time a JavaScript date can hold. */
-const END_OF_TIME = 8.64e15;
 
 export const noCounts = (): Counts => ({
   ...{ confirmed: 0, violated: 0, unproven: 0, undecidable: 0, unexpected: 0 },
@@ -33,8 +31,6 @@ export function worstOf(words: readonly VerdictWord[]): VerdictWord {
 export class Judged {
   readonly #store: Store;
   readonly #summaries = new Map<number, { summary: WindowSummary | null; readMs: number }>();
-  /** Newest window known, by what it holds: verdicts, `coverage` or `finding`. */
-  readonly #newest = new Map<string, Range>();
 
   constructor(store: Store) {
     this.#store = store;
@@ -47,14 +43,8 @@ export class Judged {
 
   /** The newest window that holds rows of these aspects, or null when there is none. */
   newest(aspects: readonly string[] = ASPECTS): Range | null {
-    const key = aspects.join();
-    const known = this.#newest.get(key);
-    // To a row that ends after the known window, if any: the usual question, asked each second.
-    const first = this.#anyAfter(aspects, known ? known.toMs : -1);
-    if (first === null) return known && this.#stillThere(aspects, known) ? known : null;
-    const found = this.#lastOf(aspects, first);
-    this.#newest.set(key, found);
-    return found;
+    const newest = aspects.map((aspect) => this.#store.newestWindow(aspect));
+    return newest.reduce((a, b) => (a && b ? (b.fromMs > a.fromMs ? b : a) : (a ?? b)), null);
   }
 
   /** The verdicts of the range that answer to the edge and aspect, and whether there are more. */
@@ -93,7 +83,7 @@ export class Judged {
   #summary(range: Range, nowMs: number): WindowSummary | null {
     const known = this.#summaries.get(range.fromMs);
     if (known && nowMs - known.readMs < SUMMARY_AGE_MS) return known.summary;
-    const { rows } = this.#rows(range);
+    const { rows, truncated } = this.#rows(range);
     const counts = noCounts();
     const edges = new Set<string>();
     for (const row of rows) {
@@ -103,7 +93,8 @@ export class Judged {
       counts[read.verdict.verdict]++;
       edges.add(row.edge);
     }
-    const summary = edges.size === 0 ? null : { ...spell(range), edges: edges.size, counts };
+    const summary =
+      edges.size === 0 ? null : { ...spell(range), edges: edges.size, counts, truncated };
     if (this.#summaries.size >= SUMMARIES_LIMIT) this.#summaries.clear();
     this.#summaries.set(range.fromMs, { summary, readMs: nowMs });
     return summary;
@@ -116,35 +107,6 @@ export class Judged {
       ...(edge === undefined ? {} : { edge }),
     });
     return { rows: rows.slice(0, ROWS_LIMIT), truncated: rows.length > ROWS_LIMIT };
-  }
-
-  #anyAfter(aspects: readonly string[], afterMs: number): VerdictRow | null {
-    for (const aspect of aspects) {
-      const query = { fromMs: afterMs, toMs: END_OF_TIME, aspect, limit: 1 };
-      const row = this.#store.verdicts(query)[0];
-      if (row) return row;
-    }
-    return null;
-  }
-
-  /** The last window from a row on, by halving: the store answers the earliest row first. */
-  #lastOf(aspects: readonly string[], first: VerdictRow): Range {
-    let best = first;
-    let stepMs = Math.max(1, first.toMs - first.fromMs);
-    for (let next = this.#anyAfter(aspects, best.toMs); next !== null;) {
-      best = next;
-      stepMs *= 2;
-      next = this.#anyAfter(aspects, best.toMs + stepMs);
-    }
-    for (; stepMs >= 1; stepMs = Math.floor(stepMs / 2)) {
-      const later = () => this.#anyAfter(aspects, best.toMs + stepMs - 1);
-      for (let next = later(); next !== null; next = later()) best = next;
-    }
-    return { fromMs: best.fromMs, toMs: best.toMs };
-  }
-
-  #stillThere(aspects: readonly string[], range: Range): boolean {
-    return this.#anyAfter(aspects, range.toMs - 1) !== null;
   }
 }
 
@@ -161,10 +123,16 @@ function formatMs(ms: number): string {
 function toVerdict(row: VerdictRow): VerdictEntry | null {
   const body = bodyOf<VerdictEntry>(row, "verdict");
   if (body === null) return null;
-  const { verdict } = body;
-  const known = verdict.schema === "wireproof.verdict/1" && VERDICTS.includes(verdict.verdict);
-  const whole = isObject(verdict.edge) && isObject(verdict.edge.client) && isObject(verdict.counts);
-  return known && whole && isObject(verdict.edge.server) ? body : null;
+  const { verdict: v } = body;
+  const known = v.schema === "wireproof.verdict/1" && VERDICTS.includes(v.verdict);
+  const lists = [v.because, v.flows, v.protocols, v.tlsVersions, v.findings];
+  const ends = isObject(v.edge) ? [v.edge.client, v.edge.server] : [];
+  const whole =
+    ends.length === 2 &&
+    ends.every((end) => isObject(end) && Array.isArray(end.zones)) &&
+    lists.every((list) => Array.isArray(list)) &&
+    [v.counts, v.coverage, v.provenance].every(isObject);
+  return known && ASPECTS.includes(v.aspect) && whole ? body : null;
 }
 
 function toCoverage(row: VerdictRow): CoverageEntry | null {

@@ -8,17 +8,19 @@ import { workloadId } from "./service-map.ts";
 /** Sample flows whose records are looked up. */
 const FLOWS_LIMIT = 24;
 
-/** Null when the edge was never judged in the last `windows` windows. */
+/** Null when the edge was not judged in the last `windows` windows before `toMs`. */
 export function gatherEdge(
   store: Store,
   judged: Judged,
   id: string,
   windows: number,
+  toMs?: number,
 ): EdgeAnswer | null {
   const newest = judged.newest();
   if (newest === null) return null;
   const lengthMs = newest.toMs - newest.fromMs;
-  const range = { fromMs: newest.toMs - windows * lengthMs, toMs: newest.toMs };
+  const endMs = toMs ?? newest.toMs;
+  const range = { fromMs: endMs - windows * lengthMs, toMs: endMs };
   const past = judged.verdicts(range, id).verdicts.reverse();
   const latest = ASPECTS.flatMap((a) => past.find(({ verdict }) => verdict.aspect === a) ?? []);
   const edge = latest[0]?.verdict.edge;
@@ -33,7 +35,9 @@ export function gatherEdge(
       ...{ from: v.from, to: v.to, aspect: v.aspect, verdict: v.verdict, reason: v.reason, entry },
     })),
     flows: sampleFlows(store, latest),
-    findings: judged.findings(newest).findings.filter((f) => subjects.has(f.finding.subject)),
+    findings: judged
+      .findings({ fromMs: endMs - lengthMs, toMs: endMs })
+      .findings.filter((f) => subjects.has(f.finding.subject)),
   };
 }
 

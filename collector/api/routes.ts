@@ -120,13 +120,18 @@ export const ROUTES: readonly Route[] = [
     parameters: [
       { name: "id", form: "text", required: true, sentence: "The edge's id." },
       {
+        name: "to",
+        form: "time",
+        sentence: "As of then; otherwise as of the newest window's end.",
+      },
+      {
         ...{ name: "windows", form: "count", most: 1500, otherwise: 60 },
-        sentence: "How many windows back from the newest are looked at.",
+        sentence: "How many windows back from there are looked at.",
       },
     ],
     answers: answers.EdgeAnswer,
-    answer: ({ store, judged }, { id, windows }) => {
-      const found = gatherEdge(store, judged, id!, windows!);
+    answer: ({ store, judged }, { id, to, windows }) => {
+      const found = gatherEdge(store, judged, id!, windows!, to);
       return found ? ok(found) : refuse(404, "no such edge was judged in these windows");
     },
   },
@@ -148,7 +153,7 @@ export const ROUTES: readonly Route[] = [
     answers: answers.FindingsAnswer,
     answer: (sources, question) => {
       // No findings is an answer about the newest judged window, not about an older one.
-      const range = rangeOf(sources, question);
+      const range = rangeOf(sources, question, ["transport", "path", "coverage"]);
       if (range === null) return ok({ ...NOTHING, findings: [] });
       const { findings, truncated } = sources.judged.findings(range);
       const told = findings.map((found) => {

@@ -1,7 +1,15 @@
 /** Reads manifests from disk into pinned objects; what cannot be read is told, the rest loads. */
 import { globSync, readFileSync, statSync } from "node:fs";
 import path from "node:path";
-import { isMap as isYamlMap, isSeq, LineCounter, parseAllDocuments, type Document } from "yaml";
+import {
+  isCollection,
+  visit,
+  isMap as isYamlMap,
+  isSeq,
+  LineCounter,
+  parseAllDocuments,
+  type Document,
+} from "yaml";
 import { ConfigError } from "../../protocol/config-error.ts";
 import {
   isMap,
@@ -110,6 +118,13 @@ function readDocument(document: Document, file: string, lines: LineCounter, to: 
     const place = lines.linePos(offsetOf(document, steps));
     return { line: Math.max(place.line, 1), column: Math.max(place.col, 1) };
   };
+  const odd = oddKeyOf(document);
+  if (odd !== null) {
+    const place = lines.linePos(odd);
+    const reason = "a key must be a plain name, not a map or a list";
+    to.problems.push({ file, line: place.line, column: place.col, ...nameOf(null), reason });
+    return;
+  }
   let body: Json = null;
   try {
     body = document.toJS({ maxAliasCount: ALIASES_LIMIT }) as Json;
@@ -126,6 +141,19 @@ function readDocument(document: Document, file: string, lines: LineCounter, to: 
   }
   if (body === null || body === undefined) return; // a comment between two `---`
   readObject(body, [], file, locate, to);
+}
+
+/** Where a mapping has a map or a list for a key, as YAML allows and no manifest does; or null. */
+function oddKeyOf(document: Document): number | null {
+  let at: number | null = null;
+  visit(document, {
+    Pair: (_, pair) => {
+      if (!isCollection(pair.key)) return undefined;
+      at = rangeOf(pair.key) ?? 0;
+      return visit.BREAK;
+    },
+  });
+  return at;
 }
 
 /** Reads one object, or each item of a list of them. */

@@ -21,6 +21,8 @@ const SCHEMA_VERSION = 1;
 const GROUP_ROWS = 2000;
 /** Most rows that one statement deletes, so that no transaction grows without bound. */
 const EXPIRE_ROWS_LIMIT = 10_000;
+/** No window is longer than a day. */
+const WINDOW_MS_LIMIT = 86_400_000;
 
 // AUTOINCREMENT: an id is not given again after its row has expired, so cursors stay true.
 const SCHEMA = `
@@ -82,9 +84,15 @@ const SQL = {
   saveVerdict: `INSERT INTO verdicts (from_ms, to_ms, edge, aspect, body) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET to_ms = excluded.to_ms, body = excluded.body`,
   dropVerdict: "DELETE FROM verdicts WHERE from_ms = ? AND edge = ? AND aspect = ?",
+  // The lower bound of from_ms lets the primary key find the first row.
   verdicts: `SELECT * FROM verdicts WHERE to_ms > ?1 AND from_ms < ?2
-    AND (?3 IS NULL OR edge = ?3) AND (?4 IS NULL OR aspect = ?4)
-    ORDER BY from_ms, edge, aspect LIMIT ?5`,
+    AND from_ms >= ?1 - ${WINDOW_MS_LIMIT} AND (?3 IS NULL OR aspect = ?3)
+    ORDER BY from_ms, edge, aspect LIMIT ?4`,
+  verdictsOfEdge: `SELECT * FROM verdicts INDEXED BY verdicts_edge WHERE to_ms > ?1
+    AND from_ms < ?2 AND from_ms >= ?1 - ${WINDOW_MS_LIMIT} AND edge = ?5
+    AND (?3 IS NULL OR aspect = ?3) ORDER BY from_ms, aspect LIMIT ?4`,
+  newestWindow: `SELECT from_ms, to_ms FROM verdicts WHERE aspect = ?
+    ORDER BY from_ms DESC LIMIT 1`,
 } as const;
 
 type Row = Record<string, SQLOutputValue>;
@@ -216,7 +224,11 @@ class SqliteStore implements Store {
   }
 
   verdicts({ fromMs, toMs, edge, aspect, limit }: VerdictQuery): VerdictRow[] {
-    const rows = this.#sql.verdicts.all(fromMs, toMs, edge ?? null, aspect ?? null, limit ?? -1);
+    const asked = [fromMs, toMs, aspect ?? null, limit ?? -1] as const;
+    const rows =
+      edge === undefined
+        ? this.#sql.verdicts.all(...asked)
+        : this.#sql.verdictsOfEdge.all(...asked, edge);
     return rows.map((row) => ({
       fromMs: Number(row["from_ms"]),
       toMs: Number(row["to_ms"]),
@@ -224,6 +236,11 @@ class SqliteStore implements Store {
       aspect: String(row["aspect"]),
       body: JSON.parse(String(row["body"])) as unknown,
     }));
+  }
+
+  newestWindow(aspect: string): { fromMs: number; toMs: number } | null {
+    const row = this.#sql.newestWindow.get(aspect);
+    return row ? { fromMs: Number(row["from_ms"]), toMs: Number(row["to_ms"]) } : null;
   }
 
   expireFlows(beforeMs: number): number {

@@ -98,6 +98,8 @@ export type Store = {
     withdrawn?: readonly VerdictKey[],
   ): void;
   verdicts(query: VerdictQuery): VerdictRow[];
+  /** The window that begins last among those with rows of the aspect; null when there is none. */
+  newestWindow(aspect: string): { fromMs: number; toMs: number } | null;
 
   /** Deletes observations and coverage received before `beforeMs`; returns how many. */
   expireFlows(beforeMs: number): number;

@@ -5,6 +5,7 @@ import type { Because, Expectation } from "../policy/expectation.ts";
 import { upperBound } from "./confidence.ts";
 import { WindowCoverage } from "./coverage.ts";
 import type { NodeWord } from "./coverage.ts";
+import type { DeclaredEdges } from "./declared-edges.ts";
 import { findScans } from "./movement.ts";
 import { pairSightings } from "./pair.ts";
 import type { Connection, Sighting } from "./pair.ts";
@@ -34,6 +35,8 @@ export type WindowInput = {
     atMs: number,
   ) => readonly [Expectation, ...Expectation[]];
   zonesOf: (holder: Holder) => readonly string[];
+  /** Edges that are told as unproven where no traffic was seen on them. */
+  declared: DeclaredEdges;
   /** Share of unreadable or unseen connections that `confirmed` bears. */
   tolerance: number;
 };
@@ -42,12 +45,10 @@ export type WindowJudgement = {
   verdicts: Verdict[];
   findings: ClusterFinding[];
   nodes: NodeCoverage[];
-  /** Declared edges without traffic that were left out beyond `UNEXERCISED_LIMIT`. */
+  /** Declared edges that were left out beyond the limits of `listDeclaredEdges`. */
   unexercisedCut: number;
 };
 
-/** Most declared edges without traffic that are told in one window. */
-const UNEXERCISED_LIMIT = 5_000;
 /** Share of a window that must have been watched for its verdicts to speak of all of it. */
 const WATCHED_FROM = 0.9;
 const FLOWS_TOLD = 10;
@@ -65,8 +66,7 @@ export function judgeWindow(input: WindowInput): WindowJudgement {
   for (const group of groups.values()) {
     verdicts.push(...judgeEdge(group, input, coverage, near));
   }
-  const quiet = judgeUnexercised(groups, input, coverage);
-  verdicts.push(...quiet.verdicts);
+  verdicts.push(...judgeUnexercised(groups, input, coverage));
   const from = time(input.fromMs);
   const to = time(input.toMs);
   const nodes = input.nodes.map((n) => coverage.ofNode(n.name, input.pods));
@@ -81,7 +81,7 @@ export function judgeWindow(input: WindowInput): WindowJudgement {
       sentence: `node ${n.node} runs ${n.pods} pods, and no agent watched them in the window`,
     })),
   ];
-  return { verdicts, findings, nodes, unexercisedCut: quiet.cut };
+  return { verdicts, findings, nodes, unexercisedCut: input.declared.cut };
 }
 
 function groupByEdge(
@@ -310,43 +310,22 @@ function judgeUnexercised(
   groups: ReadonlyMap<string, EdgeGroup>,
   input: WindowInput,
   coverage: WindowCoverage,
-): { verdicts: Verdict[]; cut: number } {
-  const workloads = new Map<string, Holder>();
-  for (const pod of input.pods) workloads.set(formatHolder(pod), pod);
-  const verdicts: Verdict[] = [];
-  let cut = 0;
-  for (const [serverName, server] of workloads) {
-    for (const { port, transport: carrier } of server.ports) {
-      for (const [clientName, client] of workloads) {
-        if (clientName === serverName) continue;
-        const id = `${clientName} -> ${serverName} : ${port}/${carrier.toLowerCase()}`;
-        if (groups.has(id)) continue;
-        const [expectation] = input.expect(client, server, port, carrier, input.fromMs);
-        const { required } = expectation.transport;
-        const isDeclared = expectation.path === "allowed" && expectation.pathBecause.length > 0;
-        if (!isDeclared || required === null || required === "any") continue;
-        if (verdicts.length >= UNEXERCISED_LIMIT) {
-          cut++;
-          continue;
-        }
-        const edge = {
-          id,
-          client: workloadName(client, clientName, input.zonesOf),
-          server: workloadName(server, serverName, input.zonesOf),
-          port,
-          proto: carrier.toLowerCase(),
-        };
-        const base = baseOf({ edge, client, server, of: [] }, input, coverage);
-        const seen = base.coverage.client > 0 || base.coverage.server > 0;
-        const weighed: Weighed = {
-          verdict: "unproven",
-          reason: seen ? "not-exercised" : "no-agent",
-          counts: NO_COUNTS,
-        };
-        const because = expectation.transportBecause;
-        verdicts.push(verdictOf(base, "transport", weighed, expectation, because, false));
-      }
-    }
-  }
-  return { verdicts, cut };
+): Verdict[] {
+  return input.declared.edges
+    .filter(({ id }) => !groups.has(id))
+    .map(({ id, client, server, port, carrier, expectation }) => {
+      const edge = {
+        id,
+        client: workloadName(client, formatHolder(client), input.zonesOf),
+        server: workloadName(server, formatHolder(server), input.zonesOf),
+        port,
+        proto: carrier.toLowerCase(),
+      };
+      const base = baseOf({ edge, client, server, of: [] }, input, coverage);
+      const seen = base.coverage.client > 0 || base.coverage.server > 0;
+      const reason: Reason = seen ? "not-exercised" : "no-agent";
+      const weighed: Weighed = { verdict: "unproven", reason, counts: NO_COUNTS };
+      const because = expectation.transportBecause;
+      return verdictOf(base, "transport", weighed, expectation, because, false);
+    });
 }

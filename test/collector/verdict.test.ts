@@ -5,6 +5,7 @@ import { Inventory } from "../../collector/attribution/inventory.ts";
 import type { Expectation } from "../../collector/policy/expectation.ts";
 import type { Problem } from "../../collector/policy/problem.ts";
 import { upperBound } from "../../collector/verdict/confidence.ts";
+import { listDeclaredEdges } from "../../collector/verdict/declared-edges.ts";
 import { pairSightings } from "../../collector/verdict/pair.ts";
 import type { Sighting } from "../../collector/verdict/pair.ts";
 import type { Verdict } from "../../collector/verdict/verdict.ts";
@@ -76,6 +77,7 @@ function judge(sightings: readonly Sighting[], world: World): WindowJudgement {
     nodes: inventory.nodes(FROM),
     expect: () => expectations as [Expectation, ...Expectation[]],
     zonesOf: () => [],
+    declared: listDeclaredEdges(inventory.pods(FROM), () => expectations[0]!),
     tolerance: world.tolerance ?? 0.01,
   });
 }

@@ -1,0 +1,90 @@
+/** Shows what each node watched, naming what it did not. */
+import type { NodeCoverage } from "../verdict/verdict.ts";
+import type { CoverageAnswer } from "./answers.ts";
+import { spellCount, spellShare } from "./spelling.ts";
+
+/** What nobody saw on the node, in sentences; none when all of it was watched. */
+export function blindSpots(node: NodeCoverage): string[] {
+  const pods = node.pods === 1 ? "1 pod" : `${node.pods} pods`;
+  if (!node.agent) return [`No agent reported: nothing of its ${pods} was watched.`];
+  const spots: string[] = [];
+  const missed = node.podSeconds - node.podSecondsWatched;
+  if (missed > 0) {
+    const share = spellShare(node.podSecondsWatched, node.podSeconds);
+    spots.push(`${spellCount(Math.ceil(missed))} pod-seconds not watched (${share} were).`);
+  }
+  if (node.dropped > 0) {
+    spots.push(`The kernel dropped ${spellCount(node.dropped)} frames before they were read.`);
+  }
+  return spots;
+}
+
+export function CoverageTable({ answer }: { answer: CoverageAnswer }) {
+  const nodes = answer.nodes.map(({ coverage }) => coverage);
+  const sum = (of: (node: NodeCoverage) => number) => nodes.reduce((all, n) => all + of(n), 0);
+  const watched = sum((node) => node.podSecondsWatched);
+  const existed = sum((node) => node.podSeconds);
+  const blind = nodes.filter((node) => blindSpots(node).length > 0);
+  if (nodes.length === 0) {
+    return <p class="nothing">No coverage is recorded for this window: nothing is proven by it.</p>;
+  }
+  return (
+    <div>
+      <p class="lead">
+        {spellShare(watched, existed)} of {spellCount(Math.round(existed))} pod-seconds were
+        watched.{" "}
+        {blind.length === 0
+          ? "No blind spot is known."
+          : `Blind spots: ${blind.map(({ node }) => node).join(", ")}.`}
+      </p>
+      <div class="scroll" tabIndex={0} role="region" aria-label="Table of coverage">
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">Node</th>
+              <th scope="col">Agent</th>
+              <th scope="col" class="number">
+                Pods
+              </th>
+              <th scope="col">Pod time watched</th>
+              <th scope="col" class="number">
+                Interfaces
+              </th>
+              <th scope="col" class="number">
+                Delivered
+              </th>
+              <th scope="col" class="number">
+                Dropped
+              </th>
+              <th scope="col">Blind spots</th>
+            </tr>
+          </thead>
+          <tbody>
+            {nodes.map((node) => (
+              <tr key={node.node} class={node.agent ? "" : "blind"}>
+                <th scope="row">{node.node}</th>
+                <td>{node.agent ? "reports" : "✕ none"}</td>
+                <td class="number">{node.pods}</td>
+                <td>
+                  <meter
+                    {...{
+                      min: 0,
+                      max: Math.max(node.podSeconds, 1),
+                      value: node.podSecondsWatched,
+                    }}
+                    aria-label={`${node.node}: pod time watched`}
+                  />{" "}
+                  {spellShare(node.podSecondsWatched, node.podSeconds)}
+                </td>
+                <td class="number">{node.interfaces}</td>
+                <td class="number">{spellCount(node.delivered)}</td>
+                <td class="number">{spellCount(node.dropped)}</td>
+                <td class="prose">{blindSpots(node).join(" ") || "none known"}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </div>
+  );
+}

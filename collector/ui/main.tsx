@@ -1,0 +1,5 @@
+/** Draws the page into the document. */
+import { render } from "preact";
+import { App } from "./app.tsx";
+
+render(<App />, document.getElementById("page")!);

@@ -1,0 +1,385 @@
+/** Checks decode: each kind of header, cut at every byte, and with lengths that lie. */
+import t from "tap";
+import { LinkType, decodeFrame } from "../../agent/decode/ethernet.ts";
+import { ENCAP_LIMIT, Encap, Packet, STOP_NAMES, Stop } from "../../agent/decode/packet.ts";
+import { formatAddress } from "../../protocol/address.ts";
+import { ACK, SYN, ethernet, extension, ipv4, ipv6, join, latin1 } from "../frames.ts";
+import { hex, random, tag, tcp, u16, u32, udp, viewOf } from "../frames.ts";
+
+const packet = new Packet();
+const HELLO = latin1("hello, world");
+
+/** Decodes a frame that stands between other bytes, as it does in a ring. */
+function decode(frame: Uint8Array, linkType: number = LinkType.ethernet, around = 0xa5): Stop {
+  const ring = new Uint8Array(frame.length + 128).fill(around);
+  ring.set(frame, 64);
+  return decodeFrame(viewOf(ring), 64, 64 + frame.length, linkType, packet);
+}
+
+/** What a decoded packet says, in one line. */
+function said(frame: Uint8Array): string {
+  const p = packet;
+  const source = formatAddress(p.source0, p.source1, p.source2, p.source3);
+  const destination = formatAddress(
+    ...([p.destination0, p.destination1, p.destination2, p.destination3] as const),
+  );
+  const names = Object.entries(Encap);
+  const via = [...p.encap.slice(0, p.encapCount)].map((word) => {
+    const name = names.find(([, kind]) => kind === word >>> 24)![0];
+    return ` ${name}:${word & 0xffffff}`;
+  });
+  const kind = p.unreachable === 1 ? "unreachable " : "";
+  const payload = `${p.payloadAt - 64}..${p.payloadEnd - 64}/${p.payloadLength}`;
+  const place = p.payloadEnd - 64 <= frame.length ? payload : "beyond the frame";
+  return `${kind}${p.protocol} ${source}:${p.sourcePort} > ${destination}:${p.destinationPort} ${place}${via.join("")}`;
+}
+
+type Vector = {
+  name: string;
+  frame: Uint8Array;
+  linkType?: number;
+  /** Bytes of headers: every cut before is `truncated`, every other is decoded. */
+  headers: number;
+  said: string;
+};
+
+const SEGMENT = tcp({ flags: ACK, sequence: 7, acknowledgment: 9 }, HELLO);
+const TIMESTAMPS = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
+const V4 = "10.0.0.1:40000 > 10.0.0.2";
+const V6 = "fd00::1:40000 > fd00::2";
+const inIpv4 = ipv4({}, SEGMENT);
+const gre = (flags: number, type: number, words: number) =>
+  join(u16(flags), u16(type), new Array<number>(words * 4).fill(0));
+
+const VECTORS: readonly Vector[] = [
+  { name: "tcp", frame: ethernet(inIpv4), headers: 54, said: `6 ${V4}:443 54..66/12` },
+  {
+    name: "tcp with options",
+    frame: ethernet(ipv4({}, tcp({ options: TIMESTAMPS }, HELLO))),
+    headers: 54, // a snap inside the options loses no fact that is kept
+    said: `6 ${V4}:443 66..78/12`,
+  },
+  {
+    name: "ipv4 options",
+    frame: ethernet(ipv4({ options: [148, 4, 0, 0] }, SEGMENT)),
+    headers: 58,
+    said: `6 ${V4}:443 58..70/12`,
+  },
+  {
+    name: "first fragment",
+    frame: ethernet(ipv4({ fragment: 0x2000 }, SEGMENT)),
+    headers: 54,
+    said: `6 ${V4}:443 54..66/12`,
+  },
+  {
+    name: "big tcp, ipv4 total length 0",
+    frame: ethernet(ipv4({ length: 0 }, SEGMENT)),
+    headers: 54,
+    said: `6 ${V4}:443 54..66/12`,
+  },
+  {
+    name: "ethernet padding behind a short packet",
+    frame: join(ethernet(ipv4({}, tcp({ flags: ACK }))), [0, 0, 0, 0, 0, 0]),
+    headers: 54,
+    said: `6 ${V4}:443 54..54/0`,
+  },
+  {
+    name: "udp",
+    frame: ethernet(ipv4({ protocol: 17 }, udp(HELLO))),
+    headers: 42,
+    said: `17 ${V4}:53 42..54/12`,
+  },
+  {
+    name: "udp whose length is below the packet's",
+    frame: ethernet(ipv4({ protocol: 17 }, udp(HELLO, { length: 13 }))),
+    headers: 42,
+    said: `17 ${V4}:53 42..47/5`,
+  },
+  {
+    name: "udp jumbogram, length 0",
+    frame: ethernet(ipv4({ protocol: 17 }, udp(HELLO, { length: 0 }))),
+    headers: 42,
+    said: `17 ${V4}:53 42..54/12`,
+  },
+  {
+    name: "ipv6",
+    frame: ethernet(ipv6({}, SEGMENT), 0x86dd),
+    headers: 74,
+    said: `6 ${V6}:443 74..86/12`,
+  },
+  {
+    name: "ipv6 big tcp, payload length 0",
+    frame: ethernet(ipv6({ length: 0 }, SEGMENT), 0x86dd),
+    headers: 74,
+    said: `6 ${V6}:443 74..86/12`,
+  },
+  {
+    name: "ipv6 extension headers: hop-by-hop, destination, routing, first fragment",
+    frame: ethernet(
+      ipv6(
+        { next: 0 },
+        join(extension(60), extension(43, 8), extension(44, 16), extension(6), SEGMENT),
+      ),
+      0x86dd,
+    ),
+    headers: 74 + 8 + 16 + 24 + 8,
+    said: `6 ${V6}:443 130..142/12`,
+  },
+  {
+    name: "ipv6 authentication header",
+    frame: ethernet(ipv6({ next: 51 }, join([6, 4], new Array(22).fill(1), SEGMENT)), 0x86dd),
+    headers: 98,
+    said: `6 ${V6}:443 98..110/12 ah:0`,
+  },
+  {
+    name: "vlan",
+    frame: ethernet(join(tag(0xe007, 0x0800), inIpv4), 0x8100),
+    headers: 58,
+    said: `6 ${V4}:443 58..70/12 vlan:7`,
+  },
+  {
+    name: "vlan in qinq",
+    frame: ethernet(join(tag(42, 0x8100), tag(7, 0x0800), inIpv4), 0x88a8),
+    headers: 62,
+    said: `6 ${V4}:443 62..74/12 qinq:42 vlan:7`,
+  },
+  {
+    name: "mpls, two labels",
+    frame: ethernet(join(u32((16 << 12) | 64), u32((17 << 12) | 256 | 64), inIpv4), 0x8847),
+    headers: 62,
+    said: `6 ${V4}:443 62..74/12 mpls:16 mpls:17`,
+  },
+  {
+    name: "pppoe",
+    frame: ethernet(join([0x11, 0], u16(9), u16(54), u16(0x21), inIpv4), 0x8864),
+    headers: 62,
+    said: `6 ${V4}:443 62..74/12 pppoe:9`,
+  },
+  {
+    name: "ipip",
+    frame: ethernet(ipv4({ protocol: 4, source: "1.1.1.1" }, inIpv4)),
+    headers: 74,
+    said: `6 ${V4}:443 74..86/12 ipip:0`,
+  },
+  {
+    name: "6in4",
+    frame: ethernet(ipv4({ protocol: 41 }, ipv6({}, SEGMENT))),
+    headers: 94,
+    said: `6 ${V6}:443 94..106/12 sixInFour:0`,
+  },
+  {
+    name: "gre with checksum, key and sequence",
+    frame: ethernet(ipv4({ protocol: 47 }, join(gre(0xb000, 0x0800, 3), inIpv4))),
+    headers: 90,
+    said: `6 ${V4}:443 90..102/12 gre:0`,
+  },
+  {
+    name: "erspan II",
+    frame: ethernet(
+      ipv4({ protocol: 47 }, join(gre(0x1000, 0x88be, 1), new Array(8).fill(0), ethernet(inIpv4))),
+    ),
+    headers: 14 + 20 + 8 + 8 + 54,
+    said: `6 ${V4}:443 104..116/12 erspan:0`,
+  },
+  {
+    name: "linux cooked",
+    frame: join([0, 4, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0], u16(0x0800), inIpv4),
+    linkType: LinkType.linuxSll,
+    headers: 56,
+    said: `6 ${V4}:443 56..68/12`,
+  },
+  {
+    name: "linux cooked 2",
+    frame: join(u16(0x0800), new Array(18).fill(0), inIpv4),
+    linkType: LinkType.linuxSll2,
+    headers: 60,
+    said: `6 ${V4}:443 60..72/12`,
+  },
+  {
+    name: "bsd loopback",
+    frame: join([2, 0, 0, 0], inIpv4),
+    linkType: LinkType.null,
+    headers: 44,
+    said: `6 ${V4}:443 44..56/12`,
+  },
+  ...[LinkType.raw, LinkType.rawBsd, LinkType.rawOpenBsd, LinkType.ipv4].map((linkType) => ({
+    name: `raw ${linkType}`,
+    frame: inIpv4,
+    linkType,
+    headers: 40,
+    said: `6 ${V4}:443 40..52/12`,
+  })),
+  {
+    name: "raw ipv6",
+    frame: ipv6({}, SEGMENT),
+    linkType: LinkType.ipv6,
+    headers: 60,
+    said: `6 ${V6}:443 60..72/12`,
+  },
+  {
+    name: "icmp port unreachable about udp",
+    frame: ethernet(
+      ipv4(
+        { protocol: 1, source: "10.0.0.2", destination: "10.0.0.1" },
+        join([3, 3, 0, 0, 0, 0, 0, 0], ipv4({ protocol: 17 }, udp(HELLO)).subarray(0, 28)),
+      ),
+    ),
+    headers: 14 + 20 + 8 + 28,
+    said: `unreachable 17 ${V4}:53 70..70/0`,
+  },
+  {
+    name: "icmp6 administratively prohibited about tcp",
+    frame: ethernet(
+      ipv6(
+        { next: 58, source: "fd00::9", destination: "fd00::1" },
+        join([1, 1, 0, 0, 0, 0, 0, 0], ipv6({}, tcp({ flags: SYN }))),
+      ),
+      0x86dd,
+    ),
+    headers: 14 + 40 + 8 + 40 + 8,
+    said: `unreachable 6 ${V6}:443 122..122/0`,
+  },
+];
+
+for (const { name, frame, linkType, headers, said: expected } of VECTORS) {
+  t.test(`${name}: decoded whole, and cut at every byte`, async (t) => {
+    t.equal(STOP_NAMES[decode(frame, linkType)], "none");
+    t.equal(said(frame), expected);
+    const wrong: string[] = [];
+    for (let cut = 0; cut < frame.length; cut++) {
+      const stop = decode(frame.subarray(0, cut), linkType);
+      const wanted = cut < headers ? Stop.truncated : Stop.none;
+      if (stop !== wanted) wrong.push(`cut at ${cut}: ${STOP_NAMES[stop]}`);
+      if (stop !== Stop.none) continue;
+      const inside = packet.payloadAt - 64 <= cut && packet.payloadEnd - 64 <= cut;
+      if (!inside || packet.payloadAt > packet.payloadEnd) wrong.push(`cut at ${cut}: runs past`);
+    }
+    t.strictSame(wrong, []);
+  });
+}
+
+t.test("a cut that the IP length agrees with stops for a reason, too", async (t) => {
+  const segment = tcp({ options: TIMESTAMPS }, HELLO);
+  for (let length = 0; length < segment.length; length++) {
+    const stop = decode(ethernet(ipv4({}, segment.subarray(0, length))));
+    // Below 20 the header is cut; below 32 its offset field reaches past the packet.
+    const wanted = length < 20 ? Stop.truncated : length < 32 ? Stop.malformed : Stop.none;
+    if (stop !== wanted) t.equal(STOP_NAMES[stop], STOP_NAMES[wanted], `${length} bytes`);
+  }
+  t.equal(decode(ethernet(ipv4({ length: 20 + 32 + 5 }, segment))), Stop.none);
+  t.equal(packet.payloadLength, 5, "the IP length bounds the payload");
+});
+
+/** One-liners: a frame, and where it must end. */
+const STOPS: readonly [string, keyof typeof Stop, Uint8Array, number?][] = [
+  ["arp", "notIp", ethernet(new Uint8Array(46), 0x0806)],
+  ["an 802.3 length frame", "notIp", ethernet(new Uint8Array(46), 46)],
+  ["pppoe LCP", "notIp", ethernet(join([0x11, 0], u16(9), u16(4), u16(0xc021)), 0x8864)],
+  ["a link layer that is not read", "linkType", inIpv4, 127],
+  ["icmp echo", "notTransport", ethernet(ipv4({ protocol: 1 }, hex("0800 0000 0001 0001")))],
+  ["ospf", "notTransport", ethernet(ipv4({ protocol: 89 }, HELLO))],
+  ["pptp's gre", "notTransport", ethernet(ipv4({ protocol: 47 }, gre(0x3001, 0x880b, 3)))],
+  ["ipv6 without next header", "notTransport", ethernet(ipv6({ next: 59 }, HELLO), 0x86dd)],
+  ["ipv4 header length 16", "malformed", ethernet(patch(inIpv4, 0, 0x44))],
+  ["ipv4 total length 19", "malformed", ethernet(ipv4({ length: 19 }, SEGMENT))],
+  ["ipv4 header past its total length", "malformed", ethernet(patch(inIpv4, 0, 0x4f, 3, 40))],
+  ["tcp offset 4", "malformed", ethernet(ipv4({}, patch(SEGMENT, 12, 0x40)))],
+  ["tcp offset past the packet", "malformed", ethernet(ipv4({}, patch(SEGMENT, 12, 0xf0)))],
+  ["udp length 7", "malformed", ethernet(ipv4({ protocol: 17 }, udp(HELLO, { length: 7 })))],
+  ["raw ip of version 5", "malformed", patch(inIpv4, 0, 0x55), LinkType.raw],
+  ["a second fragment", "fragment", ethernet(ipv4({ fragment: 1 }, SEGMENT))],
+  [
+    "a second fragment of ipv6",
+    "fragment",
+    ethernet(ipv6({ next: 44 }, join([6, 0, 0, 8, 0, 0, 0, 0], SEGMENT)), 0x86dd),
+  ],
+  [
+    "eleven ipv6 extension headers",
+    "malformed",
+    ethernet(ipv6({ next: 60 }, join(...new Array(10).fill(extension(60)), SEGMENT)), 0x86dd),
+  ],
+  [
+    "an ipv6 extension header past the packet",
+    "truncated",
+    ethernet(ipv6({ next: 60 }, join([6, 255, 0, 0, 0, 0, 0, 0], SEGMENT)), 0x86dd),
+  ],
+  [
+    "an authentication header past the packet",
+    "truncated",
+    ethernet(ipv4({ protocol: 51 }, join([6, 255], new Array(10).fill(0), SEGMENT))),
+  ],
+  ["icmp: fragmentation needed is no refusal", "notTransport", icmpAbout(inIpv4, 3, 4)],
+  ["icmp: time exceeded is no refusal", "notTransport", icmpAbout(inIpv4, 11, 0)],
+  ["icmp about a later fragment", "fragment", icmpAbout(ipv4({ fragment: 1 }, SEGMENT), 3, 1)],
+  ["icmp about what is no ip", "malformed", icmpAbout(patch(inIpv4, 0, 0x15), 3, 1)],
+  ["icmp about a header of 16 bytes", "malformed", icmpAbout(patch(inIpv4, 0, 0x44), 3, 1)],
+  ["icmp about icmp", "notTransport", icmpAbout(ipv4({ protocol: 1 }, HELLO), 3, 1)],
+];
+
+/** A copy with bytes replaced: position, value, position, value … */
+function patch(bytes: Uint8Array, ...changes: number[]): Uint8Array<ArrayBuffer> {
+  const copy = Uint8Array.from(bytes);
+  for (let i = 0; i < changes.length; i += 2) copy[changes[i]!] = changes[i + 1]!;
+  return copy;
+}
+
+function icmpAbout(quoted: Uint8Array, type: number, code: number): Uint8Array {
+  return ethernet(ipv4({ protocol: 1 }, join([type, code, 0, 0, 0, 0, 0, 0], quoted)));
+}
+
+t.test("what carries no flow stops for the reason that names it", async (t) => {
+  for (const [name, stop, frame, linkType] of STOPS) {
+    t.equal(STOP_NAMES[decode(frame, linkType)], stop, name);
+  }
+});
+
+/** A frame within so many VLAN tags. */
+function tags(count: number): Uint8Array {
+  const last = count - 1;
+  const list = Array.from({ length: count }, (_, i) => tag(i + 1, i === last ? 0x0800 : 0x8100));
+  return ethernet(join(...list, inIpv4), 0x8100);
+}
+
+t.test("wrappers are counted up to their limit, and never recursed into beyond it", async (t) => {
+  t.equal(decode(tags(ENCAP_LIMIT)), Stop.none);
+  t.equal(packet.encapCount, ENCAP_LIMIT);
+  t.equal(STOP_NAMES[decode(tags(ENCAP_LIMIT + 1))], "tooDeep");
+  let nested: Uint8Array = inIpv4;
+  for (let i = 0; i < 2000; i++) nested = ipv4({ protocol: 4, length: 0 }, nested);
+  t.equal(STOP_NAMES[decode(ethernet(nested))], "tooDeep", "two thousand tunnels");
+});
+
+/** Everything that a decode leaves behind, when it says that it may be trusted. */
+const snapshot = (stop: Stop) => (stop === Stop.none ? JSON.stringify(packet) : stop);
+
+t.test("mutated frames: one stop each, nothing thrown, nothing read past the end", async (t) => {
+  const seed = 20261122;
+  const below = random(seed);
+  const counted = new Array<number>(STOP_NAMES.length).fill(0);
+  const links = [...Object.values(LinkType), 127];
+  const pool = [...VECTORS, { frame: tags(ENCAP_LIMIT + 1), linkType: LinkType.ethernet }];
+  const rounds = 60_000;
+  for (let i = 0; i < rounds; i++) {
+    const vector = pool[below(pool.length)]!;
+    const frame = Uint8Array.from(vector.frame.subarray(0, below(vector.frame.length + 1)));
+    for (let n = below(4); n > 0 && frame.length > 0; n--) frame[below(frame.length)] = below(256);
+    const linkType = below(4) === 0 ? links[below(links.length)]! : vector.linkType;
+    const stop = decode(frame, linkType, 0x00);
+    const first = snapshot(stop);
+    counted[stop]!++;
+    const again = snapshot(decode(frame, linkType, 0xff));
+    const fits = packet.payloadEnd - 64 <= frame.length && packet.payloadAt <= packet.payloadEnd;
+    if (first !== again || (stop === Stop.none && !fits)) {
+      t.fail(`seed ${seed}, round ${i}: ${Buffer.from(frame).toString("hex")}`);
+      return;
+    }
+  }
+  t.equal(
+    counted.reduce((a, b) => a + b),
+    rounds,
+  );
+  t.ok(
+    counted.every((n) => n > 0),
+    `every stop was met: ${counted.join(" ")}`,
+  );
+});
