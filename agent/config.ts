@@ -64,6 +64,11 @@ export function readAgentConfig(flags: Flags): AgentConfig {
   } catch (error) {
     throw new ConfigError("CONFIG_REGEX", `agent: --interfaces is no regular expression`, error);
   }
+  const logLevel = settings.need("log-level");
+  if (!["debug", "info", "warn", "error"].includes(logLevel)) {
+    const wanted = "debug, info, warn or error";
+    throw new ConfigError("CONFIG_LOG_LEVEL", `agent: --log-level must be ${wanted}`);
+  }
   return {
     node: settings.need("node"),
     collector: settings.need("collector"),
@@ -78,6 +83,6 @@ export function readAgentConfig(flags: Flags): AgentConfig {
     reportIntervalMs: settings.number("report-interval", 100),
     coverageIntervalMs: settings.number("coverage-interval", 100),
     metrics: settings.get("metrics"),
-    logLevel: settings.need("log-level"),
+    logLevel,
   };
 }

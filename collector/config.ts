@@ -66,6 +66,11 @@ export function readCollectorConfig(flags: Flags): CollectorConfig {
   if ((manifests === null) === (kubernetes === null)) {
     throw new ConfigError("CONFIG_POLICY", "collector: say either --manifests or --kubernetes");
   }
+  const logLevel = settings.need("log-level");
+  if (!["debug", "info", "warn", "error"].includes(logLevel)) {
+    const wanted = "debug, info, warn or error";
+    throw new ConfigError("CONFIG_LOG_LEVEL", `collector: --log-level must be ${wanted}`);
+  }
   return {
     uplinkHost: uplink.host,
     uplinkPort: uplink.port,
@@ -85,6 +90,6 @@ export function readCollectorConfig(flags: Flags): CollectorConfig {
     graceMs: settings.number("grace", 0),
     tolerance: settings.number("tolerance", 0),
     retentionDays: settings.number("retention-days", 0.01),
-    logLevel: settings.need("log-level"),
+    logLevel,
   };
 }

@@ -59,6 +59,8 @@ export class Libpcap implements LiveSource {
   readonly #options: LibpcapOptions;
   readonly #pcap: Pcap;
   readonly #watches = new Map<string, Open>();
+  /** Watches that ended since the last rescan, whoever noticed. */
+  #ended: Watch[] = [];
   #lanes = 0;
   readonly #refused = new Set<string>();
 
@@ -74,7 +76,6 @@ export class Libpcap implements LiveSource {
 
   rescan(): Watch[] {
     const found = new Map(listInterfaces(this.#options.pattern).map((i) => [i.name, i]));
-    const ended: Watch[] = [];
     for (const [name, watch] of this.#watches) {
       const now = found.get(name);
       if (now && now.index === watch.index) {
@@ -82,10 +83,11 @@ export class Libpcap implements LiveSource {
         continue;
       }
       this.#end(watch, "the interface is gone");
-      ended.push(watch);
     }
     for (const [name, host] of found) if (!this.#watches.has(name)) this.#open(host);
     for (const name of this.#refused) if (!found.has(name)) this.#refused.delete(name);
+    const ended = this.#ended;
+    this.#ended = [];
     return ended;
   }
 
@@ -153,6 +155,7 @@ export class Libpcap implements LiveSource {
     if (this.#watches.get(watch.name) !== watch) return;
     this.#readDrops(watch);
     this.#watches.delete(watch.name);
+    this.#ended.push(watch);
     try {
       watch.session.close();
     } catch {

@@ -31,6 +31,10 @@ type Running = { stop(): Promise<void>; driven: Promise<void> };
 /** Resolves to the exit code; Ctrl-C removes everything that was made. */
 export async function runDemo(options: DemoOptions): Promise<number> {
   const say = (line: string) => process.stdout.write(`${line}\n`);
+  const { port } = options;
+  if (!Number.isInteger(port) || port < 0 || port > 65535) {
+    throw new ConfigError("CONFIG_PORT", "demo: --port must be a number, 0 to 65535");
+  }
   const isLive = !options.replay && process.getuid?.() === 0;
   if (!isLive) {
     const why = options.replay ? "--replay" : "not root";
@@ -48,13 +52,14 @@ export async function runDemo(options: DemoOptions): Promise<number> {
   try {
     const cluster = isLive ? await startCluster(say, stopping.signal) : null;
     running = cluster?.running ?? null;
+    if (stopping.signal.aborted) return 1;
     const nodes = readPlan()
       .nodes.filter((node) => node.agent)
       .map((node) => node.name);
     const host = cluster?.cluster.hostAddress ?? "127.0.0.1";
     await makeKeys(folder, nodes, host);
     const uplink = `${host}:${isLive ? 7443 : await freePort()}`;
-    const api = `127.0.0.1:${options.port || (await freePort())}`;
+    const api = `127.0.0.1:${port || (await freePort())}`;
     children.push(startCollector(folder, uplink, api));
     await untilHealthy(api, children[0]!, folder);
     for (const node of nodes) {
@@ -192,9 +197,13 @@ async function once(
   let best: Outcome | null = null;
   let seen = "";
   let windows = 0;
+  let failure = "";
   while (Date.now() < until && !signal.aborted) {
     await sleep(250, signal);
-    const outcome = await ask(api, isLive).catch(() => null);
+    const outcome = await ask(api, isLive).catch((error: unknown) => {
+      failure = `${String(error)}\n`;
+      return null;
+    });
     if (!outcome || outcome.from === seen) continue;
     seen = outcome.from;
     // The first window began before the agents did.
@@ -202,8 +211,12 @@ async function once(
     windows++;
     if (outcome.asDeclared === outcome.results.length || windows >= 4) break;
   }
+  if (signal.aborted) {
+    say("stopped before every case came out");
+    return 1;
+  }
   if (!best) {
-    say("no window was judged in time; the last lines of the collector:");
+    say(`no window was judged in time; ${failure}the last lines of the collector:`);
     say(readFileSync(path.join(folder, "collector.log"), "utf8").slice(-3000));
     return 1;
   }
