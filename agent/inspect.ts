@@ -6,7 +6,7 @@ import { FLOW_TABLE_DEFAULTS } from "./flow/flow-table.ts";
 import { Line } from "./line.ts";
 import { Sightings } from "./sightings.ts";
 import { Summary, flowLine } from "./assess/sentence.ts";
-import { FLOW_SCHEMA } from "../protocol/flow-record.ts";
+import { FLOW_SCHEMA } from "../protocol/flow-schema.ts";
 import type { Flow, FlowRecord } from "../protocol/flow-record.ts";
 import type { Observation } from "../protocol/observation.ts";
 
@@ -73,7 +73,7 @@ export async function inspect(files: readonly string[], options: InspectOptions)
       file,
       (view, at, end, wire, timeUs, linkType) =>
         line.frame(view, at, end, wire, timeUs, linkType, 0),
-      { onProgress: progress },
+      { onProgress: progress, onChunk: flush },
     );
     line.finish();
     await flush();

@@ -23,10 +23,17 @@ export function formatAddress(w0: number, w1: number, w2: number, w3: number): s
   return `${hex(groups.slice(0, zerosAt))}::${hex(groups.slice(zerosAt + zeros))}`;
 }
 
+/** The second that was written last, and its text: times come in runs. */
+let lastSecond = NaN;
+let lastText = "";
+
 /** Writes microseconds since the epoch as RFC 3339 in UTC. */
 export function formatTime(us: number): string {
-  const ms = Math.floor(us / 1000);
-  if (!(ms >= -62135596800000 && ms <= 253402300799999)) return "0001-01-01T00:00:00.000000Z";
-  const micros = String(Math.floor(us - ms * 1000)).padStart(3, "0");
-  return `${new Date(ms).toISOString().slice(0, -1)}${micros}Z`;
+  const second = Math.floor(us / 1e6);
+  if (!(second >= -62135596800 && second <= 253402300799)) return "0001-01-01T00:00:00.000000Z";
+  if (second !== lastSecond) {
+    lastSecond = second;
+    lastText = new Date(second * 1000).toISOString().slice(0, 19);
+  }
+  return `${lastText}.${String(Math.floor(us - second * 1e6)).padStart(6, "0")}Z`;
 }

@@ -3,8 +3,7 @@
  * every observation carries. A fact that was not seen is `null`, never `false` or `""`.
  */
 import Type from "typebox";
-
-export const FLOW_SCHEMA = "wireproof.flow/1";
+import type { FLOW_SCHEMA } from "./flow-schema.ts";
 
 /** What a flow speaks, told by content. In this spelling everywhere. */
 export const PROTOCOLS = [

@@ -1,14 +1,17 @@
-/** Reads a configuration file from disk. */
+/** Reads a configuration file, which is YAML, from disk. */
 import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { ConfigError } from "./config-error.ts";
+import type { SettingsFile } from "./settings.ts";
 
-/** The file's text under its path; null where no file was named. */
-export function readSettingsFile(path: string | undefined): { path: string; text: string } | null {
+/** The file, parsed; null where no file was named. The parser is loaded only when it is needed. */
+export function readSettingsFile(path: string | undefined): SettingsFile | null {
   if (path === undefined) return null;
   try {
-    return { path, text: readFileSync(path, "utf8") };
+    const { parse } = createRequire(import.meta.url)("yaml") as typeof import("yaml");
+    return { path, read: parse(readFileSync(path, "utf8")) as unknown };
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    throw new ConfigError("CONFIG_FILE", `cannot read ${path}: ${code}`, error);
+    const reason = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
+    throw new ConfigError("CONFIG_FILE", `cannot read ${path}: ${reason}`, error);
   }
 }

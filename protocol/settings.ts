@@ -1,5 +1,4 @@
 /** Finds a setting's value: flag, then environment, then configuration file, then default. */
-import { parse } from "yaml";
 import { ConfigError } from "./config-error.ts";
 
 /** `name <value>` as a flag shows it, what it is, and its default; null where there is none. */
@@ -7,6 +6,9 @@ export type SettingRow = readonly [flag: string, what: string, fallback: string 
 
 /** Flags as commander hands them over, in camel case. */
 export type Flags = Readonly<Record<string, string | undefined>>;
+
+/** A configuration file, parsed. */
+export type SettingsFile = { path: string; read: unknown };
 
 export type ToldSetting = {
   name: string;
@@ -29,23 +31,17 @@ export class Settings {
     rows: readonly SettingRow[],
     flags: Flags,
     environment: Flags,
-    file: { path: string; text: string } | null,
+    file: SettingsFile | null,
   ) {
     this.#room = room;
     this.#rows = rows;
     this.#flags = flags;
     this.#environment = environment;
-    this.#file = file ? this.#parse(file.path, file.text) : new Map();
+    this.#file = file ? this.#partOf(file) : new Map();
   }
 
   /** The room's part of a file: `agent:` or `collector:`, with settings by name. */
-  #parse(path: string, text: string): Map<string, string> {
-    let read: unknown;
-    try {
-      read = parse(text);
-    } catch (error) {
-      throw new ConfigError("CONFIG_FILE", `${path}: ${(error as Error).message}`, error);
-    }
+  #partOf({ path, read }: SettingsFile): Map<string, string> {
     const part = (read as Record<string, unknown> | null)?.[this.#room] ?? {};
     const known = new Set(this.#rows.map(nameOf));
     const values = new Map<string, string>();

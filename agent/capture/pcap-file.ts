@@ -1,6 +1,8 @@
 /** Reads pcap and pcapng files, gzip'd and zstd'd ones too, and hands out their frames. */
-import { createReadStream, statSync } from "node:fs";
-import type { Readable } from "node:stream";
+import { statSync } from "node:fs";
+import { open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
+import type { Transform } from "node:stream";
 import { createGunzip, createZstdDecompress } from "node:zlib";
 import { ConfigError } from "../../protocol/config-error.ts";
 import { FRAME_LIMIT } from "./frame-source.ts";
@@ -27,6 +29,8 @@ export type FileReport = {
 export type FileOptions = {
   /** Told now and then: bytes read of the file as it lies on disk, and its size. */
   onProgress?: (bytes: number, size: number) => void;
+  /** Awaited between two chunks of frames. */
+  onChunk?: () => Promise<void>;
 };
 
 /** What a format's reader keeps between chunks; `take` returns how many bytes it has used. */
@@ -92,19 +96,62 @@ function openFormat(view: DataView): { format: Format; used: number } | null {
   return null;
 }
 
-/** Opens the file's bytes, unpacked where they are packed. */
-function openStream(path: string, first: Uint8Array): { bytes: Readable; raw: Readable } {
-  const raw = createReadStream(path, { highWaterMark: CHUNK_BYTES });
+/** The file's bytes in order, unpacked where they are packed, read into the caller's buffer. */
+type ByteSource = {
+  /** Fills `[at, …)` of `into` as far as bytes are at hand; 0 at the end. */
+  read(into: Uint8Array, at: number): Promise<number>;
+  /** Bytes read so far of the file as it lies on disk. */
+  rawBytes(): number;
+  close(): Promise<void>;
+};
+
+async function openBytes(path: string): Promise<ByteSource> {
+  const handle = await open(path, "r");
+  const first = new Uint8Array(4);
+  await handle.read(first, 0, 4, 0);
   const isGzip = first[0] === 0x1f && first[1] === 0x8b;
   const isZstd = first[0] === 0x28 && first[1] === 0xb5 && first[2] === 0x2f && first[3] === 0xfd;
-  if (isGzip) return { bytes: raw.pipe(createGunzip({ chunkSize: CHUNK_BYTES })), raw };
-  if (isZstd) return { bytes: raw.pipe(createZstdDecompress({ chunkSize: CHUNK_BYTES })), raw };
-  return { bytes: raw, raw };
+  if (isGzip) return unpacked(handle, createGunzip({ chunkSize: CHUNK_BYTES }));
+  if (isZstd) return unpacked(handle, createZstdDecompress({ chunkSize: CHUNK_BYTES }));
+  let position = 0;
+  return {
+    async read(into, at) {
+      const { bytesRead } = await handle.read(into, at, into.length - at, position);
+      position += bytesRead;
+      return bytesRead;
+    },
+    rawBytes: () => position,
+    close: () => handle.close(),
+  };
 }
 
-async function firstBytes(path: string): Promise<Uint8Array> {
-  for await (const chunk of createReadStream(path, { start: 0, end: 3 })) return chunk as Buffer;
-  return new Uint8Array(0);
+/** Unpacks on the way; an error of the file below ends the unpacking above it. */
+function unpacked(handle: FileHandle, unpack: Transform): ByteSource {
+  const raw = handle.createReadStream({ start: 0, highWaterMark: CHUNK_BYTES, autoClose: false });
+  let rawBytes = 0;
+  raw.on("data", (chunk: string | Buffer) => (rawBytes += chunk.length));
+  raw.on("error", (error) => unpack.destroy(error));
+  const chunks = (raw.pipe(unpack) as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
+  let rest: Buffer = Buffer.alloc(0);
+  return {
+    async read(into, at) {
+      if (rest.length === 0) {
+        const next = await chunks.next();
+        if (next.done) return 0;
+        rest = next.value;
+      }
+      const took = Math.min(rest.length, into.length - at);
+      into.set(rest.subarray(0, took), at);
+      rest = rest.subarray(took);
+      return took;
+    },
+    rawBytes: () => rawBytes,
+    async close() {
+      unpack.destroy();
+      raw.destroy();
+      await handle.close();
+    },
+  };
 }
 
 /**
@@ -117,47 +164,43 @@ export async function readPcapFile(
   options: FileOptions = {},
 ): Promise<FileReport> {
   let size: number;
-  let first: Uint8Array;
+  let source: ByteSource;
   try {
     size = statSync(path).size;
-    first = await firstBytes(path);
+    source = await openBytes(path);
   } catch (error) {
     const reason = (error as NodeJS.ErrnoException).code ?? String(error);
     throw new ConfigError("CONFIG_CAPTURE_UNREADABLE", `cannot read ${path}: ${reason}`, error);
   }
-  const { bytes, raw } = openStream(path, first);
-  // An error of the file below must end the unpacking above it.
-  raw.on("error", (error) => bytes.destroy(error));
-  let rawBytes = 0;
-  raw.on("data", (chunk: string | Buffer) => (rawBytes += chunk.length));
   let format: Format | null = null;
   let damage: string | null = null;
   // Unused bytes of earlier chunks stand at the front; it grows to one frame and a chunk.
   let buffer = new Uint8Array(CHUNK_BYTES * 2);
   let filled = 0;
   try {
-    for await (const chunk of bytes as AsyncIterable<Buffer>) {
-      if (filled + chunk.length > buffer.length) {
-        const larger = new Uint8Array(Math.max(buffer.length * 2, filled + chunk.length));
+    for (;;) {
+      if (filled + CHUNK_BYTES > buffer.length) {
+        const larger = new Uint8Array(buffer.length * 2);
         larger.set(buffer.subarray(0, filled));
         buffer = larger;
       }
-      buffer.set(chunk, filled);
-      filled += chunk.length;
-      const view = new DataView(buffer.buffer);
+      const read = await source.read(buffer, filled);
+      if (read === 0) break;
+      filled += read;
       let used = 0;
       if (!format) {
         if (filled < 24) continue;
-        const opened = openFormat(view);
+        const opened = openFormat(new DataView(buffer.buffer));
         if (!opened) break;
         format = opened.format;
         used = opened.used;
       }
-      const rest = used > 0 ? new DataView(buffer.buffer, used) : view;
+      const rest = new DataView(buffer.buffer, used);
       used += format.take(rest, filled - used, onFrame);
       buffer.copyWithin(0, used, filled);
       filled -= used;
-      options.onProgress?.(rawBytes, size);
+      options.onProgress?.(source.rawBytes(), size);
+      await options.onChunk?.();
       if (format.damage) break;
     }
   } catch (error) {
@@ -165,8 +208,7 @@ export async function readPcapFile(
     if (code === undefined) throw error; // ours, not the file's
     damage = `reading it failed (${code})`;
   }
-  bytes.destroy();
-  raw.destroy();
+  await source.close();
   if (!format) {
     if (damage) return { frames: 0, damage, lanes: [] };
     throw new ConfigError(

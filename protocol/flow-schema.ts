@@ -1,0 +1,2 @@
+/** Names the flow record's schema. */
+export const FLOW_SCHEMA = "wireproof.flow/1";
