@@ -182,6 +182,8 @@ export class Line {
       table.finishOpening(flow, 0);
       table.finishOpening(flow, 1);
     }
+    const isRead = table.sideFlags[flow * 2]! & table.sideFlags[flow * 2 + 1]! & Side.read;
+    if (isRead !== 0) reading.settle();
   }
 
   #readDatagram(flow: number, view: DataView): void {

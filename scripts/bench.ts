@@ -54,7 +54,16 @@ async function captureOf(name: string, bulk: boolean): Promise<Made & { file: st
 const node = process.execPath;
 const built = spawnSync("npm", ["run", "build"], { cwd: ROOT }).status === 0;
 const program = built ? ["dist/wireproof.js"] : ["wireproof.ts"];
-const inspect = (file: string) => [node, ...program, "inspect", "--format", "jsonl", file];
+// The young memory that the launcher gives each command.
+const inspect = (file: string) => [
+  node,
+  "--max-semi-space-size=32",
+  ...program,
+  "inspect",
+  "--format",
+  "jsonl",
+  file,
+];
 
 const lines: string[] = [];
 const print = (line: string) => {
@@ -106,7 +115,10 @@ await table("mixed", true);
 await table("handshakes", false);
 
 const concurrent = built ? "dist/scripts/bench/concurrent.js" : "scripts/bench/concurrent.ts";
-const { stdout } = spawnSync(node, [concurrent, "50000"], { cwd: ROOT, encoding: "utf8" });
+const { stdout } = spawnSync(node, ["--max-semi-space-size=8", concurrent, "50000"], {
+  cwd: ROOT,
+  encoding: "utf8",
+});
 const memory = JSON.parse(stdout) as Record<string, number>;
 print(`\n50,000 concurrent flows: RSS ${number(memory["rssMib"]!)} MiB, of which`);
 print(

@@ -16,6 +16,23 @@ const UPGRADE_LIMIT = 16384;
 /** What one side's bytes said to the signatures. */
 type SideMatch = { done: boolean; length: number };
 
+/** Shared by all that are settled, and never written to. */
+const NO_UPGRADE = new Upgrade();
+const NEITHER: boolean[] = [false, false];
+
+/** How far the reading of both sides has come. */
+class Progress {
+  readonly matched: SideMatch[] = [
+    { done: false, length: 0 },
+    { done: false, length: 0 },
+  ];
+  readonly opened: (Opened | null)[] = [null, null];
+  /** Stream offsets at which TLS begins; -1 while that is not known. */
+  tlsFrom = [-1, -1];
+  /** How much of each side has come in order. */
+  readonly come = [0, 0];
+}
+
 /**
  * The reading of one flow. `role` is CLIENT or SERVER throughout; the caller knows which side of
  * the flow table that is, and asks `swapped` whether content showed it to be the other way round.
@@ -25,12 +42,12 @@ export class Reading {
   /** The plaintext protocol around the TLS. */
   upgradedFrom: ProtocolName | null = null;
   tls: Handshake | null = null;
-  readonly upgrade = new Upgrade();
+  upgrade = new Upgrade();
   /** Content showed that the flow's first sender is its server. */
   swapped = false;
   clientByContent = false;
   /** A whole opening was looked at, and nothing matched. */
-  unmatched = [false, false];
+  unmatched: boolean[] = [false, false];
   /** The first bytes of a side that was read from its start are no TLS. */
   notTls = false;
   /** The server answered plaintext by asking for TLS, or by its protocol's refusal. */
@@ -47,15 +64,8 @@ export class Reading {
   firstClose: { role: number; kind: "fin" | "rst" } | null = null;
 
   readonly #midstream: boolean;
-  readonly #matched: SideMatch[] = [
-    { done: false, length: 0 },
-    { done: false, length: 0 },
-  ];
-  readonly #opened: (Opened | null)[] = [null, null];
-  /** Stream offsets at which TLS begins; -1 while that is not known. */
-  #tlsFrom = [-1, -1];
-  /** How much of each side has come in order. */
-  readonly #come = [0, 0];
+  /** Null once nothing more is read: a flow that lives on keeps only what it will tell. */
+  #progress: Progress | null = new Progress();
 
   constructor(midstream: boolean) {
     this.#midstream = midstream;
@@ -66,8 +76,9 @@ export class Reading {
    * Returns the stream offset up to which bytes are no longer needed, or -1 when none are any more.
    */
   read(role: number, view: DataView, at: number, end: number, base: number, acked: number): number {
+    if (!this.#progress) return -1;
     const needed = this.#read(role, view, at, end, base, acked);
-    if (needed < 0) this.#opened[role] = null; // the slot is returned: its bytes are no longer ours
+    if (needed < 0) this.#progress!.opened[role] = null; // the slot is returned: its bytes are no longer ours
     return needed;
   }
 
@@ -79,21 +90,23 @@ export class Reading {
     base: number,
     acked: number,
   ): number {
-    const from = this.#tlsFrom[role]!;
+    const from = this.#progress!.tlsFrom[role]!;
     if (from >= 0) {
       if (base + end - at < from) return from;
       const skip = Math.max(0, from - base);
       return this.#readTls(role, view, at + skip, end, base + skip, acked);
     }
-    this.#come[role] = base + end - at;
-    if (base === 0) this.#opened[role] = { view, at, end };
+    this.#progress!.come[role] = base + end - at;
+    if (base === 0) this.#progress!.opened[role] = { view, at, end };
     this.#identify(role, view, at, end);
     if (!this.tls && this.#beginsTls(role, view, at, end, base)) {
       return this.#read(role, view, at, end, base, acked);
     }
-    if (this.protocol === null && this.#matched[role]!.done) {
+    if (this.protocol === null && this.#progress!.matched[role]!.done) {
       // Unknown bytes are passed over; a hello may yet begin a later segment.
-      return this.#come[role]! > UPGRADE_LIMIT ? -1 : this.#hold(role, view, at, end, base);
+      return this.#progress!.come[role]! > UPGRADE_LIMIT
+        ? -1
+        : this.#hold(role, view, at, end, base);
     }
     return this.#isDone(role) ? -1 : base;
   }
@@ -103,11 +116,17 @@ export class Reading {
     if (this.protocol === "tls") {
       // A server that spoke first did so in plaintext; its TLS begins behind that.
       const greeted = this.unmatched[SERVER] && this.serverProtocol === null;
-      this.#beginTls(0, greeted ? this.#come[SERVER]! : 0);
-      return this.#tlsFrom[role]! >= 0;
+      this.#beginTls(0, greeted ? this.#progress!.come[SERVER]! : 0);
+      return this.#progress!.tlsFrom[role]! >= 0;
     }
     if (this.protocol !== null) {
-      if (this.upgrade.follow(this.protocol, this.#opened[CLIENT]!, this.#opened[SERVER]!)) {
+      if (
+        this.upgrade.follow(
+          this.protocol,
+          this.#progress!.opened[CLIENT]!,
+          this.#progress!.opened[SERVER]!,
+        )
+      ) {
         this.note("u", CLIENT);
       }
       if (this.upgrade.state !== "agreed") return false;
@@ -118,7 +137,7 @@ export class Reading {
     const isHello = role === CLIENT && base > 0 && isTlsClientHello(view, at, end) === Match.yes;
     if (!isHello) return false;
     this.protocol = "tls";
-    this.#beginTls(base, this.#come[SERVER]!);
+    this.#beginTls(base, this.#progress!.come[SERVER]!);
     return true;
   }
 
@@ -139,6 +158,14 @@ export class Reading {
       return;
     }
     this.unmatched[role] = true;
+  }
+
+  /** Nothing more is read of either side: what was only for reading is given up. */
+  settle(): void {
+    this.#progress = null;
+    if (this.upgrade.state === "none" && !this.upgrade.gss) this.upgrade = NO_UPGRADE;
+    if (!this.unmatched.includes(true)) this.unmatched = NEITHER;
+    this.tls?.settle();
   }
 
   /** A side ended the connection. */
@@ -163,7 +190,7 @@ export class Reading {
   }
 
   #identify(role: number, view: DataView, at: number, end: number): void {
-    const own = this.#matched[role]!;
+    const own = this.#progress!.matched[role]!;
     if (own.done || end - at <= own.length) return;
     own.length = end - at;
     const asClient = role === CLIENT ? "client" : "server";
@@ -211,10 +238,10 @@ export class Reading {
   #beginTls(clientFrom: number, serverFrom: number): void {
     this.tls = new Handshake();
     this.notTls = false;
-    this.#tlsFrom = [clientFrom, serverFrom];
+    this.#progress!.tlsFrom = [clientFrom, serverFrom];
     // A server that answered a hello in another protocol is not read as TLS.
     if (this.serverProtocol !== null && this.serverProtocol !== "tls" && !this.upgradedFrom) {
-      this.#tlsFrom[SERVER] = -1;
+      this.#progress!.tlsFrom[SERVER] = -1;
     }
   }
 
@@ -228,9 +255,13 @@ export class Reading {
   ): number {
     const tls = this.tls!;
     const side = this.#inTls(role);
-    if (role === SERVER && this.#tlsFrom[SERVER] === 0 && !this.#matched[SERVER]!.done) {
+    if (
+      role === SERVER &&
+      this.#progress!.tlsFrom[SERVER] === 0 &&
+      !this.#progress!.matched[SERVER]!.done
+    ) {
       this.#identify(SERVER, view, at, end);
-      if (!this.#matched[SERVER]!.done) return base;
+      if (!this.#progress!.matched[SERVER]!.done) return base;
       if (this.serverProtocol !== "tls") return -1;
     }
     const needed = tls.read(side, view, at, end, base, acked);
@@ -244,7 +275,7 @@ export class Reading {
 
   /** Nothing more of this side is waited for. */
   #isDone(role: number): boolean {
-    const server = this.#opened[SERVER];
+    const server = this.#progress!.opened[SERVER];
     if (role === SERVER && server) {
       this.refusedInBand ||= refusesPlaintext(this.protocol, server);
       this.mayRefuse = !this.refusedInBand && mayYetRefuse(this.protocol, server);
@@ -255,9 +286,9 @@ export class Reading {
         return this.upgrade.gss;
       case "none":
         // MySQL's client decides with its first packet; the other side is needed until then.
-        if (this.protocol === "mysql" && !this.#matched[CLIENT]!.done) return false;
+        if (this.protocol === "mysql" && !this.#progress!.matched[CLIENT]!.done) return false;
         break;
     }
-    return this.#matched[role]!.done;
+    return this.#progress!.matched[role]!.done;
   }
 }

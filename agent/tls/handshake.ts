@@ -51,6 +51,12 @@ class Side {
   partialLength = 0;
 }
 
+const NO_CLOSES: readonly CloseSeen[] = [];
+/** Shared by all that are settled, and never written to. */
+const NEITHER: boolean[] = [false, false];
+/** Stands for the sides of a handshake of which nothing more is read. */
+const SETTLED: readonly Side[] = [new Side(), new Side()];
+
 /**
  * What both sides of one connection said in TLS. Fed with bytes in order by `read`, and with the
  * connection's ends by `close`; holds facts only, `failure.ts` judges them.
@@ -80,8 +86,8 @@ export class Handshake {
   finishedEnd = -1;
   alert: AlertSeen | null = null;
   /** An alert that no longer stands in clear: TLS ≤ 1.2. */
-  encryptedAlert = [false, false];
-  closes: CloseSeen[] = [];
+  encryptedAlert: boolean[] = [false, false];
+  closes: readonly CloseSeen[] = NO_CLOSES;
   /** TLS 1.3: what has an alert's size came first behind the client's Finished. */
   refusedByAlert = false;
   /** The server's other records behind the client's Finished: tickets, answers. */
@@ -89,10 +95,10 @@ export class Handshake {
   /** Reached when the server answered the client with application data. */
   answered = false;
   /** Bytes that are no records, or messages that contradict themselves; by side. */
-  malformed = [false, false];
+  malformed: boolean[] = [false, false];
   history = "";
 
-  readonly #sides = [new Side(), new Side()];
+  #sides: readonly Side[] = [new Side(), new Side()];
   /** Lengths of the client's records of type 23, and where they end; until the server answered. */
   #clientLengths: number[] = [];
   #clientEnds: number[] = [];
@@ -102,8 +108,11 @@ export class Handshake {
     return this.answered || this.malformed[side]! || this.#sides[side]!.records > RECORDS_LIMIT;
   }
 
-  applicationRecords(side: number): number {
-    return this.#sides[side]!.applicationRecords;
+  /** No more records come: their places in the streams are given up. */
+  settle(): void {
+    this.#sides = SETTLED;
+    if (!this.malformed.includes(true)) this.malformed = NEITHER;
+    if (!this.encryptedAlert.includes(true)) this.encryptedAlert = NEITHER;
   }
 
   note(letter: string, side: number): void {
@@ -117,7 +126,7 @@ export class Handshake {
   /** One side ended the connection; only the first of each side and kind counts. */
   close(close: CloseSeen): void {
     if (this.closes.some((c) => c.side === close.side && c.kind === close.kind)) return;
-    this.closes.push(close);
+    this.closes = [...this.closes, close];
   }
 
   /**

@@ -107,12 +107,7 @@ async function makeKeys(folder: string, nodes: readonly string[], host: string):
   createKeys(path.join(folder, "keys"), "demo.wireproof/log");
 }
 
-const wireproof = (...args: string[]) => [
-  process.execPath,
-  "--disable-warning=ExperimentalWarning",
-  path.join(ROOT, "wireproof.ts"),
-  ...args,
-];
+const wireproof = (...args: string[]) => [path.join(ROOT, "wireproof"), ...args];
 
 function startCollector(folder: string, uplink: string, api: string): ChildProcess {
   const pki = (name: string) => path.join(folder, "pki", name);
