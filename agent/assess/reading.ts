@@ -78,7 +78,8 @@ export class Reading {
   read(role: number, view: DataView, at: number, end: number, base: number, acked: number): number {
     if (!this.#progress) return -1;
     const needed = this.#read(role, view, at, end, base, acked);
-    if (needed < 0) this.#progress!.opened[role] = null; // the slot is returned: its bytes are no longer ours
+    // The slot is returned: its bytes are no longer ours.
+    if (needed < 0) this.#progress.opened[role] = null;
     return needed;
   }
 
