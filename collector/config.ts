@@ -27,6 +27,7 @@ export type CollectorConfig = {
   graceMs: number;
   tolerance: number;
   retentionDays: number;
+  edgesDays: number;
   logLevel: string;
 };
 
@@ -47,6 +48,7 @@ export const COLLECTOR_SETTINGS: readonly SettingRow[] = [
   ["grace <ms>", "either version counts for so long after a change of policy", "15000"],
   ["tolerance <share>", "share of unreadable connections that `confirmed` bears", "0.01"],
   ["retention-days <n>", "flows are kept for so long; evidence is never deleted", "7"],
+  ["edges-days <n>", "verdicts of edges are kept for so long in the store", "395"],
   ["log-level <level>", "debug, info, warn, error", "info"],
 ];
 
@@ -90,6 +92,7 @@ export function readCollectorConfig(flags: Flags): CollectorConfig {
     graceMs: settings.number("grace", 0),
     tolerance: settings.number("tolerance", 0),
     retentionDays: settings.number("retention-days", 0.01),
+    edgesDays: settings.number("edges-days", 0.01),
     logLevel,
   };
 }

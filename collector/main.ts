@@ -14,6 +14,7 @@ import { listen } from "./ingest/ingest.ts";
 import { Judge } from "./judge.ts";
 import { collectorMetrics } from "./metrics.ts";
 import { openSqlite } from "./store/sqlite.ts";
+import type { Store } from "./store/store.ts";
 import { ConfigError } from "../protocol/config-error.ts";
 
 /** Milliseconds between two looks for windows that are due. */
@@ -61,10 +62,7 @@ export async function runCollector(flags: Record<string, string | undefined>): P
     store,
     log,
   });
-  const retention = setInterval(
-    () => store.expireFlows(Date.now() - config.retentionDays * DAY_MS),
-    RETENTION_MS,
-  );
+  const retention = setInterval(() => void retain(store, declaration, config, log), RETENTION_MS);
   log("info", `agents connect at ${config.uplinkHost}:${ingest.port}`);
   const metrics = collectorMetrics({ ingest, evidence, judge, store, declaration });
   const api = await startApi({
@@ -110,6 +108,27 @@ export async function runCollector(flags: Record<string, string | undefined>): P
       throw new ConfigError("CONFIG_EVIDENCE_KEY", told, error);
     }
   }
+}
+
+/** Deletes what is past its retention, some rows at a time; evidence is never deleted. */
+async function retain(
+  store: Store,
+  declaration: Declaration,
+  config: CollectorConfig,
+  log: Log,
+): Promise<void> {
+  const flowsBefore = Date.now() - config.retentionDays * DAY_MS;
+  const edgesBefore = Date.now() - config.edgesDays * DAY_MS;
+  const breathe = () => new Promise((resolve) => setImmediate(resolve));
+  try {
+    while (store.expireFlows(flowsBefore) > 0) await breathe();
+    while (store.expireVerdicts(edgesBefore) > 0) await breathe();
+  } catch (error) {
+    log("error", `retention: ${(error as Error).message}; tried again later`);
+  }
+  // What is older than the flows is not judged any more.
+  declaration.inventory.forget(flowsBefore);
+  declaration.history.forget(flowsBefore);
 }
 
 /** What is declared is followed until `stop`; `ready` once it is known as a whole. */
