@@ -13,7 +13,7 @@ import { openSqlite } from "../collector/store/sqlite.ts";
 import type { Store } from "../collector/store/store.ts";
 import type { Verdict } from "../collector/verdict/verdict.ts";
 
-t.setTimeout(110_000);
+t.setTimeout(280_000);
 
 const root = path.resolve(import.meta.dirname, "..");
 const temporary = fs.mkdtempSync(path.join(os.tmpdir(), "wireproof-live-"));

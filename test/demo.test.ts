@@ -8,7 +8,7 @@ import type { Made } from "../scripts/scene/leftovers.ts";
 import { needed } from "../scripts/scene/packages.ts";
 import { startTimeOf } from "../scripts/scene/processes.ts";
 
-t.setTimeout(110_000);
+t.setTimeout(280_000);
 
 const root = path.resolve(import.meta.dirname, "..");
 const LIMIT_MS = 80_000;
