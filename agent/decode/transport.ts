@@ -1,6 +1,7 @@
 /** Decodes TCP, UDP and ICMP errors into a `Packet`. */
 import { IpProtocol, Stop } from "./packet.ts";
 import type { Packet } from "./packet.ts";
+import { decodeUdpTunnel, isUdpTunnel } from "./tunnel.ts";
 
 /**
  * Decodes the transport header at `at`; `wireEnd` is where the IP packet ends on the wire, which is
@@ -66,5 +67,8 @@ function decodeUdp(view: DataView, at: number, end: number, wireEnd: number, pac
   packet.payloadAt = at + 8;
   packet.payloadEnd = Math.min(end, udpEnd);
   packet.payloadLength = udpEnd - at - 8;
+  if (isUdpTunnel(view, at + 8, packet.payloadEnd, packet.destinationPort)) {
+    return decodeUdpTunnel(view, at + 8, packet.payloadEnd, packet);
+  }
   return Stop.none;
 }

@@ -1,4 +1,4 @@
-/** Decodes IP protocols that carry another packet: IP-in-IP and 6in4, GRE, AH. */
+/** Decodes what carries another packet: IP-in-IP and 6in4, GRE, AH; VXLAN and Geneve over UDP. */
 import { decodeEthernet, decodeEtherType } from "./ethernet.ts";
 import { decodeIp } from "./ip.ts";
 import { ENCAP_LIMIT, Encap, Stop } from "./packet.ts";
@@ -61,6 +61,48 @@ function decodeGre(view: DataView, at: number, end: number, packet: Packet): Sto
   if (!wrap(packet, Encap.gre, 0)) return Stop.tooDeep;
   if (etherType === 0x6558) return decodeEthernet(view, inner, end, packet);
   return decodeEtherType(view, inner, end, etherType, packet);
+}
+
+/** Ports of VXLAN (IANA's, and Linux's old default that network plugins keep) and Geneve. */
+const VXLAN = 4789;
+const VXLAN_LINUX = 8472;
+const GENEVE = 6081;
+const TRANSPARENT_ETHERNET = 0x6558;
+
+/**
+ * Reports whether a datagram to one of the ports above has the header of its tunnel:
+ *
+ *     VXLAN (RFC 7348 §5)    00001000 | 0 | network identifier(3) | 0, and an Ethernet frame
+ *     Geneve (RFC 8926 §3.4) version 0, options length | flags | protocol(2) | identifier(3) | 0
+ */
+export function isUdpTunnel(view: DataView, at: number, end: number, port: number): boolean {
+  if (port === VXLAN || port === VXLAN_LINUX) {
+    if (end - at < 8 + 14 || view.getUint32(at) !== 0x08000000) return false;
+    return view.getUint8(at + 7) === 0 && isEtherType(view.getUint16(at + 8 + 12));
+  }
+  if (port !== GENEVE || end - at < 8 || view.getUint8(at) >> 6 !== 0) return false;
+  if ((view.getUint8(at + 1) & 0x3f) !== 0 || view.getUint8(at + 7) !== 0) return false;
+  const protocol = view.getUint16(at + 2);
+  return protocol === TRANSPARENT_ETHERNET || isEtherType(protocol);
+}
+
+/** EtherTypes that stand in what pods send: IPv4, IPv6, ARP, a VLAN tag. */
+function isEtherType(type: number): boolean {
+  return type === 0x0800 || type === 0x86dd || type === 0x0806 || type === 0x8100;
+}
+
+/** Decodes what `isUdpTunnel` has recognised; `at` is behind the UDP header. */
+export function decodeUdpTunnel(view: DataView, at: number, end: number, packet: Packet): Stop {
+  const identifier = view.getUint32(at + 4) >>> 8;
+  if (packet.destinationPort !== GENEVE) {
+    if (!wrap(packet, Encap.vxlan, identifier)) return Stop.tooDeep;
+    return decodeEthernet(view, at + 8, end, packet);
+  }
+  if (!wrap(packet, Encap.geneve, identifier)) return Stop.tooDeep;
+  const inner = at + 8 + ((view.getUint8(at) & 0x3f) << 2);
+  const protocol = view.getUint16(at + 2);
+  if (protocol === TRANSPARENT_ETHERNET) return decodeEthernet(view, inner, end, packet);
+  return decodeEtherType(view, inner, end, protocol, packet);
 }
 
 /** Authentication Header (RFC 4302 §2): signed, not encrypted. */

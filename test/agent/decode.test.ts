@@ -258,6 +258,50 @@ for (const { name, frame, linkType, headers, said: expected } of VECTORS) {
   });
 }
 
+const vxlan = (id: number, inner: Uint8Array, flags = 0x08) =>
+  join([flags, 0, 0, 0], u32(id << 8), inner);
+const geneve = (id: number, type: number, options: number[], inner: Uint8Array) =>
+  join([options.length / 4, 0], u16(type), u32(id << 8), options, inner);
+
+t.test("tunnels over udp: the innermost flow, and the wrappers' identifiers", async (t) => {
+  const over = (to: number, payload: Uint8Array) =>
+    ethernet(ipv4({ protocol: 17, source: "192.0.2.1" }, udp(payload, { to })));
+  const inner = ethernet(inIpv4);
+  const rows: [string, Uint8Array, string][] = [
+    ["vxlan", over(4789, vxlan(42, inner)), `6 ${V4}:443 104..116/12 vxlan:42`],
+    ["vxlan, linux port", over(8472, vxlan(7, inner)), `6 ${V4}:443 104..116/12 vxlan:7`],
+    ["geneve", over(6081, geneve(9, 0x6558, [], inner)), `6 ${V4}:443 104..116/12 geneve:9`],
+    [
+      "geneve with options, ip inside",
+      over(6081, geneve(1, 0x0800, [1, 2, 0, 1, 0, 0, 0, 0], inIpv4)),
+      `6 ${V4}:443 98..110/12 geneve:1`,
+    ],
+    [
+      "vxlan in vxlan",
+      over(4789, vxlan(1, over(4789, vxlan(2, inner)))),
+      `6 ${V4}:443 154..166/12 vxlan:1 vxlan:2`,
+    ],
+    // The port alone makes no tunnel.
+    [
+      "other bytes to vxlan's port",
+      over(4789, vxlan(42, inner, 0)),
+      "17 192.0.2.1:40000 > 10.0.0.2:4789 42..116/74",
+    ],
+    ["dns to geneve's port", over(6081, HELLO), "17 192.0.2.1:40000 > 10.0.0.2:6081 42..54/12"],
+  ];
+  for (const [name, frame, told] of rows) {
+    t.equal(decode(frame), Stop.none, name);
+    t.equal(said(frame), told, name);
+    for (let end = 0; end < frame.length; end++) {
+      const stop = decode(frame.subarray(0, end));
+      const known = stop === Stop.none || stop === Stop.truncated;
+      if (!known) t.fail(`${name} cut at ${end}: ${STOP_NAMES[stop]}`);
+    }
+  }
+  const arp = over(4789, vxlan(42, ethernet(HELLO, 0x0806)));
+  t.equal(decode(arp), Stop.notIp, "arp inside carries no flow");
+});
+
 t.test("a cut that the IP length agrees with stops for a reason, too", async (t) => {
   const segment = tcp({ options: TIMESTAMPS }, HELLO);
   for (let length = 0; length < segment.length; length++) {
