@@ -190,7 +190,11 @@ export class Line {
     const { table } = this;
     const role = table.side === table.client[flow] ? CLIENT : SERVER;
     const packet = this.#packet;
-    this.#readingOf(flow).readDatagram(role, view, packet.payloadAt, packet.payloadEnd);
+    const reading = this.#readingOf(flow);
+    if (packet.protocol === IpProtocol.esp) reading.protocol = "esp";
+    else if (packet.protocol === IpProtocol.udp) {
+      reading.readDatagram(role, view, packet.payloadAt, packet.payloadEnd);
+    }
     table.finishOpening(flow, table.side);
   }
 

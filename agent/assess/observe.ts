@@ -33,6 +33,12 @@ const ENCAP_NAMES: ReadonlyMap<number, string> = new Map([
   [Encap.gtp, "gtp"],
   [Encap.ah, "ah"],
 ]);
+const PROTO_NAMES: ReadonlyMap<number, Flow["proto"]> = new Map([
+  [IpProtocol.tcp, "tcp"],
+  [IpProtocol.udp, "udp"],
+  [IpProtocol.esp, "esp"],
+  [IpProtocol.sctp, "sctp"],
+]);
 /** Wrappers that are told with their identifier. */
 const IDENTIFIED: ReadonlySet<number> = new Set([Encap.vlan, Encap.vxlan, Encap.geneve]);
 
@@ -79,7 +85,7 @@ export function observe(
   return {
     start: formatTime(startUs),
     end: formatTime(lastUs),
-    proto: isTcp ? "tcp" : "udp",
+    proto: PROTO_NAMES.get(table.keys[k + 9]! & 0xff) ?? "udp",
     src_ip: endAddress(table, k, clientSide),
     src_port: clientSide === 0 ? lowPort : highPort,
     dst_ip: endAddress(table, k, 1 - clientSide),
@@ -145,6 +151,7 @@ function encryptionOf(
     case undefined:
       return "unknown";
     case "ssh":
+    case "esp":
       return "encrypted-other";
     default:
       // An upgrade under way has said nothing yet about what follows.
@@ -173,7 +180,7 @@ function judgeFlow(
     }
     return judge(tls, quietMs, table.startUs[flow]! / 1000);
   }
-  if (reading.protocol === "tls") return NOTHING;
+  if (reading.protocol === "tls" || reading.protocol === "esp") return NOTHING;
   if (reading.serverProtocol === "tls" && spoke) {
     return refused("plaintext-to-tls", "server", "in-band", null);
   }

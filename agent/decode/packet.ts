@@ -39,7 +39,7 @@ export const Encap = {
 export const Tcp = { fin: 1, syn: 2, rst: 4, psh: 8, ack: 16 } as const;
 
 /** IP protocol numbers (IANA) that become flows. */
-export const IpProtocol = { icmp: 1, tcp: 6, udp: 17, icmp6: 58 } as const;
+export const IpProtocol = { icmp: 1, tcp: 6, udp: 17, esp: 50, icmp6: 58, sctp: 132 } as const;
 
 /**
  * One frame's meaning; a single instance, overwritten by each decode. Its fields may be trusted

@@ -1,4 +1,4 @@
-/** Decodes TCP, UDP and ICMP errors into a `Packet`. */
+/** Decodes TCP, UDP, ESP and SCTP headers into a `Packet`. */
 import { IpProtocol, Stop } from "./packet.ts";
 import type { Packet } from "./packet.ts";
 import { decodeUdpTunnel, isUdpTunnel } from "./tunnel.ts";
@@ -19,6 +19,10 @@ export function decodeTransport(
       return decodeTcp(view, at, end, wireEnd, packet);
     case IpProtocol.udp:
       return decodeUdp(view, at, end, wireEnd, packet);
+    case IpProtocol.esp: // RFC 4303 §2: SPI, sequence number; no ports
+      return decodePlain(view, at, end, wireEnd, 8, packet);
+    case IpProtocol.sctp: // RFC 9260 §3.1: ports, verification tag, checksum
+      return decodePlain(view, at, end, wireEnd, 12, packet);
     default:
       return Stop.notTransport;
   }
@@ -48,6 +52,28 @@ function decodeTcp(view: DataView, at: number, end: number, wireEnd: number, pac
   packet.acknowledgment = view.getInt32(at + 8);
   packet.flags = view.getUint8(at + 13);
   packet.payloadAt = Math.min(at + headerLength, end);
+  packet.payloadEnd = end;
+  packet.payloadLength = wireEnd - at - headerLength;
+  return Stop.none;
+}
+
+/** Takes a header of fixed length; only SCTP's begins with ports, ESP's are 0. */
+function decodePlain(
+  view: DataView,
+  at: number,
+  end: number,
+  wireEnd: number,
+  headerLength: number,
+  packet: Packet,
+): Stop {
+  if (end - at < headerLength) return Stop.truncated;
+  const hasPorts = packet.protocol === IpProtocol.sctp;
+  packet.sourcePort = hasPorts ? view.getUint16(at) : 0;
+  packet.destinationPort = hasPorts ? view.getUint16(at + 2) : 0;
+  packet.sequence = 0;
+  packet.acknowledgment = 0;
+  packet.flags = 0;
+  packet.payloadAt = at + headerLength;
   packet.payloadEnd = end;
   packet.payloadLength = wireEnd - at - headerLength;
   return Stop.none;

@@ -139,7 +139,8 @@ function judgeEdge(
   const { client, server, of } = group;
   const base = baseOf(group, input, coverage);
   const carrier = CARRIERS[group.edge.proto];
-  if (!client || !server || !carrier) {
+  if (!carrier) return []; // ESP and its like: no policy speaks of them
+  if (!client || !server) {
     const nothing: Weighed = { verdict: "unproven", reason: "not-attributable", counts: NO_COUNTS };
     return [verdictOf(base, "path", nothing, null, [], false)];
   }

@@ -90,6 +90,18 @@ const VECTORS: readonly Vector[] = [
     said: `17 ${V4}:53 42..54/12`,
   },
   {
+    name: "esp: no ports",
+    frame: ethernet(ipv4({ protocol: 50 }, join(u32(0x1234), u32(1), HELLO))),
+    headers: 42,
+    said: "50 10.0.0.1:0 > 10.0.0.2:0 42..54/12",
+  },
+  {
+    name: "sctp",
+    frame: ethernet(ipv4({ protocol: 132 }, join(u16(40000), u16(5060), u32(0), u32(0), HELLO))),
+    headers: 46,
+    said: `132 ${V4}:5060 46..58/12`,
+  },
+  {
     name: "udp whose length is below the packet's",
     frame: ethernet(ipv4({ protocol: 17 }, udp(HELLO, { length: 13 }))),
     headers: 42,
