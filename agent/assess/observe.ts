@@ -13,7 +13,7 @@ import type { Handshake } from "../tls/handshake.ts";
 import { meshOf } from "../tls/mesh.ts";
 import type { Certificate as ReadCertificate } from "../tls/certificate.ts";
 import { formatAddress, formatTime } from "../../protocol/address.ts";
-import type { Certificate, Failure, Flow, Tls } from "../../protocol/flow-record.ts";
+import type { Certificate, Failure, Flow, ProtocolName, Tls } from "../../protocol/flow-record.ts";
 import type { Reading } from "./reading.ts";
 
 /** Seconds of capture without an answer after which an attempt counts as unanswered. */
@@ -150,14 +150,24 @@ function encryptionOf(
     case null:
     case undefined:
       return "unknown";
+    case "quic":
+    case "dtls":
+      return reading.protocol;
     case "ssh":
     case "esp":
+    case "ike":
+    case "wireguard":
       return "encrypted-other";
     default:
       // An upgrade under way has said nothing yet about what follows.
       return reading?.upgrade.state === "asked" ? "unknown" : "plaintext";
   }
 }
+
+/** Encrypted, and their handshakes not read: an answer on the wire is no acceptance. */
+const UNJUDGED: ReadonlySet<ProtocolName> = new Set([
+  ...(["tls", "quic", "dtls", "ike", "wireguard", "esp"] as const),
+]);
 
 const NOTHING: Judgement = { handshake: null, failure: null, accepted: null };
 
@@ -180,7 +190,7 @@ function judgeFlow(
     }
     return judge(tls, quietMs, table.startUs[flow]! / 1000);
   }
-  if (reading.protocol === "tls" || reading.protocol === "esp") return NOTHING;
+  if (reading.protocol !== null && UNJUDGED.has(reading.protocol)) return NOTHING;
   if (reading.serverProtocol === "tls" && spoke) {
     return refused("plaintext-to-tls", "server", "in-band", null);
   }

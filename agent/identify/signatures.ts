@@ -1,5 +1,6 @@
 /** Recognises what a side speaks by its first bytes; never by port. */
 import type { ProtocolName } from "../../protocol/flow-record.ts";
+import { isDtls, isIke, isQuic, isWireguard } from "./datagrams.ts";
 import { isDnsMessage } from "./dns.ts";
 import { isHttpRequest, isHttpResponse, isHttp2Preface, isHttp2Settings } from "./http.ts";
 import { isMysqlGreeting, isMysqlLogin, isPostgresqlStartup, isRedisRequest } from "./databases.ts";
@@ -32,6 +33,10 @@ export const SIGNATURES: readonly Signature[] = [
   { protocol: "mysql", side: "client", transport: "tcp", test: isMysqlLogin },
   { protocol: "redis", side: "client", transport: "tcp", test: isRedisRequest },
   { protocol: "dns", side: "either", transport: "tcp", test: isDnsOverTcp }, // RFC 1035 §4.2.2
+  { protocol: "quic", side: "either", transport: "udp", test: isQuic }, // RFC 9000 §17.2
+  { protocol: "dtls", side: "either", transport: "udp", test: isDtls }, // RFC 6347 §4.1
+  { protocol: "ike", side: "either", transport: "udp", test: isIke }, // RFC 7296 §3.1
+  { protocol: "wireguard", side: "either", transport: "udp", test: isWireguard },
   { protocol: "dns", side: "either", transport: "udp", test: isDnsMessage }, // RFC 1035 §4.1
 ];
 

@@ -100,6 +100,37 @@ t.test("no signature throws, or takes back a yes, on any prefix of any vector", 
   t.pass(`${SIGNATURES.length} signatures, ${VECTORS.length} vectors`);
 });
 
+t.test(
+  "datagrams of encrypted protocols: whole they are told, cut or bent they are not",
+  async (t) => {
+    const udp = (bytes: Uint8Array) =>
+      SIGNATURES.find(
+        (s) => s.transport === "udp" && s.test(viewOf(bytes), 0, bytes.length) === Match.yes,
+      )?.protocol ?? "no";
+    const body = (length: number) => new Uint8Array(length).fill(0x5a);
+    const spis = new Uint8Array(16).fill(7);
+    // Constructed from the grammars: RFC 9000 §17.2, 6347 §4.1, 7296 §3.1, WireGuard §5.4.
+    const quic = join([0xc3], u32(1), [8], body(8), [0], body(40));
+    const dtls = join([22], u16(0xfefd), new Uint8Array(8), u16(12), body(12));
+    const ike = join(spis, [33, 0x20, 34, 8], u32(0), u32(28 + 4), body(4));
+    const wireguard = join([1, 0, 0, 0], body(144));
+    t.equal(udp(quic), "quic");
+    t.equal(udp(join([0xd0], u32(0x6b3343cf), quic.subarray(5))), "quic", "version 2");
+    t.equal(udp(join([0xc3], u32(2), quic.subarray(5))), "no", "an unknown version");
+    t.equal(udp(join([0x43], quic.subarray(1))), "no", "a short header says too little");
+    t.equal(udp(dtls), "dtls");
+    t.equal(udp(dtls.subarray(0, -1)), "no", "a record longer than its datagram");
+    t.equal(udp(join([22], u16(0x0303), dtls.subarray(3))), "no", "TLS is no DTLS");
+    t.equal(udp(ike), "ike");
+    t.equal(udp(join(u32(0), ike)), "ike", "behind the non-ESP marker");
+    t.equal(udp(join(ike, [0])), "no", "a length that is not the datagram's");
+    t.equal(udp(wireguard), "wireguard");
+    t.equal(udp(join([4, 0, 0, 0], body(28 + 48))), "wireguard");
+    t.equal(udp(join(wireguard, [0])), "no", "an initiation has 148 bytes");
+    t.equal(udp(join([1, 0, 1, 0], body(144))), "no", "the reserved bytes are zero");
+  },
+);
+
 t.test("what only looks alike is nobody's", async (t) => {
   const no = (side: string, bytes: Uint8Array, what: string) =>
     t.equal(say(side, bytes), "no", what);
