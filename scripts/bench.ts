@@ -12,7 +12,7 @@ import type { Made } from "./bench/capture.ts";
 const ROOT = path.join(import.meta.dirname, "..");
 const CACHE = path.join(ROOT, "node_modules/.cache/wireproof");
 const FLOWS = 20_000;
-const RUNS = 2;
+const RUNS = 4;
 
 type Timed = { seconds: number };
 
