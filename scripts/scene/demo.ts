@@ -134,7 +134,9 @@ function agentCommand(folder: string, node: string, uplink: string, isLive: bool
 /** Starts a process whose output goes to a file of the folder. */
 function start(folder: string, name: string, argv: readonly string[]): ChildProcess {
   const log = openSync(path.join(folder, `${name}.log`), "a");
-  return spawn(argv[0]!, argv.slice(1), { stdio: ["ignore", log, log], cwd: ROOT });
+  // Should the demo be killed, its processes are told to end: nobody else would.
+  const whole = ["--pdeathsig", "TERM", "--", ...argv];
+  return spawn("setpriv", whole, { stdio: ["ignore", log, log], cwd: ROOT });
 }
 
 /** Asks a process to end, by its id, and kills it when it takes too long. */
