@@ -9,7 +9,7 @@ import { ConfigError } from "../protocol/config-error.ts";
 
 /** A counter whose value is kept elsewhere, and only read when it is asked for. */
 function readCounter(registry: Registry, name: string, help: string, read: () => number): void {
-  const counter = new Counter({
+  new Counter({
     name,
     help,
     registers: [registry],
@@ -18,7 +18,6 @@ function readCounter(registry: Registry, name: string, help: string, read: () =>
       this.inc(read());
     },
   });
-  void counter;
 }
 
 export function agentMetrics(line: Line, uplink: Uplink, watches: () => Watch[]): Registry {

@@ -45,14 +45,31 @@ export function decodeIpv4(view: DataView, at: number, end: number, packet: Pack
   const totalLength = told === 0 ? end - at : told;
   if (headerLength < 20 || totalLength < headerLength) return Stop.malformed;
   if ((view.getUint16(at + 6) & 0x1fff) !== 0) return Stop.fragment;
-  packet.source0 = packet.source1 = packet.destination0 = packet.destination1 = 0;
-  packet.source2 = packet.destination2 = 0xffff;
-  packet.source3 = view.getInt32(at + 12);
-  packet.destination3 = view.getInt32(at + 16);
+  readIpv4Addresses(view, at, packet);
   packet.protocol = view.getUint8(at + 9);
   packet.ipLength = totalLength;
   const wireEnd = at + totalLength;
   return decodeCarried(view, at + headerLength, Math.min(end, wireEnd), wireEnd, packet);
+}
+
+/** Takes the addresses of the IPv4 header at `at`, as ::ffff:a.b.c.d. */
+function readIpv4Addresses(view: DataView, at: number, packet: Packet): void {
+  packet.source0 = packet.source1 = packet.destination0 = packet.destination1 = 0;
+  packet.source2 = packet.destination2 = 0xffff;
+  packet.source3 = view.getInt32(at + 12);
+  packet.destination3 = view.getInt32(at + 16);
+}
+
+/** Takes the addresses of the IPv6 header at `at`. */
+function readIpv6Addresses(view: DataView, at: number, packet: Packet): void {
+  packet.source0 = view.getInt32(at + 8);
+  packet.source1 = view.getInt32(at + 12);
+  packet.source2 = view.getInt32(at + 16);
+  packet.source3 = view.getInt32(at + 20);
+  packet.destination0 = view.getInt32(at + 24);
+  packet.destination1 = view.getInt32(at + 28);
+  packet.destination2 = view.getInt32(at + 32);
+  packet.destination3 = view.getInt32(at + 36);
 }
 
 /**
@@ -63,14 +80,7 @@ export function decodeIpv6(view: DataView, at: number, end: number, packet: Pack
   if (end - at < 40) return Stop.truncated;
   const told = view.getUint16(at + 4);
   const wireEnd = told === 0 ? end : at + 40 + told;
-  packet.source0 = view.getInt32(at + 8);
-  packet.source1 = view.getInt32(at + 12);
-  packet.source2 = view.getInt32(at + 16);
-  packet.source3 = view.getInt32(at + 20);
-  packet.destination0 = view.getInt32(at + 24);
-  packet.destination1 = view.getInt32(at + 28);
-  packet.destination2 = view.getInt32(at + 32);
-  packet.destination3 = view.getInt32(at + 36);
+  readIpv6Addresses(view, at, packet);
   packet.ipLength = wireEnd - at;
   const captured = Math.min(end, wireEnd);
   let next = view.getUint8(at + 6);
@@ -140,20 +150,10 @@ function decodeIcmp(view: DataView, at: number, end: number, packet: Packet): St
   packet.unreachable = 1;
   if (version === 4) {
     if ((view.getUint16(quoted + 6) & 0x1fff) !== 0) return Stop.fragment;
-    packet.source0 = packet.source1 = packet.destination0 = packet.destination1 = 0;
-    packet.source2 = packet.destination2 = 0xffff;
-    packet.source3 = view.getInt32(quoted + 12);
-    packet.destination3 = view.getInt32(quoted + 16);
+    readIpv4Addresses(view, quoted, packet);
     packet.protocol = view.getUint8(quoted + 9);
   } else {
-    packet.source0 = view.getInt32(quoted + 8);
-    packet.source1 = view.getInt32(quoted + 12);
-    packet.source2 = view.getInt32(quoted + 16);
-    packet.source3 = view.getInt32(quoted + 20);
-    packet.destination0 = view.getInt32(quoted + 24);
-    packet.destination1 = view.getInt32(quoted + 28);
-    packet.destination2 = view.getInt32(quoted + 32);
-    packet.destination3 = view.getInt32(quoted + 36);
+    readIpv6Addresses(view, quoted, packet);
     packet.protocol = view.getUint8(quoted + 6);
   }
   if (packet.protocol !== IpProtocol.tcp && packet.protocol !== IpProtocol.udp) {
