@@ -133,7 +133,13 @@ export class Line {
     const known = this.#readings[flow];
     if (known) return known;
     const midstream = (this.table.flowFlags[flow]! & Fact.midstream) !== 0;
-    const reading = new Reading(midstream);
+    const ports = this.table.keys[flow * KEY + 8]!;
+    const [low, high] = [ports >>> 16, ports & 0xffff];
+    const isLowClient = this.table.client[flow] === 0;
+    const reading = new Reading(midstream, {
+      client: isLowClient ? low : high,
+      server: isLowClient ? high : low,
+    });
     this.#readings[flow] = reading;
     return reading;
   }

@@ -1,20 +1,17 @@
 /** Reads the openings of one flow: tells its protocol, follows upgrades, hands TLS its bytes. */
 import { mayYetRefuse, refusesPlaintext } from "../identify/refusal.ts";
-import { Match, SIGNATURES } from "../identify/signatures.ts";
-import { isTlsClientHello, isTlsMidstream } from "../identify/tls-record.ts";
+import { Match } from "../identify/match.ts";
+import { Recognition } from "../identify/recognition.ts";
+import type { Ports } from "../identify/recognition.ts";
+import type { Signature } from "../identify/signatures.ts";
+import { isTlsClientHello } from "../identify/tls-record.ts";
 import { Upgrade } from "../identify/upgrade.ts";
 import type { Opened } from "../identify/upgrade.ts";
 import { CLIENT, Handshake, SERVER } from "../tls/handshake.ts";
 import type { ProtocolName } from "../../protocol/flow-record.ts";
 
-/** Bytes of a side beyond which an unknown protocol stays unknown. */
-const IDENTIFY_LIMIT = 4096;
-
 /** Bytes of a side within which plaintext may turn into TLS. */
 const UPGRADE_LIMIT = 16384;
-
-/** What one side's bytes said to the signatures. */
-type SideMatch = { done: boolean; length: number };
 
 /** Shared by all that are settled, and never written to. */
 const NO_UPGRADE = new Upgrade();
@@ -22,15 +19,16 @@ const NEITHER: boolean[] = [false, false];
 
 /** How far the reading of both sides has come. */
 class Progress {
-  readonly matched: SideMatch[] = [
-    { done: false, length: 0 },
-    { done: false, length: 0 },
-  ];
+  readonly recognition: Recognition;
   readonly opened: (Opened | null)[] = [null, null];
   /** Stream offsets at which TLS begins; -1 while that is not known. */
   tlsFrom = [-1, -1];
   /** How much of each side has come in order. */
   readonly come = [0, 0];
+
+  constructor(midstream: boolean, ports: Ports) {
+    this.recognition = new Recognition(midstream, ports);
+  }
 }
 
 /**
@@ -65,10 +63,11 @@ export class Reading {
 
   readonly #midstream: boolean;
   /** Null once nothing more is read: a flow that lives on keeps only what it will tell. */
-  #progress: Progress | null = new Progress();
+  #progress: Progress | null;
 
-  constructor(midstream: boolean) {
+  constructor(midstream: boolean, ports: Ports) {
     this.#midstream = midstream;
+    this.#progress = new Progress(midstream, ports);
   }
 
   /**
@@ -103,7 +102,7 @@ export class Reading {
     if (!this.tls && this.#beginsTls(role, view, at, end, base)) {
       return this.#read(role, view, at, end, base, acked);
     }
-    if (this.protocol === null && this.#progress!.matched[role]!.done) {
+    if (this.protocol === null && this.#progress!.recognition.done[role]!) {
       // Unknown bytes are passed over; a hello may yet begin a later segment.
       return this.#progress!.come[role]! > UPGRADE_LIMIT
         ? -1
@@ -151,14 +150,10 @@ export class Reading {
 
   /** Reads one datagram of a flow over UDP. */
   readDatagram(role: number, view: DataView, at: number, end: number): void {
-    if (this.protocol || end <= at) return;
-    for (const signature of SIGNATURES) {
-      if (signature.transport !== "udp") continue;
-      if (signature.test(view, at, end) !== Match.yes) continue;
-      this.protocol = signature.protocol;
-      return;
-    }
-    this.unmatched[role] = true;
+    if (this.protocol || end <= at || !this.#progress) return;
+    const signature = this.#progress.recognition.lookAtDatagram(role, view, at, end);
+    if (signature) this.protocol = signature.protocol;
+    else this.unmatched[role] = true;
   }
 
   /** Nothing more is read of either side: what was only for reading is given up. */
@@ -191,36 +186,20 @@ export class Reading {
   }
 
   #identify(role: number, view: DataView, at: number, end: number): void {
-    const own = this.#progress!.matched[role]!;
-    if (own.done || end - at <= own.length) return;
-    own.length = end - at;
-    const asClient = role === CLIENT ? "client" : "server";
-    let pending = false;
-    for (const signature of SIGNATURES) {
-      if (signature.transport !== "tcp") continue;
-      // Joined mid-stream, or without a SYN, either side may be the client.
-      const fits = signature.side === "either" || signature.side === asClient || this.#midstream;
-      if (!fits) continue;
-      const match = signature.test(view, at, end);
-      if (match === Match.more) pending = true;
-      if (match !== Match.yes) continue;
-      own.done = true;
-      this.#take(signature.protocol, signature.side, role);
+    const { recognition } = this.#progress!;
+    if (recognition.done[role]! || end <= at) return;
+    const signature = recognition.look(role, view, at, end);
+    if (signature) {
+      this.#take(signature, role);
       return;
     }
-    if (this.#midstream && isTlsMidstream(view, at, end) === Match.yes) {
-      own.done = true;
-      this.#take("tls", "either", role);
-      return;
-    }
-    if (pending && end - at < IDENTIFY_LIMIT) return;
-    own.done = true;
+    if (!recognition.done[role]!) return;
     this.unmatched[role] = true;
     if (role === CLIENT && !this.#midstream && this.protocol === null) this.notTls = true;
     this.note("d", role);
   }
 
-  #take(protocol: ProtocolName, side: "client" | "server" | "either", role: number): void {
+  #take({ protocol, side }: Signature, role: number): void {
     if (side !== "either" && !this.clientByContent) {
       this.clientByContent = true;
       const isClient = side === "client";
@@ -259,10 +238,10 @@ export class Reading {
     if (
       role === SERVER &&
       this.#progress!.tlsFrom[SERVER] === 0 &&
-      !this.#progress!.matched[SERVER]!.done
+      !this.#progress!.recognition.done[SERVER]!
     ) {
       this.#identify(SERVER, view, at, end);
-      if (!this.#progress!.matched[SERVER]!.done) return base;
+      if (!this.#progress!.recognition.done[SERVER]!) return base;
       if (this.serverProtocol !== "tls") return -1;
     }
     const needed = tls.read(side, view, at, end, base, acked);
@@ -287,9 +266,9 @@ export class Reading {
         return this.upgrade.gss;
       case "none":
         // MySQL's client decides with its first packet; the other side is needed until then.
-        if (this.protocol === "mysql" && !this.#progress!.matched[CLIENT]!.done) return false;
+        if (this.protocol === "mysql" && !this.#progress!.recognition.done[CLIENT]!) return false;
         break;
     }
-    return this.#progress!.matched[role]!.done;
+    return this.#progress!.recognition.done[role]!;
   }
 }

@@ -1,8 +1,8 @@
 /** Follows plaintext negotiations that turn into TLS: PostgreSQL, MySQL, HTTP CONNECT. */
 import type { ProtocolName } from "../../protocol/flow-record.ts";
-import { PostgresqlRequest, isMysqlSslRequest } from "./databases.ts";
+import { PostgresqlRequest, isMysqlSslRequest } from "./sql.ts";
 import { httpHeadEnd, httpStatus } from "./http.ts";
-import { Match, startsWith } from "./signatures.ts";
+import { Match, startsWith } from "./match.ts";
 
 /** Where a negotiation stands. */
 export type UpgradeState =

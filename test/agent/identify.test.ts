@@ -1,7 +1,8 @@
 /** Checks identify: each signature cut at each length, upgrades to TLS, plaintext meeting TLS. */
 import t from "tap";
 import type { t as Tap } from "tap";
-import { Match, SIGNATURES } from "../../agent/identify/signatures.ts";
+import { Match } from "../../agent/identify/match.ts";
+import { SIGNATURES } from "../../agent/identify/signatures.ts";
 import { isTlsMidstream } from "../../agent/identify/tls-record.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
 import { ACK, FIN, SYN, ethernet, hex, ipv4, join, latin1, tcp, u16, u24 } from "../frames.ts";
@@ -62,7 +63,8 @@ const VECTORS: readonly [string, "client" | "server", Uint8Array][] = [
 function say(side: string, bytes: Uint8Array): string {
   let pending = false;
   for (const s of SIGNATURES) {
-    if (s.transport !== "tcp" || (s.side !== side && s.side !== "either")) continue;
+    if (s.transport === "udp" || s.midstream) continue;
+    if (s.side !== side && s.side !== "either") continue;
     const match = s.test(viewOf(bytes), 0, bytes.length);
     if (match === Match.yes) return s.protocol;
     pending ||= match === Match.more;
