@@ -1,6 +1,9 @@
 /** Reads the openings of one flow: tells its protocol, follows upgrades, hands TLS its bytes. */
 import { mayYetRefuse, refusesPlaintext } from "../identify/refusal.ts";
+import { DIALOGUES, MESSAGE_LIMIT } from "../identify/dialogue.ts";
+import type { Dialogue } from "../identify/dialogue.ts";
 import { Match } from "../identify/match.ts";
+import { proxyHeaderLength } from "../identify/proxy.ts";
 import { Recognition } from "../identify/recognition.ts";
 import type { Ports } from "../identify/recognition.ts";
 import type { Signature } from "../identify/signatures.ts";
@@ -8,23 +11,36 @@ import { isTlsClientHello } from "../identify/tls-record.ts";
 import { Upgrade } from "../identify/upgrade.ts";
 import type { Opened } from "../identify/upgrade.ts";
 import { CLIENT, Handshake, SERVER } from "../tls/handshake.ts";
+import { RECORD_HEADER, isRecordHeader } from "../tls/record.ts";
 import type { ProtocolName } from "../../protocol/flow-record.ts";
 
 /** Bytes of a side within which plaintext may turn into TLS. */
 const UPGRADE_LIMIT = 16384;
 
+/** Bytes of a side that are kept for the other side to name. */
+const LIKELY_LIMIT = 4096;
+
 /** Shared by all that are settled, and never written to. */
 const NO_UPGRADE = new Upgrade();
 const NEITHER: boolean[] = [false, false];
 
-/** How far the reading of both sides has come. */
+/** How far the reading of both sides has come; by role throughout. */
 class Progress {
   readonly recognition: Recognition;
   readonly opened: (Opened | null)[] = [null, null];
+  /** Stream offsets at which what the sides say begins: behind a PROXY header. */
+  readonly start = [0, 0];
   /** Stream offsets at which TLS begins; -1 while that is not known. */
   tlsFrom = [-1, -1];
+  /** The server's last plaintext may come after the client's hello did. */
+  serverMayTalk = false;
   /** How much of each side has come in order. */
   readonly come = [0, 0];
+  /** Unknown bytes up to here begin no hello. */
+  readonly held = [0, 0];
+  /** How much of a conversation was listened to, and how many messages that was. */
+  readonly heard = [0, 0];
+  readonly messages = [0, 0];
 
   constructor(midstream: boolean, ports: Ports) {
     this.recognition = new Recognition(midstream, ports);
@@ -52,6 +68,10 @@ export class Reading {
   refusedInBand = false;
   /** The server's answer may yet turn out to be such a refusal. */
   mayRefuse = false;
+  /** A PROXY header stands in front of what the client says. */
+  isProxied = false;
+  /** What followed a refused upgrade: nothing, more of the client, an answer to that. */
+  afterRefusal: "nothing" | "asked" | "answered" = "nothing";
   /** A TLS hello was answered, or a TLS port spoken to, in another protocol. */
   serverProtocol: ProtocolName | null = null;
   history = "";
@@ -90,25 +110,95 @@ export class Reading {
     base: number,
     acked: number,
   ): number {
-    const from = this.#progress!.tlsFrom[role]!;
+    const progress = this.#progress!;
+    const { recognition } = progress;
+    const from = progress.tlsFrom[role]!;
     if (from >= 0) {
-      if (base + end - at < from) return from;
+      if (base + end - at <= from) return from;
       const skip = Math.max(0, from - base);
       return this.#readTls(role, view, at + skip, end, base + skip, acked);
     }
-    this.#progress!.come[role] = base + end - at;
-    if (base === 0) this.#progress!.opened[role] = { view, at, end };
-    this.#identify(role, view, at, end);
+    progress.come[role] = base + end - at;
+    this.#noteRefusal(role);
+    const isStart = base === progress.start[role]!;
+    if (isStart) progress.opened[role] = { view, at, end };
+    if (isStart) this.#identify(role, view, at, end);
+    if (this.protocol === "proxy-protocol") {
+      const length = role === CLIENT ? this.#passProxyHeader(view, at, end) : 0;
+      if (length === 0) return base;
+      return this.#read(role, view, at + length, end, base + length, acked);
+    }
     if (!this.tls && this.#beginsTls(role, view, at, end, base)) {
       return this.#read(role, view, at, end, base, acked);
     }
-    if (this.protocol === null && this.#progress!.recognition.done[role]!) {
-      // Unknown bytes are passed over; a hello may yet begin a later segment.
-      return this.#progress!.come[role]! > UPGRADE_LIMIT
-        ? -1
-        : this.#hold(role, view, at, end, base);
+    if (this.protocol === null) {
+      const held = this.#hold(role, view, at, end, base);
+      // What may be named yet, also by the other side's first bytes, is kept.
+      const mayBeNamed = recognition.isLikely && !recognition.done[1 - role]!;
+      const isKept = mayBeNamed && progress.come[role]! <= LIKELY_LIMIT;
+      if (!recognition.done[role]! || isKept) return base;
+      return progress.come[role]! > UPGRADE_LIMIT ? -1 : held;
     }
+    const dialogue = this.protocol === null ? undefined : DIALOGUES.get(this.protocol);
+    if (dialogue) return this.#listen(dialogue, role, view, at, end, base, acked);
     return this.#isDone(role) ? -1 : base;
+  }
+
+  /** Listens to a conversation in which TLS may be asked for, up to a ClientHello. */
+  #listen(
+    dialogue: Dialogue,
+    role: number,
+    view: DataView,
+    at: number,
+    end: number,
+    base: number,
+    acked: number,
+  ): number {
+    const { heard, messages, come } = this.#progress!;
+    let next = at + Math.max(0, heard[role]! - base);
+    while (next < end) {
+      const hello = role === CLIENT ? isTlsClientHello(view, next, end) : Match.no;
+      if (hello === Match.more) break;
+      if (hello === Match.yes) {
+        this.upgradedFrom = this.protocol;
+        this.#beginTls(base + next - at, heard[SERVER]!);
+        this.#progress!.serverMayTalk = true;
+        return this.#read(role, view, at, end, base, acked);
+      }
+      const length = dialogue.next(view, next, end, role, messages[role]!);
+      if (length === 0) {
+        if (end - next > MESSAGE_LIMIT) next = end;
+        break;
+      }
+      const said = dialogue.hear(view, next, next + length, role);
+      if (this.upgrade.hear(said, role === CLIENT)) this.note("u", role);
+      messages[role]!++;
+      next += length;
+    }
+    heard[role] = base + next - at;
+    return come[role]! > UPGRADE_LIMIT ? -1 : heard[role]!;
+  }
+
+  /** Passes over the PROXY header: what follows is the client's own. Returns its length, or 0. */
+  #passProxyHeader(view: DataView, at: number, end: number): number {
+    const progress = this.#progress!;
+    const length = proxyHeaderLength(view, at, end);
+    if (length === 0) return 0;
+    this.isProxied = true;
+    this.upgradedFrom = "proxy-protocol";
+    this.protocol = null;
+    this.notTls = false;
+    progress.start[CLIENT] = length;
+    progress.opened[CLIENT] = null;
+    progress.recognition.again(CLIENT);
+    return length;
+  }
+
+  /** Remembers whether the sides went on after a refused upgrade. */
+  #noteRefusal(role: number): void {
+    if (this.upgrade.state !== "refused") return;
+    if (role === CLIENT && this.afterRefusal === "nothing") this.afterRefusal = "asked";
+    if (role === SERVER && this.afterRefusal === "asked") this.afterRefusal = "answered";
   }
 
   /** Tells where TLS begins, when it has begun: at the start, upgraded to, or behind a preface. */
@@ -116,10 +206,12 @@ export class Reading {
     if (this.protocol === "tls") {
       // A server that spoke first did so in plaintext; its TLS begins behind that.
       const greeted = this.unmatched[SERVER] && this.serverProtocol === null;
-      this.#beginTls(0, greeted ? this.#progress!.come[SERVER]! : 0);
+      const from = this.#progress!.start[CLIENT]!;
+      this.#beginTls(from, greeted ? this.#progress!.come[SERVER]! : 0);
       return this.#progress!.tlsFrom[role]! >= 0;
     }
     if (this.protocol !== null) {
+      if (DIALOGUES.has(this.protocol) || this.upgrade.state === "refused") return false;
       if (
         this.upgrade.follow(
           this.protocol,
@@ -131,21 +223,34 @@ export class Reading {
       }
       if (this.upgrade.state !== "agreed") return false;
       this.upgradedFrom = this.protocol;
-      this.#beginTls(this.upgrade.clientFrom, this.upgrade.serverFrom);
+      const from = this.#progress!.start[CLIENT]! + this.upgrade.clientFrom;
+      this.#beginTls(from, this.upgrade.serverFrom);
       return true;
     }
-    const isHello = role === CLIENT && base > 0 && isTlsClientHello(view, at, end) === Match.yes;
-    if (!isHello) return false;
+    if (role !== CLIENT) return false;
+    const { held, start, come } = this.#progress!;
+    const from = Math.max(base, held[CLIENT]!);
+    if (from === start[CLIENT]! || from >= come[CLIENT]!) return false;
+    if (isTlsClientHello(view, at + from - base, end) !== Match.yes) return false;
     this.protocol = "tls";
-    this.#beginTls(base, this.#progress!.come[SERVER]!);
+    this.#beginTls(from, come[SERVER]!);
     return true;
   }
 
-  /** Keeps the first bytes of a segment that may grow into a hello; gives up the others. */
+  /**
+   * Unknown bytes are passed over, segment by segment: a hello may begin a later one. Keeps the
+   * first bytes of a segment that may grow into a hello, and returns from where on bytes are kept.
+   */
   #hold(role: number, view: DataView, at: number, end: number, base: number): number {
+    const { held, start, come } = this.#progress!;
+    const from = Math.max(base, held[role]!);
     const mayGrow =
-      role === CLIENT && base > 0 && end > at && isTlsClientHello(view, at, end) === Match.more;
-    return mayGrow ? base : base + end - at;
+      role === CLIENT &&
+      from > start[CLIENT]! &&
+      from < come[role]! &&
+      isTlsClientHello(view, at + from - base, end) === Match.more;
+    held[role] = mayGrow ? from : come[role]!;
+    return held[role]!;
   }
 
   /** Reads one datagram of a flow over UDP. */
@@ -210,6 +315,10 @@ export class Reading {
     if (role === SERVER && protocol === "tls" && this.notTls) return;
     if (this.protocol === null) {
       this.protocol = protocol;
+      // What the other side said before is no answer to what is heard from here on.
+      const { come, heard, messages } = this.#progress!;
+      heard[1 - role] = come[1 - role]!;
+      messages[1 - role] = come[1 - role]! > 0 ? 1 : 0;
       if (protocol !== "tls") this.notTls = !this.#midstream;
       if (protocol !== "tls") this.note("d", role);
     }
@@ -220,7 +329,8 @@ export class Reading {
     this.notTls = false;
     this.#progress!.tlsFrom = [clientFrom, serverFrom];
     // A server that answered a hello in another protocol is not read as TLS.
-    if (this.serverProtocol !== null && this.serverProtocol !== "tls" && !this.upgradedFrom) {
+    const isUpgraded = this.upgradedFrom !== null && this.upgradedFrom !== "proxy-protocol";
+    if (this.serverProtocol !== null && this.serverProtocol !== "tls" && !isUpgraded) {
       this.#progress!.tlsFrom[SERVER] = -1;
     }
   }
@@ -244,8 +354,29 @@ export class Reading {
       if (!this.#progress!.recognition.done[SERVER]!) return base;
       if (this.serverProtocol !== "tls") return -1;
     }
+    if (role === SERVER && this.#progress!.serverMayTalk) {
+      const from = this.#passLastWords(view, at, end);
+      if (from < 0) return base;
+      at += from;
+      base += from;
+    }
     const needed = tls.read(side, view, at, end, base, acked);
     return tls.isRead(side) ? -1 : needed;
+  }
+
+  /** Length of what the server still said in plaintext; -1 while its TLS has not begun. */
+  #passLastWords(view: DataView, at: number, end: number): number {
+    const dialogue = DIALOGUES.get(this.upgradedFrom!);
+    let next = at;
+    while (end - next >= 3 && !isRecordHeader(view, next)) {
+      const length =
+        dialogue?.next(view, next, end, SERVER, this.#progress!.messages[SERVER]!) ?? 0;
+      if (length === 0) return -1;
+      next += length;
+    }
+    if (end - next < RECORD_HEADER) return -1;
+    this.#progress!.serverMayTalk = false;
+    return next - at;
   }
 
   /** The side's part in TLS: a flow joined late may have been taken the wrong way round. */
@@ -264,6 +395,10 @@ export class Reading {
     switch (this.upgrade.state) {
       case "asked":
         return this.upgrade.gss;
+      case "refused":
+        // A proxy's refusal is an answer like another; else the sides may go on in plaintext.
+        if (this.protocol !== "http" && this.afterRefusal !== "answered") return false;
+        break;
       case "none":
         // MySQL's client decides with its first packet; the other side is needed until then.
         if (this.protocol === "mysql" && !this.#progress!.recognition.done[CLIENT]!) return false;

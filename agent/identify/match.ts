@@ -54,7 +54,11 @@ export function firstLine(view: DataView, at: number, end: number): string | nul
   return limit - at < LINE_LIMIT ? null : latin1(view, at, limit, LINE_LIMIT);
 }
 
-/** Begins with one of `words` (capitals match any case); then its whole first line decides. */
+/** One pattern of several, each a whole alternative. */
+export const anyOf = (flags: string, ...patterns: readonly RegExp[]): RegExp =>
+  new RegExp(patterns.map((pattern) => `(?:${pattern.source})`).join("|"), flags);
+
+/** Begins with one of `words`, given in capitals, in any case; then its first line decides. */
 export function line(words: readonly string[], sure: RegExp, likely?: RegExp): Test {
   return (view, at, end) => {
     let best: Match = Match.no;

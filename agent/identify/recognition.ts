@@ -43,6 +43,13 @@ export class Recognition {
     return this.#likely[0]!.length + this.#likely[1]!.length > 0;
   }
 
+  /** Begins anew with a side: what it said so far stood in front of its own protocol. */
+  again(role: number): void {
+    this.done[role] = false;
+    this.#length[role] = 0;
+    this.#likely[role] = NONE;
+  }
+
   /** Looks at a side's stream from its first byte on. Null: unknown; `done` tells whether yet. */
   look(role: number, view: DataView, at: number, end: number): Signature | null {
     if (this.done[role]! || end - at <= this.#length[role]!) return null;

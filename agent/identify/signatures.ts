@@ -6,7 +6,10 @@ import { isHttpRequest, isHttpResponse, isHttp2Preface, isHttp2Settings } from "
 import { startsWith } from "./match.ts";
 import type { Test } from "./match.ts";
 import { isMysqlGreeting, isMysqlLogin, isPostgresqlStartup } from "./sql.ts";
-import { isRedisRequest } from "./stores.ts";
+import * as store from "./stores.ts";
+import * as broker from "./brokers.ts";
+import * as mail from "./mail.ts";
+import { isProxyHeader } from "./proxy.ts";
 import { isTlsAlert, isTlsClientHello, isTlsMidstream, isTlsServerHello } from "./tls-record.ts";
 
 export type Signature = {
@@ -55,9 +58,51 @@ export const SIGNATURES: readonly Signature[] = [
     ["postgresql", "client", isPostgresqlStartup, "PostgreSQL protocol, Message Formats"],
     ["mysql", "server", isMysqlGreeting, "MySQL protocol, HandshakeV10"],
     ["mysql", "client", isMysqlLogin, "MySQL protocol, HandshakeResponse41"],
-    ["redis", "client", isRedisRequest, "Redis serialization protocol"],
+    ["redis", "client", store.isRedisRequest, "Redis serialization protocol"],
     ["dns", "either", isDnsOverTcp, "RFC 1035 §4.2.2"],
   ]),
+  // Brokers.
+  ...rows("tcp", [
+    ["amqp", "either", broker.isAmqpHeader, "AMQP 0-9-1 §4.2.2, 1.0 §2.2"],
+    ["amqp", "server", broker.isAmqpFrame, "AMQP 0-9-1 §4.2.3"],
+    ["mqtt", "client", broker.isMqttConnect, "MQTT 5.0 §3.1"],
+    ["mqtt", "server", broker.isMqttConnack, "MQTT 5.0 §3.2", [1883]],
+    ["nats", "server", broker.isNatsServer, "NATS client protocol", [4222]],
+    ["nats", "client", broker.isNatsClient, "NATS client protocol", [4222]],
+    ["stomp", "client", broker.isStompClient, "STOMP 1.2"],
+    ["stomp", "server", broker.isStompServer, "STOMP 1.2"],
+    ["kafka", "client", broker.isKafkaRequest, "Kafka protocol, Request Header", [9092]],
+  ]),
+  // Stores.
+  ...rows("tcp", [
+    ["redis", "server", store.isRedisReply, "Redis serialization protocol", [6379]],
+    ["memcached", "client", store.isMemcachedCommand, "memcached protocol.txt", [11211]],
+    ["memcached", "server", store.isMemcachedReply, "memcached protocol.txt", [11211]],
+    ["memcached", "either", store.isMemcachedBinary, "memcached binary protocol"],
+    ["mongodb", "either", store.isMongodb, "MongoDB wire protocol"],
+    ["cassandra", "either", store.isCassandra, "CQL native_protocol_v4.spec §2", [9042]],
+    ["zookeeper", "client", store.isZookeeperConnect, "ZooKeeper jute, ConnectRequest"],
+    ["zookeeper", "server", store.isZookeeperConnected, "ZooKeeper jute, ConnectResponse"],
+    ["zookeeper", "client", store.isZookeeperWord, "ZooKeeper four letter words", [2181]],
+    ["zookeeper", "server", store.isZookeeperAnswer, "ZooKeeper four letter words", [2181]],
+  ]),
+  ...rows("udp", [
+    ["memcached", "either", store.isMemcachedDatagram, "memcached protocol.txt, UDP"],
+  ]),
+  // Mail and file transfer: what one side says is often common to two of them.
+  ...rows("tcp", [
+    ["smtp", "client", mail.isSmtpCommand, "RFC 5321 §4.1", [25, 465, 587, 2525]],
+    ["smtp", "server", mail.isSmtpGreeting, "RFC 5321 §4.2", [25, 465, 587, 2525]],
+    ["smtp", "server", mail.isSmtpReply, "RFC 5321 §4.2", [25, 465, 587, 2525]],
+    ["ftp", "server", mail.isFtpGreeting, "RFC 959 §5.4", [21]],
+    ["ftp", "server", mail.isFtpReply, "RFC 959 §4.2", [21]],
+    ["ftp", "client", mail.isFtpCommand, "RFC 959 §4.1", [21]],
+    ["imap", "server", mail.isImapGreeting, "RFC 3501 §7.1", [143]],
+    ["imap", "client", mail.isImapCommand, "RFC 3501 §6", [143]],
+    ["pop3", "server", mail.isPop3Greeting, "RFC 1939 §4", [110]],
+    ["pop3", "client", mail.isPop3Command, "RFC 1939 §5", [110]],
+  ]),
+  ...rows("tcp", [["proxy-protocol", "client", isProxyHeader, "PROXY protocol §2"]]),
   ...rows("udp", [
     ["quic", "either", isQuic, "RFC 9000 §17.2"],
     ["dtls", "either", isDtls, "RFC 6347 §4.1"],
@@ -65,5 +110,15 @@ export const SIGNATURES: readonly Signature[] = [
     ["wireguard", "either", isWireguard, "WireGuard paper §5.4"],
     ["dns", "either", isDnsMessage, "RFC 1035 §4.1"],
   ]),
-  ...rows("tcp", [["tls", "either", isTlsMidstream, "RFC 8446 §5.1"]], true),
+  // Joined after the start.
+  ...rows(
+    "tcp",
+    [
+      ["tls", "either", isTlsMidstream, "RFC 8446 §5.1"],
+      ["amqp", "either", broker.isAmqpFrame, "AMQP 0-9-1 §4.2.3"],
+      ["amqp", "either", broker.isAmqp1Frame, "AMQP 1.0 §2.3.1"],
+      ["mqtt", "either", broker.isMqttPacket, "MQTT 5.0 §2.1", [1883]],
+    ],
+    true,
+  ),
 ];
