@@ -68,6 +68,8 @@ export class Reading {
   refusedInBand = false;
   /** The server's answer may yet turn out to be such a refusal. */
   mayRefuse = false;
+  /** The server's first bytes came. */
+  serverIsRead = false;
   /** A PROXY header stands in front of what the client says. */
   isProxied = false;
   /** What followed a refused upgrade: nothing, more of the client, an answer to that. */
@@ -119,6 +121,7 @@ export class Reading {
       return this.#readTls(role, view, at + skip, end, base + skip, acked);
     }
     progress.come[role] = base + end - at;
+    this.serverIsRead ||= role === SERVER;
     this.#noteRefusal(role);
     const isStart = base === progress.start[role]!;
     if (isStart) progress.opened[role] = { view, at, end };

@@ -48,15 +48,14 @@ export const isRedisReply = line(
     "-READONLY ",
     "+OK",
     "-ERR ",
-    ":",
-    "$",
+    ...[":", "$", "%", "|", "~", ">"],
   ],
   anyOf(
     "",
     /^(\+PONG|-(NOAUTH|WRONGTYPE|MOVED|ASK|DENIED|LOADING|READONLY) .*)$/,
     /^-ERR (unknown command|wrong number|Client sent|invalid|value is|syntax error|AUTH|oper).*$/,
   ),
-  /^(\+OK|-ERR .*|:-?\d{1,19}|\$(-1|\d{1,9}))$/,
+  /^(\+OK|-ERR .*|:-?\d{1,19}|\$(-1|\d{1,9})|[%|~>]\d{1,4})$/,
 );
 
 /** Text commands (memcached protocol.txt); keys have no spaces. */
