@@ -1,19 +1,78 @@
 /**
  * Sends mutated frames of the golden captures through the line; nothing may be thrown, memory stays
- * bounded, every frame and flow is accounted for: `npm run fuzz -- [COUNT] [SEED]`.
+ * bounded, every frame and flow is accounted for, and work is bounded by what came, counted in
+ * reads and not in time: `npm run fuzz -- [COUNT] [SEED]`.
  */
 import { globSync } from "node:fs";
 import path from "node:path";
 import { readPcapFile } from "../agent/capture/pcap-file.ts";
 import { FLOW_TABLE_DEFAULTS } from "../agent/flow/flow-table.ts";
+import { SLOT_BYTES } from "../agent/flow/opening.ts";
 import { Line } from "../agent/line.ts";
 import type { Flow } from "../protocol/flow-record.ts";
 
 const GOLDEN = path.join(import.meta.dirname, "../test/golden");
-const TABLE = { ...FLOW_TABLE_DEFAULTS, flows: 1024, slots: 128 };
+const TABLE = { ...FLOW_TABLE_DEFAULTS, flows: 2048, slots: 1024, livingSeconds: 20 };
 
 type Frame = { bytes: Uint8Array<ArrayBuffer>; linkType: number };
-export type Outcome = { frames: number; flows: number; records: Map<string, number> };
+export type Outcome = {
+  frames: number;
+  flows: number;
+  records: Map<string, number>;
+  /** Bytes sent, reads that they caused, and most reads that one frame caused. */
+  bytes: number;
+  steps: number;
+  mostSteps: number;
+};
+
+/** Reads that a byte sent may cause, over all frames of a run. */
+export const STEPS_PER_BYTE = 4;
+/** Reads that one frame may cause by each byte that it and both openings of its flow can hold. */
+export const STEPS_PER_HELD_BYTE = 2;
+
+/**
+ * Counts what is read of any view while `work` runs: a step is one read of one to four bytes, and
+ * all decoding is made of them.
+ */
+async function counting<T>(work: (steps: () => number) => Promise<T>): Promise<T> {
+  const proto = DataView.prototype;
+  const names = ["getUint8", "getUint16", "getUint32", "getInt16", "getInt32"] as const;
+  const originals = names.map((name) => proto[name]);
+  let steps = 0;
+  names.forEach((name, i) => {
+    const original = originals[i]!;
+    proto[name] = function (this: DataView, at: number, little?: boolean) {
+      steps++;
+      return original.call(this, at, little);
+    };
+  });
+  try {
+    return await work(() => steps);
+  } finally {
+    names.forEach((name, i) => (proto[name] = originals[i]!));
+  }
+}
+
+/** Cuts a TCP segment over IPv4 into segments of at most `size` bytes; others stay whole. */
+function drip(bytes: Uint8Array<ArrayBuffer>, size: number): Uint8Array<ArrayBuffer>[] {
+  const view = new DataView(bytes.buffer);
+  if (bytes.length < 54 || view.getUint16(12) !== 0x0800 || view.getUint8(23) !== 6) return [bytes];
+  const tcpAt = 14 + (view.getUint8(14) & 15) * 4;
+  if (tcpAt + 20 > bytes.length) return [bytes];
+  const payloadAt = tcpAt + (view.getUint8(tcpAt + 12) >> 4) * 4;
+  const pieces: Uint8Array<ArrayBuffer>[] = [];
+  for (let at = payloadAt; at < bytes.length && pieces.length < 2048; at += size) {
+    const payload = bytes.subarray(at, Math.min(bytes.length, at + size));
+    const piece = new Uint8Array(payloadAt + payload.length);
+    piece.set(bytes.subarray(0, payloadAt));
+    piece.set(payload, payloadAt);
+    const head = new DataView(piece.buffer);
+    head.setUint16(16, piece.length - 14);
+    head.setUint32(tcpAt + 4, (view.getUint32(tcpAt + 4) + at - payloadAt) >>> 0);
+    pieces.push(piece);
+  }
+  return pieces.length === 0 ? [bytes] : pieces;
+}
 
 async function framesOf(file: string): Promise<Frame[]> {
   const frames: Frame[] = [];
@@ -35,10 +94,10 @@ function random(seed: number): (below: number) => number {
   };
 }
 
-/** A frame with bytes flipped, cut, doubled, or lengths made to lie; half of them as they were. */
+/** A frame with bytes flipped, cut, doubled, or lengths made to lie. */
 function mutate(bytes: Uint8Array<ArrayBuffer>, below: (n: number) => number) {
   const length = bytes.length;
-  switch (below(12)) {
+  switch (below(6)) {
     case 0:
       return bytes.slice(0, below(length + 1));
     case 1:
@@ -71,7 +130,11 @@ function mutate(bytes: Uint8Array<ArrayBuffer>, below: (n: number) => number) {
 }
 
 /** Runs `count` frames; throws what the line throws, with the seed that brings it back. */
-export async function fuzz(count: number, seed: number): Promise<Outcome> {
+export function fuzz(count: number, seed: number): Promise<Outcome> {
+  return counting((steps) => run(count, seed, steps));
+}
+
+async function run(count: number, seed: number, steps: () => number): Promise<Outcome> {
   const captures: Frame[][] = [];
   for (const file of globSync("*.pcap", { cwd: GOLDEN }).sort()) {
     captures.push(await framesOf(path.join(GOLDEN, file)));
@@ -87,28 +150,57 @@ export async function fuzz(count: number, seed: number): Promise<Outcome> {
   };
   const line = new Line({ table: TABLE, revisions: true, reportIntervalMs: 1000 }, onFlow);
   let done = 0;
+  let rounds = 0;
+  let bytes = 0;
+  let mostSteps = 0;
   let timeUs = 1.7e15;
+  const startSteps = steps();
   while (done < count) {
     const frames = captures[below(captures.length)]!;
-    const lane = below(64);
+    // The same connections again and again, each time on an interface of their own.
+    const lane = ++rounds & 0xffff;
+    const size = below(16) === 0 ? 1 + below(16) : 0;
+    const oneIn = [2, 16, 64][below(3)]!; // what is mutated less often is read further
     for (let i = 0; i < frames.length && done < count; i++) {
-      const pick = below(8) === 0 ? below(frames.length) : i; // out of order, again, never
-      const { bytes, linkType } = frames[pick]!;
-      const frame = mutate(bytes, below);
-      timeUs += below(50) === 0 ? below(20_000_000) - 1000 : below(1000);
-      const view = new DataView(frame.buffer);
-      try {
-        line.frame(view, 0, frame.length, frame.length, timeUs, linkType, lane);
-        if (below(2000) === 0) line.report(4);
-      } catch (error) {
-        const hex = Buffer.from(frame).toString("hex");
-        throw new Error(`seed ${seed}, frame ${done}: ${hex}`, { cause: error });
+      const pick = below(oneIn * 4) === 0 ? below(frames.length) : i; // out of order, again, never
+      const { bytes: whole, linkType } = frames[pick]!;
+      for (const piece of size > 0 ? drip(whole, size) : [whole]) {
+        if (done === count) break;
+        const frame = below(oneIn) === 0 ? mutate(piece, below) : piece;
+        timeUs += below(oneIn * 25) === 0 ? below(20_000_000) - 1000 : below(1000);
+        const before = steps();
+        try {
+          line.frame(
+            new DataView(frame.buffer),
+            0,
+            frame.length,
+            frame.length,
+            timeUs,
+            linkType,
+            lane,
+          );
+          if (below(2000) === 0) line.report(4);
+        } catch (error) {
+          const hex = Buffer.from(frame).toString("hex");
+          throw new Error(`seed ${seed}, frame ${done}: ${hex}`, { cause: error });
+        }
+        done++;
+        bytes += frame.length;
+        const took = steps() - before;
+        mostSteps = Math.max(mostSteps, took);
+        const { table } = line;
+        const fits = table.count <= table.capacity && table.openings.inUse <= TABLE.slots;
+        const isBounded = took <= STEPS_PER_HELD_BYTE * (frame.length + 2 * SLOT_BYTES);
+        if (!fits || !isBounded) {
+          const hex = Buffer.from(frame).toString("hex");
+          throw new Error(`seed ${seed}, frame ${done}: out of bounds, ${took} reads: ${hex}`);
+        }
       }
-      done++;
-      const { table } = line;
-      const fits = table.count <= table.capacity && table.openings.inUse <= TABLE.slots;
-      if (!fits) throw new Error(`seed ${seed}, frame ${done}: out of bounds`);
     }
+  }
+  const total = steps() - startSteps;
+  if (total > STEPS_PER_BYTE * bytes) {
+    throw new Error(`seed ${seed}: ${total} reads for ${bytes} bytes`);
   }
   line.finish();
   const { counters, table } = line;
@@ -119,14 +211,17 @@ export async function fuzz(count: number, seed: number): Promise<Outcome> {
     table.count === 0 &&
     table.openings.inUse === 0;
   if (!kept) throw new Error(`seed ${seed}: ${JSON.stringify(counters)}, ${final} told as final`);
-  return { frames: count, flows: final, records };
+  return { frames: count, flows: final, records, bytes, steps: total, mostSteps };
 }
 
 if (process.argv[1] === import.meta.filename) {
-  const count = Number(process.argv[2] ?? 1_000_000);
+  const count = Number(process.argv[2] ?? 5_000_000);
   const seed = Number(process.argv[3] ?? Date.now() % 1_000_000_000);
   console.log(`seed ${seed}`);
-  const { frames, flows, records } = await fuzz(count, seed);
+  const { frames, flows, records, bytes, steps, mostSteps } = await fuzz(count, seed);
   const kinds = [...records].map(([kind, n]) => `${n} ${kind}`).join(", ");
   console.log(`${frames} frames, ${flows} flows; told: ${kinds}`);
+  console.log(
+    `${(steps / bytes).toFixed(2)} reads a byte (at most ${STEPS_PER_BYTE}), ${mostSteps} for one frame`,
+  );
 }
