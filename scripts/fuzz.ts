@@ -222,6 +222,7 @@ if (process.argv[1] === import.meta.filename) {
   const kinds = [...records].map(([kind, n]) => `${n} ${kind}`).join(", ");
   console.log(`${frames} frames, ${flows} flows; told: ${kinds}`);
   console.log(
-    `${(steps / bytes).toFixed(2)} reads a byte (at most ${STEPS_PER_BYTE}), ${mostSteps} for one frame`,
+    `${(steps / bytes).toFixed(2)} reads a byte (at most ${STEPS_PER_BYTE}), ` +
+      `${mostSteps} for one frame`,
   );
 }

@@ -153,6 +153,7 @@ export const Alert = {
   decryptError: 51,
   protocolVersion: 70,
   insufficientSecurity: 71,
+  internalError: 80,
   inappropriateFallback: 86,
   userCanceled: 90,
   missingExtension: 109,

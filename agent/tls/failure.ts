@@ -80,6 +80,9 @@ function judgeHelloAlert(code: number): Judgement {
     case Alert.illegalParameter:
     case Alert.insufficientSecurity:
       return refusal("no-common-parameters", SERVER, "alert", code);
+    case Alert.unexpectedMessage: // Java, without a common group
+    case Alert.internalError: // Go, whose choice of a configuration or certificate failed
+      return refusal("no-common-parameters", SERVER, "alert", code, "likely");
     default:
       return judgeOtherAlert(code, SERVER);
   }
@@ -174,6 +177,7 @@ function judgeServerAlert(h: Handshake, code: number): Judgement {
       case Alert.certificateRequired:
       case Alert.accessDenied:
       case Alert.unexpectedMessage:
+      case Alert.decodeError: // GnuTLS
         return refusal("client-cert-missing", SERVER, "alert", code);
     }
   } else if (h.clientChain) {
