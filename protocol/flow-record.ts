@@ -123,6 +123,8 @@ export const Tls = Type.Object({
   version: nullable(text(12)),
   cipher_suite: nullable(text(80)),
   group: nullable(text(40)),
+  /** SignatureScheme by which the server signed its key exchange; TLS 1.2 only. */
+  signature: Type.Optional(nullable(text(40))),
   sni: nullable(text(1024)),
   /** Selected, where it is visible. */
   alpn: nullable(text(256)),
