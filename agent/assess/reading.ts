@@ -6,6 +6,7 @@ import { Upgrade } from "../identify/upgrade.ts";
 import type { Opened } from "../identify/upgrade.ts";
 import { CLIENT, Handshake, SERVER } from "../tls/handshake.ts";
 import type { ProtocolName } from "../../protocol/flow-record.ts";
+import type { Trace } from "./trace.ts";
 
 /** Bytes of a side beyond which an unknown protocol stays unknown. */
 const IDENTIFY_LIMIT = 4096;
@@ -67,8 +68,11 @@ export class Reading {
   /** Null once nothing more is read: a flow that lives on keeps only what it will tell. */
   #progress: Progress | null = new Progress();
 
-  constructor(midstream: boolean) {
+  readonly #trace: Trace | null;
+
+  constructor(midstream: boolean, trace: Trace | null = null) {
     this.#midstream = midstream;
+    this.#trace = trace;
   }
 
   /**
@@ -129,6 +133,7 @@ export class Reading {
         )
       ) {
         this.note("u", CLIENT);
+        this.#trace?.upgraded(this.protocol, this.upgrade.state);
       }
       if (this.upgrade.state !== "agreed") return false;
       this.upgradedFrom = this.protocol;
@@ -156,9 +161,11 @@ export class Reading {
       if (signature.transport !== "udp") continue;
       if (signature.test(view, at, end) !== Match.yes) continue;
       this.protocol = signature.protocol;
+      this.#trace?.matched(role, signature, end - at);
       return;
     }
     this.unmatched[role] = true;
+    this.#trace?.unmatched(role, end - at);
   }
 
   /** Nothing more is read of either side: what was only for reading is given up. */
@@ -205,17 +212,20 @@ export class Reading {
       if (match === Match.more) pending = true;
       if (match !== Match.yes) continue;
       own.done = true;
+      this.#trace?.matched(role, signature, end - at);
       this.#take(signature.protocol, signature.side, role);
       return;
     }
     if (this.#midstream && isTlsMidstream(view, at, end) === Match.yes) {
       own.done = true;
+      this.#trace?.matched(role, null, end - at);
       this.#take("tls", "either", role);
       return;
     }
     if (pending && end - at < IDENTIFY_LIMIT) return;
     own.done = true;
     this.unmatched[role] = true;
+    this.#trace?.unmatched(role, end - at);
     if (role === CLIENT && !this.#midstream && this.protocol === null) this.notTls = true;
     this.note("d", role);
   }
@@ -237,7 +247,8 @@ export class Reading {
   }
 
   #beginTls(clientFrom: number, serverFrom: number): void {
-    this.tls = new Handshake();
+    this.#trace?.beginsTls(clientFrom, serverFrom, this.upgradedFrom);
+    this.tls = new Handshake(this.#trace);
     this.notTls = false;
     this.#progress!.tlsFrom = [clientFrom, serverFrom];
     // A server that answered a hello in another protocol is not read as TLS.

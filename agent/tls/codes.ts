@@ -33,6 +33,7 @@ export const Extension = {
   ecPointFormats: 11,
   signatureAlgorithms: 13,
   alpn: 16,
+  extendedMasterSecret: 23,
   sessionTicket: 35,
   preSharedKey: 41,
   earlyData: 42,
