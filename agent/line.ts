@@ -166,7 +166,12 @@ export class Line {
     const known = this.#readings[flow];
     if (known) return known;
     const midstream = (this.table.flowFlags[flow]! & Fact.midstream) !== 0;
-    const reading = new Reading(midstream, flow === this.#traced ? this.#trace : null);
+    const ports = this.table.keys[flow * KEY + 8]!;
+    const [low, high] = [ports >>> 16, ports & 0xffff];
+    const isLowClient = this.table.client[flow] === 0;
+    const trace = flow === this.#traced ? this.#trace : null;
+    const sides = isLowClient ? { client: low, server: high } : { client: high, server: low };
+    const reading = new Reading(midstream, sides, trace);
     this.#readings[flow] = reading;
     return reading;
   }

@@ -38,6 +38,11 @@ export const FINDINGS: readonly FindingKind[] = [
     sentence: "An upgrade to TLS was asked for and refused.",
   },
   {
+    code: "upgrade-stripped",
+    severity: "high",
+    sentence: "An upgrade to TLS was overwritten on its way, or agreed upon and not taken up.",
+  },
+  {
     code: "scan",
     severity: "high",
     sentence: "One workload tried many addresses or ports in a short time, mostly without answer.",

@@ -146,16 +146,15 @@ export class Explanation implements Trace {
     this.#firstSeen[role] ??= { frame: this.frame, timeUs: this.timeUs };
   }
 
-  matched(role: number, signature: Signature | null, length: number): void {
-    if (!signature) {
-      const what = "two TLS records in a row: TLS, joined mid-stream";
-      this.#ofRole(role, 0, length, what, "RFC 8446 §5.1");
-      return;
-    }
-    const { protocol, side, transport } = signature;
-    const source = "source" in signature ? String(signature.source) : null;
+  matched(
+    role: number,
+    { protocol, side, transport, source, midstream }: Signature,
+    length: number,
+  ) {
     const of = side === "either" ? "of either side" : `of the ${side}`;
-    const what = `the bytes match ${protocol}, signature ${of} over ${transport}`;
+    const over = transport === "both" ? "TCP or UDP" : transport.toUpperCase();
+    const joined = midstream ? ", joined after its start" : "";
+    const what = `the bytes match ${protocol}, signature ${of} over ${over}${joined}`;
     this.#ofRole(role, 0, length, what, source);
   }
 
@@ -169,6 +168,7 @@ export class Explanation implements Trace {
       asked: "the client asks for encryption",
       agreed: "both sides agree to begin TLS",
       refused: "the server does not begin TLS",
+      stripped: "the offer was taken out on its way, or TLS agreed upon and not begun",
     }[state];
     this.#tell(null, null, null, `${protocol}: ${what}`, null);
   }

@@ -97,7 +97,7 @@ export function observe(
     bytes: [table.bytes[client]!, table.bytes[server]!],
     state,
     midstream: (facts & Fact.midstream) !== 0,
-    protocol: reading?.protocol ?? null,
+    protocol: reading?.protocol ?? (reading?.isProxied ? "proxy-protocol" : null),
     encryption: encryptionOf(table, flow, reading),
     upgraded_from: reading?.upgradedFrom ?? null,
     handshake: tls ? judged.handshake : null,
@@ -203,9 +203,15 @@ function judgeFlow(
     const code = reading.protocol === "http" ? "plaintext-to-tls" : "plaintext-refused";
     return refused(code, "server", "in-band", null);
   }
+  const { upgrade, afterRefusal } = reading;
+  const isRefused = upgrade.state === "refused" && reading.protocol !== "http";
+  if (isRefused && afterRefusal !== "answered") {
+    const isOver = afterRefusal === "nothing" && reading.firstClose !== null;
+    return isOver ? refused("upgrade-refused", "server", "in-band", null) : NOTHING;
+  }
   if ((served & Side.answered) !== 0) {
     // An upgrade that was agreed, or is asked for, is no application data yet.
-    const negotiates = reading.upgrade.state === "asked" || reading.upgrade.state === "refused";
+    const negotiates = upgrade.state === "asked" || upgrade.state === "agreed";
     const mayRefuse = reading.mayRefuse && reading.firstClose === null;
     return negotiates || mayRefuse ? NOTHING : { ...NOTHING, accepted: true };
   }
@@ -342,6 +348,7 @@ function findingsOf(
   }
   if (judged.handshake === "failed") findings.push("handshake-refused");
   if (reading?.upgrade.state === "refused") findings.push("upgrade-refused");
+  if (reading?.upgrade.state === "stripped") findings.push("upgrade-stripped");
   return findings;
 }
 

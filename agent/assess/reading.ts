@@ -1,37 +1,51 @@
 /** Reads the openings of one flow: tells its protocol, follows upgrades, hands TLS its bytes. */
 import { mayYetRefuse, refusesPlaintext } from "../identify/refusal.ts";
-import { Match, SIGNATURES } from "../identify/signatures.ts";
-import { isTlsClientHello, isTlsMidstream } from "../identify/tls-record.ts";
+import { DIALOGUES, MESSAGE_LIMIT } from "../identify/dialogue.ts";
+import type { Dialogue } from "../identify/dialogue.ts";
+import { Match } from "../identify/match.ts";
+import { proxyHeaderLength } from "../identify/proxy.ts";
+import { Recognition } from "../identify/recognition.ts";
+import type { Ports } from "../identify/recognition.ts";
+import type { Signature } from "../identify/signatures.ts";
+import { isTlsClientHello } from "../identify/tls-record.ts";
 import { Upgrade } from "../identify/upgrade.ts";
 import type { Opened } from "../identify/upgrade.ts";
 import { CLIENT, Handshake, SERVER } from "../tls/handshake.ts";
+import { RECORD_HEADER, isRecordHeader } from "../tls/record.ts";
 import type { ProtocolName } from "../../protocol/flow-record.ts";
 import type { Trace } from "./trace.ts";
-
-/** Bytes of a side beyond which an unknown protocol stays unknown. */
-const IDENTIFY_LIMIT = 4096;
 
 /** Bytes of a side within which plaintext may turn into TLS. */
 const UPGRADE_LIMIT = 16384;
 
-/** What one side's bytes said to the signatures. */
-type SideMatch = { done: boolean; length: number };
+/** Bytes of a side that are kept for the other side to name. */
+const LIKELY_LIMIT = 4096;
 
 /** Shared by all that are settled, and never written to. */
 const NO_UPGRADE = new Upgrade();
 const NEITHER: boolean[] = [false, false];
 
-/** How far the reading of both sides has come. */
+/** How far the reading of both sides has come; by role throughout. */
 class Progress {
-  readonly matched: SideMatch[] = [
-    { done: false, length: 0 },
-    { done: false, length: 0 },
-  ];
+  readonly recognition: Recognition;
   readonly opened: (Opened | null)[] = [null, null];
+  /** Stream offsets at which what the sides say begins: behind a PROXY header. */
+  readonly start = [0, 0];
   /** Stream offsets at which TLS begins; -1 while that is not known. */
   tlsFrom = [-1, -1];
+  /** The server's last plaintext may come after the client's hello did. */
+  serverMayTalk = false;
   /** How much of each side has come in order. */
   readonly come = [0, 0];
+  /** Unknown bytes up to here begin no hello. */
+  readonly held = [0, 0];
+  /** How much of a conversation was listened to, and how many messages that was. */
+  readonly heard = [0, 0];
+  readonly messages = [0, 0];
+
+  constructor(midstream: boolean, ports: Ports) {
+    this.recognition = new Recognition(midstream, ports);
+  }
 }
 
 /**
@@ -55,6 +69,10 @@ export class Reading {
   refusedInBand = false;
   /** The server's answer may yet turn out to be such a refusal. */
   mayRefuse = false;
+  /** A PROXY header stands in front of what the client says. */
+  isProxied = false;
+  /** What followed a refused upgrade: nothing, more of the client, an answer to that. */
+  afterRefusal: "nothing" | "asked" | "answered" = "nothing";
   /** A TLS hello was answered, or a TLS port spoken to, in another protocol. */
   serverProtocol: ProtocolName | null = null;
   history = "";
@@ -66,12 +84,13 @@ export class Reading {
 
   readonly #midstream: boolean;
   /** Null once nothing more is read: a flow that lives on keeps only what it will tell. */
-  #progress: Progress | null = new Progress();
+  #progress: Progress | null;
 
   readonly #trace: Trace | null;
 
-  constructor(midstream: boolean, trace: Trace | null = null) {
+  constructor(midstream: boolean, ports: Ports, trace: Trace | null = null) {
     this.#midstream = midstream;
+    this.#progress = new Progress(midstream, ports);
     this.#trace = trace;
   }
 
@@ -95,25 +114,98 @@ export class Reading {
     base: number,
     acked: number,
   ): number {
-    const from = this.#progress!.tlsFrom[role]!;
+    const progress = this.#progress!;
+    const { recognition } = progress;
+    const from = progress.tlsFrom[role]!;
     if (from >= 0) {
-      if (base + end - at < from) return from;
+      if (base + end - at <= from) return from;
       const skip = Math.max(0, from - base);
       return this.#readTls(role, view, at + skip, end, base + skip, acked);
     }
-    this.#progress!.come[role] = base + end - at;
-    if (base === 0) this.#progress!.opened[role] = { view, at, end };
-    this.#identify(role, view, at, end);
+    progress.come[role] = base + end - at;
+    this.#noteRefusal(role);
+    const isStart = base === progress.start[role]!;
+    if (isStart) progress.opened[role] = { view, at, end };
+    if (isStart) this.#identify(role, view, at, end);
+    if (this.protocol === "proxy-protocol") {
+      const length = role === CLIENT ? this.#passProxyHeader(view, at, end) : 0;
+      if (length === 0) return base;
+      return this.#read(role, view, at + length, end, base + length, acked);
+    }
     if (!this.tls && this.#beginsTls(role, view, at, end, base)) {
       return this.#read(role, view, at, end, base, acked);
     }
-    if (this.protocol === null && this.#progress!.matched[role]!.done) {
-      // Unknown bytes are passed over; a hello may yet begin a later segment.
-      return this.#progress!.come[role]! > UPGRADE_LIMIT
-        ? -1
-        : this.#hold(role, view, at, end, base);
+    if (this.protocol === null) {
+      const held = this.#hold(role, view, at, end, base);
+      // What may be named yet, also by the other side's first bytes, is kept.
+      const mayBeNamed = recognition.isLikely && !recognition.done[1 - role]!;
+      const isKept = mayBeNamed && progress.come[role]! <= LIKELY_LIMIT;
+      if (!recognition.done[role]! || isKept) return base;
+      return progress.come[role]! > UPGRADE_LIMIT ? -1 : held;
     }
+    const dialogue = this.protocol === null ? undefined : DIALOGUES.get(this.protocol);
+    if (dialogue) return this.#listen(dialogue, role, view, at, end, base, acked);
     return this.#isDone(role) ? -1 : base;
+  }
+
+  /** Listens to a conversation in which TLS may be asked for, up to a ClientHello. */
+  #listen(
+    dialogue: Dialogue,
+    role: number,
+    view: DataView,
+    at: number,
+    end: number,
+    base: number,
+    acked: number,
+  ): number {
+    const { heard, messages, come } = this.#progress!;
+    let next = at + Math.max(0, heard[role]! - base);
+    while (next < end) {
+      const hello = role === CLIENT ? isTlsClientHello(view, next, end) : Match.no;
+      if (hello === Match.more) break;
+      if (hello === Match.yes) {
+        this.upgradedFrom = this.protocol;
+        this.#beginTls(base + next - at, heard[SERVER]!);
+        this.#progress!.serverMayTalk = true;
+        return this.#read(role, view, at, end, base, acked);
+      }
+      const length = dialogue.next(view, next, end, role, messages[role]!);
+      if (length === 0) {
+        if (end - next > MESSAGE_LIMIT) next = end;
+        break;
+      }
+      const said = dialogue.hear(view, next, next + length, role);
+      if (this.upgrade.hear(said, role === CLIENT)) {
+        this.note("u", role);
+        this.#trace?.upgraded(this.protocol!, this.upgrade.state);
+      }
+      messages[role]!++;
+      next += length;
+    }
+    heard[role] = base + next - at;
+    return come[role]! > UPGRADE_LIMIT ? -1 : heard[role]!;
+  }
+
+  /** Passes over the PROXY header: what follows is the client's own. Returns its length, or 0. */
+  #passProxyHeader(view: DataView, at: number, end: number): number {
+    const progress = this.#progress!;
+    const length = proxyHeaderLength(view, at, end);
+    if (length === 0) return 0;
+    this.isProxied = true;
+    this.upgradedFrom = "proxy-protocol";
+    this.protocol = null;
+    this.notTls = false;
+    progress.start[CLIENT] = length;
+    progress.opened[CLIENT] = null;
+    progress.recognition.again(CLIENT);
+    return length;
+  }
+
+  /** Remembers whether the sides went on after a refused upgrade. */
+  #noteRefusal(role: number): void {
+    if (this.upgrade.state !== "refused") return;
+    if (role === CLIENT && this.afterRefusal === "nothing") this.afterRefusal = "asked";
+    if (role === SERVER && this.afterRefusal === "asked") this.afterRefusal = "answered";
   }
 
   /** Tells where TLS begins, when it has begun: at the start, upgraded to, or behind a preface. */
@@ -121,10 +213,12 @@ export class Reading {
     if (this.protocol === "tls") {
       // A server that spoke first did so in plaintext; its TLS begins behind that.
       const greeted = this.unmatched[SERVER] && this.serverProtocol === null;
-      this.#beginTls(0, greeted ? this.#progress!.come[SERVER]! : 0);
+      const from = this.#progress!.start[CLIENT]!;
+      this.#beginTls(from, greeted ? this.#progress!.come[SERVER]! : 0);
       return this.#progress!.tlsFrom[role]! >= 0;
     }
     if (this.protocol !== null) {
+      if (DIALOGUES.has(this.protocol) || this.upgrade.state === "refused") return false;
       if (
         this.upgrade.follow(
           this.protocol,
@@ -137,35 +231,44 @@ export class Reading {
       }
       if (this.upgrade.state !== "agreed") return false;
       this.upgradedFrom = this.protocol;
-      this.#beginTls(this.upgrade.clientFrom, this.upgrade.serverFrom);
+      const from = this.#progress!.start[CLIENT]! + this.upgrade.clientFrom;
+      this.#beginTls(from, this.upgrade.serverFrom);
       return true;
     }
-    const isHello = role === CLIENT && base > 0 && isTlsClientHello(view, at, end) === Match.yes;
-    if (!isHello) return false;
+    if (role !== CLIENT) return false;
+    const { held, start, come } = this.#progress!;
+    const from = Math.max(base, held[CLIENT]!);
+    if (from === start[CLIENT]! || from >= come[CLIENT]!) return false;
+    if (isTlsClientHello(view, at + from - base, end) !== Match.yes) return false;
     this.protocol = "tls";
-    this.#beginTls(base, this.#progress!.come[SERVER]!);
+    this.#beginTls(from, come[SERVER]!);
     return true;
   }
 
-  /** Keeps the first bytes of a segment that may grow into a hello; gives up the others. */
+  /**
+   * Unknown bytes are passed over, segment by segment: a hello may begin a later one. Keeps the
+   * first bytes of a segment that may grow into a hello, and returns from where on bytes are kept.
+   */
   #hold(role: number, view: DataView, at: number, end: number, base: number): number {
+    const { held, start, come } = this.#progress!;
+    const from = Math.max(base, held[role]!);
     const mayGrow =
-      role === CLIENT && base > 0 && end > at && isTlsClientHello(view, at, end) === Match.more;
-    return mayGrow ? base : base + end - at;
+      role === CLIENT &&
+      from > start[CLIENT]! &&
+      from < come[role]! &&
+      isTlsClientHello(view, at + from - base, end) === Match.more;
+    held[role] = mayGrow ? from : come[role]!;
+    return held[role]!;
   }
 
   /** Reads one datagram of a flow over UDP. */
   readDatagram(role: number, view: DataView, at: number, end: number): void {
-    if (this.protocol || end <= at) return;
-    for (const signature of SIGNATURES) {
-      if (signature.transport !== "udp") continue;
-      if (signature.test(view, at, end) !== Match.yes) continue;
+    if (this.protocol || end <= at || !this.#progress) return;
+    const signature = this.#progress.recognition.lookAtDatagram(role, view, at, end);
+    if (signature) {
       this.protocol = signature.protocol;
       this.#trace?.matched(role, signature, end - at);
-      return;
-    }
-    this.unmatched[role] = true;
-    this.#trace?.unmatched(role, end - at);
+    } else this.unmatched[role] = true;
   }
 
   /** Nothing more is read of either side: what was only for reading is given up. */
@@ -198,39 +301,22 @@ export class Reading {
   }
 
   #identify(role: number, view: DataView, at: number, end: number): void {
-    const own = this.#progress!.matched[role]!;
-    if (own.done || end - at <= own.length) return;
-    own.length = end - at;
-    const asClient = role === CLIENT ? "client" : "server";
-    let pending = false;
-    for (const signature of SIGNATURES) {
-      if (signature.transport !== "tcp") continue;
-      // Joined mid-stream, or without a SYN, either side may be the client.
-      const fits = signature.side === "either" || signature.side === asClient || this.#midstream;
-      if (!fits) continue;
-      const match = signature.test(view, at, end);
-      if (match === Match.more) pending = true;
-      if (match !== Match.yes) continue;
-      own.done = true;
+    const { recognition } = this.#progress!;
+    if (recognition.done[role]! || end <= at) return;
+    const signature = recognition.look(role, view, at, end);
+    if (signature) {
       this.#trace?.matched(role, signature, end - at);
-      this.#take(signature.protocol, signature.side, role);
+      this.#take(signature, role);
       return;
     }
-    if (this.#midstream && isTlsMidstream(view, at, end) === Match.yes) {
-      own.done = true;
-      this.#trace?.matched(role, null, end - at);
-      this.#take("tls", "either", role);
-      return;
-    }
-    if (pending && end - at < IDENTIFY_LIMIT) return;
-    own.done = true;
+    if (!recognition.done[role]!) return;
     this.unmatched[role] = true;
     this.#trace?.unmatched(role, end - at);
     if (role === CLIENT && !this.#midstream && this.protocol === null) this.notTls = true;
     this.note("d", role);
   }
 
-  #take(protocol: ProtocolName, side: "client" | "server" | "either", role: number): void {
+  #take({ protocol, side }: Signature, role: number): void {
     if (side !== "either" && !this.clientByContent) {
       this.clientByContent = true;
       const isClient = side === "client";
@@ -241,6 +327,10 @@ export class Reading {
     if (role === SERVER && protocol === "tls" && this.notTls) return;
     if (this.protocol === null) {
       this.protocol = protocol;
+      // What the other side said before is no answer to what is heard from here on.
+      const { come, heard, messages } = this.#progress!;
+      heard[1 - role] = come[1 - role]!;
+      messages[1 - role] = come[1 - role]! > 0 ? 1 : 0;
       if (protocol !== "tls") this.notTls = !this.#midstream;
       if (protocol !== "tls") this.note("d", role);
     }
@@ -252,7 +342,8 @@ export class Reading {
     this.notTls = false;
     this.#progress!.tlsFrom = [clientFrom, serverFrom];
     // A server that answered a hello in another protocol is not read as TLS.
-    if (this.serverProtocol !== null && this.serverProtocol !== "tls" && !this.upgradedFrom) {
+    const isUpgraded = this.upgradedFrom !== null && this.upgradedFrom !== "proxy-protocol";
+    if (this.serverProtocol !== null && this.serverProtocol !== "tls" && !isUpgraded) {
       this.#progress!.tlsFrom[SERVER] = -1;
     }
   }
@@ -270,14 +361,35 @@ export class Reading {
     if (
       role === SERVER &&
       this.#progress!.tlsFrom[SERVER] === 0 &&
-      !this.#progress!.matched[SERVER]!.done
+      !this.#progress!.recognition.done[SERVER]!
     ) {
       this.#identify(SERVER, view, at, end);
-      if (!this.#progress!.matched[SERVER]!.done) return base;
+      if (!this.#progress!.recognition.done[SERVER]!) return base;
       if (this.serverProtocol !== "tls") return -1;
+    }
+    if (role === SERVER && this.#progress!.serverMayTalk) {
+      const from = this.#passLastWords(view, at, end);
+      if (from < 0) return base;
+      at += from;
+      base += from;
     }
     const needed = tls.read(side, view, at, end, base, acked);
     return tls.isRead(side) ? -1 : needed;
+  }
+
+  /** Length of what the server still said in plaintext; -1 while its TLS has not begun. */
+  #passLastWords(view: DataView, at: number, end: number): number {
+    const dialogue = DIALOGUES.get(this.upgradedFrom!);
+    let next = at;
+    while (end - next >= 3 && !isRecordHeader(view, next)) {
+      const length =
+        dialogue?.next(view, next, end, SERVER, this.#progress!.messages[SERVER]!) ?? 0;
+      if (length === 0) return -1;
+      next += length;
+    }
+    if (end - next < RECORD_HEADER) return -1;
+    this.#progress!.serverMayTalk = false;
+    return next - at;
   }
 
   /** The side's part in TLS: a flow joined late may have been taken the wrong way round. */
@@ -296,11 +408,15 @@ export class Reading {
     switch (this.upgrade.state) {
       case "asked":
         return this.upgrade.gss;
+      case "refused":
+        // A proxy's refusal is an answer like another; else the sides may go on in plaintext.
+        if (this.protocol !== "http" && this.afterRefusal !== "answered") return false;
+        break;
       case "none":
         // MySQL's client decides with its first packet; the other side is needed until then.
-        if (this.protocol === "mysql" && !this.#progress!.matched[CLIENT]!.done) return false;
+        if (this.protocol === "mysql" && !this.#progress!.recognition.done[CLIENT]!) return false;
         break;
     }
-    return this.#progress!.matched[role]!.done;
+    return this.#progress!.recognition.done[role]!;
   }
 }

@@ -22,8 +22,8 @@ export type TracedPacket = {
 
 export type Trace = TlsTrace & {
   packet(packet: TracedPacket): void;
-  /** Bytes `[0, length)` of a side's stream matched; `signature` null: TLS records mid-stream. */
-  matched(role: number, signature: Signature | null, length: number): void;
+  /** The first bytes of a side, as many as had come, matched. */
+  matched(role: number, signature: Signature, length: number): void;
   /** Nothing matched these first bytes of a side. */
   unmatched(role: number, length: number): void;
   upgraded(protocol: ProtocolName, state: UpgradeState): void;

@@ -1,5 +1,5 @@
 /** Recognises encrypted protocols over UDP by the clear part of their first datagram. */
-import { Match } from "./signatures.ts";
+import { Match } from "./match.ts";
 
 /** QUIC versions: 1 (RFC 9000), 2 (RFC 9369), and the drafts from 27 on. */
 function isQuicVersion(version: number): boolean {

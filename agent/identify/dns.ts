@@ -1,5 +1,5 @@
 /** Recognises DNS messages by their header and whole first question (RFC 1035 §4.1). */
-import { Match } from "./signatures.ts";
+import { Match } from "./match.ts";
 
 /**
  *     ID | QR Opcode AA TC RD RA Z RCODE | QDCOUNT | ANCOUNT | NSCOUNT | ARCOUNT | question …
@@ -33,4 +33,20 @@ function skipName(view: DataView, at: number, end: number): number {
     at += 1 + length;
   }
   return -1;
+}
+
+/** Two bytes of length, then a message that fills them (RFC 1035 §4.2.2). */
+export function isDnsOverTcp(view: DataView, at: number, end: number): Match {
+  if (end - at < 2) return Match.more;
+  const length = view.getUint16(at);
+  if (length < 17 || length > 4096) return Match.no;
+  if (end - at < 2 + length) return end - at < 14 ? Match.more : dnsHead(view, at + 2, end);
+  return isDnsMessage(view, at + 2, at + 2 + length);
+}
+
+/** While the message is not whole: no when its head already contradicts it. */
+function dnsHead(view: DataView, at: number, end: number): Match {
+  return isDnsMessage(view, at, end) === Match.no && view.getUint16(at + 4) > 8
+    ? Match.no
+    : Match.more;
 }

@@ -1,5 +1,5 @@
 /** Recognises HTTP/1.x by its first line and HTTP/2 by its preface, and finds where a head ends. */
-import { Match, startsWith } from "./signatures.ts";
+import { Match, startsWith } from "./match.ts";
 
 const METHODS = [
   ...["GET", "POST", "PUT", "HEAD", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE", "PROPFIND"],

@@ -1,5 +1,5 @@
 /** Recognises TLS by its first record, and joined mid-stream by two records in a row. */
-import { Match } from "./signatures.ts";
+import { Match } from "./match.ts";
 
 const LENGTH_LIMIT = 16384 + 2048;
 

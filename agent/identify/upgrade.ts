@@ -1,22 +1,24 @@
-/** Follows plaintext negotiations that turn into TLS: PostgreSQL, MySQL, HTTP CONNECT. */
+/** Follows plaintext negotiations that turn into TLS, and notices those that are refused. */
 import type { ProtocolName } from "../../protocol/flow-record.ts";
-import { PostgresqlRequest, isMysqlSslRequest } from "./databases.ts";
+import type { Said } from "./dialogue.ts";
+import { PostgresqlRequest, isMysqlSslRequest } from "./sql.ts";
 import { httpHeadEnd, httpStatus } from "./http.ts";
-import { Match, startsWith } from "./signatures.ts";
+import { Match, startsWith } from "./match.ts";
 
 /** Where a negotiation stands. */
 export type UpgradeState =
   | "none" // this flow does not negotiate, as far as it is known
   | "asked" // the client asked for TLS
-  | "agreed" // TLS begins at `clientFrom` and `serverFrom`
-  | "refused"; // the server said no; what follows is plaintext
+  | "agreed" // the server said yes; by fixed places, TLS begins at `clientFrom` and `serverFrom`
+  | "refused" // the server said no; what follows is plaintext
+  | "stripped"; // the offer was overwritten on its way, or agreed upon and not taken up
 
 /** Bytes of one side from the stream's start; empty while none have come. */
 export type Opened = { view: DataView; at: number; end: number };
 
 export class Upgrade {
   state: UpgradeState = "none";
-  /** Stream offsets at which TLS begins. */
+  /** Where TLS begins, in bytes behind the start of each side's opening. */
   clientFrom = 0;
   serverFrom = 0;
   /** Encrypted by GSSAPI (PostgreSQL), which is no TLS. */
@@ -34,6 +36,28 @@ export class Upgrade {
         break;
       case "http":
         if (client) this.#followConnect(client, server);
+        break;
+    }
+    return this.state !== before;
+  }
+
+  /** Takes what one message of a conversation said; returns whether the state changed. */
+  hear(said: Said, byClient: boolean): boolean {
+    const before = this.state;
+    // The client was told to begin TLS, and went on in plaintext.
+    if (byClient && before === "agreed" && said !== "asks") this.state = "stripped";
+    switch (said) {
+      case "asks":
+        this.state = "asked";
+        break;
+      case "agrees":
+        if (before === "asked") this.state = "agreed";
+        break;
+      case "refuses":
+        if (before === "asked") this.state = "refused";
+        break;
+      case "stripped":
+        this.state = "stripped";
         break;
     }
     return this.state !== before;

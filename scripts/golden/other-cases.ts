@@ -266,8 +266,7 @@ export const OTHER_CASES: readonly Case[] = [
       await servePostgres(s, false);
       await psql(s, "prefer");
     },
-    // Whether the server took the plaintext that followed is not told yet.
-    flows: [{ ...plain("postgresql"), accepted: null }],
+    flows: [plain("postgresql")],
   },
   {
     name: "postgres-refused",
@@ -443,7 +442,7 @@ frontend golden
         await s.opensslAnswered("-starttls", "smtp");
         await sleep(100);
       }),
-    flows: [{ encryption: "tls", handshake: "complete", accepted: true, version: "TLSv1.3" }],
+    flows: [tls13({ protocol: "smtp", upgraded_from: "smtp", mutual: "inferred-no" })],
   },
   {
     name: "tls-to-plaintext",
