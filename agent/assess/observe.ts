@@ -20,7 +20,7 @@ import type { Reading } from "./reading.ts";
 /** Seconds of capture without an answer after which an attempt counts as unanswered. */
 const UNANSWERED_SECONDS = 30;
 
-const ENCAP_NAMES: ReadonlyMap<number, string> = new Map([
+export const ENCAP_NAMES: ReadonlyMap<number, string> = new Map([
   [Encap.vlan, "vlan"],
   [Encap.qinq, "qinq"],
   [Encap.mpls, "mpls"],
@@ -34,7 +34,7 @@ const ENCAP_NAMES: ReadonlyMap<number, string> = new Map([
   [Encap.gtp, "gtp"],
   [Encap.ah, "ah"],
 ]);
-const PROTO_NAMES: ReadonlyMap<number, Flow["proto"]> = new Map([
+export const PROTO_NAMES: ReadonlyMap<number, Flow["proto"]> = new Map([
   [IpProtocol.tcp, "tcp"],
   [IpProtocol.udp, "udp"],
   [IpProtocol.esp, "esp"],

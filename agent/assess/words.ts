@@ -2,7 +2,7 @@
 import type { Failure, Flow, Tls } from "../../protocol/flow-record.ts";
 
 /** Every failure code as a sentence without its end. */
-const FAILURES: Readonly<Record<string, string>> = {
+export const FAILURES: Readonly<Record<string, string>> = {
   "no-common-version": "the sides have no TLS version in common",
   "no-common-cipher": "the sides have no cipher suite in common",
   "no-common-group": "the sides have no key-exchange group in common",

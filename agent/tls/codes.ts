@@ -52,7 +52,7 @@ export const Version = {
   tls13: 0x0304,
 } as const;
 
-const VERSION_NAMES: ReadonlyMap<number, string> = new Map([
+export const VERSION_NAMES: ReadonlyMap<number, string> = new Map([
   [Version.ssl2, "SSLv2"],
   [Version.ssl3, "SSLv3"],
   [Version.tls10, "TLSv1.0"],
