@@ -66,7 +66,7 @@ export function parseNetwork(text: string): ((address: string) => boolean) | nul
   if (Number(bits) > (isFour ? 32 : 128)) return null;
   const length = Number(bits) + (isFour ? 96 : 0);
   return (address) => {
-    const groups = groupsOf(address);
+    const groups = address.includes(":") === isFour ? null : groupsOf(address);
     if (!groups) return false;
     for (let i = 0; i * 16 < length; i++) {
       const kept = Math.min(16, length - i * 16);
