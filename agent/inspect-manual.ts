@@ -36,8 +36,9 @@ What it says
 
 --explain N: how flow N was read, step by step
   Each step with its frame (as Wireshark counts), the bytes of that side's stream, what was read
-  (fields by their place in the message), and the section of the RFC behind it; the sums by which a TLS 1.3 client's flight was judged; then
-  every conclusion with its reason, and every profile's verdict. Reads the files a second time.
+  (fields by their place in the message), and the section of the RFC behind it; the sums by which
+  a TLS 1.3 client's flight was judged; then every conclusion with its reason, and every profile's
+  verdict. Reads the files a second time.
 
   wireproof inspect a.pcap --explain 12
   wireproof inspect a.pcap --explain 12 --format jsonl
@@ -52,6 +53,6 @@ ${profiles}
 
 --policy DIR: judges the flows against manifests as the collector would; 1 on a violation
 
-Exit codes: 0 read (a damaged capture is told on stderr), 1 a violation with --policy, 2 wrong use or
-nothing readable.
+Exit codes: 0 read (a damaged capture is told on stderr), 1 a violation with --policy, 2 wrong use
+or nothing readable.
 `;

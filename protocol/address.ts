@@ -38,7 +38,7 @@ export function formatTime(us: number): string {
   return `${lastText}.${String(Math.floor(us - second * 1e6)).padStart(6, "0")}Z`;
 }
 
-/** Reads an address into eight groups of 16 bits; IPv4 stands as ::ffff:a.b.c.d. Null: it is none. */
+/** An address as eight groups of 16 bits, IPv4 as ::ffff:a.b.c.d; null where it is none. */
 function groupsOf(text: string): number[] | null {
   const four = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(text);
   if (four) {

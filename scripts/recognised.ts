@@ -32,6 +32,10 @@ type Row = {
   midstream?: boolean;
 };
 
+const COLUMNS = [
+  ...["protocol", "over", "told by the bytes of, and where they are specified"],
+  ...["upgrade to TLS followed", "joined mid-stream", "ports that decide"],
+];
 const TRANSPORTS = { tcp: ["TCP"], udp: ["UDP"], both: ["TCP", "UDP"] } as const;
 const SIDES = ["client", "server", "either"] as const;
 const unique = (list: readonly string[]) => [...new Set(list)];
@@ -62,8 +66,8 @@ export function recognised(): string {
     "By content, from either side. A port never names a protocol; where bytes are only likely, a",
     "registered port, or the other side's bytes, decide. What matches nothing is `unknown`.",
     "",
-    "| protocol | over | told by the bytes of, and where they are specified | upgrade to TLS followed | joined mid-stream | ports that decide |",
-    "|---|---|---|---|---|---|",
+    `| ${COLUMNS.join(" | ")} |`,
+    `|${COLUMNS.map(() => "---|").join("")}`,
     ...protocolRows(SIGNATURES),
     "",
     `- **Link layers** (LINKTYPE_ numbers): ${links.join(", ")}.`,
@@ -73,7 +77,7 @@ export function recognised(): string {
       `${CIPHER_SUITES.size} cipher suites, ${GROUPS.size} groups, ${SIGNATURE_SCHEMES.size} ` +
       `signature schemes, ${EXTENSIONS.size} extensions, ${ALERTS.size} alerts.`,
     ...Object.entries(MESHES).map(([mesh, by]) => `- **Mesh ${mesh}**: ${by}.`),
-    `- **Cryptography judged** (\`inspect --crypto\`): ${Object.values(CRYPTO_PROFILES).join(", ")}.`,
+    `- **Cryptography judged**: ${Object.values(CRYPTO_PROFILES).join(", ")}.`,
     "",
     "| failure | what it says |",
     "|---|---|",

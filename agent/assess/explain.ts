@@ -292,11 +292,12 @@ const ANSWERS: Readonly<Record<AnswerKind, readonly [string, string]>> = {
 /** JA4 (FoxIO) taken apart: transport and version, counts, ALPN; then two hashes. */
 function ja4Pieces(text: string): string[] {
   const [a = "", b = "", c = ""] = text.split("_");
+  const over = a[0] === "t" ? "TCP" : a[0] === "q" ? "QUIC" : "DTLS";
   const named = a[3] === "d" ? "with a server name" : "without a server name";
   const counts = `${Number(a.slice(4, 6))} suites, ${Number(a.slice(6, 8))} extensions`;
   return [
     `JA4 ${text}`,
-    `  ${a}: over ${a[0] === "t" ? "TCP" : "another transport"}, version ${a.slice(1, 3)}, ${named}, ` +
+    `  ${a}: over ${over}, version ${a.slice(1, 3)}, ${named}, ` +
       `${counts}, ALPN ${a.slice(8)}; GREASE is not counted`,
     `  ${b}: SHA-256 of the suites in order of their numbers, first 12 digits`,
     `  ${c}: the same of the extensions without server_name and ALPN, then signature_algorithms`,

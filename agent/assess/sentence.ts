@@ -90,8 +90,9 @@ export function flowLine(r: Flow, number: number, paint: Paint): string {
   const client = end(r.src_ip, r.src_port).padEnd(END_COLUMNS);
   const server = end(r.dst_ip, r.dst_port).padEnd(END_COLUMNS);
   const via = r.encap.length > 0 ? ` via ${r.encap.join(" ")}` : "";
-  const size = `${r.packets[0]}/${r.packets[1]} packets${via}`;
+  const size = paint("dim", `${r.packets[0]}/${r.packets[1]} packets${via}`);
   const said = printable(`${what(r)}; ${outcome(r)}`);
   const head = `${String(number).padStart(5)}  ${r.start.slice(11, 23)}`;
-  return `${paint("dim", head)}  ${client} → ${server}  ${paint(toneOf(r), said)}  ${paint("dim", size)}`;
+  const ends = `${paint("dim", head)}  ${client} → ${server}`;
+  return `${ends}  ${paint(toneOf(r), said)}  ${size}`;
 }

@@ -124,8 +124,8 @@ export class Summary {
     for (const profile of CRYPTO_PROFILE_NAMES) {
       const of = (verdict: string) => this.#crypto.get(`${profile} ${verdict}`) ?? 0;
       lines.push(
-        `  ${CRYPTO_PROFILES[profile].padEnd(26)} ${of("meets")} meet it, ${of("misses")} miss it, ` +
-          `${of("undecidable")} undecidable`,
+        `  ${CRYPTO_PROFILES[profile].padEnd(26)} ${of("meets")} meet it, ` +
+          `${of("misses")} miss it, ${of("undecidable")} undecidable`,
       );
     }
     lines.push(

@@ -6,10 +6,10 @@
  *     op          ==  !=  <  <=  >  >=  ~  !~      VALUES  VALUE | "(" VALUE { "," VALUE } ")"
  *
  * A field is a path into the flow record; the schema says which there are, so that a wrong one is
- * an error and not silence. Alone it asks whether the fact was seen and is not false. `~` asks for a
- * part of the text, in any case, or for a match of /a regular expression/. A list satisfies a
- * comparison when one of its entries does. `!=` and `!~` are the opposite of `==` and `~`: they hold
- * for facts that were not seen as well.
+ * an error and not silence. Alone it asks whether the fact was seen and is not false. `~` asks for
+ * a part of the text, in any case, or for a match of /a regular expression/. A list satisfies a
+ * comparison when one of its entries does. `!=` and `!~` are the opposite of `==` and `~`: they
+ * hold for facts that were not seen as well.
  */
 import { ConfigError } from "../../protocol/config-error.ts";
 import { parseNetwork } from "../../protocol/address.ts";
@@ -29,7 +29,8 @@ type Field = { kind: Kind; values: readonly string[] | null };
 type Schema = {
   type?: string;
   anyOf?: Schema[];
-  enum?: unknown[];
+  /** Values, of which there are no others. */
+  ["enum"]?: unknown[];
   items?: Schema | Schema[];
   properties?: Record<string, Schema>;
 };
