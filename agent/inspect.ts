@@ -8,7 +8,7 @@ import { Sightings } from "./sightings.ts";
 import { cryptoFactsOf } from "./assess/crypto-facts.ts";
 import { flowLine, painter } from "./assess/sentence.ts";
 import { Summary } from "./assess/summary.ts";
-import { parseWhere } from "./assess/where.ts";
+import type { Where } from "./assess/where.ts";
 import { judgeAllCrypto } from "../protocol/crypto-profile.ts";
 import { FLOW_SCHEMA } from "../protocol/flow-schema.ts";
 import type { Flow, FlowRecord } from "../protocol/flow-record.ts";
@@ -41,12 +41,18 @@ function progressOf(name: string): (bytes: number, size: number) => void {
   };
 }
 
+/** The filter's room brings the whole schema along: only who filters pays for it. */
+async function readWhere(expression: string): Promise<Where> {
+  const { parseWhere } = await import("./assess/where.ts");
+  return parseWhere(expression);
+}
+
 /**
  * Reads each file to its end and prints every flow. A damaged capture is told on stderr; a file
  * that is none throws `ConfigError`. Resolves to the count of flows.
  */
 export async function inspect(files: readonly string[], options: InspectOptions): Promise<number> {
-  const where = options.where === undefined ? null : parseWhere(options.where);
+  const where = options.where === undefined ? null : await readWhere(options.where);
   const judges =
     options.crypto === true || (where?.fields.some((f) => f.startsWith("tls.crypto")) ?? false);
   const paint = painter(options.colour === true);
