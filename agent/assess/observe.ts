@@ -82,7 +82,10 @@ export function observe(
   const dstPort = clientSide === 0 ? highPort : lowPort;
   const tls = reading?.tls ?? null;
   const state = stateOf(table, flow, isTcp, nowUs);
-  const judged = judgeFlow(table, flow, reading, client, server, (nowUs - lastUs) / 1000);
+  const isWhole = !isTcp || !lacksBytes(table, flow);
+  const quietMs = (nowUs - lastUs) / 1000;
+  const seen = judgeFlow(table, flow, reading, client, server, quietMs, isWhole);
+  const judged = isWhole ? seen : withoutAbsence(seen, reading);
   return {
     start: formatTime(startUs),
     end: formatTime(lastUs),
@@ -106,7 +109,7 @@ export function observe(
     tls: tls || reading?.protocol === "tls" ? tlsOf(tls, dstPort) : null,
     history: historyOf(table, client, server, reading),
     findings: findingsOf(tls, judged, facts, startUs, reading),
-    notes: notesOf(facts, reading),
+    notes: notesOf(facts, isWhole, reading),
   };
 }
 
@@ -172,6 +175,32 @@ const UNJUDGED: ReadonlySet<ProtocolName> = new Set([
 
 const NOTHING: Judgement = { handshake: null, failure: null, accepted: null };
 
+/**
+ * Reports whether bytes of either side are known to exist and were not seen: behind a gap in the
+ * stream, or acknowledged by the other side and never captured.
+ */
+function lacksBytes(table: FlowTable, flow: number): boolean {
+  for (const at of [flow * 2, flow * 2 + 1]) {
+    if ((table.sideFlags[at]! & Side.based) === 0) continue;
+    const sent = table.sent[at]!;
+    const fin = (table.sideFlags[at]! & Side.fin) !== 0 ? 1 : 0; // counts as a byte (RFC 9293 §3.4)
+    if (table.acked[at ^ 1]! > sent + fin) return true;
+    const slot = table.slot[at]!;
+    if (slot >= 0 && table.openings.have(slot) < sent) return true;
+  }
+  return false;
+}
+
+/** What was not seen may be what decides: only what stands in the bytes that came is kept. */
+function withoutAbsence(judged: Judgement, reading: Reading | undefined): Judgement {
+  const { failure } = judged;
+  if (!failure || failure.basis === "alert") return judged;
+  const isNamed = failure.code !== "tls-to-plaintext" || reading?.serverProtocol;
+  const isUpgrade = failure.code === "upgrade-refused" || reading?.upgradedFrom;
+  if (failure.basis === "in-band" && isNamed && !isUpgrade) return judged;
+  return { handshake: judged.handshake && "incomplete", failure: null, accepted: null };
+}
+
 /** Handshake, failure and acceptance: TLS by its records, plaintext by who answered whom. */
 function judgeFlow(
   table: FlowTable,
@@ -180,6 +209,7 @@ function judgeFlow(
   client: number,
   server: number,
   quietMs: number,
+  isWhole: boolean,
 ): Judgement {
   if (!reading) return NOTHING;
   const served = table.sideFlags[server]!;
@@ -212,8 +242,9 @@ function judgeFlow(
   if ((served & Side.answered) !== 0) {
     // An upgrade that was agreed, or is asked for, is no application data yet.
     const negotiates = upgrade.state === "asked" || upgrade.state === "agreed";
-    const mayRefuse = reading.mayRefuse && reading.firstClose === null;
-    return negotiates || mayRefuse ? NOTHING : { ...NOTHING, accepted: true };
+    const mayRefuse = reading.mayRefuse && (reading.firstClose === null || !isWhole);
+    const isUnread = !isWhole && !reading.serverIsRead;
+    return negotiates || mayRefuse || isUnread ? NOTHING : { ...NOTHING, accepted: true };
   }
   const closed = reading.firstClose;
   const isTcp = (table.keys[flow * KEY + 9]! & 0xff) === IpProtocol.tcp;
@@ -352,8 +383,9 @@ function findingsOf(
   return findings;
 }
 
-function notesOf(facts: number, reading: Reading | undefined): string[] {
+function notesOf(facts: number, isWhole: boolean, reading: Reading | undefined): string[] {
   const notes: string[] = [];
+  if (!isWhole) notes.push("bytes-missing");
   if ((facts & Fact.disagreed) !== 0) notes.push("overlap-disagrees");
   if ((facts & Fact.noSlot) !== 0) notes.push("opening-full");
   if ((facts & Fact.snapped) !== 0) notes.push("snapped");

@@ -7,7 +7,7 @@ import { proxyHeaderLength } from "../identify/proxy.ts";
 import { Recognition } from "../identify/recognition.ts";
 import type { Ports } from "../identify/recognition.ts";
 import type { Signature } from "../identify/signatures.ts";
-import { isTlsClientHello } from "../identify/tls-record.ts";
+import { isTlsClientHello, isTlsMidstream } from "../identify/tls-record.ts";
 import { Upgrade } from "../identify/upgrade.ts";
 import type { Opened } from "../identify/upgrade.ts";
 import { CLIENT, Handshake, SERVER } from "../tls/handshake.ts";
@@ -69,6 +69,8 @@ export class Reading {
   refusedInBand = false;
   /** The server's answer may yet turn out to be such a refusal. */
   mayRefuse = false;
+  /** The server's first bytes came. */
+  serverIsRead = false;
   /** A PROXY header stands in front of what the client says. */
   isProxied = false;
   /** What followed a refused upgrade: nothing, more of the client, an answer to that. */
@@ -123,6 +125,7 @@ export class Reading {
       return this.#readTls(role, view, at + skip, end, base + skip, acked);
     }
     progress.come[role] = base + end - at;
+    this.serverIsRead ||= role === SERVER;
     this.#noteRefusal(role);
     const isStart = base === progress.start[role]!;
     if (isStart) progress.opened[role] = { view, at, end };
@@ -235,14 +238,32 @@ export class Reading {
       this.#beginTls(from, this.upgrade.serverFrom);
       return true;
     }
-    if (role !== CLIENT) return false;
-    const { held, start, come } = this.#progress!;
-    const from = Math.max(base, held[CLIENT]!);
-    if (from === start[CLIENT]! || from >= come[CLIENT]!) return false;
-    if (isTlsClientHello(view, at + from - base, end) !== Match.yes) return false;
+    const from = this.#laterHello(role, view, at, end, base, Match.yes);
+    if (from < 0) return false;
     this.protocol = "tls";
-    this.#beginTls(from, come[SERVER]!);
+    const other = this.#progress!.come[1 - role]!;
+    this.#beginTls(role === CLIENT ? from : other, role === CLIENT ? other : from);
     return true;
+  }
+
+  /**
+   * Where a later segment begins with a hello, or mid-stream with records, as far as `match` asks;
+   * -1 where none does.
+   */
+  #laterHello(
+    role: number,
+    view: DataView,
+    at: number,
+    end: number,
+    base: number,
+    match: Match,
+  ): number {
+    const { held, start, come } = this.#progress!;
+    const from = Math.max(base, held[role]!);
+    if (from === start[role]! || from >= come[role]!) return -1;
+    const position = at + from - base;
+    if (role === CLIENT && isTlsClientHello(view, position, end) === match) return from;
+    return this.#midstream && isTlsMidstream(view, position, end) === match ? from : -1;
   }
 
   /**
@@ -250,14 +271,9 @@ export class Reading {
    * first bytes of a segment that may grow into a hello, and returns from where on bytes are kept.
    */
   #hold(role: number, view: DataView, at: number, end: number, base: number): number {
-    const { held, start, come } = this.#progress!;
-    const from = Math.max(base, held[role]!);
-    const mayGrow =
-      role === CLIENT &&
-      from > start[CLIENT]! &&
-      from < come[role]! &&
-      isTlsClientHello(view, at + from - base, end) === Match.more;
-    held[role] = mayGrow ? from : come[role]!;
+    const { held, come } = this.#progress!;
+    const grows = this.#laterHello(role, view, at, end, base, Match.more);
+    held[role] = grows >= 0 ? grows : come[role]!;
     return held[role]!;
   }
 

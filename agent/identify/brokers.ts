@@ -127,12 +127,8 @@ function hasKafkaHead(view: DataView, at: number): boolean {
 /** `INFO {…}` (NATS protocol). */
 export const isNatsServer = line(
   ["INFO {", "+OK", "-ERR '", "PING", "PONG", "MSG ", "HMSG "],
-  anyOf(
-    "",
-    /^INFO \{.*("server_id"|"max_payload"|"auth_required"|"version")/,
-    /^(-ERR '|H?MSG \S+ \S+ (\S+ )?\d+( \d+)?\s*$)/,
-  ),
-  /^(INFO \{|\+OK|PING|PONG)/,
+  anyOf("", /^INFO \{.*("server_id"|"max_payload"|"auth_required"|"version")/, /^-ERR '/),
+  /^(INFO \{|\+OK|PING|PONG|H?MSG \S+ \S+ (\S+ )?\d+( \d+)?\s*$)/,
 );
 export const isNatsClient = line(
   ["CONNECT {", "SUB ", "PUB ", "HPUB ", "PING", "PONG"],

@@ -45,7 +45,19 @@ export const isFtpCommand = line(
       "TYPE ",
       "OPTS ",
     ],
-    ...["CWD ", "RETR ", "STOR ", "LIST", "PBSZ ", "PROT ", "MDTM ", "SIZE ", "PWD", "NLST"],
+    ...[
+      "CWD ",
+      "RETR ",
+      "STOR ",
+      "LIST",
+      "PBSZ ",
+      "PROT ",
+      "MDTM ",
+      "SIZE ",
+      "PWD",
+      "NLST",
+      "QUIT",
+    ],
   ],
   anyOf(
     "i",
@@ -53,7 +65,11 @@ export const isFtpCommand = line(
     /^(SYST|PASV|EPSV( ALL)?|TYPE [AIE]( N)?|PBSZ \d+|PROT [CP])\s*$/,
     /^(EPRT \|[12]\|.*|PORT \d+(,\d+){5})\s*$/,
   ),
-  anyOf("i", /^(USER \S+|FEAT|PWD|LIST.*|NLST.*)\s*$/, /^(PASS|OPTS|CWD|RETR|STOR|MDTM|SIZE) .*$/),
+  anyOf(
+    "i",
+    /^(USER \S+|FEAT|PWD|QUIT|LIST.*|NLST.*)\s*$/,
+    /^(PASS|OPTS|CWD|RETR|STOR|MDTM|SIZE) .*$/,
+  ),
 );
 
 /** Replies that FTP alone gives (RFC 959 §4.2). */

@@ -1,5 +1,5 @@
 /** Recognises PostgreSQL and MySQL by the first message of a side. */
-import { Match } from "./match.ts";
+import { Match, isPrintable } from "./match.ts";
 
 /** Codes in place of a protocol version (PostgreSQL protocol, "Message Formats"). */
 export const PostgresqlRequest = { cancel: 80877102, ssl: 80877103, gss: 80877104 } as const;
@@ -20,7 +20,10 @@ export function isPostgresqlStartup(view: DataView, at: number, end: number): Ma
   if (code === PostgresqlRequest.cancel)
     return length >= 16 && length <= 272 ? Match.yes : Match.no;
   const isVersion = code >>> 16 === 3 && (code & 0xffff) <= 9999;
-  return isVersion && length >= 9 && length <= 10000 ? Match.yes : Match.no;
+  if (!isVersion || length < 9 || length > 10000) return Match.no;
+  // Parameters follow, of which `user` must be one; Kafka's metadata request begins alike.
+  if (end - at < 10) return length === 9 && end - at === 9 ? Match.yes : Match.more;
+  return isPrintable(view, at + 8, at + 10) ? Match.yes : Match.no;
 }
 
 /**

@@ -30,7 +30,7 @@ function isInlineCommand(view: DataView, at: number, end: number): Match {
     const byte = view.getUint8(i);
     if (byte !== 0x0d && byte !== 0x0a && (byte < 0x20 || byte > 0x7e)) return Match.no;
     text += String.fromCharCode(byte);
-    if (byte === 0x0a) return INLINE.test(text) ? Match.yes : Match.no;
+    if (byte === 0x0a) return INLINE.test(text) ? Match.likely : Match.no;
   }
   return end - at < 128 ? Match.more : Match.no;
 }
@@ -48,15 +48,14 @@ export const isRedisReply = line(
     "-READONLY ",
     "+OK",
     "-ERR ",
-    ":",
-    "$",
+    ...[":", "$", "%", "|", "~", ">"],
   ],
   anyOf(
     "",
     /^(\+PONG|-(NOAUTH|WRONGTYPE|MOVED|ASK|DENIED|LOADING|READONLY) .*)$/,
     /^-ERR (unknown command|wrong number|Client sent|invalid|value is|syntax error|AUTH|oper).*$/,
   ),
-  /^(\+OK|-ERR .*|:-?\d{1,19}|\$(-1|\d{1,9}))$/,
+  /^(\+OK|-ERR .*|:-?\d{1,19}|\$(-1|\d{1,9})|[%|~>]\d{1,4})$/,
 );
 
 /** Text commands (memcached protocol.txt); keys have no spaces. */
@@ -119,8 +118,12 @@ export const isMemcachedReply = line(
   ),
 );
 
-/** Highest opcode of the binary protocol (memcached, protocol_binary.xml). */
-const MEMCACHED_OPCODES = 0x49;
+/** Bytes of extras of each binary request by opcode (memcached, protocol_binary.h). */
+const MEMCACHED_EXTRAS: readonly (readonly number[])[] = [
+  ...[[0], [8], [8], [8], [0], [20], [20], [0], [0, 4], [0], [0], [0], [0], [0], [0], [0]],
+  ...[[0], [8], [8], [8], [0], [20], [20], [0], [0, 4], [0], [0], [4], [4], [4], [4], [0]],
+  ...[[0], [0], [0], [4], [4]],
+];
 
 /**
  * The binary protocol's 24 bytes of header: magic, opcode, key length, extras length, data type 0,
@@ -129,21 +132,27 @@ const MEMCACHED_OPCODES = 0x49;
 export function isMemcachedBinary(view: DataView, at: number, end: number): Match {
   const magic = view.getUint8(at);
   if (magic !== 0x80 && magic !== 0x81) return Match.no;
-  if (end - at >= 2 && view.getUint8(at + 1) > MEMCACHED_OPCODES) return Match.no;
+  if (end - at >= 2 && view.getUint8(at + 1) >= MEMCACHED_EXTRAS.length) return Match.no;
   if (end - at >= 6 && view.getUint8(at + 5) !== 0) return Match.no;
   if (end - at < 24) return Match.more;
   const key = view.getUint16(at + 2);
   const extras = view.getUint8(at + 4);
   const body = view.getUint32(at + 8);
   if (key > 250 || extras > 20 || key + extras > body || body > 1 << 24) return Match.no;
-  if (magic === 0x80 ? view.getUint16(at + 6) > 1024 : view.getUint16(at + 6) > 0x90)
-    return Match.no;
-  return end - at <= 24 + body || isMemcachedMagic(view.getUint8(at + 24 + body))
-    ? Match.yes
-    : Match.no;
+  if (magic === 0x80) {
+    const agrees = MEMCACHED_EXTRAS[view.getUint8(at + 1)]!.includes(extras);
+    if (!agrees || view.getUint16(at + 6) > 1024) return Match.no;
+    const hasKey = [0, 1, 2, 3, 4, 5, 6, 9].includes(view.getUint8(at + 1) & 0x0f);
+    if (
+      hasKey &&
+      (key === 0 || !isPrintable(view, at + 24 + extras, Math.min(end, at + 24 + extras + key)))
+    )
+      return Match.no;
+  } else if (view.getUint16(at + 6) > 0x86 || ![0, 4, 8, 16].includes(extras)) return Match.no;
+  const next = at + 24 + body;
+  if (end > next) return view.getUint8(next) >> 1 === 0x40 ? Match.yes : Match.no;
+  return end === next || magic === 0x80 ? Match.yes : Match.likely;
 }
-
-const isMemcachedMagic = (byte: number) => byte === 0x80 || byte === 0x81;
 
 /** Over UDP: request identifier, sequence number, count of datagrams, 0; then the text. */
 export function isMemcachedDatagram(view: DataView, at: number, end: number): Match {
@@ -187,7 +196,10 @@ export function isMongodb(view: DataView, at: number, end: number): Match {
   }
 }
 
-const CQL = { error: 0, startup: 1, ready: 2, authenticate: 3, options: 5, supported: 6, query: 7 };
+const CQL = { startup: 1, ready: 2, options: 5, query: 7 };
+/** Opcodes of requests, and of responses (§2.4). */
+const CQL_REQUESTS: ReadonlySet<number> = new Set([1, 5, 7, 9, 10, 11, 13, 15]);
+const CQL_RESPONSES: ReadonlySet<number> = new Set([0, 2, 3, 6, 8, 12, 14, 16]);
 
 /**
  * A frame of CQL versions 3 to 5 (native_protocol_v4.spec §2): version, with the top bit for
@@ -203,22 +215,23 @@ export function isCassandra(view: DataView, at: number, end: number): Match {
   const opcode = view.getUint8(at + head - 5);
   const length = view.getUint32(at + head - 4);
   const body = at + head;
-  if (opcode > 0x10 || opcode === 4 || length > 1 << 28) return Match.no;
-  if (opcode === CQL.options) return isExact(!isResponse && length === 0 && end === body);
+  const isKnown = (isResponse ? CQL_RESPONSES : CQL_REQUESTS).has(opcode);
+  if (!isKnown || length > 1 << 28) return Match.no;
+  if (opcode === CQL.options) return isExact(length === 0 && end === body);
   if (opcode === CQL.startup) {
-    if (isResponse || length < 22 || length > 4096) return Match.no;
+    if (length < 22 || length > 4096) return Match.no;
     if (end - body < 15) return Match.more;
     const key = find(view, body + 2, Math.min(end, body + length), "CQL_VERSION");
     return key >= 0 ? Match.yes : end - body < length ? Match.more : Match.no;
   }
   if (opcode === CQL.query) {
-    if (isResponse || length < 7) return Match.no;
+    if (length < 7) return Match.no;
     if (end - body < 8) return Match.more;
     return view.getUint32(body) + 4 <= length && isPrintable(view, body + 4, body + 8)
       ? Match.yes
       : Match.no;
   }
-  if (opcode === CQL.ready) return isResponse && length === 0 ? Match.likely : Match.no;
+  if (opcode === CQL.ready) return length === 0 ? Match.likely : Match.no;
   return end === body + length && length > 0 ? Match.likely : Match.no;
 }
 

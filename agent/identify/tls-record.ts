@@ -57,25 +57,46 @@ export function isTlsAlert(view: DataView, at: number, end: number): Match {
   return agrees ? Match.yes : Match.no;
 }
 
+/** Handshake types that may begin a clear record (RFC 8446 §4, RFC 5246 §7.4). */
+const HANDSHAKES: ReadonlySet<number> = new Set([0, 1, 2, 4, 8, 11, 12, 13, 14, 15, 16, 20, 22]);
+
 /**
- * Reports whether a flow that was joined mid-stream carries TLS records at `at`: one of application
- * data, an encrypted handshake or an alert, and as far as bytes have come, another behind it.
+ * Reports whether TLS records stand at `at` of a flow that was joined mid-stream: one that fills
+ * what came, one of application data, a handshake message in clear, or two in a row.
  */
 export function isTlsMidstream(view: DataView, at: number, end: number): Match {
-  if (end - at < 5) return Match.more;
+  if (end - at < 5) return isRecordStart(view, at, end) ? Match.more : Match.no;
+  if (!isRecordStart(view, at, end)) return Match.no;
   const type = view.getUint8(at);
   const length = view.getUint16(at + 3);
-  const isRecord =
-    type >= 20 &&
-    type <= 23 &&
-    view.getUint8(at + 1) === 3 &&
-    view.getUint8(at + 2) <= 3 &&
-    length > 0 &&
-    length <= LENGTH_LIMIT;
-  if (!isRecord) return Match.no;
+  if (length === 0 || length > LENGTH_LIMIT) return Match.no;
   const next = at + 5 + length;
-  if (end - next < 3) return type === 23 && length >= 17 ? Match.yes : Match.more;
-  const nextType = view.getUint8(next);
-  const isNext = nextType >= 20 && nextType <= 23 && view.getUint8(next + 1) === 3;
-  return isNext ? Match.yes : Match.no;
+  if (next === end)
+    return type === 23 ? (length >= 17 ? Match.yes : Match.more) : isWhole(view, at);
+  if (end - next >= 3) return isRecordStart(view, next, end) ? Match.yes : Match.no;
+  if (type === 22 && end - at >= 9 && HANDSHAKES.has(view.getUint8(at + 5))) {
+    return view.getUint8(at + 6) === 0 ? Match.yes : Match.no;
+  }
+  return type === 23 && length >= 17 ? Match.yes : Match.more;
+}
+
+/** Type 20 to 23 and version 3.0 to 3.3, as far as they came. */
+function isRecordStart(view: DataView, at: number, end: number): boolean {
+  const type = view.getUint8(at);
+  if (type < 20 || type > 23) return false;
+  if (end - at < 2) return true;
+  return view.getUint8(at + 1) === 3 && (end - at < 3 || view.getUint8(at + 2) <= 3);
+}
+
+/** A whole record that is no application data: its length is one that its type has. */
+function isWhole(view: DataView, at: number): Match {
+  const length = view.getUint16(at + 3);
+  switch (view.getUint8(at)) {
+    case 20:
+      return length === 1 && view.getUint8(at + 5) === 1 ? Match.yes : Match.no;
+    case 21:
+      return length === 2 || (length >= 16 && length <= 80) ? Match.yes : Match.no;
+    default:
+      return length >= 4 ? Match.yes : Match.no;
+  }
 }

@@ -152,3 +152,42 @@ t.test("two segments of one side that overtook each other: the same", async (t) 
   }
   t.ok(pairs > 40, `${pairs} pairs`);
 });
+
+t.test("a segment that was not captured is never taken for one that was not sent", async (t) => {
+  let tried = 0;
+  let unsure = 0;
+  for (const { file } of truth.captures) {
+    const frames = await framesOf(path.join(GOLDEN, file));
+    const whole = read(frames);
+    const wrong: string[] = [];
+    frames.forEach((frame, i) => {
+      const place = placeOf(frame);
+      if (!place || place.payloadAt === place.end) return;
+      tried++;
+      for (const [n, flow] of read(frames.filter((other) => other !== frame)).entries()) {
+        const before = whole[n];
+        const says = `${file}, frame ${i + 1}: ${flow.failure?.code} ${flow.accepted}`;
+        const isContrary = flow.accepted !== null && flow.accepted !== before?.accepted;
+        // Bytes that are still there may say less: an alert without its hello, say.
+        const isSure = flow.failure && !["alert", "in-band"].includes(flow.failure.basis);
+        const isInvented = isSure && flow.failure?.code !== before?.failure?.code;
+        if (isContrary && before?.accepted !== null) wrong.push(`${says}, not ${before?.accepted}`);
+        if (isInvented) wrong.push(`${says}, not ${before?.failure?.code}`);
+        if (flow.notes.includes("bytes-missing")) unsure++;
+      }
+    });
+    t.strictSame(wrong.slice(0, 3), [], file);
+  }
+  t.ok(tried > 300 && unsure > 200, `${tried} segments left out, ${unsure} flows unsure`);
+});
+
+t.test("one direction alone, acknowledged by the other: nothing is concluded", async (t) => {
+  for (const file of ["mtls13.pcap", "mtls12.pcap", "http.pcap", "mtls13-stranger.pcap"]) {
+    const frames = await framesOf(path.join(GOLDEN, file));
+    const client = read(frames)[0]!;
+    const isServers = ({ bytes }: (typeof frames)[number]) =>
+      ((bytes[34]! << 8) | bytes[35]!) === client.dst_port;
+    const [alone] = read(frames.filter((frame) => !isServers(frame)));
+    t.match(alone, { accepted: null, failure: null, notes: ["bytes-missing"] }, file);
+  }
+});

@@ -55,7 +55,7 @@ const VECTORS: readonly [string, "client" | "server", Uint8Array][] = [
   ["mysql", "server", mysql(0, GREETING_BODY)],
   ["mysql", "client", mysql(1, join(login(0x0200), latin1("root\0")))],
   ["redis", "client", latin1("*1\r\n$4\r\nPING\r\n")],
-  ["redis", "client", latin1("PING\r\n")],
+  ["redis", "client", latin1("*2\r\n$4\r\nLLEN\r\n$1\r\na\r\n")],
   ["dns", "client", join(u16(QUESTION.length), QUESTION)],
 ];
 
