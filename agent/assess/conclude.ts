@@ -50,6 +50,7 @@ const CLIENT_BASES: Readonly<Record<Flow["client_basis"], string>> = {
 const NOTES: Readonly<Record<string, string>> = {
   "overlap-disagrees": "two segments disagreed about the same bytes; those that came first count",
   "opening-full": "too many connections were being read at once: its bytes were not kept",
+  "bytes-missing": "bytes of a stream were not captured: nothing is concluded from their absence",
   snapped: "frames were captured in part only: what was cut off is a gap in the stream",
   "not-tls": "the client's first bytes are no TLS",
   ech: "the hello carries an encrypted one inside: the name is the outer one",
@@ -180,6 +181,9 @@ export function limits(record: Flow, h: Handshake | null): string[] {
   }
   if (record.notes.includes("snapped")) {
     said.push("Frames were captured in part (a snap length): capture whole frames to read more.");
+  }
+  if (record.notes.includes("bytes-missing") && !record.notes.includes("snapped")) {
+    said.push("Bytes of a stream were not captured: the capture dropped frames, or began late.");
   }
   if (record.packets[1] === 0 && record.packets[0] > 0) {
     said.push("Only one direction was captured, or nobody answered.");

@@ -255,7 +255,7 @@ t.test("little was seen: said in words, and nothing is made of it", async (t) =>
   const snapped = await explainFlow([capture(frames, 200)], 1);
   t.match(snapped.steps.map((s) => s.what).join("\n"), /captured in part: 134 of 319 bytes/);
   t.ok(snapped.limits.some((l) => l.includes("snap length")));
-  t.match(snapped.record.notes, ["snapped"]);
+  t.ok(snapped.record.notes.includes("snapped"));
 
   const joined = await explainFlow([capture(frames.slice(9))], 1);
   t.match(joined.limits.join("\n"), /joined this flow after its start/);
