@@ -3,6 +3,7 @@ import { Command, CommanderError, Option } from "commander";
 import { AGENT_SETTINGS, agentSettings } from "./agent/config.ts";
 import { COLLECTOR_SETTINGS, collectorSettings } from "./collector/config.ts";
 import type { Observation } from "./protocol/observation.ts";
+import { INSPECT_MANUAL } from "./agent/inspect-manual.ts";
 import { ConfigError } from "./protocol/config-error.ts";
 
 const program = new Command("wireproof")
@@ -22,20 +23,58 @@ program
       .choices(["text", "jsonl"])
       .default("text"),
   )
+  .option("--where <expression>", "only flows for which it holds, such as 'failure' (see below)")
+  .option("--explain <n>", "how flow N was read, step by step, and why it says what it says")
+  .option(
+    "--crypto",
+    "judge each connection's cryptography: NIST, FIPS, Mozilla, CNSA, post-quantum",
+  )
   .option("--policy <dir>", "manifests: judge the flows, exit 1 on a violation")
-  .action(async (files: string[], flags: { format: "text" | "jsonl"; policy?: string }) => {
+  .addHelpText("after", INSPECT_MANUAL)
+  .action(async (files: string[], flags: InspectFlags) => {
+    const colour = process.stdout.isTTY && !process.env["NO_COLOR"];
+    const options = { ...flags, colour };
+    if (flags.explain !== undefined) return void (await explain(files, flags.explain, options));
     const { inspect } = await import("./agent/inspect.ts");
-    if (flags.policy === undefined) return void (await inspect(files, flags));
+    if (flags.policy === undefined) return void (await inspect(files, options));
     const { formatVerdictTable, judgeOffline } = await import("./collector/offline.ts");
     const observations: Observation[] = [];
     const onObservation = (observation: Observation) => void observations.push(observation);
-    await inspect(files, { ...flags, onObservation });
+    await inspect(files, { ...options, onObservation });
     const { verdicts, warnings } = judgeOffline(flags.policy, observations);
     const isText = flags.format === "text";
     const jsonl = () => verdicts.map((v) => `${JSON.stringify(v)}\n`).join("");
     print({ out: isText ? `\n${formatVerdictTable(verdicts)}` : jsonl(), warnings });
     process.exitCode = verdicts.some((v) => v.verdict === "violated") ? 1 : 0;
   });
+
+type InspectFlags = {
+  format: "text" | "jsonl";
+  where?: string;
+  explain?: string;
+  crypto?: boolean;
+  policy?: string;
+};
+
+/** Prints how one flow was read. */
+async function explain(
+  files: string[],
+  which: string,
+  { format, colour }: { format: string; colour: boolean },
+): Promise<void> {
+  if (!/^[1-9]\d{0,9}$/.test(which)) {
+    throw new ConfigError(
+      "CONFIG_NO_FLOW",
+      `--explain: ${which} is no flow's number; they begin at 1`,
+    );
+  }
+  const told = await import("./agent/explain-flow.ts");
+  const { painter } = await import("./agent/assess/sentence.ts");
+  const explained = await told.explainFlow(files, Number(which));
+  const isText = format === "text";
+  const text = () => told.formatExplained(explained, Number(which), painter(colour));
+  process.stdout.write(isText ? text() : told.formatExplainedJsonl(explained));
+}
 
 const agent = program
   .command("agent")

@@ -5,13 +5,22 @@ import { readPcapFile } from "./capture/pcap-file.ts";
 import { FLOW_TABLE_DEFAULTS } from "./flow/flow-table.ts";
 import { Line } from "./line.ts";
 import { Sightings } from "./sightings.ts";
-import { Summary, flowLine } from "./assess/sentence.ts";
+import { cryptoFactsOf } from "./assess/crypto-facts.ts";
+import { flowLine, painter } from "./assess/sentence.ts";
+import { Summary } from "./assess/summary.ts";
+import type { Where } from "./assess/where.ts";
+import { judgeAllCrypto } from "../protocol/crypto-profile.ts";
 import { FLOW_SCHEMA } from "../protocol/flow-schema.ts";
 import type { Flow, FlowRecord } from "../protocol/flow-record.ts";
 import type { Observation } from "../protocol/observation.ts";
 
 export type InspectOptions = {
   format: "text" | "jsonl";
+  /** A filter of what is printed and summed up, in the language of `assess/where.ts`. */
+  where?: string;
+  /** Judge the cryptography of every TLS flow; a filter that asks for it does so by itself. */
+  crypto?: boolean;
+  colour?: boolean;
   /** Called with every flow as an observation. */
   onObservation?: (observation: Observation) => void;
 };
@@ -32,11 +41,21 @@ function progressOf(name: string): (bytes: number, size: number) => void {
   };
 }
 
+/** The filter's room brings the whole schema along: only who filters pays for it. */
+async function readWhere(expression: string): Promise<Where> {
+  const { parseWhere } = await import("./assess/where.ts");
+  return parseWhere(expression);
+}
+
 /**
  * Reads each file to its end and prints every flow. A damaged capture is told on stderr; a file
  * that is none throws `ConfigError`. Resolves to the count of flows.
  */
 export async function inspect(files: readonly string[], options: InspectOptions): Promise<number> {
+  const where = options.where === undefined ? null : await readWhere(options.where);
+  const judges =
+    options.crypto === true || (where?.fields.some((f) => f.startsWith("tls.crypto")) ?? false);
+  const paint = painter(options.colour === true);
   let flows = 0;
   const summary = new Summary();
   let pending = "";
@@ -52,20 +71,24 @@ export async function inspect(files: readonly string[], options: InspectOptions)
     const records: FlowRecord[] = [];
     const { onObservation } = options;
     const sightings = onObservation ? new Sightings(name.slice(0, 32), onObservation) : null;
-    const line = new Line(
+    const line: Line = new Line(
       { table: FLOW_TABLE_DEFAULTS, revisions: false, reportIntervalMs: Infinity },
       (record: Flow, flow: number, final: boolean) => {
-        records.push({ schema: FLOW_SCHEMA, file: name, ...record });
+        const facts = judges ? cryptoFactsOf(record, line.reading(flow)?.tls ?? null) : null;
+        const tls = facts && record.tls ? { ...record.tls, crypto: judgeAllCrypto(facts) } : null;
+        records.push({ schema: FLOW_SCHEMA, file: name, ...record, tls: tls ?? record.tls });
         sightings?.tell(line, record, flow, final);
       },
     );
     const flush = async () => {
       for (const record of records) {
+        flows++;
+        if (where && !where.matches(record)) continue;
         summary.add(record);
-        const text = options.format === "jsonl" ? JSON.stringify(record) : flowLine(record);
+        const isJsonl = options.format === "jsonl";
+        const text = isJsonl ? JSON.stringify(record) : flowLine(record, flows, paint);
         await print(`${text}\n`, 1 << 16);
       }
-      flows += records.length;
       records.length = 0;
     };
     const progress = progressOf(name);
@@ -89,7 +112,7 @@ export async function inspect(files: readonly string[], options: InspectOptions)
       process.stderr.write(`wireproof: ${name}: frames that carried no flow: ${told}\n`);
     }
   }
-  if (options.format === "text") pending += summary.text();
+  if (options.format === "text") pending += summary.text(flows, paint);
   await print("", 0);
   return flows;
 }

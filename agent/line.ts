@@ -1,9 +1,10 @@
 /** Joins decode, flow and assess: takes frames, gives records of flows. */
 import { Reading } from "./assess/reading.ts";
 import { endsOf, observe } from "./assess/observe.ts";
+import type { Trace } from "./assess/trace.ts";
 import { Counters } from "./counters.ts";
 import { decodeFrame } from "./decode/ethernet.ts";
-import { IpProtocol, Packet, Stop } from "./decode/packet.ts";
+import { IpProtocol, Packet, Stop, Tcp } from "./decode/packet.ts";
 import { Fact, FlowTable, News, Side } from "./flow/flow-table.ts";
 import type { FlowTableOptions } from "./flow/flow-table.ts";
 import { KEY } from "./flow/flow-key.ts";
@@ -22,6 +23,8 @@ export type LineOptions = {
   revisions: boolean;
   /** Milliseconds between two tellings of a living flow that had packets. */
   reportIntervalMs: number;
+  /** Listens while the flow of this serial number is read. */
+  traced?: { serial: number; trace: Trace };
 };
 
 /** What moves a living flow to be told anew. */
@@ -58,8 +61,12 @@ export class Line {
   readonly #onFlow: OnFlow;
   #untilExpiry = EXPIRE_EVERY;
   #reportCursor = 0;
+  readonly #trace: Trace | null;
+  /** The flow that is traced while it lives, else -1. */
+  #traced = -1;
 
   constructor(options: LineOptions, onFlow: OnFlow) {
+    this.#trace = options.traced?.trace ?? null;
     this.#options = options;
     this.#onFlow = onFlow;
     this.table = new FlowTable(options.table);
@@ -87,8 +94,34 @@ export class Line {
     if (stop !== Stop.none) return;
     this.table.nowUs = timeUs;
     const flow = this.#take(view, lane);
+    if (this.#trace !== null) this.#tracePacket(flow, view, this.#trace);
     if (flow >= 0 && this.table.news !== 0) this.#follow(flow, view);
     if (--this.#untilExpiry <= 0) this.expire(this.nowUs);
+  }
+
+  /** Tells the trace of a packet of its flow, which this packet may have opened. */
+  #tracePacket(flow: number, view: DataView, trace: Trace): void {
+    const { table } = this;
+    const packet = this.#packet;
+    const isNew = flow >= 0 && (table.news & News.opened) !== 0;
+    if (isNew && this.counters.opened + 1 === this.#options.traced?.serial) this.#traced = flow;
+    if (flow < 0 || flow !== this.#traced || packet.unreachable === 1) return;
+    const isTcp = packet.protocol === IpProtocol.tcp;
+    const at = flow * 2 + table.side;
+    const peer = flow * 2 + 1 - table.side;
+    const syn = (packet.flags & Tcp.syn) !== 0 ? 1 : 0;
+    const isBased = (table.sideFlags[peer]! & Side.based) !== 0;
+    const acks = isTcp && isBased && (packet.flags & Tcp.ack) !== 0;
+    trace.packet({
+      role: table.side === table.client[flow] ? CLIENT : SERVER,
+      flags: isTcp ? packet.flags : 0,
+      offset: isTcp ? (packet.sequence + syn - table.first[at]!) | 0 : -1,
+      payloadLength: packet.payloadLength,
+      capturedLength: packet.payloadEnd - packet.payloadAt,
+      view,
+      payloadAt: packet.payloadAt,
+      acked: acks ? (packet.acknowledgment - table.first[peer]!) | 0 : -1,
+    });
   }
 
   /** Counts the packet to its flow; flows that must make room end first. */
@@ -136,10 +169,9 @@ export class Line {
     const ports = this.table.keys[flow * KEY + 8]!;
     const [low, high] = [ports >>> 16, ports & 0xffff];
     const isLowClient = this.table.client[flow] === 0;
-    const reading = new Reading(midstream, {
-      client: isLowClient ? low : high,
-      server: isLowClient ? high : low,
-    });
+    const trace = flow === this.#traced ? this.#trace : null;
+    const sides = isLowClient ? { client: low, server: high } : { client: high, server: low };
+    const reading = new Reading(midstream, sides, trace);
     this.#readings[flow] = reading;
     return reading;
   }
@@ -235,6 +267,7 @@ export class Line {
   #end(flow: number): void {
     this.#tell(flow, true);
     this.#readings[flow] = undefined;
+    if (flow === this.#traced) this.#traced = -1;
     this.counters.ended++;
     this.table.release(flow);
   }
@@ -255,6 +288,11 @@ export class Line {
       this.table.lastUs[flow]! -= byUs;
       this.#toldUs[flow]! -= byUs;
     }
+  }
+
+  /** What was read of a living flow; undefined where nothing was. */
+  reading(flow: number): Reading | undefined {
+    return this.#readings[flow];
   }
 
   /** The side of the flow table that is the flow's client. */

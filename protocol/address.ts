@@ -37,3 +37,41 @@ export function formatTime(us: number): string {
   }
   return `${lastText}.${String(Math.floor(us - second * 1e6)).padStart(6, "0")}Z`;
 }
+
+/** An address as eight groups of 16 bits, IPv4 as ::ffff:a.b.c.d; null where it is none. */
+function groupsOf(text: string): number[] | null {
+  const four = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(text);
+  if (four) {
+    const [a, b, c, d] = four.slice(1).map(Number) as [number, number, number, number];
+    if (Math.max(a, b, c, d) > 255) return null;
+    return [0, 0, 0, 0, 0, 0xffff, (a << 8) | b, (c << 8) | d];
+  }
+  const halves = text.split("::");
+  if (halves.length > 2 || !text.includes(":")) return null;
+  const [head, tail] = halves.map((half) => (half === "" ? [] : half.split(":")));
+  const missing = 8 - head!.length - (tail?.length ?? 0);
+  if (tail ? missing < 1 : missing !== 0) return null;
+  const all = [...head!, ...new Array<string>(missing).fill("0"), ...(tail ?? [])];
+  if (!all.every((group) => /^[0-9a-f]{1,4}$/i.test(group))) return null;
+  return all.map((group) => parseInt(group, 16));
+}
+
+/** Reads `10.0.0.0/8`: a test whether an address lies inside. Null where it is no network. */
+export function parseNetwork(text: string): ((address: string) => boolean) | null {
+  const slash = text.indexOf("/");
+  const bits = text.slice(slash + 1);
+  const network = groupsOf(text.slice(0, slash));
+  if (!network || !/^\d{1,3}$/.test(bits)) return null;
+  const isFour = !text.includes(":");
+  if (Number(bits) > (isFour ? 32 : 128)) return null;
+  const length = Number(bits) + (isFour ? 96 : 0);
+  return (address) => {
+    const groups = address.includes(":") === isFour ? null : groupsOf(address);
+    if (!groups) return false;
+    for (let i = 0; i * 16 < length; i++) {
+      const kept = Math.min(16, length - i * 16);
+      if ((groups[i]! ^ network[i]!) >>> (16 - kept) !== 0) return false;
+    }
+    return true;
+  };
+}

@@ -3,6 +3,8 @@
  * every observation carries. A fact that was not seen is `null`, never `false` or `""`.
  */
 import Type from "typebox";
+import { CRYPTO_PROFILE_NAMES, CRYPTO_VERDICTS } from "./crypto-profile.ts";
+import type { CryptoProfile } from "./crypto-profile.ts";
 import type { FLOW_SCHEMA } from "./flow-schema.ts";
 
 /** What a flow speaks, told by content. In this spelling everywhere. */
@@ -118,11 +120,21 @@ export const Certificate = Type.Object({
 });
 export type Certificate = Type.Static<typeof Certificate>;
 
+const CryptoVerdict = Type.Object({
+  verdict: oneOf(CRYPTO_VERDICTS),
+  reasons: Type.Array(text(400), { maxItems: 20 }),
+});
+const CRYPTO = Object.fromEntries(
+  CRYPTO_PROFILE_NAMES.map((profile) => [profile, CryptoVerdict]),
+) as Record<CryptoProfile, typeof CryptoVerdict>;
+
 export const Tls = Type.Object({
   /** Negotiated; null until the server spoke. */
   version: nullable(text(12)),
   cipher_suite: nullable(text(80)),
   group: nullable(text(40)),
+  /** SignatureScheme by which the server signed its key exchange; TLS 1.2 only. */
+  signature: Type.Optional(nullable(text(40))),
   sni: nullable(text(1024)),
   /** Selected, where it is visible. */
   alpn: nullable(text(256)),
@@ -136,6 +148,8 @@ export const Tls = Type.Object({
   server_cert: nullable(Certificate),
   client_cert_subject: nullable(text(4096)),
   client_certificate: nullable(Certificate),
+  /** Judged against published profiles; only where it was asked for (`inspect --crypto`). */
+  crypto: Type.Optional(Type.Partial(Type.Object(CRYPTO))),
   mesh: nullable(oneOf(["istio", "istio-ambient", "linkerd", "consul"] as const)),
 });
 export type Tls = Type.Static<typeof Tls>;

@@ -4,13 +4,14 @@ import { Fact, Side } from "../flow/flow-table.ts";
 import type { FlowTable } from "../flow/flow-table.ts";
 import { KEY } from "../flow/flow-key.ts";
 import { CIPHER_SUITES } from "../tls/cipher-suites.ts";
-import { GROUPS, versionName } from "../tls/codes.ts";
+import { signatureName, versionName } from "../tls/codes.ts";
 import { isDeprecated, judge, mutualOf } from "../tls/failure.ts";
 import type { Judgement } from "../tls/failure.ts";
 import { ja3, ja3s, ja4 } from "../tls/fingerprint.ts";
 import { SERVER } from "../tls/handshake.ts";
 import type { Handshake } from "../tls/handshake.ts";
 import { meshOf } from "../tls/mesh.ts";
+import { GROUPS } from "../tls/registry.ts";
 import type { Certificate as ReadCertificate } from "../tls/certificate.ts";
 import { formatAddress, formatTime } from "../../protocol/address.ts";
 import type { Certificate, Failure, Flow, ProtocolName, Tls } from "../../protocol/flow-record.ts";
@@ -19,7 +20,7 @@ import type { Reading } from "./reading.ts";
 /** Seconds of capture without an answer after which an attempt counts as unanswered. */
 const UNANSWERED_SECONDS = 30;
 
-const ENCAP_NAMES: ReadonlyMap<number, string> = new Map([
+export const ENCAP_NAMES: ReadonlyMap<number, string> = new Map([
   [Encap.vlan, "vlan"],
   [Encap.qinq, "qinq"],
   [Encap.mpls, "mpls"],
@@ -33,7 +34,7 @@ const ENCAP_NAMES: ReadonlyMap<number, string> = new Map([
   [Encap.gtp, "gtp"],
   [Encap.ah, "ah"],
 ]);
-const PROTO_NAMES: ReadonlyMap<number, Flow["proto"]> = new Map([
+export const PROTO_NAMES: ReadonlyMap<number, Flow["proto"]> = new Map([
   [IpProtocol.tcp, "tcp"],
   [IpProtocol.udp, "udp"],
   [IpProtocol.esp, "esp"],
@@ -274,6 +275,7 @@ const NO_TLS: Tls = Object.freeze({
   version: null,
   cipher_suite: null,
   group: null,
+  signature: null,
   sni: null,
   alpn: null,
   alpn_offered: [],
@@ -299,6 +301,7 @@ function tlsOf(h: Handshake | null, serverPort: number): Tls {
     version: answer ? versionName(answer.version) : null,
     cipher_suite: answer ? (CIPHER_SUITES.get(suite) ?? `0x${hex4(suite)}`) : null,
     group: h.group === null ? null : (GROUPS.get(h.group) ?? `0x${hex4(h.group)}`),
+    signature: h.signature === null ? null : signatureName(h.signature),
     sni: hello?.serverName ?? null,
     alpn: answer?.alpn ?? null,
     alpn_offered: [...(hello?.alpn ?? [])],

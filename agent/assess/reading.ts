@@ -13,6 +13,7 @@ import type { Opened } from "../identify/upgrade.ts";
 import { CLIENT, Handshake, SERVER } from "../tls/handshake.ts";
 import { RECORD_HEADER, isRecordHeader } from "../tls/record.ts";
 import type { ProtocolName } from "../../protocol/flow-record.ts";
+import type { Trace } from "./trace.ts";
 
 /** Bytes of a side within which plaintext may turn into TLS. */
 const UPGRADE_LIMIT = 16384;
@@ -87,9 +88,12 @@ export class Reading {
   /** Null once nothing more is read: a flow that lives on keeps only what it will tell. */
   #progress: Progress | null;
 
-  constructor(midstream: boolean, ports: Ports) {
+  readonly #trace: Trace | null;
+
+  constructor(midstream: boolean, ports: Ports, trace: Trace | null = null) {
     this.#midstream = midstream;
     this.#progress = new Progress(midstream, ports);
+    this.#trace = trace;
   }
 
   /**
@@ -174,7 +178,10 @@ export class Reading {
         break;
       }
       const said = dialogue.hear(view, next, next + length, role);
-      if (this.upgrade.hear(said, role === CLIENT)) this.note("u", role);
+      if (this.upgrade.hear(said, role === CLIENT)) {
+        this.note("u", role);
+        this.#trace?.upgraded(this.protocol!, this.upgrade.state);
+      }
       messages[role]!++;
       next += length;
     }
@@ -223,6 +230,7 @@ export class Reading {
         )
       ) {
         this.note("u", CLIENT);
+        this.#trace?.upgraded(this.protocol, this.upgrade.state);
       }
       if (this.upgrade.state !== "agreed") return false;
       this.upgradedFrom = this.protocol;
@@ -273,8 +281,10 @@ export class Reading {
   readDatagram(role: number, view: DataView, at: number, end: number): void {
     if (this.protocol || end <= at || !this.#progress) return;
     const signature = this.#progress.recognition.lookAtDatagram(role, view, at, end);
-    if (signature) this.protocol = signature.protocol;
-    else this.unmatched[role] = true;
+    if (signature) {
+      this.protocol = signature.protocol;
+      this.#trace?.matched(role, signature, end - at);
+    } else this.unmatched[role] = true;
   }
 
   /** Nothing more is read of either side: what was only for reading is given up. */
@@ -311,11 +321,13 @@ export class Reading {
     if (recognition.done[role]! || end <= at) return;
     const signature = recognition.look(role, view, at, end);
     if (signature) {
+      this.#trace?.matched(role, signature, end - at);
       this.#take(signature, role);
       return;
     }
     if (!recognition.done[role]!) return;
     this.unmatched[role] = true;
+    this.#trace?.unmatched(role, end - at);
     if (role === CLIENT && !this.#midstream && this.protocol === null) this.notTls = true;
     this.note("d", role);
   }
@@ -341,7 +353,8 @@ export class Reading {
   }
 
   #beginTls(clientFrom: number, serverFrom: number): void {
-    this.tls = new Handshake();
+    this.#trace?.beginsTls(clientFrom, serverFrom, this.upgradedFrom);
+    this.tls = new Handshake(this.#trace);
     this.notTls = false;
     this.#progress!.tlsFrom = [clientFrom, serverFrom];
     // A server that answered a hello in another protocol is not read as TLS.

@@ -1,32 +1,63 @@
-/** Says a flow in one line, and a capture in a few, for people. */
-import type { Flow } from "../../protocol/flow-record.ts";
+/** Says a flow in one line, for people: who, to whom, over what, and how it ended. */
+import type { Flow, Tls } from "../../protocol/flow-record.ts";
+import { endWords, failureWords, versionWords } from "./words.ts";
 
-function ends(r: Flow): string {
-  const bracket = (ip: string) => (ip.includes(":") ? `[${ip}]` : ip);
-  return `${bracket(r.src_ip)}:${r.src_port} -> ${bracket(r.dst_ip)}:${r.dst_port}`;
+/** What a part of a line means; a terminal shows it by colour. */
+export type Tone = "good" | "weak" | "bad" | "dim" | "strong";
+export type Paint = (tone: Tone, text: string) => string;
+
+const CODES: Readonly<Record<Tone, number>> = { good: 32, weak: 33, bad: 31, dim: 2, strong: 1 };
+
+/** Colours for a terminal (ECMA-48 SGR), or none. */
+export function painter(colour: boolean): Paint {
+  return colour ? (tone, text) => `\u001b[${CODES[tone]}m${text}\u001b[0m` : (_, text) => text;
 }
 
-const MUTUAL_WORDS: Record<string, string> = {
-  yes: "mutual (client certificate read)",
-  no: "one-way",
-  "inferred-yes": "mutual (inferred)",
-  "inferred-declined": "one-way: client declined its certificate (inferred)",
-  "inferred-no": "one-way (inferred)",
-  resumed: "resumed: client not proven again",
-};
+/** Text from the wire, without what would move a terminal's cursor or change its state. */
+export function printable(text: string): string {
+  return text.replaceAll(
+    /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,
+    (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`,
+  );
+}
+
+/** Columns that an end of a flow takes; longer ones push the rest to the right. */
+const END_COLUMNS = 21;
+
+function end(ip: string, port: number): string {
+  return `${ip.includes(":") ? `[${ip}]` : ip}${port === 0 ? "" : `:${port}`}`;
+}
+
+const isMutual = (tls: Tls) => tls.mutual === "yes" || tls.mutual === "inferred-yes";
+
+/** `mutual TLS 1.3 (inferred) for pay.example inside postgresql`. */
+function tlsWords({ tls, upgraded_from, encryption }: Flow & { tls: Tls }): string {
+  const name = versionWords(tls.version ?? (encryption === "dtls" ? "DTLS" : "TLS"));
+  const version = encryption === "quic" ? `${name} in QUIC` : name;
+  const how = {
+    yes: `mutual ${version}`,
+    no: `one-way ${version}`,
+    "inferred-yes": `mutual ${version} (inferred)`,
+    "inferred-declined": `one-way ${version} (inferred: asked, the client had no certificate)`,
+    "inferred-no": `one-way ${version} (inferred)`,
+    resumed: `resumed ${version}, the client not proven again`,
+  };
+  const words = tls.mutual === null ? version : how[tls.mutual];
+  const identity = tls.client_certificate?.san[0] ?? tls.client_cert_subject;
+  const client = identity === null ? "" : ` as ${identity}`;
+  const server = tls.sni === null ? "" : ` for ${tls.sni}`;
+  const inside = upgraded_from === null ? "" : ` inside ${upgraded_from}`;
+  const mesh = tls.mesh === null ? "" : `, ${tls.mesh}`;
+  return `${words}${client}${server}${inside}${mesh}`;
+}
 
 function what(r: Flow): string {
-  if (r.tls) {
-    const inside = r.upgraded_from ? ` inside ${r.upgraded_from}` : "";
-    const mutual = r.tls.mutual === null ? "" : `, ${MUTUAL_WORDS[r.tls.mutual]}`;
-    const sni = r.tls.sni === null ? "" : ` to ${r.tls.sni}`;
-    return `${r.tls.version ?? "TLS"}${inside}${mutual}${sni}`;
-  }
+  if (r.tls) return tlsWords({ ...r, tls: r.tls });
   switch (r.encryption) {
     case "none":
-      return "no payload";
+      return `${r.proto} without payload`;
     case "unknown":
-      return "unknown protocol";
+      return r.protocol === null ? "an unknown protocol" : `${r.protocol}, then unknown`;
     case "plaintext":
       return `plaintext ${r.protocol}`;
     default:
@@ -36,51 +67,32 @@ function what(r: Flow): string {
 
 function outcome(r: Flow): string {
   if (r.failure) {
-    const by = r.failure.side === null ? "" : ` by the ${r.failure.side}`;
-    const alert = r.failure.alert === null ? "" : `, alert ${r.failure.alert}`;
-    return `FAILED ${r.failure.code}${by} (${r.failure.basis}${alert})`;
+    const { code, alert, confidence } = r.failure;
+    const told = alert === null ? code : `${code}, alert ${alert}`;
+    const maybe = confidence === "likely" ? "probably " : "";
+    return `FAILED: ${maybe}${failureWords(r.failure)} (${told})`;
   }
-  if (r.accepted === true) return "accepted";
-  if (r.handshake === "incomplete") return "handshake incomplete";
-  return r.state;
+  const ended = endWords(r);
+  if (r.accepted === true) return `accepted, ${ended}`;
+  if (r.handshake === "incomplete") return `handshake incomplete, ${ended}`;
+  return ended;
 }
 
-/** One line for one flow: who, to whom, what, and how it ended. */
-export function flowLine(r: Flow): string {
-  const size = `${r.packets[0]}/${r.packets[1]} packets`;
+function toneOf(r: Flow): Tone {
+  if (r.failure) return "bad";
+  if (r.tls) return isMutual(r.tls) ? "good" : "weak";
+  if (r.encryption === "plaintext") return "bad";
+  return r.encryption === "none" || r.encryption === "unknown" ? "dim" : "good";
+}
+
+/** One line for flow `number`. */
+export function flowLine(r: Flow, number: number, paint: Paint): string {
+  const client = end(r.src_ip, r.src_port).padEnd(END_COLUMNS);
+  const server = end(r.dst_ip, r.dst_port).padEnd(END_COLUMNS);
   const via = r.encap.length > 0 ? ` via ${r.encap.join(" ")}` : "";
-  return `${r.start.slice(11, 23)} ${r.proto} ${ends(r)}  ${what(r)}; ${outcome(r)}; ${size}${via}`;
-}
-
-/** Counts flows by what was proven of them. */
-export class Summary {
-  #flows = 0;
-  readonly #kinds = new Map<string, number>();
-  readonly #failures = new Map<string, number>();
-
-  add(r: Flow): void {
-    this.#flows++;
-    const add = (map: Map<string, number>, key: string) => map.set(key, (map.get(key) ?? 0) + 1);
-    add(this.#kinds, kindOf(r));
-    if (r.failure) add(this.#failures, r.failure.code);
-  }
-
-  text(): string {
-    const list = (map: Map<string, number>) =>
-      [...map].sort((a, b) => b[1] - a[1]).map(([k, n]) => `  ${String(n).padStart(7)}  ${k}\n`);
-    const failed = this.#failures.size > 0 ? `failed:\n${list(this.#failures).join("")}` : "";
-    return `\n${this.#flows} flows\n${list(this.#kinds).join("")}${failed}`;
-  }
-}
-
-function kindOf(r: Flow): string {
-  if (r.tls) {
-    if (r.handshake === "failed") return "TLS, handshake failed";
-    if (r.tls.mutual === "yes" || r.tls.mutual === "inferred-yes") return "mutual TLS";
-    if (r.tls.mutual === null) return "TLS, mutual or not: unknown";
-    return r.tls.mutual === "resumed" ? "TLS, resumed" : "one-way TLS";
-  }
-  if (r.encryption === "plaintext") return `plaintext ${r.protocol}`;
-  if (r.encryption === "unknown") return "unknown protocol";
-  return r.encryption === "none" ? "no payload" : `encrypted ${r.protocol ?? ""}`;
+  const size = paint("dim", `${r.packets[0]}/${r.packets[1]} packets${via}`);
+  const said = printable(`${what(r)}; ${outcome(r)}`);
+  const head = `${String(number).padStart(5)}  ${r.start.slice(11, 23)}`;
+  const ends = `${paint("dim", head)}  ${client} → ${server}`;
+  return `${ends}  ${paint(toneOf(r), said)}  ${size}`;
 }

@@ -16,6 +16,13 @@ export type UpgradeState =
 /** Bytes of one side from the stream's start; empty while none have come. */
 export type Opened = { view: DataView; at: number; end: number };
 
+/** Protocols whose negotiation stands at fixed places; the others are `DIALOGUES`. */
+export const FOLLOWED: ReadonlySet<ProtocolName> = new Set([
+  "postgresql",
+  "mysql",
+  "http",
+] as const);
+
 export class Upgrade {
   state: UpgradeState = "none";
   /** Where TLS begins, in bytes behind the start of each side's opening. */

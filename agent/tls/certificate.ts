@@ -56,6 +56,7 @@ const ATTRIBUTE_NAMES: ReadonlyMap<string, string> = new Map([
 
 const CURVES: ReadonlyMap<string, string> = new Map([
   ["1.2.840.10045.3.1.7", "P-256"],
+  ["1.3.132.0.33", "P-224"],
   ["1.3.132.0.34", "P-384"],
   ["1.3.132.0.35", "P-521"],
   ["1.3.132.0.10", "secp256k1"],
@@ -65,6 +66,9 @@ const KEYS: ReadonlyMap<string, string> = new Map([
   ["1.3.101.112", "Ed25519"],
   ["1.3.101.113", "Ed448"],
   ["1.2.840.10040.4.1", "DSA"],
+  ["2.16.840.1.101.3.4.3.17", "ML-DSA-44"], // RFC 9881 §2
+  ["2.16.840.1.101.3.4.3.18", "ML-DSA-65"],
+  ["2.16.840.1.101.3.4.3.19", "ML-DSA-87"],
 ]);
 
 const SIGNATURES: ReadonlyMap<string, string> = new Map([
@@ -74,12 +78,17 @@ const SIGNATURES: ReadonlyMap<string, string> = new Map([
   ["1.2.840.113549.1.1.11", "sha256WithRSAEncryption"],
   ["1.2.840.113549.1.1.12", "sha384WithRSAEncryption"],
   ["1.2.840.113549.1.1.13", "sha512WithRSAEncryption"],
+  ["1.2.840.113549.1.1.14", "sha224WithRSAEncryption"],
   ["1.2.840.10045.4.1", "ecdsa-with-SHA1"],
+  ["1.2.840.10045.4.3.1", "ecdsa-with-SHA224"],
   ["1.2.840.10045.4.3.2", "ecdsa-with-SHA256"],
   ["1.2.840.10045.4.3.3", "ecdsa-with-SHA384"],
   ["1.2.840.10045.4.3.4", "ecdsa-with-SHA512"],
   ["1.3.101.112", "Ed25519"],
   ["1.3.101.113", "Ed448"],
+  ["2.16.840.1.101.3.4.3.17", "ML-DSA-44"], // RFC 9881 §2
+  ["2.16.840.1.101.3.4.3.18", "ML-DSA-65"],
+  ["2.16.840.1.101.3.4.3.19", "ML-DSA-87"],
 ]);
 
 const RSA = "1.2.840.113549.1.1.1";

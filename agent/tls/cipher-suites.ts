@@ -1,4 +1,4 @@
-/** Names TLS cipher suites as IANA registers them (TLS Cipher Suites registry, July 2025). */
+/** Names TLS cipher suites as IANA registers them; written by `scripts/iana.ts`, not by hand. */
 export const CIPHER_SUITES: ReadonlyMap<number, string> = new Map([
   [0x0000, "TLS_NULL_WITH_NULL_NULL"],
   [0x0001, "TLS_RSA_WITH_NULL_MD5"],
@@ -163,6 +163,8 @@ export const CIPHER_SUITES: ReadonlyMap<number, string> = new Map([
   [0x1303, "TLS_CHACHA20_POLY1305_SHA256"],
   [0x1304, "TLS_AES_128_CCM_SHA256"],
   [0x1305, "TLS_AES_128_CCM_8_SHA256"],
+  [0x1306, "TLS_AEGIS_256_SHA512"],
+  [0x1307, "TLS_AEGIS_128L_SHA256"],
   [0x5600, "TLS_FALLBACK_SCSV"],
   [0xc001, "TLS_ECDH_ECDSA_WITH_NULL_SHA"],
   [0xc002, "TLS_ECDH_ECDSA_WITH_RC4_128_SHA"],

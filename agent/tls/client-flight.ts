@@ -18,7 +18,7 @@ const OVERHEAD = 17;
 const JAVA_PADDING = 16;
 const EMPTY_CERTIFICATE = 8;
 /** No certificate with its framing was smaller; measured: 310 alone, 441 in a joined flight. */
-const PRESENTED_MINIMUM = 200;
+export const PRESENTED_MINIMUM = 200;
 /** CertificateVerify: from Ed25519 (64 bytes) to ML-DSA-87 (4627), framed. */
 const VERIFY_MINIMUM = 8 + 64 + OVERHEAD;
 const VERIFY_MAXIMUM = 8 + 4627 + OVERHEAD + JAVA_PADDING;

@@ -1,4 +1,5 @@
 /** Names the numbers of TLS: versions, record and handshake types, groups, extensions, alerts. */
+import { SIGNATURE_SCHEMES } from "./registry.ts";
 
 /** ContentType (RFC 8446 §5.1). */
 export const ContentType = {
@@ -32,6 +33,7 @@ export const Extension = {
   ecPointFormats: 11,
   signatureAlgorithms: 13,
   alpn: 16,
+  extendedMasterSecret: 23,
   sessionTicket: 35,
   preSharedKey: 41,
   earlyData: 42,
@@ -50,7 +52,7 @@ export const Version = {
   tls13: 0x0304,
 } as const;
 
-const VERSION_NAMES: ReadonlyMap<number, string> = new Map([
+export const VERSION_NAMES: ReadonlyMap<number, string> = new Map([
   [Version.ssl2, "SSLv2"],
   [Version.ssl3, "SSLv3"],
   [Version.tls10, "TLSv1.0"],
@@ -75,63 +77,19 @@ export function isGrease(code: number): boolean {
   return (code & 0x0f0f) === 0x0a0a && code >> 8 === (code & 0xff);
 }
 
-/** Key-exchange groups as IANA registers them (TLS Supported Groups). */
-export const GROUPS: ReadonlyMap<number, string> = new Map([
-  [1, "sect163k1"],
-  [2, "sect163r1"],
-  [3, "sect163r2"],
-  [4, "sect193r1"],
-  [5, "sect193r2"],
-  [6, "sect233k1"],
-  [7, "sect233r1"],
-  [8, "sect239k1"],
-  [9, "sect283k1"],
-  [10, "sect283r1"],
-  [11, "sect409k1"],
-  [12, "sect409r1"],
-  [13, "sect571k1"],
-  [14, "sect571r1"],
-  [15, "secp160k1"],
-  [16, "secp160r1"],
-  [17, "secp160r2"],
-  [18, "secp192k1"],
-  [19, "secp192r1"],
-  [20, "secp224k1"],
-  [21, "secp224r1"],
-  [22, "secp256k1"],
-  [23, "secp256r1"],
-  [24, "secp384r1"],
-  [25, "secp521r1"],
-  [26, "brainpoolP256r1"],
-  [27, "brainpoolP384r1"],
-  [28, "brainpoolP512r1"],
-  [29, "x25519"],
-  [30, "x448"],
-  [31, "brainpoolP256r1tls13"],
-  [32, "brainpoolP384r1tls13"],
-  [33, "brainpoolP512r1tls13"],
-  [34, "GC256A"],
-  [35, "GC256B"],
-  [36, "GC256C"],
-  [37, "GC256D"],
-  [38, "GC512A"],
-  [39, "GC512B"],
-  [40, "GC512C"],
-  [41, "curveSM2"],
-  [256, "ffdhe2048"],
-  [257, "ffdhe3072"],
-  [258, "ffdhe4096"],
-  [259, "ffdhe6144"],
-  [260, "ffdhe8192"],
-  [512, "MLKEM512"],
-  [513, "MLKEM768"],
-  [514, "MLKEM1024"],
-  [4587, "SecP256r1MLKEM768"],
-  [4588, "X25519MLKEM768"],
-  [4589, "SecP384r1MLKEM1024"],
-  [25497, "X25519Kyber768Draft00"],
-  [25498, "SecP256r1Kyber768Draft00"],
-]);
+/** HashAlgorithm and SignatureAlgorithm of TLS 1.2 (RFC 5246 §7.4.1.4.1), by their numbers. */
+const HASHES = ["none", "md5", "sha1", "sha224", "sha256", "sha384", "sha512"];
+const SIGNERS = ["anonymous", "rsa_pkcs1", "dsa", "ecdsa"];
+
+/** A SignatureScheme's name; pairs of TLS 1.2 that are no scheme are named alike: `dsa_sha256`. */
+export function signatureName(code: number): string {
+  const name = SIGNATURE_SCHEMES.get(code);
+  if (name !== undefined) return name;
+  const hash = HASHES[code >> 8];
+  const signer = SIGNERS[code & 0xff];
+  const isPair = hash !== undefined && signer !== undefined && code >> 8 > 0;
+  return isPair ? `${signer}_${hash}` : `0x${code.toString(16).padStart(4, "0")}`;
+}
 
 /** AlertDescription (RFC 8446 §6, RFC 5246 §7.2, RFC 6066, RFC 7301); those that are told apart. */
 export const Alert = {

@@ -10,8 +10,9 @@ import type { ClientHello } from "./client-hello.ts";
 import { ContentType, HandshakeType, isTls13 } from "./codes.ts";
 import { Interned, InternedText } from "./interned.ts";
 import { RECORD_HEADER, isRecordHeader } from "./record.ts";
-import { readServerHello, readServerKeyExchangeGroup } from "./server-hello.ts";
+import { readServerHello, readServerKeyExchange } from "./server-hello.ts";
 import type { ServerHello } from "./server-hello.ts";
+import type { AnswerKind, TlsTrace } from "./trace.ts";
 
 export const CLIENT = 0;
 export const SERVER = 1;
@@ -69,6 +70,9 @@ export class Handshake {
   retried = false;
   ssl2Hello = false;
   group: number | null = null;
+  /** Bits of the prime of DHE, and the scheme by which the server signed; TLS ≤ 1.2 and 1.2. */
+  primeBits: number | null = null;
+  signature: number | null = null;
   /** Null: no Certificate message seen. Empty: an empty one. TLS ≤ 1.2 only. */
   serverChain: readonly Certificate[] | null = null;
   clientChain: readonly Certificate[] | null = null;
@@ -102,6 +106,11 @@ export class Handshake {
   /** Lengths of the client's records of type 23, and where they end; until the server answered. */
   #clientLengths: number[] = [];
   #clientEnds: number[] = [];
+  readonly #trace: TlsTrace | null;
+
+  constructor(trace: TlsTrace | null = null) {
+    this.#trace = trace;
+  }
 
   /** Nothing more can be learned from bytes of this side. */
   isRead(side: number): boolean {
@@ -148,6 +157,7 @@ export class Handshake {
         const length = this.#readSsl2Hello(view, at, end);
         if (length === 0) return offset;
         if (length > 0) {
+          this.#trace?.record(side, 0, view.getUint16(at + 3), length, offset, true);
           at += length;
           offset += length;
           continue;
@@ -163,6 +173,7 @@ export class Handshake {
       const behind = at + RECORD_HEADER + length;
       const inClear = this.#isClear(own, type, length);
       if (inClear && behind > end) return offset;
+      this.#trace?.record(side, type, view.getUint16(at + 1), length, offset, inClear);
       offset += RECORD_HEADER + length;
       own.records++;
       if (inClear) this.#takeClear(own, side, type, view, at + RECORD_HEADER, behind);
@@ -220,6 +231,7 @@ export class Handshake {
       const level = view.getUint8(at);
       const code = view.getUint8(at + 1);
       this.note("l", side);
+      this.#trace?.alert(side, level, code);
       // A warning does not end a handshake; close_notify says only that a side leaves.
       const counts = code !== 0 && (level === 2 || this.alert === null);
       if (counts && (this.alert === null || this.alert.level === 1)) {
@@ -279,6 +291,7 @@ export class Handshake {
   #takeMessage(side: number, view: DataView, at: number, end: number): void {
     const type = view.getUint8(at);
     const c = new Cursor(view, at + 4, end);
+    this.#trace?.message(side, view, at, end);
     if (side === CLIENT) this.#takeClientMessage(type, c);
     else this.#takeServerMessage(type, c);
   }
@@ -340,10 +353,15 @@ export class Handshake {
         this.note("x", SERVER);
         this.serverChain = readChain(c);
         return;
-      case HandshakeType.serverKeyExchange:
+      case HandshakeType.serverKeyExchange: {
         this.note("k", SERVER);
-        this.group = this.#usesCurve ? readServerKeyExchangeGroup(c) : null;
+        const { cipherSuite = -1, version = 0 } = this.serverHello ?? {};
+        const read = readServerKeyExchange(c, CIPHER_SUITES.get(cipherSuite) ?? "", version);
+        this.group = read?.group ?? null;
+        this.primeBits = read?.primeBits ?? null;
+        this.signature = read?.signature ?? null;
         return;
+      }
       case HandshakeType.certificateRequest:
         this.note("q", SERVER);
         this.asked = true;
@@ -356,11 +374,6 @@ export class Handshake {
         this.note("t", SERVER);
         return;
     }
-  }
-
-  get #usesCurve(): boolean {
-    const name = CIPHER_SUITES.get(this.serverHello?.cipherSuite ?? -1) ?? "";
-    return name.includes("_ECDHE_") || name.includes("_ECDH_anon_");
   }
 
   /** Takes an encrypted record: its type, its length, and where it ends in the stream. */
@@ -403,30 +416,36 @@ export class Handshake {
   #judgeFlight(): void {
     const hello = this.secondHello ?? this.clientHello;
     const suite = CIPHER_SUITES.get(this.serverHello!.cipherSuite) ?? "";
-    const flight = readClientFlight(
-      this.#clientLengths,
-      suite.endsWith("SHA384") ? 48 : 32,
-      this.secondHello === null && (hello?.offersEarlyData ?? false),
-    );
+    const hashBytes = suite.endsWith("SHA384") ? 48 : 32;
+    const earlyData = this.secondHello === null && (hello?.offersEarlyData ?? false);
+    const flight = readClientFlight(this.#clientLengths, hashBytes, earlyData);
+    this.#trace?.flight(this.#clientLengths, hashBytes, earlyData, flight);
     this.flight = flight;
     if (flight.records > 0) this.finishedEnd = this.#clientEnds[flight.records - 1]!;
   }
 
   /** A record of the server's behind the client's Finished: a ticket, an alert, or an answer. */
   #takeAnswer(length: number, acked: number): void {
-    if (acked >= 0 && acked < this.finishedEnd) return; // sent before the server had the Finished
-    if (this.#is13 && isAlertSized(length)) {
+    const kind = this.#weighAnswer(length, acked);
+    this.#trace?.answer(kind, length, acked, this.finishedEnd);
+    if (kind === "early") return;
+    if (kind === "alert") {
       const clientStays = !this.closes.some((c) => c.side === CLIENT) && !this.clientLeft();
       if (clientStays && this.recordsBehindFinished === 0) this.refusedByAlert = true;
       return;
     }
     this.recordsBehindFinished++;
-    const spoke = this.#clientSpoke();
-    const answersData = spoke && (acked < 0 || acked > this.finishedEnd);
-    const beyondTicket = acked >= 0 && (!this.#is13 || length > BEYOND_TICKET);
-    if (!answersData && !beyondTicket) return;
+    if (kind === "ticket") return;
     this.answered = true;
     this.#clientLengths = this.#clientEnds = NO_LENGTHS; // a flow that lives on keeps little
+  }
+
+  #weighAnswer(length: number, acked: number): AnswerKind {
+    if (acked >= 0 && acked < this.finishedEnd) return "early";
+    if (this.#is13 && isAlertSized(length)) return "alert";
+    const answersData = this.#clientSpoke() && (acked < 0 || acked > this.finishedEnd);
+    const beyondTicket = acked >= 0 && (!this.#is13 || length > BEYOND_TICKET);
+    return answersData || beyondTicket ? "answer" : "ticket";
   }
 
   /** Reports whether the client sent application data behind its Finished. */

@@ -15,6 +15,14 @@ const CONSUL_SNI = /\.internal(-v1)?\.[0-9a-f-]{36}\.consul$/;
 const CONSUL_SAN = /^spiffe:\/\/[^/]+\/(ap\/[^/]+\/)?ns\/[^/]+\/dc\/[^/]+\/svc\/[^/]+$/;
 const HBONE_PORT = 15008;
 
+/** By what each mesh is told, for people. */
+export const MESHES: Readonly<Record<Mesh, string>> = {
+  istio: "ALPN `istio…`, or an SNI `outbound_.PORT_.SUBSET_.HOST`",
+  "istio-ambient": `port ${HBONE_PORT} with ALPN \`h2\` alone, no SNI, and TLS 1.3`,
+  linkerd: "SNI of an identity, `….serviceaccount.identity.…`, or ALPN `transport.l5d.io/v1`",
+  consul: "SNI `….internal.….consul`, or a SPIFFE name `/ns/…/dc/…/svc/…`",
+};
+
 export function meshOf(h: Handshake, serverPort: number): Mesh | null {
   const hello = h.clientHello;
   if (!hello) return null;

@@ -1,7 +1,7 @@
 /** Reads a ServerHello, or the HelloRetryRequest that looks like one. */
 import type { Cursor } from "../read/cursor.ts";
 import { readAlpn } from "./client-hello.ts";
-import { Extension } from "./codes.ts";
+import { Extension, Version } from "./codes.ts";
 
 export type ServerHello = {
   /** The negotiated version: supported_versions where present, else the legacy field. */
@@ -72,12 +72,60 @@ export function readServerHello(c: Cursor): ServerHello | null {
   };
 }
 
+/** What a ServerKeyExchange says of the exchange and of its signature; null where it does not. */
+export type ServerKeyExchange = {
+  /** The named group of ECDHE. */
+  group: number | null;
+  /** Bits of the prime of DHE. */
+  primeBits: number | null;
+  /** SignatureScheme by which the server signed; TLS 1.2 only. */
+  signature: number | null;
+};
+
 /**
- * The named curve of a ServerKeyExchange of an ECDHE suite (RFC 8422 §5.4): curve_type 3, then the
- * group. Null for other key exchanges.
+ * Reads the body of a ServerKeyExchange (RFC 5246 §7.4.3, RFC 8422 §5.4, RFC 4279 §3, RFC 5489 §2):
+ *
+ *     psk_identity_hint<2>, with _PSK | curve_type 3, group(2), point<1>   ECDHE
+ *                                     | p<2>, g<2>, Ys<2>                 DHE
+ *     SignatureScheme(2), TLS 1.2 | signature<2>                          neither _PSK nor _anon
  */
-export function readServerKeyExchangeGroup(c: Cursor): number | null {
-  const isNamedCurve = c.uint8() === 3;
-  const group = c.uint16();
-  return c.ok && isNamedCurve ? group : null;
+export function readServerKeyExchange(
+  c: Cursor,
+  suite: string,
+  version: number,
+): ServerKeyExchange | null {
+  const kind = /^TLS_(ECDHE|ECDH|DHE|DH)_(PSK|anon|RSA|ECDSA|DSS)_/.exec(suite);
+  if (!kind) return null;
+  const [, exchange = "", signer = ""] = kind;
+  const isEphemeral = exchange.endsWith("E") || signer === "anon";
+  if (!isEphemeral) return null; // static (EC)DH keys stand in the certificate
+  const read: ServerKeyExchange = { group: null, primeBits: null, signature: null };
+  if (signer === "PSK") c.skip(c.uint16());
+  if (exchange.startsWith("EC")) {
+    if (c.uint8() !== 3) return null; // explicit curves: forbidden since RFC 8422
+    const group = c.uint16();
+    c.skip(c.uint8());
+    if (!c.ok) return null;
+    read.group = group;
+  } else {
+    const length = c.uint16();
+    const prime = c.bytes(length);
+    c.skip(c.uint16());
+    c.skip(c.uint16());
+    if (!c.ok) return null;
+    read.primeBits = bitsOf(prime);
+  }
+  if (version === Version.tls12 && signer !== "PSK" && signer !== "anon") {
+    const scheme = c.uint16();
+    if (c.ok) read.signature = scheme;
+  }
+  return read;
+}
+
+/** Bits of a big-endian number. */
+function bitsOf(bytes: Uint8Array): number {
+  let first = 0;
+  while (first < bytes.length && bytes[first] === 0) first++;
+  if (first === bytes.length) return 0;
+  return (bytes.length - first) * 8 - (Math.clz32(bytes[first]!) - 24);
 }

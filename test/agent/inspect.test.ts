@@ -157,7 +157,7 @@ t.test("exit codes and messages", async (t) => {
   t.match(records, [{ schema: "wireproof.flow/1", file: "cut.pcap", protocol: "redis" }]);
   const none = inspect("--format", "jsonl", place("none.pcap", pcap.subarray(0, 24)));
   t.strictSame([none.status, none.stdout], [0, ""], "a capture without packets has no flows");
-  t.match(inspect(cut).stdout, /plaintext redis; .*\n\n1 flows\n/);
+  t.match(inspect(cut).stdout, /plaintext redis; .*\n\n1 flow\n/);
 });
 
 t.test("the same capture in every wrapping gives the same flows", async (t) => {

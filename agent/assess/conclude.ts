@@ -1,0 +1,194 @@
+/** Says of a flow's record why it says what it says: one reason for each conclusion. */
+import { isTls13 } from "../tls/codes.ts";
+import { alertName } from "../tls/describe.ts";
+import { CLIENT, SERVER } from "../tls/handshake.ts";
+import type { Handshake } from "../tls/handshake.ts";
+import type { Flow } from "../../protocol/flow-record.ts";
+import type { Reading } from "./reading.ts";
+import { basisWords, endWords, failureWords } from "./words.ts";
+
+/** One field of the record, its value, why it has it, and where the rule is written. */
+export type Conclusion = { field: string; value: string; why: string; source: string | null };
+
+export function conclude(record: Flow, reading: Reading | undefined): Conclusion[] {
+  const list: Conclusion[] = [];
+  const tell = (field: string, value: string, why: string, source: string | null = null) =>
+    list.push({ field, value, why, source });
+  const h = reading?.tls ?? null;
+  tell("client", record.client_basis, CLIENT_BASES[record.client_basis], null);
+  tell("state", record.state, stateWhy(record));
+  tell("protocol", record.protocol ?? "null", protocolWhy(record));
+  tell("encryption", record.encryption, encryptionWhy(record));
+  if (record.tls && h) {
+    const [why, source] = mutualWhy(record, h);
+    tell("tls.mutual", record.tls.mutual ?? "null", why, source);
+  }
+  if (record.handshake !== null && h) {
+    tell("handshake", record.handshake, handshakeWhy(record, h));
+  }
+  if (record.failure) {
+    const { code, side, basis, alert, confidence } = record.failure;
+    const by = side === null || basis === "inferred" ? "" : ` of the ${side}`;
+    const told = alert === null ? "" : ` ${alert} (${alertName(alert)})`;
+    const sure = confidence === "certain" ? "certain" : "likely, other causes look the same";
+    const why = `${failureWords(record.failure)}; ${basisWords(basis)}${told}${by}; ${sure}`;
+    tell("failure.code", code, why, basis === "alert" ? "RFC 8446 §6" : null);
+  }
+  tell("accepted", String(record.accepted), acceptedWhy(record, h));
+  for (const finding of record.findings) tell("finding", finding, "");
+  for (const note of record.notes) tell("note", note, NOTES[note] ?? "");
+  return list;
+}
+
+const CLIENT_BASES: Readonly<Record<Flow["client_basis"], string>> = {
+  syn: "it sent the SYN",
+  handshake: "what it sent is what clients send",
+  port: "the other end's port is below 1024, its own is not",
+  "first-seen": "it was seen first; nothing else tells the ends apart",
+};
+
+const NOTES: Readonly<Record<string, string>> = {
+  "overlap-disagrees": "two segments disagreed about the same bytes; those that came first count",
+  "opening-full": "too many connections were being read at once: its bytes were not kept",
+  "bytes-missing": "bytes of a stream were not captured: nothing is concluded from their absence",
+  snapped: "frames were captured in part only: what was cut off is a gap in the stream",
+  "not-tls": "the client's first bytes are no TLS",
+  ech: "the hello carries an encrypted one inside: the name is the outer one",
+  "tls-malformed": "records or messages contradict the protocol; reading stopped there",
+};
+
+function stateWhy(record: Flow): string {
+  const joined = record.midstream ? "the capture joined it after its start; " : "";
+  switch (record.state) {
+    case "attempted":
+      return record.proto === "tcp"
+        ? "a SYN was seen, and the capture ends before an answer"
+        : "packets of one direction only were seen";
+    case "unanswered":
+      return "a SYN was sent, and nobody answered it";
+    case "refused":
+      return "the first packet was answered by a RST or an ICMP error";
+    case "closed":
+      return `${joined}both sides sent a FIN`;
+    case "reset":
+      return `${joined}a RST ended it`;
+    default:
+      return `${joined}${endWords(record)}`;
+  }
+}
+
+function protocolWhy({ protocol, upgraded_from, encryption }: Flow): string {
+  if (upgraded_from !== null) return `${upgraded_from} negotiated the TLS inside`;
+  if (protocol !== null) return "told by its bytes, whatever the port";
+  if (encryption === "none") return "no payload was sent";
+  return "no signature matched the bytes of either side";
+}
+
+function encryptionWhy(record: Flow): string {
+  switch (record.encryption) {
+    case "tls":
+      return record.upgraded_from === null
+        ? "the bytes are TLS records"
+        : "behind the negotiation the bytes are TLS records";
+    case "plaintext":
+      return `${record.protocol} was read in clear, and no encryption was begun`;
+    case "unknown":
+      return record.protocol === null
+        ? "bytes that nothing recognises are called neither encrypted nor plaintext"
+        : "encryption was asked for, and what follows was not seen";
+    case "none":
+      return "no payload was sent";
+    default:
+      return `${record.protocol ?? "it"} encrypts what it carries`;
+  }
+}
+
+function mutualWhy(record: Flow, h: Handshake): [string, string | null] {
+  if (!h.serverHello) {
+    const begun = h.clientHello ? "the server's hello was not seen" : "no hello came whole";
+    return [`${begun}: it is not known what would follow`, null];
+  }
+  if (record.tls?.mutual === "resumed") {
+    return [
+      "the session goes on from an earlier one: no certificate is shown again",
+      isTls13(h.serverHello.version) ? "RFC 8446 §2.2" : "RFC 5246 §7.3",
+    ];
+  }
+  if (isTls13(h.serverHello.version)) {
+    const why = {
+      none: "its flight is exactly a Finished",
+      declined: "its flight is exactly an empty Certificate and a Finished",
+      presented: "its flight is too large for anything but a certificate",
+      alert: "the client left instead of answering",
+      unclear: "the sizes of its flight fit no sum",
+      incomplete: "its flight was not seen whole",
+    }[h.flight.kind];
+    return [`TLS 1.3 encrypts certificates; the client's sizes tell: ${why}`, "RFC 8446 §4.4"];
+  }
+  if (h.clientChain?.length === 0) {
+    return ["the client was asked, and sent an empty list", "RFC 5246 §7.4.6"];
+  }
+  if (h.clientChain) return ["the client's certificate was read", "RFC 5246 §7.4.6"];
+  if (record.tls?.mutual === "no") {
+    const why = h.asked ? "the client was asked, and sent none" : "the server did not ask for one";
+    return [why, "RFC 5246 §7.4.4"];
+  }
+  return ["the server's flight was not seen whole", null];
+}
+
+function handshakeWhy(record: Flow, h: Handshake): string {
+  switch (record.handshake) {
+    case "complete":
+    case "resumed":
+      return "both sides' Finished were sent, as far as records tell";
+    case "failed":
+      return "it was given up: see failure";
+    default:
+      break;
+  }
+  const ends =
+    record.state === "closed" || record.state === "reset" ? "it ended" : "the capture ends";
+  if (!h.clientHello) return `${ends} before the ClientHello came whole`;
+  if (!h.serverHello) return `${ends} behind the ClientHello: nothing says that it failed`;
+  return `${ends} before both Finished were seen`;
+}
+
+function acceptedWhy(record: Flow, h: Handshake | null): string {
+  if (record.accepted === false) return "it was refused: see failure";
+  if (record.accepted === true) {
+    return h
+      ? "the server answered with application data, in a segment that acknowledges the Finished"
+      : "the server answered the client's bytes";
+  }
+  if (h?.serverHello) {
+    return "no application data of the server's was seen that answers the client";
+  }
+  if (record.encryption === "none") return "no payload was sent";
+  return "nothing seen tells whether the server took it";
+}
+
+/** What limits a reading, in words: for flows of which little was seen. */
+export function limits(record: Flow, h: Handshake | null): string[] {
+  const said: string[] = [];
+  if (h?.clientHello && !h.serverHello && record.handshake === "incomplete") {
+    said.push("Of TLS there is a ClientHello alone: what was offered is known, nothing agreed.");
+  }
+  if (h && !h.clientHello && !h.serverHello) {
+    said.push("TLS began, but no hello came whole: its rest was not captured, or not yet sent.");
+  }
+  if (record.midstream) {
+    said.push("The capture joined this flow after its start: no handshake can be read.");
+  }
+  if (record.notes.includes("snapped")) {
+    said.push("Frames were captured in part (a snap length): capture whole frames to read more.");
+  }
+  if (record.notes.includes("bytes-missing") && !record.notes.includes("snapped")) {
+    said.push("Bytes of a stream were not captured: the capture dropped frames, or began late.");
+  }
+  if (record.packets[1] === 0 && record.packets[0] > 0) {
+    said.push("Only one direction was captured, or nobody answered.");
+  }
+  if (h?.malformed[CLIENT]) said.push("The client's stream stops being TLS records.");
+  if (h?.malformed[SERVER]) said.push("The server's stream stops being TLS records.");
+  return said;
+}

@@ -1,0 +1,33 @@
+/** Describes who listens while a handshake is read, to explain it; ordinary reading has nobody. */
+import type { ClientFlight } from "./client-flight.ts";
+
+/** What a server's record behind the client's Finished was taken for. */
+export type AnswerKind =
+  | "early" // sent before the server had the client's Finished
+  | "alert" // has an alert's size
+  | "ticket" // may be a session ticket: no answer
+  | "answer"; // application data in answer to the client
+
+export type TlsTrace = {
+  /** A record whose header stands at `offset` of the side's stream; type 0 is an SSLv2 hello. */
+  record(
+    side: number,
+    type: number,
+    version: number,
+    length: number,
+    offset: number,
+    inClear: boolean,
+  ): void;
+  /** A whole handshake message in `[at, end)`, header included; bytes are borrowed. */
+  message(side: number, view: DataView, at: number, end: number): void;
+  alert(side: number, level: number, code: number): void;
+  /** The client's encrypted records so far, and what their sizes tell. */
+  flight(
+    lengths: readonly number[],
+    hashBytes: number,
+    earlyData: boolean,
+    flight: ClientFlight,
+  ): void;
+  /** A server's record behind the client's Finished, which ended at `finishedEnd`. */
+  answer(kind: AnswerKind, length: number, acked: number, finishedEnd: number): void;
+};
