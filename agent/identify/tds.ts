@@ -1,0 +1,187 @@
+/** Recognises the protocols of SQL Server, Sybase (TDS) and Oracle (TNS) by a packet's head. */
+import { Fields } from "./fields.ts";
+import { Match } from "./match.ts";
+import type { Test } from "./match.ts";
+
+/** Types of TDS packets (MS-TDS §2.2.3.1.1). */
+const Tds = {
+  batch: 1,
+  login5: 2,
+  rpc: 3,
+  reply: 4,
+  transaction: 14,
+  login7: 16,
+  prelogin: 18,
+} as const;
+const HEADER = 8;
+
+/**
+ * The header of a packet of `type`; returns the packet's length (MS-TDS §2.2.3.1):
+ *
+ *     type | status | uint16 length | SPID | packet number | window 0
+ */
+function tdsHeader(f: Fields, type: number): number {
+  f.expect(f.uint8() === type);
+  f.expect(f.uint8() <= 0x1f);
+  const length = f.uint16();
+  f.expect(length > HEADER && length <= 32767);
+  f.skip(2);
+  f.skip(1);
+  f.expect(f.uint8() === 0);
+  return length;
+}
+
+const tds = (type: number, rest: (f: Fields, length: number) => void): Test => {
+  return (view, at, end) => {
+    if (view.getUint8(at) !== type) return Match.no;
+    const f = new Fields(view, at, end);
+    rest(f, tdsHeader(f, type));
+    return f.match;
+  };
+};
+
+/** The first option is VERSION, 6 bytes, where the table ends (MS-TDS §2.2.6.5). */
+function preloginOptions(f: Fields, length: number): void {
+  f.expect(f.uint8() === 0);
+  const offset = f.uint16();
+  f.expect(offset >= 6 && offset + 6 <= length - HEADER && offset % 5 === 1);
+  f.expect(f.uint16() === 6);
+}
+
+export const isTdsPrelogin = tds(Tds.prelogin, preloginOptions);
+
+/** LOGIN7: its length, TDS version 7.0 to 7.4, packet size (MS-TDS §2.2.6.4). */
+export const isTdsLogin = tds(Tds.login7, (f, length) => {
+  const whole = f.uint32(true);
+  f.expect(whole >= 36 && whole >= length - HEADER && whole <= 0x20000);
+  const version = f.uint32();
+  // On the wire 7.0 is 00 00 00 70, and 7.4 is 04 00 00 74.
+  f.expect((version & 0xff) >= 0x70 && (version & 0xff) <= 0x74 && version >>> 24 <= 4);
+});
+
+/** The login of TDS 4 and 5: a host's name of 30 bytes and its length (TDS 5.0 specification). */
+export const isTdsLogin5 = tds(Tds.login5, (f, length) => {
+  f.expect(length >= 256 && length <= 1024);
+  const from = f.at;
+  f.run(30, (byte) => byte === 0 || byte >= 0x20);
+  const name = f.uint8();
+  f.expect(name <= 30);
+  for (let i = 0; i < 30 && f.match === Match.yes; i++) {
+    const isText = f.view.getUint8(from + i) !== 0;
+    f.expect(isText === i < name);
+  }
+  f.run(30, (byte) => byte === 0 || byte >= 0x20);
+  f.expect(f.uint8() <= 30);
+});
+
+/** ALL_HEADERS with the transaction descriptor in front (MS-TDS §2.2.5.3), from TDS 7.2 on. */
+function transactionHeaders(f: Fields): void {
+  const all = f.uint32(true);
+  const one = f.uint32(true);
+  f.expect(one === 18 && all >= 22 && all <= 512);
+  f.expect(f.uint16(true) === 2);
+}
+
+export const isTdsBatch = tds(Tds.batch, transactionHeaders);
+export const isTdsCall = tds(Tds.rpc, transactionHeaders);
+export const isTdsTransaction = tds(Tds.transaction, transactionHeaders);
+
+/** Tokens that begin an answer (MS-TDS §2.2.7; the second line's are of TDS 5). */
+const TOKENS = [
+  ...[0x79, 0x81, 0xa9, 0xaa, 0xab, 0xad, 0xae, 0xd1, 0xd2, 0xe3, 0xed, 0xee, 0xfd, 0xfe, 0xff],
+  ...[0xa1, 0xe2, 0xe5, 0xec],
+];
+
+/** A tabular result: the options of PRELOGIN, or a token with what must follow it. */
+export const isTdsReply: Test = (view, at, end) => {
+  if (view.getUint8(at) !== Tds.reply) return Match.no;
+  const f = new Fields(view, at, end);
+  const length = tdsHeader(f, Tds.reply);
+  const token = f.uint8();
+  if (f.match !== Match.yes) return f.match;
+  if (token === 0) {
+    const options = new Fields(view, at + HEADER, end);
+    preloginOptions(options, length);
+    return options.match;
+  }
+  f.expect(TOKENS.includes(token));
+  switch (token) {
+    case 0xe3: // ENVCHANGE: length, type
+    case 0xaa: // ERROR, INFO, LOGINACK, SSPI: length
+    case 0xab:
+    case 0xad:
+    case 0xed: {
+      const tokenLength = f.uint16(true);
+      f.expect(tokenLength >= 2 && tokenLength <= 0x3fff);
+      const isSmall = f.uint8() <= 20 || token !== 0xe3;
+      f.expect(isSmall);
+      return f.match;
+    }
+    default:
+      return f.match === Match.yes ? Match.likely : f.match;
+  }
+};
+
+/** Versions that a TNS CONNECT or ACCEPT may name: 3.0 to 3.20. */
+const isTnsVersion = (version: number) => version >= 300 && version <= 320;
+
+/**
+ * Oracle Net's header, checksums of which are not used; returns the packet's length:
+ *
+ *     uint16 length | uint16 checksum 0 | type | flags | uint16 header checksum 0
+ */
+function tnsHeader(f: Fields, type: number, least: number): number {
+  const length = f.uint16();
+  f.expect(length >= least && length <= 0x2000);
+  f.expect(f.uint16() === 0);
+  f.expect(f.uint8() === type);
+  f.skip(1);
+  f.expect(f.uint16() === 0);
+  return length;
+}
+
+/** CONNECT (1): version, and the lowest one that it is compatible with. */
+export function isTnsConnect(view: DataView, at: number, end: number): Match {
+  const f = new Fields(view, at, end);
+  tnsHeader(f, 1, 34);
+  const version = f.uint16();
+  f.expect(isTnsVersion(version));
+  const least = f.uint16();
+  f.expect(isTnsVersion(least) && least <= version);
+  return f.match;
+}
+
+/** ACCEPT (2): the version agreed on, service options, SDU, TDU. */
+export function isTnsAccept(view: DataView, at: number, end: number): Match {
+  const f = new Fields(view, at, end);
+  tnsHeader(f, 2, 24);
+  f.expect(isTnsVersion(f.uint16()));
+  return f.match;
+}
+
+/** REFUSE (4): two reasons, and a length before `(`. */
+export function isTnsRefuse(view: DataView, at: number, end: number): Match {
+  const f = new Fields(view, at, end);
+  const length = tnsHeader(f, 4, 12);
+  f.skip(2);
+  f.expect(f.uint16() === length - 12);
+  if (length > 12) f.expect(f.uint8() === 0x28);
+  return f.match;
+}
+
+/** REDIRECT (5): a length before `(`. */
+export function isTnsRedirect(view: DataView, at: number, end: number): Match {
+  const f = new Fields(view, at, end);
+  const length = tnsHeader(f, 5, 10);
+  const text = f.uint16();
+  f.expect(text > 0 && (text === length - 10 || length === 10));
+  if (length > 10) f.expect(f.uint8() === 0x28);
+  return f.match;
+}
+
+/** RESEND (11): a header alone. */
+export function isTnsResend(view: DataView, at: number, end: number): Match {
+  const f = new Fields(view, at, end);
+  f.expect(tnsHeader(f, 11, 8) === 8);
+  return f.match === Match.yes ? Match.likely : f.match;
+}
