@@ -1,5 +1,5 @@
 /** Recognises XMPP by its stream's first tag, and IRC by a side's first lines. */
-import { Match, firstLine, latin1, startsWith } from "./match.ts";
+import { Match, latin1, startsWith } from "./match.ts";
 
 /** Characters in which a stream's first tag has its namespace. */
 const TAG_LIMIT = 1024;
@@ -28,8 +28,9 @@ export function isXmpp(view: DataView, at: number, end: number): Match {
 /** Stanzas (RFC 6120 §8) and stream management, of a stream that was joined late. */
 const STANZA =
   /^<(?:message|presence|iq)(?:\s+[\w:]+=(?:'[^']*'|"[^"]*"))*\s+(?:to|from|type|id|xmlns)=['"]/;
-const PRESENCE = /^<presence\s*\/?>/;
-const STANZA_BEGINS = ["<message ", "<presence", "<iq "];
+/** Presence without attributes, and the end of a stream. */
+const BARE = /^(?:<presence\s*\/?>|<\/stream:stream>)/;
+const STANZA_BEGINS = ["<message ", "<presence", "<iq ", "</stream:"];
 
 export function isXmppStanza(view: DataView, at: number, end: number): Match {
   if (view.getUint8(at) !== 0x3c) return Match.no;
@@ -41,7 +42,7 @@ export function isXmppStanza(view: DataView, at: number, end: number): Match {
   }
   if (begins !== Match.yes) return begins;
   const text = latin1(view, at, end, TAG_LIMIT);
-  if (STANZA.test(text) || PRESENCE.test(text)) return Match.yes;
+  if (STANZA.test(text) || BARE.test(text)) return Match.yes;
   return text.includes(">") || text.length === TAG_LIMIT ? Match.no : Match.more;
 }
 
@@ -51,7 +52,7 @@ const IRC_CLIENT =
 const IRC_CLIENT_BEGIN =
   /^(?:NICK|USER|CAP|JOIN|PRIVMSG|NOTICE|SERVICE|SERVER|PROTOCTL|WHOIS|MODE|PASS|PING|PONG) /i;
 /** Agree with IRC and with others; what stands on the next line decides. */
-const IRC_PASS = /^PASS :?\S+/i;
+const IRC_BEFORE_NICK = /^(?:PASS|USER) :?\S+/i;
 const IRC_PING = /^(?:PING|PONG) :?\S+/i;
 const IRC_SERVER =
   /^(?:@\S+ )?:\S+ (?:\d{3} \S+|NOTICE \S+ :|MODE \S+ |JOIN :?[#&]|PRIVMSG \S+ :|NICK |QUIT|PONG \S+|CAP \S+ \S+)/i;
@@ -60,7 +61,7 @@ const IRC_SERVER_BEGIN = /^(?:NOTICE \S+ :.*|ERROR :Closing Link.*)$/i;
 /** Longest command of a client that begins with a letter, with its space. */
 const COMMAND_LIMIT = 9;
 
-/** A line of a client (RFC 2812 §2.3.1); a password may stand in front of it. */
+/** A line of a client (RFC 2812 §2.3.1); a password, or half a USER, may stand in front of it. */
 export function isIrcClient(view: DataView, at: number, end: number): Match {
   const command = latin1(view, at, end, COMMAND_LIMIT);
   if (!command.includes(" ")) {
@@ -68,14 +69,13 @@ export function isIrcClient(view: DataView, at: number, end: number): Match {
     return mayBe ? Match.more : Match.no;
   }
   if (!IRC_CLIENT_BEGIN.test(command)) return Match.no;
-  const first = firstLine(view, at, end);
+  const first = ircLine(view, at, end);
   if (first === null) return Match.more;
   if (IRC_CLIENT.test(first)) return Match.yes;
   if (IRC_PING.test(first)) return Match.likely;
-  if (!IRC_PASS.test(first)) return Match.no;
+  if (!IRC_BEFORE_NICK.test(first)) return Match.no;
   const next = behindLine(view, at, end);
-  if (next === end) return Match.more;
-  const second = firstLine(view, next, end);
+  const second = ircLine(view, next, end);
   if (second === null) return Match.more;
   return IRC_CLIENT.test(second) ? Match.yes : Match.no;
 }
@@ -96,11 +96,23 @@ export function isIrcServer(view: DataView, at: number, end: number): Match {
     const begins = startsWith(view, at, end, first === 0x4e ? "NOTICE " : "ERROR :");
     if (begins !== Match.yes) return begins;
   }
-  const text = firstLine(view, at, end);
+  const text = ircLine(view, at, end);
   if (text === null) return Match.more;
   return IRC_SERVER.test(text) || IRC_SERVER_BEGIN.test(text) ? Match.yes : Match.no;
 }
 
+/** Longest line, in front of which IRCv3's tags may stand (IRCv3 Message Tags, "Size limit"). */
+const LINE_LIMIT = 512 + 4096;
+
+/** The first line without its end, whatever controls are in it (CTCP); `null` until it has come. */
+function ircLine(view: DataView, at: number, end: number): string | null {
+  const behind = behindLine(view, at, Math.min(end, at + LINE_LIMIT));
+  const isWhole = behind > at && view.getUint8(behind - 1) === 0x0a;
+  if (!isWhole) return behind - at < LINE_LIMIT ? null : "";
+  return latin1(view, at, behind, LINE_LIMIT).replace(/\r?\n$/, "");
+}
+
+/** Position behind the first line feed, or `end`. */
 function behindLine(view: DataView, at: number, end: number): number {
   while (at < end && view.getUint8(at) !== 0x0a) at++;
   return Math.min(end, at + 1);

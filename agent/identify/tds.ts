@@ -82,8 +82,40 @@ function transactionHeaders(f: Fields): void {
   f.expect(f.uint16(true) === 2);
 }
 
-export const isTdsBatch = tds(Tds.batch, transactionHeaders);
-export const isTdsCall = tds(Tds.rpc, transactionHeaders);
+/** Characters of UTF-16 that are told ASCII by. */
+const TEXT = 6;
+
+/** `count` ASCII characters in UTF-16, little-endian. */
+function wideText(f: Fields, count: number): void {
+  for (let i = 0; i < count && f.match === Match.yes; i++) {
+    const character = f.uint16(true);
+    f.expect(character === 9 || character === 10 || character === 13 || isAscii(character));
+  }
+}
+
+const isAscii = (character: number) => character >= 0x20 && character < 0x7f;
+
+/** A statement's text, behind its headers where the second word tells of them. */
+export const isTdsBatch = tds(Tds.batch, (f, length) => {
+  f.expect(length >= HEADER + TEXT * 2);
+  if (f.end - f.at >= 4 && f.view.getUint16(f.at + 2) === 0) transactionHeaders(f);
+  else wideText(f, TEXT);
+});
+
+/** The same for a procedure, by its name's length and name, or 0xffff and one of 15 numbers. */
+export const isTdsCall = tds(Tds.rpc, (f, length) => {
+  f.expect(length >= HEADER + 6);
+  if (f.end - f.at >= 4 && f.view.getUint16(f.at + 2) === 0) return transactionHeaders(f);
+  const name = f.uint16(true);
+  if (name === 0xffff) {
+    const procedure = f.uint16(true);
+    f.expect(procedure >= 1 && procedure <= 15);
+    return f.expect(f.uint16(true) <= 7); // option flags
+  }
+  f.expect(name >= 2 && name <= 128);
+  wideText(f, Math.min(name, TEXT));
+});
+
 export const isTdsTransaction = tds(Tds.transaction, transactionHeaders);
 
 /** Tokens that begin an answer (MS-TDS §2.2.7; the second line's are of TDS 5). */
