@@ -8,6 +8,8 @@ const PREFACE = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEADER = 9;
 /** Largest frame unless a SETTINGS allows more (RFC 9113 §6.5.2). */
 const FRAME_LIMIT = 16384;
+/** Streams are counted up: few connections live to see as many. */
+const STREAM_LIMIT = 0x3ffffff;
 /** Frames of a side that are looked through for its first HEADERS. */
 const FRAMES = 64;
 
@@ -39,7 +41,7 @@ function isFrame(view: DataView, at: number): boolean {
   const length = frameLength(view, at);
   const flags = view.getUint8(at + 4);
   const stream = view.getUint32(at + 5);
-  if (length > FRAME_LIMIT || stream > 0x7fffffff) return false;
+  if (length > FRAME_LIMIT || stream > STREAM_LIMIT) return false;
   switch (view.getUint8(at + 3)) {
     case Frame.data:
       return stream > 0 && (flags & ~0x9) === 0;
@@ -76,7 +78,9 @@ export function isHttp2Midstream(view: DataView, at: number, end: number): Match
   if (!isFrame(view, at)) return Match.no;
   const length = frameLength(view, at);
   if (view.getUint8(at + 3) === Frame.headers) {
-    const from = at + FRAME_HEADER + headersSkip(view.getUint8(at + 4));
+    const flags = view.getUint8(at + 4);
+    if ((flags & END_HEADERS) === 0) return Match.no;
+    const from = at + FRAME_HEADER + headersSkip(flags);
     const to = Math.min(from + BLOCK_BEGIN, at + FRAME_HEADER + length);
     if (to > end) return Match.more;
     return from < to && beginsWithPseudoHeader(view, from, to) ? Match.yes : Match.no;
