@@ -74,49 +74,54 @@ export const isTdsLogin5 = tds(Tds.login5, (f, length) => {
   f.expect(f.uint8() <= 30);
 });
 
-/** ALL_HEADERS with the transaction descriptor in front (MS-TDS §2.2.5.3), from TDS 7.2 on. */
-function transactionHeaders(f: Fields): void {
-  const all = f.uint32(true);
-  const one = f.uint32(true);
-  f.expect(one === 18 && all >= 22 && all <= 512);
-  f.expect(f.uint16(true) === 2);
-}
-
-/** Characters of UTF-16 that are told ASCII by. */
+/** Characters of UTF-16 by which ASCII is told. */
 const TEXT = 6;
+
+const isAscii = (c: number) => c === 9 || c === 10 || c === 13 || (c >= 0x20 && c < 0x7f);
 
 /** `count` ASCII characters in UTF-16, little-endian. */
 function wideText(f: Fields, count: number): void {
-  for (let i = 0; i < count && f.match === Match.yes; i++) {
-    const character = f.uint16(true);
-    f.expect(character === 9 || character === 10 || character === 13 || isAscii(character));
-  }
+  for (let i = 0; i < count && f.match === Match.yes; i++) f.expect(isAscii(f.uint16(true)));
 }
 
-const isAscii = (character: number) => character >= 0x20 && character < 0x7f;
+/**
+ * ALL_HEADERS with the transaction descriptor in front (MS-TDS §2.2.5.3), from TDS 7.2 on: uint32
+ * length of all, of which the halves are read already, uint32 length 18, type 2.
+ */
+function transactionHeaders(f: Fields, low: number, high: number): void {
+  f.expect(high === 0 && low >= 22 && low <= 512);
+  f.expect(f.uint32(true) === 18);
+  f.expect(f.uint16(true) === 2);
+}
 
-/** A statement's text, behind its headers where the second word tells of them. */
+/** A statement's text, behind these headers or bare. */
 export const isTdsBatch = tds(Tds.batch, (f, length) => {
   f.expect(length >= HEADER + TEXT * 2);
-  if (f.end - f.at >= 4 && f.view.getUint16(f.at + 2) === 0) transactionHeaders(f);
-  else wideText(f, TEXT);
+  const first = f.uint16(true);
+  const second = f.uint16(true);
+  if (second === 0) return transactionHeaders(f, first, second);
+  f.expect(isAscii(first) && isAscii(second));
+  wideText(f, TEXT - 2);
 });
 
-/** The same for a procedure, by its name's length and name, or 0xffff and one of 15 numbers. */
+/** The same of a procedure: its name behind its length, or 0xffff and a number up to 15. */
 export const isTdsCall = tds(Tds.rpc, (f, length) => {
   f.expect(length >= HEADER + 6);
-  if (f.end - f.at >= 4 && f.view.getUint16(f.at + 2) === 0) return transactionHeaders(f);
   const name = f.uint16(true);
+  const next = f.uint16(true);
+  if (next === 0) return transactionHeaders(f, name, next);
   if (name === 0xffff) {
-    const procedure = f.uint16(true);
-    f.expect(procedure >= 1 && procedure <= 15);
+    f.expect(next <= 15);
     return f.expect(f.uint16(true) <= 7); // option flags
   }
-  f.expect(name >= 2 && name <= 128);
-  wideText(f, Math.min(name, TEXT));
+  f.expect(name >= 2 && name <= 128 && isAscii(next));
+  wideText(f, Math.min(name, TEXT) - 1);
 });
 
-export const isTdsTransaction = tds(Tds.transaction, transactionHeaders);
+export const isTdsTransaction = tds(Tds.transaction, (f) => {
+  const low = f.uint16(true);
+  transactionHeaders(f, low, f.uint16(true));
+});
 
 /** Tokens that begin an answer (MS-TDS §2.2.7; the second line's are of TDS 5). */
 const TOKENS = [
