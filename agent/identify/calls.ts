@@ -8,8 +8,8 @@ const SIP_METHODS = [
   ...["NOTIFY", "UPDATE", "MESSAGE", "REFER", "PUBLISH", "BENOTIFY", "SERVICE", "NEGOTIATE"],
 ].map((method) => `${method} `);
 
-/** Method SP Request-URI SP SIP/2.0 (RFC 3261 §7.1), of which the URI's scheme is enough. */
-const SIP_REQUEST = /^[A-Z-]+ (?:\S+ SIP\/2\.0 *$|sips?:\S)/i;
+/** Method SP Request-URI SP SIP/2.0 (RFC 3261 §7.1); a very long URI is believed by its scheme. */
+const SIP_REQUEST = /^[A-Z-]+ (?:\S+ SIP\/2\.0 *|sips?:\S{900,})$/i;
 const isSipRequestLine = line(SIP_METHODS, SIP_REQUEST);
 
 const CR = 0x0d;

@@ -57,6 +57,13 @@ const rows = (transport: Signature["transport"], list: readonly Row[], midstream
 
 /** In the order they are tried; the first that answers yes is the protocol. */
 export const SIGNATURES: readonly Signature[] = [
+  // Calls: other protocols know some of their words, and not the rest of the line.
+  ...rows("tcp", [
+    ["sip", "client", calls.isSipRequest, "RFC 3261 §7.1"],
+    ["sip", "server", calls.isSipResponse, "RFC 3261 §7.2"],
+    ["rtsp", "client", calls.isRtspRequest, "RFC 7826 §7.1"],
+    ["rtsp", "server", calls.isRtspResponse, "RFC 7826 §8.1"],
+  ]),
   ...rows("tcp", [
     ["tls", "client", isTlsClientHello, "RFC 8446 §4.1.2"],
     ["tls", "server", isTlsServerHello, "RFC 8446 §4.1.3"],
@@ -174,12 +181,8 @@ export const SIGNATURES: readonly Signature[] = [
     ["syslog", "either", management.isSyslogDatagram, "RFC 5424 §6, RFC 3164 §4", [514]],
     ["statsd", "either", management.isStatsdDatagram, "StatsD metric types"],
   ]),
-  // Calls and conversations.
+  // Conversations, and calls in datagrams.
   ...rows("tcp", [
-    ["sip", "client", calls.isSipRequest, "RFC 3261 §7.1"],
-    ["sip", "server", calls.isSipResponse, "RFC 3261 §7.2"],
-    ["rtsp", "client", calls.isRtspRequest, "RFC 7826 §7.1"],
-    ["rtsp", "server", calls.isRtspResponse, "RFC 7826 §8.1"],
     ["xmpp", "either", chat.isXmpp, "RFC 6120 §4.7"],
     ["irc", "client", chat.isIrcClient, "RFC 2812 §3", [194, 6665, 6666, 6667, 6668, 6669]],
     ["irc", "server", chat.isIrcServer, "RFC 2812 §2.3"],
