@@ -2,7 +2,7 @@
 import { Match, find, line, startsWith } from "./match.ts";
 import type { Test } from "./match.ts";
 
-/** Methods of RFC 3261 and its extensions (IANA, "SIP Methods"), and those of Microsoft's servers. */
+/** Methods of RFC 3261 and its extensions (IANA, "SIP Methods"), and of Microsoft's servers. */
 const SIP_METHODS = [
   ...["INVITE", "ACK", "BYE", "CANCEL", "REGISTER", "OPTIONS", "INFO", "PRACK", "SUBSCRIBE"],
   ...["NOTIFY", "UPDATE", "MESSAGE", "REFER", "PUBLISH", "BENOTIFY", "SERVICE", "NEGOTIATE"],

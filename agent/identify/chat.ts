@@ -47,15 +47,28 @@ export function isXmppStanza(view: DataView, at: number, end: number): Match {
 }
 
 /** Lines that only IRC's clients begin with (RFC 2812 §3, IRCv3 Capability Negotiation). */
-const IRC_CLIENT =
-  /^(?:NICK :?[^\s:,]+(?: \d+)?|USER \S+ \S+ \S+ :?.+|CAP (?:LS(?: 30\d)?|REQ :?.+|LIST|END)|JOIN [#&+!][^ ]*(?: \S+)?|PRIVMSG \S+ :.+|NOTICE \S+ :.+|SERVICE \S+ \S+ \S+ .+|SERVER \S+ \d+ .+|PROTOCTL .+|WHOIS \S+|MODE [#&]\S+.*)$/i;
+const IRC_CLIENT = new RegExp(
+  "^(?:" +
+    [
+      ...[String.raw`NICK :?[^\s:,]+(?: \d+)?`, String.raw`USER \S+ \S+ \S+ :?.+`],
+      ...[String.raw`CAP (?:LS(?: 30\d)?|REQ :?.+|LIST|END)`, String.raw`WHOIS \S+`],
+      ...[String.raw`JOIN [#&+!][^ ]*(?: \S+)?`, String.raw`MODE [#&]\S+.*`, "PROTOCTL .+"],
+      ...[String.raw`(?:PRIVMSG|NOTICE) \S+ :.+`, String.raw`SERVICE \S+ \S+ \S+ .+`],
+      String.raw`SERVER \S+ \d+ .+`,
+    ].join("|") +
+    ")$",
+  "i",
+);
 const IRC_CLIENT_BEGIN =
   /^(?:NICK|USER|CAP|JOIN|PRIVMSG|NOTICE|SERVICE|SERVER|PROTOCTL|WHOIS|MODE|PASS|PING|PONG) /i;
 /** Agree with IRC and with others; what stands on the next line decides. */
 const IRC_BEFORE_NICK = /^(?:PASS|USER) :?\S+/i;
 const IRC_PING = /^(?:PING|PONG) :?\S+/i;
-const IRC_SERVER =
-  /^(?:@\S+ )?:\S+ (?:\d{3} \S+|NOTICE \S+ :|MODE \S+ |JOIN :?[#&]|PRIVMSG \S+ :|NICK |QUIT|PONG \S+|CAP \S+ \S+)/i;
+const IRC_SERVER = new RegExp(
+  String.raw`^(?:@\S+ )?:\S+ (?:\d{3} \S+|(?:NOTICE|PRIVMSG) \S+ :|MODE \S+ |JOIN :?[#&]|NICK |` +
+    String.raw`QUIT|PONG \S+|CAP \S+ \S+)`,
+  "i",
+);
 const IRC_SERVER_BEGIN = /^(?:NOTICE \S+ :.*|ERROR :Closing Link.*)$/i;
 
 /** Longest command of a client that begins with a letter, with its space. */

@@ -12,19 +12,26 @@ const CUT = -2;
 
 const OPT = 41;
 
+/** QUERY, STATUS, NOTIFY, UPDATE, DSO (IANA, "DNS OpCodes"); IQUERY is obsolete (RFC 3425). */
+const OPCODES = [0, 2, 4, 5, 6];
+
+/** Longest message that asks; answers fill their 16 bits of length. */
+const QUERY_LIMIT = 4096;
+
 /**
  * What the header alone says (RFC 1035 §4.1.1, RFC 2136 §2.2):
  *
  *     ID | QR Opcode AA TC RD RA Z AD CD RCODE | QDCOUNT | ANCOUNT | NSCOUNT | ARCOUNT
  */
-function header(view: DataView, at: number, end: number): Match {
+function header(view: DataView, at: number, end: number, responses = false): Match {
   const f = new Fields(view, at, end);
   f.skip(2);
-  const flags = f.uint16();
-  const opcode = (flags >> 11) & 0x0f;
-  const isResponse = (flags & 0x8000) !== 0;
-  f.expect(opcode <= 6 && opcode !== 3 && (flags & 0x0040) === 0);
-  f.expect(isResponse || (flags & 0x000f) === 0);
+  const flags = f.uint8();
+  const opcode = (flags >> 3) & 0x0f;
+  const isResponse = (flags & 0x80) !== 0;
+  f.expect(OPCODES.includes(opcode) && (isResponse || !responses));
+  const codes = f.uint8();
+  f.expect((codes & 0x40) === 0 && (isResponse || (codes & 0x0f) === 0));
   f.expect(f.uint16() <= 64);
   f.expect(f.uint16() <= 4096);
   f.expect(f.uint16() <= 1024);
@@ -69,7 +76,7 @@ export function isDnsOverTcp(view: DataView, at: number, end: number): Match {
   const length = view.getUint16(at);
   if (length < HEADER + 5) return Match.no;
   const message = at + 2;
-  const head = header(view, message, end);
+  const head = header(view, message, end, length > QUERY_LIMIT);
   if (head !== Match.yes) return head;
   if (entriesOf(view, message) === 0) return Match.no;
   const isQuestion = view.getUint16(message + 4) > 0;

@@ -3,8 +3,8 @@ import { Fields } from "./fields.ts";
 import { Match, firstLine, latin1 } from "./match.ts";
 
 /**
- * SEQUENCE { version, community, PDU } (RFC 1157 §4, RFC 1901 §3), or of version 3
- * SEQUENCE { version, SEQUENCE { msgID, msgMaxSize, msgFlags, msgSecurityModel }, … } (RFC 3412 §6).
+ * SEQUENCE { version, community, PDU } (RFC 1157 §4, RFC 1901 §3), or of version 3 (RFC 3412 §6)
+ * SEQUENCE { version, SEQUENCE { msgID, msgMaxSize, msgFlags, msgSecurityModel }, … }.
  */
 export function isSnmp(view: DataView, at: number, end: number): Match {
   if (view.getUint8(at) !== 0x30) return Match.no;
@@ -92,8 +92,8 @@ const SYSLOG_HEAD = 64;
 const MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)";
 /** `<PRI>` with a timestamp (RFC 3164 §4.1.2), an ISO one, or version 1 (RFC 5424 §6.2). */
 const SYSLOG = new RegExp(
-  `^<(?:0|[1-9]\\d?|1[0-8]\\d|19[01])>` +
-    `(?:${MONTH} [ \\d]\\d \\d\\d:\\d\\d:\\d\\d|\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:|1 (?:-|\\d{4}-\\d\\d-\\d\\dT))`,
+  String.raw`^<(?:0|[1-9]\d?|1[0-8]\d|19[01])>(?:${MONTH} [ \d]\d \d\d:\d\d:\d\d|` +
+    String.raw`\d{4}-\d\d-\d\dT\d\d:\d\d:|1 (?:-|\d{4}-\d\d-\d\dT))`,
 );
 /** `<PRI>` and text: what many devices send. */
 const SYSLOG_TEXT = /^<(?:0|[1-9]\d?|1[0-8]\d|19[01])>[\t -~\u0080-\u00ff]/;
@@ -136,8 +136,10 @@ const isDigit = (byte: number) => byte >= 0x30 && byte <= 0x39;
  * `name:value|type`, with a rate, tags and more behind it (StatsD, "Metric Types"; DogStatsD,
  * "Datagram format" 1.0 to 1.3), events `_e{4,4}:…` and service checks `_sc|…`.
  */
-const STATSD =
-  /^[A-Za-z_][\w.\-/+=,;\[\]~ ]*(?::[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)+\|(?:c|g|ms|h|s|d|m)(?:$|\||[@#,])/;
+const STATSD = new RegExp(
+  String.raw`^[A-Za-z_][\w.\-/+=,;[\]~ ]*(?::[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)+` +
+    String.raw`\|(?:c|g|ms|h|s|d|m)(?:$|\||[@#,])`,
+);
 const STATSD_SET = /^[A-Za-z_][\w.\-/+=,;\[\]~ ]*:[^|]+\|s(?:$|\||#)/;
 const STATSD_OTHER = /^(?:_e\{\d+,\d+\}:.+\||_sc\|[^|]+\|[0-3](?:$|\|))/;
 

@@ -73,8 +73,8 @@ const IAC = 0xff;
 const SB = 0xfa;
 
 /**
- * IAC with WILL, WONT, DO, DONT or SB, and an option that IANA lists (RFC 854, RFC 855). Three bytes
- * are too few to name a protocol by; the other side negotiates too.
+ * IAC with WILL, WONT, DO, DONT or SB, and an option that IANA lists (RFC 854, RFC 855). Three
+ * bytes are too few to name a protocol by; the other side negotiates too.
  */
 export function isTelnet(view: DataView, at: number, end: number): Match {
   if (view.getUint8(at) !== IAC) return Match.no;

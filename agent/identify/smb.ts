@@ -1,4 +1,4 @@
-/** Recognises SMB by its header behind the length of a NetBIOS session, and that session's start. */
+/** Recognises SMB by its header in a NetBIOS session, and by that session's start. */
 import { Fields } from "./fields.ts";
 import { Match } from "./match.ts";
 import type { Test } from "./match.ts";
@@ -54,7 +54,7 @@ export function isNetbiosRequest(view: DataView, at: number, end: number): Match
   return f.match;
 }
 
-/** POSITIVE or NEGATIVE SESSION RESPONSE (RFC 1002 §4.3.3, §4.3.4): little that it could tell by. */
+/** POSITIVE or NEGATIVE SESSION RESPONSE (RFC 1002 §4.3.3, §4.3.4): too little to tell alone. */
 export function isNetbiosResponse(view: DataView, at: number, end: number): Match {
   const f = new Fields(view, at, end);
   const type = f.uint8();

@@ -62,8 +62,16 @@ export function isPostgresqlReply(view: DataView, at: number, end: number): Matc
 
 /** Commands (MySQL protocol, "Command Phase"). */
 const Command = { quit: 1, initDb: 2, query: 3, ping: 14, prepare: 0x16, execute: 0x17 } as const;
-const STATEMENT =
-  /^(?:\s|\/\*.{0,200}?\*\/|\()*(?:select|insert|update|delete|replace|set|show|begin|commit|rollback|start|call|use|create|drop|alter|truncate|lock|unlock|with|explain|desc(?:ribe)?|do|prepare|execute|savepoint|release|load|grant|flush|analyze|kill)\b/is;
+const STATEMENT_WORDS = [
+  ...["select", "insert", "update", "delete", "replace", "set", "show", "begin", "commit", "with"],
+  ...["rollback", "start", "call", "use", "create", "drop", "alter", "truncate", "lock", "unlock"],
+  ...["explain", "describe", "desc", "do", "prepare", "execute", "savepoint", "release", "load"],
+  ...["grant", "flush", "analyze", "kill"],
+];
+const STATEMENT = new RegExp(
+  String.raw`^(?:\s|/\*.{0,200}?\*/|\()*(?:${STATEMENT_WORDS.join("|")})\b`,
+  "is",
+);
 const STATEMENT_LIMIT = 256;
 
 /** uint24 length, little-endian | sequence 0 | command; a statement is told by its first word. */
