@@ -125,6 +125,7 @@ const kerberosDatagram = (tags: readonly number[]): Test => {
 /** Over TCP behind four bytes of length, whose highest bit is reserved (RFC 4120 §7.2.2). */
 const kerberosStream = (tags: readonly number[]): Test => {
   return (view, at, end) => {
+    if (view.getUint8(at) !== 0) return Match.no;
     const f = new Fields(view, at, end);
     const length = f.uint32();
     f.expect(length >= 20 && length <= 0xfffff);

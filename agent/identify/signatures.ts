@@ -164,6 +164,7 @@ export const SIGNATURES: readonly Signature[] = [
     ["socks", "client", tunnel.isSocks4Request, "SOCKS 4, 4A", [1080]],
     ["socks", "server", tunnel.isSocks4Reply, "SOCKS 4", [1080]],
     ["openvpn", "either", tunnel.isOpenvpnStream, "OpenVPN network protocol"],
+    ["ike", "either", text("IKETCP"), "RFC 9329 §4"],
   ]),
   ...rows("udp", [
     ["openvpn", "either", tunnel.isOpenvpnDatagram, "OpenVPN network protocol"],

@@ -162,63 +162,58 @@ export const isTdsReply: Test = (view, at, end) => {
 /** Versions that a TNS CONNECT or ACCEPT may name: 3.0 to 3.20. */
 const isTnsVersion = (version: number) => version >= 300 && version <= 320;
 
+/** Longest first packet, and with it the highest first byte. */
+const TNS_LIMIT = 0x2000;
+
 /**
- * Oracle Net's header, checksums of which are not used; returns the packet's length:
+ * Oracle Net's header, checksums of which are not used, and what `rest` expects behind it:
  *
  *     uint16 length | uint16 checksum 0 | type | flags | uint16 header checksum 0
  */
-function tnsHeader(f: Fields, type: number, least: number): number {
-  const length = f.uint16();
-  f.expect(length >= least && length <= 0x2000);
-  f.expect(f.uint16() === 0);
-  f.expect(f.uint8() === type);
-  f.skip(1);
-  f.expect(f.uint16() === 0);
-  return length;
-}
+const tns = (type: number, least: number, rest: (f: Fields, length: number) => void): Test => {
+  return (view, at, end) => {
+    if (view.getUint8(at) > TNS_LIMIT >> 8) return Match.no;
+    const f = new Fields(view, at, end);
+    const length = f.uint16();
+    f.expect(length >= least && length <= TNS_LIMIT);
+    f.expect(f.uint16() === 0);
+    f.expect(f.uint8() === type);
+    f.skip(1);
+    f.expect(f.uint16() === 0);
+    rest(f, length);
+    return f.match;
+  };
+};
 
-/** CONNECT (1): version, and the lowest one that it is compatible with. */
-export function isTnsConnect(view: DataView, at: number, end: number): Match {
-  const f = new Fields(view, at, end);
-  tnsHeader(f, 1, 34);
+/** CONNECT: version, and the lowest one that it is compatible with. */
+export const isTnsConnect = tns(1, 34, (f) => {
   const version = f.uint16();
   f.expect(isTnsVersion(version));
-  const least = f.uint16();
-  f.expect(isTnsVersion(least) && least <= version);
-  return f.match;
-}
+  const lowest = f.uint16();
+  f.expect(isTnsVersion(lowest) && lowest <= version);
+});
 
-/** ACCEPT (2): the version agreed on, service options, SDU, TDU. */
-export function isTnsAccept(view: DataView, at: number, end: number): Match {
-  const f = new Fields(view, at, end);
-  tnsHeader(f, 2, 24);
-  f.expect(isTnsVersion(f.uint16()));
-  return f.match;
-}
+/** ACCEPT: the version agreed on, service options, SDU, TDU. */
+export const isTnsAccept = tns(2, 24, (f) => f.expect(isTnsVersion(f.uint16())));
 
-/** REFUSE (4): two reasons, and a length before `(`. */
-export function isTnsRefuse(view: DataView, at: number, end: number): Match {
-  const f = new Fields(view, at, end);
-  const length = tnsHeader(f, 4, 12);
+/** REFUSE: two reasons, and a length before `(`. */
+export const isTnsRefuse = tns(4, 12, (f, length) => {
   f.skip(2);
   f.expect(f.uint16() === length - 12);
   if (length > 12) f.expect(f.uint8() === 0x28);
-  return f.match;
-}
+});
 
-/** REDIRECT (5): a length before `(`. */
-export function isTnsRedirect(view: DataView, at: number, end: number): Match {
-  const f = new Fields(view, at, end);
-  const length = tnsHeader(f, 5, 10);
+/** REDIRECT: a length before `(`. */
+export const isTnsRedirect = tns(5, 10, (f, length) => {
   const text = f.uint16();
   f.expect(text > 0 && (text === length - 10 || length === 10));
   if (length > 10) f.expect(f.uint8() === 0x28);
-  return f.match;
-}
+});
 
-/** RESEND (11): a header alone. */
-export function isTnsResend(view: DataView, at: number, end: number): Match {
-  const f = new Fields(view, at, end);
-  f.expect(tnsHeader(f, 11, 8) === 8);
-  return f.match === Match.yes ? Match.likely : f.match;
-}
+const isTnsHeader11 = tns(11, 8, (f, length) => f.expect(length === 8));
+
+/** RESEND: a header alone. */
+export const isTnsResend: Test = (view, at, end) => {
+  const match = isTnsHeader11(view, at, end);
+  return match === Match.yes ? Match.likely : match;
+};

@@ -142,11 +142,15 @@ export function isOpenvpnDatagram(view: DataView, at: number, end: number): Matc
   return isReset(view, at, end) ? Match.yes : Match.no;
 }
 
+/** Longest reset: one that carries a client's key. */
+const PACKET_LIMIT = 1200;
+
 /** Over TCP each packet is behind two bytes of length. */
 export function isOpenvpnStream(view: DataView, at: number, end: number): Match {
+  if (view.getUint8(at) > PACKET_LIMIT >> 8) return Match.no;
   const f = new Fields(view, at, end);
   const length = f.uint16();
-  f.expect(length >= HEAD + 5 && length <= 1200);
+  f.expect(length >= HEAD + 5 && length <= PACKET_LIMIT);
   f.expect(RESETS.includes(f.uint8()));
   f.skip(length - 1);
   if (f.match !== Match.yes) return f.match;
