@@ -161,6 +161,7 @@ function encryptionOf(
     case "esp":
     case "ike":
     case "wireguard":
+    case "openvpn":
       return "encrypted-other";
     default:
       // An upgrade under way has said nothing yet about what follows.
@@ -170,7 +171,7 @@ function encryptionOf(
 
 /** Encrypted, and their handshakes not read: an answer on the wire is no acceptance. */
 const UNJUDGED: ReadonlySet<ProtocolName> = new Set([
-  ...(["tls", "quic", "dtls", "ike", "wireguard", "esp"] as const),
+  ...(["tls", "quic", "dtls", "ike", "wireguard", "esp", "openvpn"] as const),
 ]);
 
 const NOTHING: Judgement = { handshake: null, failure: null, accepted: null };

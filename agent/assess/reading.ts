@@ -1,4 +1,5 @@
 /** Reads the openings of one flow: tells its protocol, follows upgrades, hands TLS its bytes. */
+import { httpCarries } from "../identify/http2.ts";
 import { mayYetRefuse, refusesPlaintext } from "../identify/refusal.ts";
 import { DIALOGUES, MESSAGE_LIMIT } from "../identify/dialogue.ts";
 import type { Dialogue } from "../identify/dialogue.ts";
@@ -42,6 +43,8 @@ class Progress {
   /** How much of a conversation was listened to, and how many messages that was. */
   readonly heard = [0, 0];
   readonly messages = [0, 0];
+  /** What HTTP carries is told, or is nothing of its own. */
+  isCarriedTold = false;
 
   constructor(midstream: boolean, ports: Ports) {
     this.recognition = new Recognition(midstream, ports);
@@ -433,6 +436,24 @@ export class Reading {
         if (this.protocol === "mysql" && !this.#progress!.recognition.done[CLIENT]!) return false;
         break;
     }
+    if (this.#mayCarry(role)) return false;
     return this.#progress!.recognition.done[role]!;
+  }
+
+  /** Tells what HTTP carries: gRPC, WebSocket. Reports whether bytes of this side may yet tell. */
+  #mayCarry(role: number): boolean {
+    const progress = this.#progress!;
+    if (progress.isCarriedTold || (this.protocol !== "http" && this.protocol !== "http2")) {
+      return false;
+    }
+    const serverRole = this.swapped ? CLIENT : SERVER;
+    const [client, server] = [progress.opened[1 - serverRole]!, progress.opened[serverRole]!];
+    const carried = httpCarries(this.protocol, client, server);
+    // A request says nothing of it: only the answer to it is waited for.
+    if (carried === null) return this.protocol === "http2" || role === serverRole;
+    progress.isCarriedTold = true;
+    if (this.serverProtocol === this.protocol) this.serverProtocol = carried;
+    this.protocol = carried;
+    return false;
   }
 }

@@ -41,7 +41,11 @@ export function isWireguard(view: DataView, at: number, end: number): Match {
   const length = end - at;
   if (length < 32 || view.getUint32(at, true) > 4) return Match.no;
   const type = view.getUint8(at);
-  if (type === 4) return (length - 32) % 16 === 0 && length <= 65507 ? Match.yes : Match.no;
+  if (type === 4) {
+    // The counter, little-endian, begins at 0: its highest bytes stay so.
+    const isCounter = view.getUint16(at + 14) === 0;
+    return (length - 32) % 16 === 0 && isCounter ? Match.yes : Match.no;
+  }
   return type > 0 && length === WIREGUARD[type] ? Match.yes : Match.no;
 }
 

@@ -96,13 +96,17 @@ export class Recognition {
     return (signature.side === "client") === (role === 0);
   }
 
-  /** A likely match is taken when the other side's bytes, or a registered port, say the same. */
-  #isAgreed(signature: Signature, role: number): boolean {
-    const isOther = (other: Signature) => other.protocol === signature.protocol;
-    if (this.#likely[1 - role]!.some(isOther)) return true;
-    const ports = signature.ports ?? [];
+  /**
+   * A likely match is taken when a registered port, or the other side's bytes, say the same. Of two
+   * sides joined late one must be the client, and a datagram's other side says no more than itself.
+   */
+  #isAgreed({ protocol, side, transport, ports }: Signature, role: number): boolean {
     const { client, server } = this.#ports;
-    const eitherEnd = this.#midstream || signature.transport === "udp";
-    return ports.includes(server) || (eitherEnd && ports.includes(client));
+    const isDatagram = transport === "udp";
+    if (ports?.includes(server)) return true;
+    if (ports?.includes(client) && (this.#midstream || isDatagram)) return true;
+    const isOther = (other: Signature) =>
+      other.protocol === protocol && (other.side !== side || side === "either");
+    return !isDatagram && this.#likely[1 - role]!.some(isOther);
   }
 }

@@ -127,7 +127,7 @@ t.test(
     t.equal(udp(join(u32(0), ike)), "ike", "behind the non-ESP marker");
     t.equal(udp(join(ike, [0])), "no", "a length that is not the datagram's");
     t.equal(udp(wireguard), "wireguard");
-    t.equal(udp(join([4, 0, 0, 0], body(28 + 48))), "wireguard");
+    t.equal(udp(join([4, 0, 0, 0], new Uint8Array(28 + 48))), "wireguard");
     t.equal(udp(join(wireguard, [0])), "no", "an initiation has 148 bytes");
     t.equal(udp(join([1, 0, 1, 0], body(144))), "no", "the reserved bytes are zero");
   },
