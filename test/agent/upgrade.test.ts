@@ -1,6 +1,5 @@
 /** Checks conversations that turn into TLS, or do not: each protocol's own words. */
 import t from "tap";
-import { SIGNATURES } from "../../agent/identify/signatures.ts";
 import { hex, join, latin1, u16 } from "../frames.ts";
 import { meaning, read } from "./captures.ts";
 import { CLIENT_HELLO, SERVER_HELLO, check, talk, text } from "./talk.ts";
@@ -118,7 +117,6 @@ const CONVERSATIONS: readonly Conversation[] = [
 ];
 
 for (const { protocol, asks, agrees, refuses } of CONVERSATIONS) {
-  if (!SIGNATURES.some((s) => s.protocol === protocol)) continue;
   t.test(`${protocol}: TLS where it was agreed on`, async (t) => {
     const turns: Turn[] = [...asks, agrees, [">", CLIENT_HELLO], ["<", SERVER_HELLO]];
     const inTls = { protocol, upgraded_from: protocol, encryption: "tls" } as const;
