@@ -2,7 +2,10 @@
  * Makes the golden captures: real clients and servers on the loopback of a network namespace of its
  * own, one capture per case, and beside them the truth, which is how they were made. Needs root.
  *
- *     node scripts/golden.ts [CASE…]
+ *     node scripts/golden.ts [--install] [CASE…]
+ *
+ * A case whose programs are missing is left as it is, and named. `--install` gets them first, as
+ * the Debian packages that `golden/packages.ts` lists; keep their services from starting yourself.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
@@ -10,24 +13,30 @@ import { closeSync, openSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { MAIL_CASES } from "./golden/mail-cases.ts";
 import { OTHER_CASES } from "./golden/other-cases.ts";
+import { FarHost, WIRE } from "./golden/far-host.ts";
+import { PACKAGES } from "./golden/packages.ts";
 import { Stage } from "./golden/stage.ts";
 import type { Case } from "./golden/stage.ts";
 import { TLS_CASES } from "./golden/tls-cases.ts";
 import { killGroup, mustRun, startProcess, startTimeOf, until } from "./scene/processes.ts";
 
 const GOLDEN = path.join(import.meta.dirname, "../test/golden");
-const CASES: readonly Case[] = [...TLS_CASES, ...OTHER_CASES];
+const CASES: readonly Case[] = [...TLS_CASES, ...OTHER_CASES, ...MAIL_CASES];
 const FIRST_PORT = 6001;
+/** For one case, its servers' start included. */
+const LIMIT_MS = 40_000;
 
 /** Performs one case under tcpdump. */
 async function record(stage: Stage, one: Case): Promise<void> {
   const file = stage.file(`${one.name}.pcap`);
   const log = openSync(stage.file("tcpdump.log"), "w");
+  const taken = one.wire ?? `portrange ${stage.port}-${stage.port + 9}`;
   const tcpdump = startProcess(
     [
-      ...["tcpdump", "-i", "lo", "-n", "-U", "-s", "0", "--immediate-mode", "-Z", "root"],
-      ...["-w", file, "portrange", `${stage.port}-${stage.port + 9}`],
+      ...["tcpdump", "-i", one.wire ? WIRE : "lo", "-n", "-U", "-s", "0", "--immediate-mode"],
+      ...["-Z", "root", "-w", file, taken],
     ],
     log,
   );
@@ -39,7 +48,10 @@ async function record(stage: Stage, one: Case): Promise<void> {
   );
   await sleep(50);
   try {
-    await one.perform(stage);
+    const tooLong = sleep(LIMIT_MS, null, { ref: false }).then(() => {
+      throw new Error(`not done in ${LIMIT_MS} ms`);
+    });
+    await Promise.race([one.perform(stage), tooLong]);
     await sleep(150);
   } finally {
     killGroup(tcpdump.pid, "SIGINT");
@@ -55,10 +67,32 @@ async function record(stage: Stage, one: Case): Promise<void> {
 /** Writes the truth of all cases whose capture is there. */
 function writeTruth(): void {
   const captures = CASES.filter((c) => existsSync(path.join(GOLDEN, `${c.name}.pcap`))).map(
-    ({ name, made, flows }) => ({ file: `${name}.pcap`, made, flows }),
+    ({ name, made, constructed, flows }) => ({
+      ...{ file: `${name}.pcap`, made },
+      ...(constructed ? { constructed: true, source: constructed } : {}),
+      flows,
+    }),
   );
   const truth = { schema: "wireproof.golden-truth/1", captures };
   writeFileSync(path.join(GOLDEN, "truth.json"), `${JSON.stringify(truth, null, 2)}\n`);
+}
+
+/** Debian's Python has the modules of Debian's packages. */
+const isMissing = (name: string) =>
+  (name.startsWith("python3-")
+    ? spawnSync("/usr/bin/python3", ["-c", `import ${name.slice(8)}`])
+    : spawnSync("which", [name])
+  ).status !== 0;
+
+/** Installs what the cases need and is not there. */
+function install(names: readonly string[]): void {
+  const wanted = CASES.filter((c) => names.length === 0 || names.includes(c.name));
+  const programs = wanted.flatMap((c) => c.needs ?? []).filter(isMissing);
+  const packages = new Set(programs.flatMap((p) => (PACKAGES[p] ?? p).split(" ")));
+  if (packages.size === 0) return;
+  const argv = ["install", "--yes", "--no-install-recommends", ...packages];
+  const { status } = spawnSync("apt-get", argv, { stdio: "inherit" });
+  if (status !== 0) throw new Error(`apt-get ${argv.join(" ")}: exit ${status}`);
 }
 
 async function recordAll(names: readonly string[]): Promise<void> {
@@ -66,17 +100,20 @@ async function recordAll(names: readonly string[]): Promise<void> {
   mkdirSync(GOLDEN, { recursive: true });
   const folder = mkdtempSync(path.join(tmpdir(), "wireproof-golden-"));
   const failed: string[] = [];
+  const leftOut: string[] = [];
+  const far = await FarHost.make();
   try {
-    const stage = new Stage(folder);
+    const stage = new Stage(folder, far);
     await stage.makeCertificates();
     for (const [i, one] of CASES.entries()) {
       if (names.length > 0 && !names.includes(one.name)) continue;
-      const missing = (one.needs ?? []).filter((n) => spawnSync("which", [n]).status !== 0);
+      const missing = (one.needs ?? []).filter(isMissing);
       if (missing.length > 0) {
+        leftOut.push(one.name);
         console.error(`${one.name}: left as it is, not installed: ${missing.join(", ")}`);
         continue;
       }
-      stage.port = FIRST_PORT + i * 10;
+      stage.port = one.port ?? FIRST_PORT + i * 10;
       try {
         await record(stage, one);
       } catch (error) {
@@ -86,22 +123,22 @@ async function recordAll(names: readonly string[]): Promise<void> {
     }
     writeTruth();
   } finally {
+    far.end();
     rmSync(folder, { recursive: true, force: true });
   }
+  if (leftOut.length > 0) console.error(`left as they are: ${leftOut.join(", ")}`);
   if (failed.length > 0) throw new Error(`not made: ${failed.join(", ")}`);
 }
 
-const [mode, ...names] = process.argv.slice(2);
-if (mode === "--inside") await recordAll(names);
+const options = process.argv.slice(2).filter((word) => word.startsWith("--"));
+const names = process.argv.slice(2).filter((word) => !word.startsWith("--"));
+const unknown = names.filter((name) => !CASES.some((c) => c.name === name));
+if (unknown.length > 0) throw new Error(`no such case: ${unknown.join(", ")}`);
+if (options.includes("--inside")) await recordAll(names);
 else {
+  if (options.includes("--install")) install(names);
   // A namespace of its own: its loopback carries nothing else, and goes with the last process.
-  const again = [
-    process.execPath,
-    import.meta.filename,
-    "--inside",
-    ...(mode ? [mode] : []),
-    ...names,
-  ];
+  const again = [process.execPath, import.meta.filename, "--inside", ...names];
   const { status } = spawnSync("unshare", ["--net", ...again], { stdio: "inherit" });
   process.exitCode = status ?? 1;
 }

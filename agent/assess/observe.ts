@@ -3,6 +3,7 @@ import { Encap, IpProtocol } from "../decode/packet.ts";
 import { Fact, Side } from "../flow/flow-table.ts";
 import type { FlowTable } from "../flow/flow-table.ts";
 import { KEY } from "../flow/flow-key.ts";
+import { DIALOGUES } from "../identify/dialogue.ts";
 import { CIPHER_SUITES } from "../tls/cipher-suites.ts";
 import { signatureName, versionName } from "../tls/codes.ts";
 import { isDeprecated, judge, mutualOf } from "../tls/failure.ts";
@@ -244,7 +245,9 @@ function judgeFlow(
     // An upgrade that was agreed, or is asked for, is no application data yet.
     const negotiates = upgrade.state === "asked" || upgrade.state === "agreed";
     const mayRefuse = reading.mayRefuse && (reading.firstClose === null || !isWhole);
-    const isUnread = !isWhole && !reading.serverIsRead;
+    // Where TLS may be asked for at any time, a gap may hide that it was, and was refused.
+    const mayHide = upgrade.state === "none" && DIALOGUES.has(reading.protocol!);
+    const isUnread = !isWhole && (mayHide || !reading.serverIsRead);
     return negotiates || mayRefuse || isUnread ? NOTHING : { ...NOTHING, accepted: true };
   }
   const closed = reading.firstClose;

@@ -184,6 +184,9 @@ export class Reading {
       if (this.upgrade.hear(said, role === CLIENT)) {
         this.note("u", role);
         this.#trace?.upgraded(this.protocol!, this.upgrade.state);
+        // Asking once more, by another word, is not going on without.
+        const isAgain = this.upgrade.state === "refused" && this.afterRefusal === "asked";
+        if (isAgain) this.afterRefusal = "nothing";
       }
       messages[role]!++;
       next += length;

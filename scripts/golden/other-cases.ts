@@ -10,43 +10,8 @@ import { chmodSync, mkdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { TLSSocket, createServer as createTls } from "node:tls";
 import { mustRun } from "../scene/processes.ts";
-import type { Case, Stage, Truth } from "./stage.ts";
-
-const plain = (protocol: string | null, accepted: boolean | null = true): Truth => ({
-  ...{ protocol, encryption: protocol === null ? "unknown" : "plaintext", handshake: null },
-  accepted,
-  failure: null,
-});
-
-const tls13 = (more: Truth = {}): Truth => ({
-  ...{ protocol: "tls", encryption: "tls", handshake: "complete", accepted: true, failure: null },
-  version: "TLSv1.3",
-  ...more,
-});
-
-/** Runs a server of Node's own while the client acts. */
-async function beside(server: Server, port: number, act: () => Promise<void>): Promise<void> {
-  server.listen(port, "127.0.0.1");
-  await once(server, "listening");
-  try {
-    await act();
-  } finally {
-    server.close();
-  }
-}
-
-/** Connects, writes, and waits for the end; resolves to what came. */
-async function send(port: number, text: string): Promise<string> {
-  const socket = connect(port, "127.0.0.1");
-  let said = "";
-  socket.on("data", (bytes: Buffer) => (said += bytes.toString("latin1")));
-  socket.on("error", () => {});
-  socket.write(text);
-  await new Promise((resolve) => socket.on("close", resolve));
-  return said;
-}
-
-const curl = (...more: string[]) => ["curl", "-sS", "--max-time", "5", ...more];
+import { beside, curl, plain, send, tls13 } from "./acts.ts";
+import type { Case, Stage } from "./stage.ts";
 
 async function serveNginx(stage: Stage, more = ""): Promise<void> {
   const kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];

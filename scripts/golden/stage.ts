@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import { mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { FarHost } from "./far-host.ts";
 import { killGroup, mustRun, startProcess, startTimeOf, until } from "../scene/processes.ts";
 
 /** What was made: fields of a flow record, those of `tls` by their own names. Absent: no claim. */
@@ -23,6 +24,8 @@ export type Truth = {
   mutual?: string | null;
   server_cert_subject?: string | null;
   client_cert_subject?: string | null;
+  proto?: string;
+  findings?: readonly string[];
 };
 
 export type Case = {
@@ -31,6 +34,12 @@ export type Case = {
   made: string;
   /** Programs that it needs beside OpenSSL. */
   needs?: readonly string[];
+  /** The registered port, where the protocol is known by it; else one that says nothing. */
+  port?: number;
+  /** Between two hosts, `Stage.far` being the other; captured is what tcpdump's filter takes. */
+  wire?: string;
+  /** No server was at hand: the bytes were written after this specification. */
+  constructed?: string;
   perform: (stage: Stage) => Promise<void>;
   /** Of each flow, in the order in which they began. */
   flows: readonly Truth[];
@@ -48,10 +57,13 @@ export type Holder = keyof typeof SUBJECTS;
 export class Stage {
   readonly folder: string;
   port = 0;
+  /** The other host, of cases between two. */
+  readonly far: FarHost;
   readonly #processes: number[] = [];
 
-  constructor(folder: string) {
+  constructor(folder: string, far: FarHost) {
     this.folder = folder;
+    this.far = far;
   }
 
   file(name: string): string {
@@ -117,6 +129,23 @@ export class Stage {
     const child = startProcess(argv, log);
     this.#processes.push(child.pid!);
     await until(`${argv[0]} listens on ${port}`, 20_000, () => isListening(port));
+  }
+
+  /** The same of a server over UDP. */
+  async serveDatagrams(argv: readonly string[]): Promise<void> {
+    const log = openSync(this.file("server.log"), "a");
+    const child = startProcess(argv, log);
+    this.#processes.push(child.pid!);
+    const { port } = this;
+    await until(`${argv[0]} is bound to ${port}`, 20_000, () => isBound(port));
+  }
+
+  /** Starts a program that is ready once `ready` says so. */
+  async start(argv: readonly string[], ready: () => boolean | Promise<boolean>): Promise<void> {
+    const log = openSync(this.file("server.log"), "a");
+    const child = startProcess(argv, log);
+    this.#processes.push(child.pid!);
+    await until(`${argv.slice(0, 8).join(" ")} is ready`, 20_000, ready);
   }
 
   /** Signals the server that was started last. */
@@ -227,4 +256,11 @@ function isListening(port: number): boolean {
   const hex = port.toString(16).toUpperCase().padStart(4, "0");
   const listens = new RegExp(`:${hex} [0-9A-F]+:0000 0A `);
   return ["/proc/net/tcp", "/proc/net/tcp6"].some((f) => listens.test(readFileSync(f, "latin1")));
+}
+
+/** Reports whether a UDP port is bound. */
+function isBound(port: number): boolean {
+  const hex = port.toString(16).toUpperCase().padStart(4, "0");
+  const bound = new RegExp(`:${hex} [0-9A-F]+:0000 07 `);
+  return ["/proc/net/udp", "/proc/net/udp6"].some((f) => bound.test(readFileSync(f, "latin1")));
 }
