@@ -13,17 +13,25 @@ import { closeSync, openSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { BROKER_CASES } from "./golden/broker-cases.ts";
 import { MAIL_CASES } from "./golden/mail-cases.ts";
 import { OTHER_CASES } from "./golden/other-cases.ts";
 import { FarHost, WIRE } from "./golden/far-host.ts";
 import { PACKAGES } from "./golden/packages.ts";
+import { STORE_CASES } from "./golden/store-cases.ts";
 import { Stage } from "./golden/stage.ts";
 import type { Case } from "./golden/stage.ts";
 import { TLS_CASES } from "./golden/tls-cases.ts";
 import { killGroup, mustRun, startProcess, startTimeOf, until } from "./scene/processes.ts";
 
 const GOLDEN = path.join(import.meta.dirname, "../test/golden");
-const CASES: readonly Case[] = [...TLS_CASES, ...OTHER_CASES, ...MAIL_CASES];
+const CASES: readonly Case[] = [
+  ...TLS_CASES,
+  ...OTHER_CASES,
+  ...MAIL_CASES,
+  ...BROKER_CASES,
+  ...STORE_CASES,
+];
 const FIRST_PORT = 6001;
 /** For one case, its servers' start included. */
 const LIMIT_MS = 40_000;
@@ -77,12 +85,13 @@ function writeTruth(): void {
   writeFileSync(path.join(GOLDEN, "truth.json"), `${JSON.stringify(truth, null, 2)}\n`);
 }
 
-/** Debian's Python has the modules of Debian's packages. */
-const isMissing = (name: string) =>
-  (name.startsWith("python3-")
-    ? spawnSync("/usr/bin/python3", ["-c", `import ${name.slice(8)}`])
-    : spawnSync("which", [name])
-  ).status !== 0;
+/** A module of Debian's Python, a file, or a command. */
+function isMissing(name: string): boolean {
+  if (name.startsWith("/")) return !existsSync(name);
+  const module = name.startsWith("python3-") ? name.slice(8) : null;
+  const argv = module ? ["/usr/bin/python3", "-c", `import ${module}`] : ["which", name];
+  return spawnSync(argv[0]!, argv.slice(1)).status !== 0;
+}
 
 /** Installs what the cases need and is not there. */
 function install(names: readonly string[]): void {

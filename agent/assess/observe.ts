@@ -252,7 +252,9 @@ function judgeFlow(
   }
   const closed = reading.firstClose;
   const isTcp = (table.keys[flow * KEY + 9]! & 0xff) === IpProtocol.tcp;
-  if (isTcp && spoke && (served & Side.data) === 0 && closed?.role === SERVER) {
+  // A server that speaks first has only greeted: it did not answer either.
+  const isUnanswered = (served & Side.data) === 0 || DIALOGUES.has(reading.protocol!);
+  if (isTcp && spoke && isUnanswered && closed?.role === SERVER) {
     return refused("plaintext-refused", "server", closed.kind === "rst" ? "reset" : "close", null);
   }
   return NOTHING;

@@ -2,13 +2,13 @@
 
 /** By program, as a case's `needs` has it, with spaces between several. Others: by its own name. */
 export const PACKAGES: Readonly<Record<string, string>> = {
+  "/usr/share/java/zookeeper.jar": "zookeeper",
   bird: "bird2",
   "charon-systemd": "charon-systemd strongswan-swanctl libcharon-extra-plugins",
   chronyd: "chrony",
   dovecot: "dovecot-imapd dovecot-pop3d",
   etcd: "etcd-server",
   etcdctl: "etcd-client",
-  initdb: "postgresql",
   kinit: "krb5-user",
   krb5kdc: "krb5-kdc krb5-admin-server",
   ldapsearch: "ldap-utils",
@@ -16,6 +16,7 @@ export const PACKAGES: Readonly<Record<string, string>> = {
   mariadb: "mariadb-client",
   mariadbd: "mariadb-server",
   mosquitto_pub: "mosquitto-clients",
+  "python3-proton": "python3-qpid-proton",
   psql: "postgresql-client",
   postgres: "postgresql",
   "redis-cli": "redis-tools",
