@@ -37,6 +37,9 @@ const TELLING =
 /** A clock that is this far behind the latest frame has been set back. */
 const CLOCK_STEP_US = 2e6;
 
+/** Most connections over UDP (QUIC, DTLS) that are followed at a time: some KiB each. */
+const FOLLOWED_LIMIT = 1024;
+
 /** Frames between two looks for flows that have been idle for too long. */
 const EXPIRE_EVERY = 1024;
 
@@ -58,6 +61,8 @@ export class Line {
   readonly #onFlow: OnFlow;
   #untilExpiry = EXPIRE_EVERY;
   #reportCursor = 0;
+  /** Flows over UDP whose connection is being followed. */
+  #followed = 0;
 
   constructor(options: LineOptions, onFlow: OnFlow) {
     this.#options = options;
@@ -191,11 +196,42 @@ export class Line {
     const role = table.side === table.client[flow] ? CLIENT : SERVER;
     const packet = this.#packet;
     const reading = this.#readingOf(flow);
+    let wanted = false;
     if (packet.protocol === IpProtocol.esp) reading.protocol = "esp";
     else if (packet.protocol === IpProtocol.udp) {
-      reading.readDatagram(role, view, packet.payloadAt, packet.payloadEnd);
+      const { payloadAt, payloadEnd } = packet;
+      const port = { source: packet.sourcePort, destination: packet.destinationPort };
+      const followed = reading.follows;
+      const mayFollow = this.#followed < FOLLOWED_LIMIT;
+      wanted = reading.readDatagram(role, view, payloadAt, payloadEnd, port, mayFollow);
+      if (!followed && reading.follows) this.#followed++;
+      else if (followed && !reading.follows) this.#followed--;
+      if (!mayFollow && !followed) this.#noteFull(flow, reading);
     }
+    const { tls } = reading;
+    if (tls && tls.finishedEnd >= 0 && reading.bytesAtFinish === null) {
+      reading.bytesAtFinish = [table.bytes[flow * 2]!, table.bytes[flow * 2 + 1]!];
+    }
+    if (!wanted) this.#finishDatagrams(flow, reading);
+  }
+
+  /** A hello that would be read, if fewer connections were followed. */
+  #noteFull(flow: number, reading: Reading): void {
+    if (reading.protocol !== "quic" && reading.protocol !== "dtls") return;
+    this.table.flowFlags[flow]! |= Fact.noSlot;
+    this.counters.noSlot++;
+  }
+
+  /** No more datagrams of the packet's side are wanted; of neither, when nothing is followed. */
+  #finishDatagrams(flow: number, reading: Reading): void {
+    const { table } = this;
     table.finishOpening(flow, table.side);
+    if (reading.protocol !== null && !reading.follows) {
+      table.finishOpening(flow, 1 - table.side);
+    }
+    if ((table.sideFlags[flow * 2]! & table.sideFlags[flow * 2 + 1]! & Side.read) === 0) return;
+    if (reading.follows) this.#followed--;
+    reading.settle();
   }
 
   /** Tells a living flow when something that matters to a verdict has just become known. */
@@ -228,6 +264,7 @@ export class Line {
 
   #end(flow: number): void {
     this.#tell(flow, true);
+    if (this.#readings[flow]?.follows) this.#followed--;
     this.#readings[flow] = undefined;
     this.counters.ended++;
     this.table.release(flow);

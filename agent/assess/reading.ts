@@ -6,6 +6,7 @@ import { Upgrade } from "../identify/upgrade.ts";
 import type { Opened } from "../identify/upgrade.ts";
 import { CLIENT, Handshake, SERVER } from "../tls/handshake.ts";
 import type { ProtocolName } from "../../protocol/flow-record.ts";
+import { DatagramReading } from "./datagrams.ts";
 
 /** Bytes of a side beyond which an unknown protocol stays unknown. */
 const IDENTIFY_LIMIT = 4096;
@@ -66,6 +67,10 @@ export class Reading {
   readonly #midstream: boolean;
   /** Null once nothing more is read: a flow that lives on keeps only what it will tell. */
   #progress: Progress | null = new Progress();
+  /** Of flows over UDP. */
+  #datagrams: DatagramReading | null = null;
+  /** QUIC: bytes of each side of the flow table when the handshake was complete. */
+  bytesAtFinish: readonly [number, number] | null = null;
 
   constructor(midstream: boolean) {
     this.#midstream = midstream;
@@ -149,21 +154,40 @@ export class Reading {
     return mayGrow ? base : base + end - at;
   }
 
-  /** Reads one datagram of a flow over UDP. */
-  readDatagram(role: number, view: DataView, at: number, end: number): void {
-    if (this.protocol || end <= at) return;
-    for (const signature of SIGNATURES) {
-      if (signature.transport !== "udp") continue;
-      if (signature.test(view, at, end) !== Match.yes) continue;
-      this.protocol = signature.protocol;
-      return;
+  /** A connection over UDP is being followed. */
+  get follows(): boolean {
+    return this.#datagrams?.follows ?? false;
+  }
+
+  /**
+   * Reads one datagram of a flow over UDP, and reports whether this side's next one is wanted;
+   * see `DatagramReading.read`. `role` is CLIENT for who sent the first packet.
+   */
+  readDatagram(
+    role: number,
+    view: DataView,
+    at: number,
+    end: number,
+    port: { source: number; destination: number },
+    mayFollow: boolean,
+  ): boolean {
+    if (!this.#progress) return false;
+    const datagrams = (this.#datagrams ??= new DatagramReading());
+    const wanted = datagrams.read(role, view, at, end, port, mayFollow);
+    this.protocol = datagrams.protocol;
+    this.tls = datagrams.tls;
+    this.unmatched[role] ||= datagrams.protocol === null;
+    if (datagrams.client >= 0) {
+      this.clientByContent = true;
+      this.swapped = datagrams.client !== CLIENT;
     }
-    this.unmatched[role] = true;
+    return wanted;
   }
 
   /** Nothing more is read of either side: what was only for reading is given up. */
   settle(): void {
     this.#progress = null;
+    this.#datagrams = null;
     if (this.upgrade.state === "none" && !this.upgrade.gss) this.upgrade = NO_UPGRADE;
     if (!this.unmatched.includes(true)) this.unmatched = NEITHER;
     this.tls?.settle();

@@ -1,9 +1,11 @@
 /** Recognises what a side speaks by its first bytes; never by port. */
 import type { ProtocolName } from "../../protocol/flow-record.ts";
-import { isDtls, isIke, isQuic, isWireguard } from "./datagrams.ts";
+import { isIke, isWireguard } from "./datagrams.ts";
 import { isDnsMessage } from "./dns.ts";
+import { isDtls } from "./dtls.ts";
 import { isHttpRequest, isHttpResponse, isHttp2Preface, isHttp2Settings } from "./http.ts";
 import { isMysqlGreeting, isMysqlLogin, isPostgresqlStartup, isRedisRequest } from "./databases.ts";
+import { isQuic } from "./quic.ts";
 import { isTlsAlert, isTlsClientHello, isTlsServerHello } from "./tls-record.ts";
 
 /** What a test says of `[at, end)`: not this protocol, this one, or too few bytes to tell. */

@@ -28,10 +28,18 @@ const BEYOND_TICKET = 4200;
 
 export type AlertSeen = { side: number; level: number; code: number };
 /**
- * An end of the connection. `acked` is how far into the other side's stream it acknowledged,
- * `waitedMs` for how long no payload had come.
+ * An end of the connection: by TCP, or by an error that QUIC tells. `acked` is how far into the
+ * other side's stream it acknowledged, `waitedMs` for how long no payload had come.
  */
-export type CloseSeen = { side: number; kind: "fin" | "rst"; acked: number; waitedMs: number };
+export type CloseSeen = {
+  side: number;
+  kind: "fin" | "rst" | "error";
+  acked: number;
+  waitedMs: number;
+};
+
+/** What carries the handshake, in the letters of JA4: TCP, QUIC, or datagrams of DTLS. */
+export type Transport = "t" | "q" | "d";
 
 const certificates = new CertificateCache();
 const clientHellos = new Interned<ClientHello>();
@@ -58,10 +66,12 @@ const NEITHER: boolean[] = [false, false];
 const SETTLED: readonly Side[] = [new Side(), new Side()];
 
 /**
- * What both sides of one connection said in TLS. Fed with bytes in order by `read`, and with the
- * connection's ends by `close`; holds facts only, `failure.ts` judges them.
+ * What both sides of one connection said in TLS. Fed with bytes in order by `read`, or by the
+ * `take…` methods where datagrams carry the messages, and with the connection's ends by `close`;
+ * holds facts only, `failure.ts` judges them.
  */
 export class Handshake {
+  readonly transport: Transport;
   clientHello: ClientHello | null = null;
   /** The one after a HelloRetryRequest, else null. */
   secondHello: ClientHello | null = null;
@@ -102,6 +112,10 @@ export class Handshake {
   /** Lengths of the client's records of type 23, and where they end; until the server answered. */
   #clientLengths: number[] = [];
   #clientEnds: number[] = [];
+
+  constructor(transport: Transport = "t") {
+    this.transport = transport;
+  }
 
   /** Nothing more can be learned from bytes of this side. */
   isRead(side: number): boolean {
@@ -166,7 +180,7 @@ export class Handshake {
       offset += RECORD_HEADER + length;
       own.records++;
       if (inClear) this.#takeClear(own, side, type, view, at + RECORD_HEADER, behind);
-      else this.#takeEncrypted(own, side, type, length, offset, acked);
+      else this.takeEncrypted(side, type, length, offset, acked);
       if (behind > end) return offset;
       at = behind;
     }
@@ -208,24 +222,37 @@ export class Handshake {
   }
 
   #takeClear(own: Side, side: number, type: number, view: DataView, at: number, end: number): void {
-    if (type === ContentType.changeCipherSpec) {
-      if (this.#is13 || this.retried) return; // compatibility only (RFC 8446 §D.4)
-      if (own.changedCipher) return;
-      own.changedCipher = true;
-      if (side === SERVER && !this.#sides[CLIENT]!.changedCipher && !this.serverHelloDone) {
-        this.abbreviated = this.serverHello !== null;
-      }
-      this.note("g", side);
-    } else if (type === ContentType.alert) {
-      const level = view.getUint8(at);
-      const code = view.getUint8(at + 1);
-      this.note("l", side);
-      // A warning does not end a handshake; close_notify says only that a side leaves.
-      const counts = code !== 0 && (level === 2 || this.alert === null);
-      if (counts && (this.alert === null || this.alert.level === 1)) {
-        this.alert = { side, level, code };
-      }
+    if (type === ContentType.changeCipherSpec) this.changeCipher(side);
+    else if (type === ContentType.alert) {
+      this.takeAlert(side, view.getUint8(at), view.getUint8(at + 1));
     } else this.#takeMessages(own, side, view, at, end);
+  }
+
+  /** The side's next records are protected by what was negotiated. */
+  changeCipher(side: number): void {
+    if (this.#is13 || this.retried) return; // compatibility only (RFC 8446 §D.4)
+    const own = this.#sides[side]!;
+    if (own.changedCipher) return;
+    own.changedCipher = true;
+    if (side === SERVER && !this.#sides[CLIENT]!.changedCipher && !this.serverHelloDone) {
+      this.abbreviated = this.serverHello !== null;
+    }
+    this.note("g", side);
+  }
+
+  /** An alert in clear. */
+  takeAlert(side: number, level: number, code: number): void {
+    this.note("l", side);
+    // A warning does not end a handshake; close_notify says only that a side leaves.
+    const counts = code !== 0 && (level === 2 || this.alert === null);
+    if (counts && (this.alert === null || this.alert.level === 1)) {
+      this.alert = { side, level, code };
+    }
+  }
+
+  /** TLS 1.3 over datagrams: both sides went on to application data behind their Finished. */
+  finish(): void {
+    this.finishedEnd = 0;
   }
 
   /** Splits a record's payload into handshake messages, which may span records (RFC 8446 §5.1). */
@@ -243,8 +270,8 @@ export class Handshake {
         // Only the header was split: now the message's length is known.
         const length = new DataView(whole.buffer).getUint32(0) & 0xffffff;
         if (length > 0) this.#keepPartial(own, side, whole, length);
-        else this.#takeMessage(side, new DataView(whole.buffer), 0, 4);
-      } else this.#takeMessage(side, new DataView(whole.buffer), 0, whole.length);
+        else this.takeMessage(side, new DataView(whole.buffer), 0, 4);
+      } else this.takeMessage(side, new DataView(whole.buffer), 0, whole.length);
       if (end > at + took) this.#takeMessages(own, side, view, at + took, end);
       return;
     }
@@ -260,7 +287,7 @@ export class Handshake {
         } else this.#keepPartial(own, side, bytes, length);
         return;
       }
-      this.#takeMessage(side, view, at, at + 4 + length);
+      this.takeMessage(side, view, at, at + 4 + length);
       at += 4 + length;
     }
   }
@@ -276,7 +303,7 @@ export class Handshake {
   }
 
   /** Reads one whole handshake message, header included. */
-  #takeMessage(side: number, view: DataView, at: number, end: number): void {
+  takeMessage(side: number, view: DataView, at: number, end: number): void {
     const type = view.getUint8(at);
     const c = new Cursor(view, at + 4, end);
     if (side === CLIENT) this.#takeClientMessage(type, c);
@@ -364,14 +391,14 @@ export class Handshake {
   }
 
   /** Takes an encrypted record: its type, its length, and where it ends in the stream. */
-  #takeEncrypted(
-    own: Side,
+  takeEncrypted(
     side: number,
     type: number,
     length: number,
     recordEnd: number,
     acked: number,
   ): void {
+    const own = this.#sides[side]!;
     if (type === ContentType.handshake) {
       own.encryptedHandshakes++;
       this.note("e", side);

@@ -1,0 +1,104 @@
+/** Reads the datagrams of one flow over UDP: tells its protocol, follows QUIC and DTLS. */
+import { espAdvances } from "../identify/esp.ts";
+import { Match, SIGNATURES } from "../identify/signatures.ts";
+import { QuicConnection } from "../quic/connection.ts";
+import { DtlsAssociation } from "../tls/dtls.ts";
+import type { Handshake } from "../tls/handshake.ts";
+import type { ProtocolName } from "../../protocol/flow-record.ts";
+
+/** Most datagrams, and bytes of them, that are read of a side. */
+export const DATAGRAMS_LIMIT = 32;
+const BYTES_LIMIT = 64 * 1024;
+
+/** The port of ESP in UDP, which IKE moves to behind a translator (RFC 3948). */
+const NAT_TRAVERSAL = 4500;
+
+/** Protocols whose opening may come behind other datagrams: STUN's, as in WebRTC (RFC 7983). */
+const LATE: ReadonlySet<ProtocolName> = new Set(["quic", "dtls"]);
+
+/**
+ * The reading of one flow's datagrams. A sender is 0 or 1: who sent the flow's first packet is 0.
+ * Datagrams are handed over while `read` says that more are wanted of that sender.
+ */
+export class DatagramReading {
+  protocol: ProtocolName | null = null;
+  /** A connection that is being followed; null again when it is read. */
+  #following: QuicConnection | DtlsAssociation | null = null;
+  /** What the connection said in TLS. */
+  tls: Handshake | null = null;
+  /** The sender that content shows to be the client; -1 while it does not. */
+  client = -1;
+  readonly #counts = [0, 0];
+  readonly #bytes = [0, 0];
+  /** First two words of the sender's datagram before: SPI and sequence number, if it is ESP. */
+  readonly #words = [0, 0, 0, 0];
+
+  /** A connection is being followed: it holds memory until it is read. */
+  get follows(): boolean {
+    return this.#following !== null;
+  }
+
+  /**
+   * Reads one datagram, and reports whether the sender's next one is wanted. `mayFollow` is false
+   * when too many connections are followed already; the protocol is told all the same.
+   */
+  read(
+    sender: number,
+    view: DataView,
+    at: number,
+    end: number,
+    port: { source: number; destination: number },
+    mayFollow: boolean,
+  ): boolean {
+    this.#counts[sender]!++;
+    this.#bytes[sender]! += end - at;
+    if (this.protocol === null) this.#identify(sender, view, at, end, mayFollow);
+    if (this.protocol === null) {
+      const isNat = port.source === NAT_TRAVERSAL || port.destination === NAT_TRAVERSAL;
+      if (isNat && this.#isEsp(sender, view, at, end)) this.protocol = "esp";
+    }
+    const following = this.#following;
+    if (following) {
+      following.read(sender, view, at, end);
+      this.client = following.client;
+      if (following.isRead) this.#following = null;
+    }
+    const isOver = this.#counts[sender]! >= DATAGRAMS_LIMIT || this.#bytes[sender]! >= BYTES_LIMIT;
+    return !isOver && (this.protocol === null || this.follows);
+  }
+
+  #identify(sender: number, view: DataView, at: number, end: number, mayFollow: boolean): void {
+    const isFirst = this.#counts[sender] === 1;
+    for (const signature of SIGNATURES) {
+      if (signature.transport !== "udp") continue;
+      if (!isFirst && !LATE.has(signature.protocol)) continue;
+      if (signature.test(view, at, end) !== Match.yes) continue;
+      this.protocol = signature.protocol;
+      if (!mayFollow) return;
+      if (this.protocol === "quic") this.#following = new QuicConnection();
+      else if (this.protocol === "dtls") this.#following = new DtlsAssociation();
+      if (!this.#following) return;
+      this.tls = this.#following.handshake;
+      // What was read of other datagrams before does not count.
+      this.#counts.fill(0);
+      this.#bytes.fill(0);
+      return;
+    }
+  }
+
+  #isEsp(sender: number, view: DataView, at: number, end: number): boolean {
+    if (end - at < 8) return false;
+    const spi = view.getInt32(at);
+    const sequence = view.getInt32(at + 4);
+    const k = sender * 2;
+    const advances = espAdvances(this.#words[k]!, this.#words[k + 1]!, spi, sequence);
+    this.#words[k] = spi;
+    this.#words[k + 1] = sequence;
+    return advances;
+  }
+
+  /** Gives up what is being followed: its flow has ended, or its datagrams come no more. */
+  settle(): void {
+    this.#following = null;
+  }
+}
