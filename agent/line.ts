@@ -3,6 +3,8 @@ import { Reading } from "./assess/reading.ts";
 import { endsOf, observe } from "./assess/observe.ts";
 import { Counters } from "./counters.ts";
 import { decodeFrame } from "./decode/ethernet.ts";
+import { Fragments } from "./decode/fragments.ts";
+import { giveUpDatagram } from "./decode/ip.ts";
 import { IpProtocol, Packet, Stop } from "./decode/packet.ts";
 import { Fact, FlowTable, News, Side } from "./flow/flow-table.ts";
 import type { FlowTableOptions } from "./flow/flow-table.ts";
@@ -49,6 +51,7 @@ export class Line {
   /** Time of the latest frame, microseconds since the epoch. */
   nowUs = 0;
 
+  readonly fragments = new Fragments();
   readonly #packet = new Packet();
   readonly #readings: (Reading | undefined)[];
   /** By flow: a number that is never given twice, and how often the flow was told. */
@@ -67,6 +70,7 @@ export class Line {
   constructor(options: LineOptions, onFlow: OnFlow) {
     this.#options = options;
     this.#onFlow = onFlow;
+    this.#packet.fragments = this.fragments;
     this.table = new FlowTable(options.table);
     this.#readings = new Array<Reading | undefined>(options.table.flows).fill(undefined);
     this.#told = new Uint8Array(options.table.flows);
@@ -86,18 +90,46 @@ export class Line {
     lane: number,
   ): void {
     if (timeUs > this.nowUs) this.nowUs = timeUs;
+    this.fragments.nowUs = timeUs;
+    this.fragments.lane = lane;
+    if (this.fragments.inUse > 0) this.#giveUpFragments();
     const stop = decodeFrame(view, at, end, linkType, this.#packet);
     this.counters.stopped[stop]!++;
     this.counters.wireBytes += wireLength;
+    if (stop === Stop.linkType) this.counters.noteLink(linkType);
     if (stop !== Stop.none) return;
     this.table.nowUs = timeUs;
-    const flow = this.#take(view, lane);
-    if (flow >= 0 && this.table.news !== 0) this.#follow(flow, view);
+    this.#take(lane);
     if (--this.#untilExpiry <= 0) this.expire(this.nowUs);
   }
 
-  /** Counts the packet to its flow; flows that must make room end first. */
-  #take(view: DataView, lane: number): number {
+  /** Fragments that wait for too long, or for which slots grow short: their flows count them. */
+  #giveUpFragments(): void {
+    for (;;) {
+      const slot = this.fragments.overdue();
+      if (slot < 0) return;
+      this.#giveUp(slot);
+    }
+  }
+
+  #giveUp(slot: number): void {
+    const { fragments } = this;
+    this.table.nowUs = fragments.lastUs[slot]!;
+    const lane = fragments.laneOf(slot);
+    const stop = giveUpDatagram(fragments, slot, this.#packet);
+    if (stop === Stop.none) this.#take(lane);
+    else fragments.lost += this.#packet.parts;
+  }
+
+  /** Counts the packet to its flow, and reads what it brought. */
+  #take(lane: number): void {
+    const { view } = this.#packet;
+    const flow = this.#flowOf(view, lane);
+    if (flow >= 0 && this.table.news !== 0) this.#follow(flow, view);
+  }
+
+  /** The packet's flow, which has counted it; flows that must make room end first. */
+  #flowOf(view: DataView, lane: number): number {
     for (;;) {
       const flow = this.table.take(this.#packet, view, lane);
       if (flow !== -1) return flow;
@@ -274,6 +306,8 @@ export class Line {
   advance(nowUs: number): void {
     if (nowUs > this.nowUs) this.nowUs = nowUs;
     else if (this.nowUs - nowUs > CLOCK_STEP_US) this.#stepBack(nowUs);
+    this.fragments.nowUs = this.nowUs;
+    this.#giveUpFragments();
     this.expire(this.nowUs);
   }
 
@@ -322,6 +356,7 @@ export class Line {
 
   /** Ends every flow: the capture is over. */
   finish(): void {
+    for (let slot; (slot = this.fragments.oldest()) >= 0;) this.#giveUp(slot);
     for (;;) {
       const flow = this.table.any();
       if (flow < 0) return;

@@ -228,7 +228,12 @@ const REPEATED_US = 500_000;
  * Over UDP nothing acknowledges a hello, so one that stands alone may be all that was captured. Only
  * a client that repeats itself shows that its server is silent; the server's way may be unseen.
  */
-function judgeSilence(table: FlowTable, flow: number, server: number, silent: Judgement): Judgement {
+function judgeSilence(
+  table: FlowTable,
+  flow: number,
+  server: number,
+  silent: Judgement,
+): Judgement {
   const isRepeated = table.lastUs[flow]! - table.startUs[flow]! >= REPEATED_US;
   if (!isRepeated || table.packets[server]! > 0) return { ...NOTHING, handshake: "incomplete" };
   return { ...silent, accepted: null, failure: { ...silent.failure!, confidence: "likely" } };
