@@ -8,8 +8,10 @@ import { wrap } from "./tunnel.ts";
 export const LinkType = {
   null: 0,
   ethernet: 1,
+  ppp: 9,
   rawBsd: 12,
   rawOpenBsd: 14,
+  pppHdlc: 50,
   raw: 101,
   loop: 108,
   linuxSll: 113,
@@ -40,6 +42,9 @@ export function decodeFrame(
     case LinkType.linuxSll2: // Linux cooked v2: protocol in bytes 0..1
       if (end - at < 20) return Stop.truncated;
       return decodeEtherType(view, at + 20, end, view.getUint16(at), packet);
+    case LinkType.ppp:
+    case LinkType.pppHdlc:
+      return decodePpp(view, at, end, packet);
     case LinkType.rawBsd:
     case LinkType.rawOpenBsd:
     case LinkType.raw:

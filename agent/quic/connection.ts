@@ -6,7 +6,8 @@ import { readLongHeader, readVarint } from "./header.ts";
 import type { LongHeader } from "./header.ts";
 import { deriveInitialKeys, openInitial } from "./protection.ts";
 import type { InitialKeys } from "./protection.ts";
-import { PacketType } from "./version.ts";
+import { PacketType, otherVersionOf } from "./version.ts";
+import type { QuicVersion } from "./version.ts";
 
 /** Most bytes of a side's CRYPTO stream that are kept: post-quantum hellos take some 4 KiB. */
 const CRYPTO_LIMIT = 64 * 1024;
@@ -20,7 +21,6 @@ const Frame = {
   ping: 0x01,
   ack: 0x02,
   ackEcn: 0x03,
-  crypto: 0x06,
   close: 0x1c,
   closeApplication: 0x1d,
 } as const;
@@ -104,7 +104,8 @@ export class QuicConnection {
       case PacketType.initial: {
         const frames = this.#open(sender, view, header);
         if (!frames) return;
-        this.#takeFrames(sender, new Cursor(new DataView(frames.buffer), 0, frames.length));
+        const c = new Cursor(new DataView(frames.buffer), 0, frames.length);
+        this.#takeFrames(sender, c, header.version.cryptoFrame);
         return;
       }
       case PacketType.handshake:
@@ -136,9 +137,14 @@ export class QuicConnection {
     const idAt = view.byteOffset + header.destinationAt;
     const connectionId = new Uint8Array(view.buffer, idAt, header.destinationLength).slice();
     if (known && sameBytes(known.connectionId, connectionId)) return null;
-    const keys = this.#derive(header, connectionId);
-    const frames = keys && openInitial(view, header, keys[CLIENT]);
-    if (!frames) return null;
+    let keys = this.#derive(header, connectionId);
+    let frames = keys && openInitial(view, header, keys[CLIENT]);
+    const other = otherVersionOf(versionNumber);
+    if (!frames && other) {
+      keys = this.#derive(header, connectionId, other);
+      frames = keys && openInitial(view, header, keys[CLIENT]);
+    }
+    if (!keys || !frames) return null;
     this.#derived = { versionNumber, connectionId, keys };
     this.client = sender;
     // What came before was another attempt, and its hello may differ.
@@ -146,13 +152,17 @@ export class QuicConnection {
     return frames;
   }
 
-  #derive(header: LongHeader, connectionId: Uint8Array): InitialKeys | null {
+  #derive(
+    header: LongHeader,
+    connectionId: Uint8Array,
+    version: QuicVersion = header.version!,
+  ): InitialKeys | null {
     if (this.#derivations >= DERIVE_LIMIT) return null;
     this.#derivations++;
-    return deriveInitialKeys(header.version!, connectionId);
+    return deriveInitialKeys(version, connectionId);
   }
 
-  #takeFrames(sender: number, c: Cursor): void {
+  #takeFrames(sender: number, c: Cursor, cryptoFrame: number): void {
     while (c.more) {
       const type = readVarint(c);
       switch (type) {
@@ -163,7 +173,7 @@ export class QuicConnection {
         case Frame.ackEcn:
           skipAck(c, type === Frame.ackEcn);
           break;
-        case Frame.crypto: {
+        case cryptoFrame: {
           const offset = readVarint(c);
           const length = readVarint(c);
           const at = c.at;
