@@ -79,7 +79,7 @@ export class Packet {
   unreachable = 0;
   encapCount = 0;
   readonly encap = new Int32Array(ENCAP_LIMIT);
-  /** What the positions are in: the frame's view, or the one that fragments were put together in. */
+  /** What the positions are in: the frame's view, or one where fragments were put together. */
   view: DataView = NO_VIEW;
   /** Packets on the wire that this one stands for: its fragments, else 1. */
   parts = 1;

@@ -23,8 +23,8 @@ export function wrap(packet: Packet, kind: number, identifier: number): boolean 
 }
 
 /**
- * Decodes the packet inside; `at` is behind the outer IP header, `wireEnd` where that packet ends on
- * the wire.
+ * Decodes the packet inside; `at` is behind the outer IP header, `wireEnd` where that packet ends
+ * on the wire.
  */
 export function decodeTunnel(
   view: DataView,
@@ -183,8 +183,8 @@ function isEtherType(type: number): boolean {
 const GTP_EXTENSIONS_LIMIT = 8;
 
 /**
- * Where the user's packet begins in a G-PDU, or -1 where this is none. With any of the flags E, S, P
- * four more bytes follow, the last of which tells the first extension header's type; each of those
+ * Where the user's packet begins in a G-PDU, or -1 where this is none. With one of the flags E, S,
+ * P four more bytes follow, the last of which tells the first extension header's type; each of those
  * is length(1, in words) | content | next type(1).
  */
 function gtpPayload(view: DataView, at: number, end: number): number {

@@ -46,7 +46,7 @@ export function isQuic(view: DataView, at: number, end: number): Match {
   return isIetfVersion(version) || isGoogleVersion(version) ? Match.yes : Match.no;
 }
 
-/** Reports whether versions fill the rest of a Version Negotiation, one that is known among them. */
+/** Reports whether versions fill a Version Negotiation, one that is known among them. */
 function listsVersions(view: DataView, at: number, end: number): boolean {
   if ((end - at) % 4 !== 0 || end - at > 256) return false;
   let knows = false;

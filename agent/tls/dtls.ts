@@ -1,4 +1,4 @@
-/** Follows one DTLS association: its records, and the handshake messages that they carry in parts. */
+/** Follows one DTLS association: its records, and the handshake messages in their parts. */
 import { Assembly } from "../read/assembly.ts";
 import { ContentType, HandshakeType, isTls13 } from "./codes.ts";
 import { isAlertSized } from "./client-flight.ts";
