@@ -132,7 +132,8 @@ export class Handshake {
   note(letter: string, side: number): void {
     if (this.history.length >= HISTORY_LIMIT) return;
     const cased = side === CLIENT ? letter.toUpperCase() : letter.toLowerCase();
-    const repeats = letter === "p" || letter === "t";
+    // Over datagrams anything may be sent again.
+    const repeats = letter === "p" || letter === "t" || this.transport !== "t";
     if (repeats && this.history.endsWith(cased)) return;
     this.history = histories.of(this.history + cased);
   }
