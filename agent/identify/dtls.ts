@@ -4,6 +4,8 @@ import { Match } from "./signatures.ts";
 const RECORD_HEADER = 13;
 const MESSAGE_HEADER = 12;
 const CONNECTION_ID_LIMIT = 32;
+/** What CAPWAP puts before each datagram of DTLS (RFC 5415 §4.2): version 0, type 1. */
+const CAPWAP = 0x01000000;
 /** Most records of a datagram that are looked at. */
 const RECORDS_LIMIT = 16;
 
@@ -14,6 +16,7 @@ const RECORDS_LIMIT = 16;
  * behind them records that begin with the bits 001.
  */
 export function isDtls(view: DataView, at: number, end: number): Match {
+  if (end - at > 4 && view.getUint32(at) === CAPWAP) at += 4;
   if (end - at < RECORD_HEADER + 1) return Match.no;
   const version = view.getUint16(at + 1);
   if (version !== 0xfeff && version !== 0xfefd && version !== 0x0100) return Match.no;

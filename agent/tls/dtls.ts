@@ -67,6 +67,7 @@ export class DtlsAssociation {
 
   /** Reads one datagram: records one behind the other, which never span datagrams. */
   read(sender: number, view: DataView, at: number, end: number): void {
+    at += preambleLength(view, at, end);
     for (let i = 0; i < RECORDS_LIMIT && at < end && !this.isRead; i++) {
       const first = view.getUint8(at);
       if (first >> 5 === 1) {
@@ -158,6 +159,10 @@ export class DtlsAssociation {
       const waiting = this.#waitingOf(own, type, length, sequence);
       if (!waiting) continue;
       waiting.body.put(offset, view, bodyAt, at);
+      // The first hello that is whole counts whatever its number: one before it may be lost, and
+      // servers that kept no state number anew.
+      const isWhole = waiting.body.have === length;
+      if (isWhole && !own.greeted && isHello(type)) own.next = sequence;
       this.#handOn(sender, own);
     }
   }
@@ -173,11 +178,9 @@ export class DtlsAssociation {
   #waitingOf(own: Side, type: number, length: number, sequence: number): Waiting | null {
     const known = own.waiting.get(sequence);
     if (known) return known.type === type && known.length === length ? known : null;
-    // The first hello counts whatever its number: servers that kept no state number anew.
-    const isFirstHello =
-      !own.greeted && (type === HandshakeType.clientHello || type === HandshakeType.serverHello);
-    if (isFirstHello) own.next = sequence;
-    if (sequence < own.next || own.waiting.size >= WAITING_LIMIT) return null;
+    const mayGreet = !own.greeted && isHello(type);
+    if (sequence < own.next && !mayGreet) return null;
+    if (own.waiting.size >= WAITING_LIMIT) return null;
     const waiting = { type, length, body: new Assembly(length) };
     own.waiting.set(sequence, waiting);
     return waiting;
@@ -188,7 +191,9 @@ export class DtlsAssociation {
     for (;;) {
       const waiting = own.waiting.get(own.next);
       if (!waiting || waiting.body.have < waiting.length) return;
-      own.waiting.delete(own.next);
+      for (const sequence of own.waiting.keys()) {
+        if (sequence <= own.next) own.waiting.delete(sequence);
+      }
       own.next++;
       this.#takeMessage(sender, own, waiting);
     }
@@ -202,8 +207,7 @@ export class DtlsAssociation {
       h.note("j", role);
       return;
     }
-    if (type === HandshakeType.clientHello || type === HandshakeType.serverHello)
-      own.greeted = true;
+    if (isHello(type)) own.greeted = true;
     const message = new Uint8Array(4 + length);
     new DataView(message.buffer).setUint32(0, (type << 24) | length);
     message.set(new Uint8Array(body.view.buffer, 0, length), 4);
@@ -212,6 +216,15 @@ export class DtlsAssociation {
     const hello = role === CLIENT ? h.clientHello : h.serverHello;
     if (hello?.connectionId != null) this.#sides[1 - sender]!.connectionId = hello.connectionId;
   }
+}
+
+/** Four bytes that CAPWAP puts before each datagram of DTLS (RFC 5415 §4.2), or none. */
+function preambleLength(view: DataView, at: number, end: number): number {
+  return end - at > 4 && view.getUint32(at) === 0x01000000 ? 4 : 0;
+}
+
+function isHello(type: number): boolean {
+  return type === HandshakeType.clientHello || type === HandshakeType.serverHello;
 }
 
 /** DTLS 1.0 and 1.2 (which 1.3 sends too), and what OpenSSL sent before there was a standard. */
