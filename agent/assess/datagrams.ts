@@ -24,7 +24,7 @@ export class DatagramReading {
   protocol: ProtocolName | null = null;
   /** A connection that is being followed; null again when it is read. */
   #following: QuicConnection | DtlsAssociation | null = null;
-  /** What the connection said in TLS. */
+  /** What the connection said in TLS; null until a hello was read. */
   tls: Handshake | null = null;
   /** The sender that content shows to be the client; -1 while it does not. */
   client = -1;
@@ -61,6 +61,8 @@ export class DatagramReading {
     if (following) {
       following.read(sender, view, at, end);
       this.client = following.client;
+      const { handshake } = following;
+      if (handshake.clientHello || handshake.serverHello) this.tls = handshake;
       if (following.isRead) this.#following = null;
     }
     const isOver = this.#counts[sender]! >= DATAGRAMS_LIMIT || this.#bytes[sender]! >= BYTES_LIMIT;
@@ -78,7 +80,6 @@ export class DatagramReading {
       if (this.protocol === "quic") this.#following = new QuicConnection();
       else if (this.protocol === "dtls") this.#following = new DtlsAssociation();
       if (!this.#following) return;
-      this.tls = this.#following.handshake;
       // What was read of other datagrams before does not count.
       this.#counts.fill(0);
       this.#bytes.fill(0);
