@@ -2,6 +2,7 @@
 import path from "node:path";
 import { once } from "node:events";
 import { readPcapFile } from "./capture/pcap-file.ts";
+import { linkName } from "./capture/link-names.ts";
 import { FLOW_TABLE_DEFAULTS } from "./flow/flow-table.ts";
 import { Line } from "./line.ts";
 import { Sightings } from "./sightings.ts";
@@ -106,10 +107,17 @@ export async function inspect(files: readonly string[], options: InspectOptions)
           `read ${report.frames} frames before that\n`,
       );
     }
+    for (const [linkType, n] of line.counters.unreadLinks) {
+      const link = linkName(linkType);
+      process.stderr.write(`wireproof: ${name}: ${n} frames are not read: link type ${link}\n`);
+    }
     const stopped = Object.entries(line.counters.stoppedByName());
-    if (stopped.length > 0 && options.format === "text") {
-      const told = stopped.map(([reason, n]) => `${n} ${reason}`).join(", ");
-      process.stderr.write(`wireproof: ${name}: frames that carried no flow: ${told}\n`);
+    // Fragments are counted with their flows; those that named none are told as lost.
+    const told = stopped.filter(([reason]) => reason !== "fragment" && reason !== "linkType");
+    if (line.fragments.lost > 0) told.push(["fragments", line.fragments.lost]);
+    if (told.length > 0 && options.format === "text") {
+      const reasons = told.map(([reason, n]) => `${n} ${reason}`).join(", ");
+      process.stderr.write(`wireproof: ${name}: frames that carried no flow: ${reasons}\n`);
     }
   }
   if (options.format === "text") pending += summary.text(flows, paint);

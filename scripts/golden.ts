@@ -3,6 +3,8 @@
  * own, one capture per case, and beside them the truth, which is how they were made. Needs root.
  *
  *     node scripts/golden.ts [CASE…]
+ *
+ * QUIC needs the Python package aioquic, in the Python that GOLDEN_PYTHON names (else python3).
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
@@ -10,6 +12,7 @@ import { closeSync, openSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { DATAGRAM_CASES } from "./golden/datagram-cases.ts";
 import { OTHER_CASES } from "./golden/other-cases.ts";
 import { Stage } from "./golden/stage.ts";
 import type { Case } from "./golden/stage.ts";
@@ -17,7 +20,7 @@ import { TLS_CASES } from "./golden/tls-cases.ts";
 import { killGroup, mustRun, startProcess, startTimeOf, until } from "./scene/processes.ts";
 
 const GOLDEN = path.join(import.meta.dirname, "../test/golden");
-const CASES: readonly Case[] = [...TLS_CASES, ...OTHER_CASES];
+const CASES: readonly Case[] = [...TLS_CASES, ...OTHER_CASES, ...DATAGRAM_CASES];
 const FIRST_PORT = 6001;
 
 /** Performs one case under tcpdump. */

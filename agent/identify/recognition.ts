@@ -73,7 +73,7 @@ export class Recognition {
 
   /** Looks at one datagram of a side, whole. */
   lookAtDatagram(role: number, view: DataView, at: number, end: number): Signature | null {
-    if (this.done[role]!) return null;
+    if (this.done[role]! || end <= at) return null;
     const likely: Signature[] = [];
     for (const signature of UDP) {
       const match = signature.test(view, at, end);

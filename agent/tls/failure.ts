@@ -57,6 +57,7 @@ function judgeHello(h: Handshake, quietMs: number): Judgement {
   if (close && close.waitedMs >= GIVEN_UP_MS) return refusal("silent", SERVER, "timeout");
   if (close?.side === SERVER) {
     if (close.kind === "rst") return refusal("server-aborted", SERVER, "reset");
+    if (close.kind === "error") return refusal("server-aborted", SERVER, "close");
     return refusal("no-common-parameters", SERVER, "close", null, "likely");
   }
   if (close?.side === CLIENT) {
@@ -272,5 +273,5 @@ export function mutualOf(h: Handshake): Mutual {
 
 /** Versions that RFC 8996 and RFC 7568 deprecate. */
 export function isDeprecated(version: number): boolean {
-  return version < Version.tls12;
+  return version < Version.tls12 || version === Version.dtls10;
 }

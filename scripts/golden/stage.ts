@@ -119,6 +119,15 @@ export class Stage {
     await until(`${argv[0]} listens on ${port}`, 20_000, () => isListening(port));
   }
 
+  /** The same of a server over UDP. */
+  async serveDatagrams(argv: readonly string[]): Promise<void> {
+    const log = openSync(this.file("server.log"), "a");
+    const child = startProcess(argv, log);
+    this.#processes.push(child.pid!);
+    const { port } = this;
+    await until(`${argv[0]} is bound to ${port}`, 20_000, () => isBound(port));
+  }
+
   /** Signals the server that was started last. */
   signal(name: NodeJS.Signals): void {
     killGroup(this.#processes.at(-1), name);
@@ -227,4 +236,11 @@ function isListening(port: number): boolean {
   const hex = port.toString(16).toUpperCase().padStart(4, "0");
   const listens = new RegExp(`:${hex} [0-9A-F]+:0000 0A `);
   return ["/proc/net/tcp", "/proc/net/tcp6"].some((f) => listens.test(readFileSync(f, "latin1")));
+}
+
+/** Reports whether a UDP port is bound. */
+function isBound(port: number): boolean {
+  const hex = port.toString(16).toUpperCase().padStart(4, "0");
+  const bound = new RegExp(`:${hex} [0-9A-F]+:0000 07 `);
+  return ["/proc/net/udp", "/proc/net/udp6"].some((f) => bound.test(readFileSync(f, "latin1")));
 }
