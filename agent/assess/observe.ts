@@ -265,7 +265,7 @@ const REPEATED_US = 500_000;
 
 /**
  * Over UDP nothing acknowledges a hello, so one that stands alone may be all that was captured.
- * Only a client that repeats itself shows a silent server; and the server's way may be unseen.
+ * Only a client that repeats itself shows a silent server, and even then its way may be unseen.
  */
 function judgeSilence(
   table: FlowTable,
@@ -280,8 +280,8 @@ function judgeSilence(
 
 /**
  * More than a server sends before it has read a client's 1-RTT packets, which acknowledge: twice
- * the largest initial window in use (32 packets; RFC 9002 §7.2 recommends 10). It may not read
- * them before it has verified the client's Finished (RFC 9001 §5.7), so behind that much it has;
+ * the largest initial window in use (32 packets; RFC 9002 §7.2 recommends 10). It may not read them
+ * before it has verified the client's Finished (RFC 9001 §5.7), so behind that much it has;
  * tickets, new connection ids and probes of the path stay far below.
  */
 const QUIC_ANSWER_BYTES = 64 * 1500;

@@ -110,7 +110,7 @@ function decodeMpls(view: DataView, at: number, end: number, packet: Packet): St
   if (!wrap(packet, Encap.mpls, view.getUint32(at) >>> 12)) return Stop.tooDeep;
   const inner = at + 4;
   if ((view.getUint8(at + 2) & 1) === 0) return decodeMpls(view, inner, end, packet);
-  const isPseudowire = end - inner >= 4 && view.getUint8(inner) >> 4 === 0;
+  const isPseudowire = end > inner && view.getUint8(inner) >> 4 === 0;
   return isPseudowire
     ? decodeEthernet(view, inner + 4, end, packet)
     : decodeIp(view, inner, end, packet);

@@ -184,8 +184,8 @@ const GTP_EXTENSIONS_LIMIT = 8;
 
 /**
  * Where the user's packet begins in a G-PDU, or -1 where this is none. With one of the flags E, S,
- * P four more bytes follow, the last of which tells the first extension header's type; each of those
- * is length(1, in words) | content | next type(1).
+ * P four more bytes follow, whose last tells the first extension header's type; each of those is
+ * length(1, in words) | content | next type(1).
  */
 function gtpPayload(view: DataView, at: number, end: number): number {
   if (end - at < 8) return -1;

@@ -26,7 +26,7 @@ const dtls = (more: Truth = {}): Truth => ({
 const refused = (failure: string, more: Truth = {}): Truth =>
   dtls({ handshake: "failed", accepted: false, failure, ...more });
 
-/** One exchange; `first` is the version of the client's first packet; it offers others too. */
+/** One exchange; `first` is the version of the client's first packet, `wanted` all it offers. */
 async function askQuic(
   stage: Stage,
   alpn: string,
