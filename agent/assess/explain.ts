@@ -2,7 +2,7 @@
 import { Tcp } from "../decode/packet.ts";
 import type { Signature } from "../identify/signatures.ts";
 import type { UpgradeState } from "../identify/upgrade.ts";
-import type { ClientFlight } from "../tls/client-flight.ts";
+import type { ClientFlight, FlightOffers } from "../tls/client-flight.ts";
 import { ContentType, HandshakeType, isTls13 } from "../tls/codes.ts";
 import { alertName, describeFlight, describeMessage, recordName } from "../tls/describe.ts";
 import type { Negotiated } from "../tls/describe.ts";
@@ -233,11 +233,11 @@ export class Explanation implements Trace {
   flight(
     lengths: readonly number[],
     hashBytes: number,
-    earlyData: boolean,
+    offers: FlightOffers,
     flight: ClientFlight,
   ): void {
     if (lengths.length === 0) return;
-    const { what, source, details } = describeFlight(lengths, hashBytes, earlyData, flight);
+    const { what, source, details } = describeFlight(lengths, hashBytes, offers, flight);
     // Later records add to the sums, or change what the flight is taken for: then it is told anew.
     if (this.#flight?.what === what) {
       this.#flight.details = details;

@@ -2,6 +2,9 @@
 import type { Cursor } from "../read/cursor.ts";
 import { Extension, isDtlsVersion, isGrease } from "./codes.ts";
 
+/** application_settings, as Chromium numbered it first and since 2023. */
+const SETTINGS = [17513, 17613];
+
 /** Lists keep the wire's order, GREASE included; an absent extension is null. */
 export type ClientHello = {
   legacyVersion: number;
@@ -21,6 +24,8 @@ export type ClientHello = {
   offersTicket: boolean;
   offersPsk: boolean;
   offersEarlyData: boolean;
+  /** Application settings (draft-vvv-tls-alps): the client may send EncryptedExtensions. */
+  offersSettings: boolean;
   encryptedClientHello: boolean;
   /** Length of the connection id that the client wants to be sent (RFC 9146 §3). */
   connectionId: number | null;
@@ -150,6 +155,7 @@ export function readClientHello(c: Cursor): ClientHello | null {
     offersTicket,
     offersPsk: extensions.includes(Extension.preSharedKey),
     offersEarlyData: extensions.includes(Extension.earlyData),
+    offersSettings: SETTINGS.some((type) => extensions.includes(type)),
     encryptedClientHello: extensions.includes(Extension.encryptedClientHello),
     connectionId,
   };
@@ -201,6 +207,7 @@ export function readSsl2ClientHello(c: Cursor): ClientHello | null {
     offersTicket: false,
     offersPsk: false,
     offersEarlyData: false,
+    offersSettings: false,
     encryptedClientHello: false,
     connectionId: null,
   };

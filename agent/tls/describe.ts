@@ -3,7 +3,7 @@ import { Cursor } from "../read/cursor.ts";
 import { readCertificate } from "./certificate.ts";
 import { CIPHER_SUITES } from "./cipher-suites.ts";
 import { PRESENTED_MINIMUM } from "./client-flight.ts";
-import type { ClientFlight } from "./client-flight.ts";
+import type { ClientFlight, FlightOffers } from "./client-flight.ts";
 import { readAlpn, readUint16List } from "./client-hello.ts";
 import { ContentType, Extension, HandshakeType } from "./codes.ts";
 import { isGrease, signatureName, versionName } from "./codes.ts";
@@ -228,7 +228,7 @@ function describeKeyExchange(
 export function describeFlight(
   lengths: readonly number[],
   hashBytes: number,
-  earlyData: boolean,
+  offers: FlightOffers,
   flight: ClientFlight,
 ): Described {
   const finished = 4 + hashBytes;
@@ -239,7 +239,10 @@ export function describeFlight(
     `Finished: 4 + ${hashBytes} (${hash}) = ${finished}, alone in a record ${finished + 17}`,
     `empty Certificate: 8, alone in a record 25, joined with the Finished ${8 + finished + 17}`,
   ];
-  if (earlyData)
+  if (offers.settings) {
+    details.push("application settings were offered: EncryptedExtensions may come first, 10");
+  }
+  if (offers.earlyData)
     details.push("early data was offered: counted from the EndOfEarlyData (4 + 17) on");
   const what = {
     none: "the client's flight is exactly a Finished: it sent no Certificate, so it was not asked",

@@ -7,7 +7,7 @@ import { isAlertSized, readClientFlight } from "./client-flight.ts";
 import type { ClientFlight } from "./client-flight.ts";
 import { readClientHello, readSsl2ClientHello } from "./client-hello.ts";
 import type { ClientHello } from "./client-hello.ts";
-import { ContentType, HandshakeType, isTls13 } from "./codes.ts";
+import { Alert, ContentType, HandshakeType, isTls13 } from "./codes.ts";
 import { Interned, InternedText } from "./interned.ts";
 import { RECORD_HEADER, isRecordHeader } from "./record.ts";
 import { readServerHello, readServerKeyExchange } from "./server-hello.ts";
@@ -101,6 +101,8 @@ export class Handshake {
   /** An alert that no longer stands in clear: TLS ≤ 1.2. */
   encryptedAlert: boolean[] = [false, false];
   closes: readonly CloseSeen[] = NO_CLOSES;
+  /** TLS 1.3: what has an alert's size came first behind the ServerHello. */
+  refusedAtHello = false;
   /** TLS 1.3: what has an alert's size came first behind the client's Finished. */
   refusedByAlert = false;
   /** The server's other records behind the client's Finished: tickets, answers. */
@@ -252,6 +254,9 @@ export class Handshake {
   takeAlert(side: number, level: number, code: number): void {
     this.note("l", side);
     this.#trace?.alert(side, level, code);
+    // The other side's end of the stream, read as a message that is too short: no cause of its own.
+    const isEcho = code === Alert.decodeError && this.closes.some((c) => c.side !== side);
+    if (isEcho) return;
     // A warning does not end a handshake; close_notify says only that a side leaves.
     const counts = code !== 0 && (level === 2 || this.alert === null);
     if (counts && (this.alert === null || this.alert.level === 1)) {
@@ -428,6 +433,10 @@ export class Handshake {
     this.note("p", side);
     if (side === SERVER) {
       if (this.finishedEnd >= 0) this.#takeAnswer(length, acked);
+      // EncryptedExtensions is larger, even empty: 4 + 2 + 17 (RFC 8446 §4.3.1).
+      else if (this.#is13 && own.applicationRecords === 1 && isAlertSized(length)) {
+        this.refusedAtHello = true;
+      }
       return;
     }
     if (this.#clientLengths.length < LENGTHS_LIMIT) {
@@ -442,8 +451,9 @@ export class Handshake {
     const suite = CIPHER_SUITES.get(this.serverHello!.cipherSuite) ?? "";
     const hashBytes = suite.endsWith("SHA384") ? 48 : 32;
     const earlyData = this.secondHello === null && (hello?.offersEarlyData ?? false);
-    const flight = readClientFlight(this.#clientLengths, hashBytes, earlyData);
-    this.#trace?.flight(this.#clientLengths, hashBytes, earlyData, flight);
+    const offers = { earlyData, settings: hello?.offersSettings ?? false };
+    const flight = readClientFlight(this.#clientLengths, hashBytes, offers);
+    this.#trace?.flight(this.#clientLengths, hashBytes, offers, flight);
     this.flight = flight;
     if (flight.records > 0) this.finishedEnd = this.#clientEnds[flight.records - 1]!;
   }
