@@ -1,7 +1,5 @@
 /** Reads the datagrams of one flow over UDP: tells its protocol, follows QUIC and DTLS. */
-import { isDtls } from "../identify/dtls.ts";
-import { Match } from "../identify/match.ts";
-import { isQuic } from "../identify/quic.ts";
+import { lateSignature } from "../identify/recognition.ts";
 import type { Recognition } from "../identify/recognition.ts";
 import { QuicConnection } from "../quic/connection.ts";
 import { DtlsAssociation } from "../tls/dtls.ts";
@@ -61,17 +59,14 @@ export class DatagramReading {
   }
 
   #identify(sender: number, view: DataView, at: number, end: number, mayFollow: boolean): void {
-    const signature = this.#recognition.lookAtDatagram(sender, view, at, end);
-    if (signature) {
-      this.protocol = signature.protocol;
-      this.#trace?.matched(sender, signature, end - at);
-    } else if (isDtls(view, at, end) === Match.yes) {
-      this.protocol = "dtls"; // behind STUN, as in WebRTC (RFC 7983)
-    } else if (isQuic(view, at, end) === Match.yes) this.protocol = "quic";
+    const signature =
+      this.#recognition.lookAtDatagram(sender, view, at, end) ?? lateSignature(view, at, end);
+    if (!signature) return;
+    this.#trace?.matched(sender, signature, end - at);
+    this.protocol = signature.protocol;
     if (!mayFollow) return;
-    if (this.protocol === "quic") this.#following = new QuicConnection();
-    else if (this.protocol === "dtls") this.#following = new DtlsAssociation();
-    if (!this.#following) return;
+    if (this.protocol === "quic") this.#following = new QuicConnection(this.#trace);
+    else if (this.protocol === "dtls") this.#following = new DtlsAssociation(this.#trace);
     // What was read of other datagrams before does not count.
     this.#counts.fill(0);
     this.#bytes.fill(0);

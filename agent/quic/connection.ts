@@ -2,6 +2,7 @@
 import { Assembly } from "../read/assembly.ts";
 import { Cursor } from "../read/cursor.ts";
 import { CLIENT, Handshake, SERVER } from "../tls/handshake.ts";
+import type { TlsTrace } from "../tls/trace.ts";
 import { readLongHeader, readVarint } from "./header.ts";
 import type { LongHeader } from "./header.ts";
 import { deriveInitialKeys, openInitial } from "./protection.ts";
@@ -45,13 +46,17 @@ class Side {
  * is the client shows when the first Initial opens: its keys come from the client's choice.
  */
 export class QuicConnection {
-  readonly handshake = new Handshake("q");
+  readonly handshake: Handshake;
   /** The sender that is the client; -1 while that is not known. */
   client = -1;
   /** By sender. */
   readonly #sides: readonly Side[] = [new Side(), new Side()];
   #derived: Derived | null = null;
   #derivations = 0;
+
+  constructor(trace: TlsTrace | null) {
+    this.handshake = new Handshake("q", trace);
+  }
 
   /** Nothing more is to be learned: both sides have gone on to 1-RTT packets. */
   get isRead(): boolean {

@@ -3,6 +3,7 @@ import { Assembly } from "../read/assembly.ts";
 import { ContentType, HandshakeType, isTls13 } from "./codes.ts";
 import { isAlertSized } from "./client-flight.ts";
 import { CLIENT, Handshake, SERVER } from "./handshake.ts";
+import type { TlsTrace } from "./trace.ts";
 
 /** type(1) | version(2) | epoch(2) | sequence number(6) | length(2) (RFC 6347 §4.1) */
 const RECORD_HEADER = 13;
@@ -52,11 +53,15 @@ const SENDERS: ReadonlyMap<number, number> = new Map([
  * message that only one of them can send.
  */
 export class DtlsAssociation {
-  readonly handshake = new Handshake("d");
+  readonly handshake: Handshake;
   /** The sender that is the client; -1 while that is not known. */
   client = -1;
   /** By sender. */
   readonly #sides: readonly Side[] = [new Side(), new Side()];
+
+  constructor(trace: TlsTrace | null) {
+    this.handshake = new Handshake("d", trace);
+  }
 
   /** Nothing more is to be learned. */
   get isRead(): boolean {
