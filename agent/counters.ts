@@ -4,6 +4,8 @@ import { STOP_NAMES } from "./decode/packet.ts";
 export class Counters {
   /** Frames by stop reason; `stopped[0]` are those decoded down to a flow. */
   readonly stopped = new Float64Array(STOP_NAMES.length);
+  /** Frames by link type, of those whose link layer is not read. */
+  readonly unreadLinks = new Map<number, number>();
   /** Bytes on the wire of all frames, captured or not. */
   wireBytes = 0;
   /** Flows opened, ended; of the ended, those that made room for others. */
@@ -14,6 +16,11 @@ export class Counters {
   clockSteps = 0;
   /** Sides whose opening was not read because every slot was taken. */
   noSlot = 0;
+
+  /** Counts a frame whose link layer is not read. */
+  noteLink(linkType: number): void {
+    this.unreadLinks.set(linkType, (this.unreadLinks.get(linkType) ?? 0) + 1);
+  }
 
   /** Frames handed in so far. */
   get frames(): number {

@@ -4,6 +4,8 @@ import { endsOf, observe } from "./assess/observe.ts";
 import type { Trace } from "./assess/trace.ts";
 import { Counters } from "./counters.ts";
 import { decodeFrame } from "./decode/ethernet.ts";
+import { Fragments } from "./decode/fragments.ts";
+import { giveUpDatagram } from "./decode/ip.ts";
 import { IpProtocol, Packet, Stop, Tcp } from "./decode/packet.ts";
 import { Fact, FlowTable, News, Side } from "./flow/flow-table.ts";
 import type { FlowTableOptions } from "./flow/flow-table.ts";
@@ -40,6 +42,9 @@ const TELLING =
 /** A clock that is this far behind the latest frame has been set back. */
 const CLOCK_STEP_US = 2e6;
 
+/** Most connections over UDP (QUIC, DTLS) that are followed at a time: some KiB each. */
+const FOLLOWED_LIMIT = 1024;
+
 /** Frames between two looks for flows that have been idle for too long. */
 const EXPIRE_EVERY = 1024;
 
@@ -49,6 +54,7 @@ export class Line {
   /** Time of the latest frame, microseconds since the epoch. */
   nowUs = 0;
 
+  readonly fragments = new Fragments();
   readonly #packet = new Packet();
   readonly #readings: (Reading | undefined)[];
   /** By flow: a number that is never given twice, and how often the flow was told. */
@@ -64,11 +70,14 @@ export class Line {
   readonly #trace: Trace | null;
   /** The flow that is traced while it lives, else -1. */
   #traced = -1;
+  /** Flows over UDP whose connection is being followed. */
+  #followed = 0;
 
   constructor(options: LineOptions, onFlow: OnFlow) {
     this.#trace = options.traced?.trace ?? null;
     this.#options = options;
     this.#onFlow = onFlow;
+    this.#packet.fragments = this.fragments;
     this.table = new FlowTable(options.table);
     this.#readings = new Array<Reading | undefined>(options.table.flows).fill(undefined);
     this.#told = new Uint8Array(options.table.flows);
@@ -88,15 +97,43 @@ export class Line {
     lane: number,
   ): void {
     if (timeUs > this.nowUs) this.nowUs = timeUs;
+    this.fragments.nowUs = timeUs;
+    this.fragments.lane = lane;
+    if (this.fragments.inUse > 0) this.#giveUpFragments();
     const stop = decodeFrame(view, at, end, linkType, this.#packet);
     this.counters.stopped[stop]!++;
     this.counters.wireBytes += wireLength;
+    if (stop === Stop.linkType) this.counters.noteLink(linkType);
     if (stop !== Stop.none) return;
     this.table.nowUs = timeUs;
-    const flow = this.#take(view, lane);
+    this.#take(lane);
+    if (--this.#untilExpiry <= 0) this.expire(this.nowUs);
+  }
+
+  /** Fragments that wait for too long, or for which slots grow short: their flows count them. */
+  #giveUpFragments(): void {
+    for (;;) {
+      const slot = this.fragments.overdue();
+      if (slot < 0) return;
+      this.#giveUp(slot);
+    }
+  }
+
+  #giveUp(slot: number): void {
+    const { fragments } = this;
+    this.table.nowUs = fragments.lastUs[slot]!;
+    const lane = fragments.laneOf(slot);
+    const stop = giveUpDatagram(fragments, slot, this.#packet);
+    if (stop === Stop.none) this.#take(lane);
+    else fragments.lost += this.#packet.parts;
+  }
+
+  /** Counts the packet to its flow, and reads what it brought. */
+  #take(lane: number): void {
+    const { view } = this.#packet;
+    const flow = this.#flowOf(view, lane);
     if (this.#trace !== null) this.#tracePacket(flow, view, this.#trace);
     if (flow >= 0 && this.table.news !== 0) this.#follow(flow, view);
-    if (--this.#untilExpiry <= 0) this.expire(this.nowUs);
   }
 
   /** Tells the trace of a packet of its flow, which this packet may have opened. */
@@ -124,8 +161,8 @@ export class Line {
     });
   }
 
-  /** Counts the packet to its flow; flows that must make room end first. */
-  #take(view: DataView, lane: number): number {
+  /** The packet's flow, which has counted it; flows that must make room end first. */
+  #flowOf(view: DataView, lane: number): number {
     for (;;) {
       const flow = this.table.take(this.#packet, view, lane);
       if (flow !== -1) return flow;
@@ -229,11 +266,41 @@ export class Line {
     const role = table.side === table.client[flow] ? CLIENT : SERVER;
     const packet = this.#packet;
     const reading = this.#readingOf(flow);
+    let wanted = false;
     if (packet.protocol === IpProtocol.esp) reading.protocol = "esp";
     else if (packet.protocol === IpProtocol.udp) {
-      reading.readDatagram(role, view, packet.payloadAt, packet.payloadEnd);
+      const { payloadAt, payloadEnd } = packet;
+      const followed = reading.follows;
+      const mayFollow = this.#followed < FOLLOWED_LIMIT;
+      wanted = reading.readDatagram(role, view, payloadAt, payloadEnd, mayFollow);
+      if (!followed && reading.follows) this.#followed++;
+      else if (followed && !reading.follows) this.#followed--;
+      if (!mayFollow && !followed) this.#noteFull(flow, reading);
     }
+    const { tls } = reading;
+    if (tls && tls.finishedEnd >= 0 && reading.bytesAtFinish === null) {
+      reading.bytesAtFinish = [table.bytes[flow * 2]!, table.bytes[flow * 2 + 1]!];
+    }
+    if (!wanted) this.#finishDatagrams(flow, reading);
+  }
+
+  /** A hello that would be read, if fewer connections were followed. */
+  #noteFull(flow: number, reading: Reading): void {
+    if (reading.protocol !== "quic" && reading.protocol !== "dtls") return;
+    this.table.flowFlags[flow]! |= Fact.noSlot;
+    this.counters.noSlot++;
+  }
+
+  /** No more datagrams of the packet's side are wanted; of neither, when nothing is followed. */
+  #finishDatagrams(flow: number, reading: Reading): void {
+    const { table } = this;
     table.finishOpening(flow, table.side);
+    if (reading.protocol !== null && !reading.follows) {
+      table.finishOpening(flow, 1 - table.side);
+    }
+    if ((table.sideFlags[flow * 2]! & table.sideFlags[flow * 2 + 1]! & Side.read) === 0) return;
+    if (reading.follows) this.#followed--;
+    reading.settle();
   }
 
   /** Tells a living flow when something that matters to a verdict has just become known. */
@@ -266,6 +333,7 @@ export class Line {
 
   #end(flow: number): void {
     this.#tell(flow, true);
+    if (this.#readings[flow]?.follows) this.#followed--;
     this.#readings[flow] = undefined;
     if (flow === this.#traced) this.#traced = -1;
     this.counters.ended++;
@@ -276,6 +344,8 @@ export class Line {
   advance(nowUs: number): void {
     if (nowUs > this.nowUs) this.nowUs = nowUs;
     else if (this.nowUs - nowUs > CLOCK_STEP_US) this.#stepBack(nowUs);
+    this.fragments.nowUs = this.nowUs;
+    this.#giveUpFragments();
     this.expire(this.nowUs);
   }
 
@@ -329,6 +399,7 @@ export class Line {
 
   /** Ends every flow: the capture is over. */
   finish(): void {
+    for (let slot; (slot = this.fragments.oldest()) >= 0;) this.#giveUp(slot);
     for (;;) {
       const flow = this.table.any();
       if (flow < 0) return;

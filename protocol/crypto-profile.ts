@@ -193,8 +193,8 @@ const SP_800_52: readonly Part[] = [
  * them is not on the wire: `meets` says that the algorithms are approved ones, no more.
  *
  * X25519MLKEM768 counts as approved: ML-KEM is (FIPS 203), its secret comes first in this group
- * (draft-ietf-tls-ecdhe-mlkem), and behind an approved secret another may be appended (SP 800-56C Rev. 2 §2;
- * SP 800-227 §4.6 on combining).
+ * (draft-ietf-tls-ecdhe-mlkem), and behind an approved secret another may be appended
+ * (SP 800-56C Rev. 2 §2; SP 800-227 §4.6 on combining).
  */
 const FIPS_140_3: readonly Part[] = [
   versions(

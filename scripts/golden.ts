@@ -6,6 +6,8 @@
  *
  * A case whose programs are missing is left as it is, and named. `--install` gets them first, as
  * the Debian packages that `golden/packages.ts` lists; keep their services from starting yourself.
+ *
+ * QUIC needs the Python package aioquic, in the Python that GOLDEN_PYTHON names (else python3).
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
@@ -14,6 +16,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BROKER_CASES } from "./golden/broker-cases.ts";
+import { DATAGRAM_CASES } from "./golden/datagram-cases.ts";
 import { MAIL_CASES } from "./golden/mail-cases.ts";
 import { OTHER_CASES } from "./golden/other-cases.ts";
 import { FarHost, WIRE } from "./golden/far-host.ts";
@@ -28,6 +31,7 @@ const GOLDEN = path.join(import.meta.dirname, "../test/golden");
 const CASES: readonly Case[] = [
   ...TLS_CASES,
   ...OTHER_CASES,
+  ...DATAGRAM_CASES,
   ...MAIL_CASES,
   ...BROKER_CASES,
   ...STORE_CASES,

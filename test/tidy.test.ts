@@ -14,10 +14,12 @@ const ROOMS: Record<string, readonly string[]> = {
   "agent/read": [],
   "agent/identify": ["agent/read", "protocol"],
   "agent/tls": ["agent/read"],
+  "agent/quic": ["agent/read", "agent/tls"],
   "agent/assess": [
     "agent/decode",
     "agent/flow",
     "agent/identify",
+    "agent/quic",
     "agent/tls",
     "agent/read",
     "protocol",

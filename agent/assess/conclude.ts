@@ -115,6 +115,9 @@ function mutualWhy(record: Flow, h: Handshake): [string, string | null] {
     ];
   }
   if (isTls13(h.serverHello.version)) {
+    if (h.transport !== "t") {
+      return ["TLS 1.3 encrypts certificates; datagrams hide the sizes that would tell", null];
+    }
     const why = {
       none: "its flight is exactly a Finished",
       declined: "its flight is exactly an empty Certificate and a Finished",
@@ -156,9 +159,16 @@ function handshakeWhy(record: Flow, h: Handshake): string {
 function acceptedWhy(record: Flow, h: Handshake | null): string {
   if (record.accepted === false) return "it was refused: see failure";
   if (record.accepted === true) {
-    return h
-      ? "the server answered with application data, in a segment that acknowledges the Finished"
-      : "the server answered the client's bytes";
+    switch (h?.transport) {
+      case "t":
+        return "the server answered with application data, which acknowledges the Finished";
+      case "d":
+        return "both sides sent application data behind their Finished";
+      case "q":
+        return "the server sent more than it may before it has read the client's Finished";
+      default:
+        return "the server answered the client's bytes";
+    }
   }
   if (h?.serverHello) {
     return "no application data of the server's was seen that answers the client";

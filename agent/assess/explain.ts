@@ -2,12 +2,13 @@
 import { Tcp } from "../decode/packet.ts";
 import type { Signature } from "../identify/signatures.ts";
 import type { UpgradeState } from "../identify/upgrade.ts";
-import type { ClientFlight } from "../tls/client-flight.ts";
+import type { ClientFlight, FlightOffers } from "../tls/client-flight.ts";
 import { ContentType, HandshakeType, isTls13 } from "../tls/codes.ts";
 import { alertName, describeFlight, describeMessage, recordName } from "../tls/describe.ts";
 import type { Negotiated } from "../tls/describe.ts";
 import { ja4 } from "../tls/fingerprint.ts";
 import { CLIENT, SERVER } from "../tls/handshake.ts";
+import type { Transport } from "../tls/handshake.ts";
 import type { AnswerKind } from "../tls/trace.ts";
 import { Cursor } from "../read/cursor.ts";
 import { readClientHello } from "../tls/client-hello.ts";
@@ -38,6 +39,7 @@ const SHOWN_BYTES = 48;
 const MEASURED_BYTES = 1024;
 
 const NO_BYTES = new Uint8Array(0);
+const NO_RECORD = { side: -1, from: null, to: null };
 const other = (side: number) => 1 - side;
 const bytes = (n: number) => (n === 1 ? "1 byte" : `${n} bytes`);
 const who = (side: number) => (side === CLIENT ? "client" : "server");
@@ -53,7 +55,9 @@ export class Explanation implements Trace {
   readonly #snapped = [false, false];
   #negotiated: Negotiated | null = null;
   #flight: Step | null = null;
-  #record = { side: 0, from: 0, to: 0 };
+  /** The last record, and where it stands in its stream; datagrams have no such places. */
+  #record: Readonly<{ side: number; from: number | null; to: number | null }> = NO_RECORD;
+  #transport: Transport = "t";
   /** The first bytes of each side, in order. */
   readonly #first = [NO_BYTES, NO_BYTES];
   readonly #firstSeen: (Pick<Step, "frame" | "timeUs"> | null)[] = [null, null];
@@ -151,6 +155,7 @@ export class Explanation implements Trace {
     { protocol, side, transport, source, midstream }: Signature,
     length: number,
   ) {
+    if (protocol === "quic" || protocol === "dtls") this.#transport = protocol[0] as Transport;
     const of = side === "either" ? "of either side" : `of the ${side}`;
     const over = transport === "both" ? "TCP or UDP" : transport.toUpperCase();
     const joined = midstream ? ", joined after its start" : "";
@@ -214,7 +219,7 @@ export class Explanation implements Trace {
     switch (view.getUint8(at)) {
       case HandshakeType.clientHello: {
         const hello = readClientHello(c);
-        if (hello) step.details.push(...ja4Pieces(ja4(hello, "t")));
+        if (hello) step.details.push(...ja4Pieces(ja4(hello, this.#transport)));
         return;
       }
       case HandshakeType.serverHello: {
@@ -233,11 +238,11 @@ export class Explanation implements Trace {
   flight(
     lengths: readonly number[],
     hashBytes: number,
-    earlyData: boolean,
+    offers: FlightOffers,
     flight: ClientFlight,
   ): void {
     if (lengths.length === 0) return;
-    const { what, source, details } = describeFlight(lengths, hashBytes, earlyData, flight);
+    const { what, source, details } = describeFlight(lengths, hashBytes, offers, flight);
     // Later records add to the sums, or change what the flight is taken for: then it is told anew.
     if (this.#flight?.what === what) {
       this.#flight.details = details;
@@ -250,7 +255,9 @@ export class Explanation implements Trace {
   answer(kind: AnswerKind, length: number, acked: number, finishedEnd: number): void {
     const acks =
       acked < 0
-        ? "its segment filled a gap, so its acknowledgment says nothing"
+        ? this.#transport === "t"
+          ? "its segment filled a gap, so its acknowledgment says nothing"
+          : "datagrams acknowledge nothing: it came behind the client's data"
         : `its segment acknowledges ${acked} bytes, the Finished ends at ${finishedEnd}`;
     const [what, source] = ANSWERS[kind];
     const { from, to } = this.#record;

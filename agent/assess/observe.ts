@@ -149,7 +149,8 @@ function encryptionOf(
 ): Flow["encryption"] {
   const flags = table.sideFlags[flow * 2]! | table.sideFlags[flow * 2 + 1]!;
   if ((flags & Side.data) === 0) return "none";
-  if (reading?.tls || reading?.protocol === "tls") return "tls";
+  const isStream = (reading?.tls?.transport ?? "t") === "t";
+  if (isStream && (reading?.tls || reading?.protocol === "tls")) return "tls";
   if (reading?.upgrade.gss) return "encrypted-other";
   switch (reading?.protocol) {
     case null:
@@ -221,7 +222,11 @@ function judgeFlow(
     if (tls.clientHello && !tls.serverHello && isOtherAnswer(reading, tls)) {
       return refused("tls-to-plaintext", "server", "in-band", "failed");
     }
-    return judge(tls, quietMs, table.startUs[flow]! / 1000);
+    const judged = judge(tls, quietMs, table.startUs[flow]! / 1000);
+    if (judged.failure?.code === "silent" && tls.transport !== "t") {
+      return judgeSilence(table, flow, server, judged);
+    }
+    return answeredOverQuic(table, flow, reading, server) ? { ...judged, accepted: true } : judged;
   }
   if (reading.protocol !== null && UNJUDGED.has(reading.protocol)) return NOTHING;
   if (reading.serverProtocol === "tls" && spoke) {
@@ -260,8 +265,46 @@ function judgeFlow(
   return NOTHING;
 }
 
+/** A client over UDP that goes on for so long without an answer has said its hello again. */
+const REPEATED_US = 500_000;
+
+/**
+ * Over UDP nothing acknowledges a hello, so one that stands alone may be all that was captured.
+ * Only a client that repeats itself shows a silent server, and even then its way may be unseen.
+ */
+function judgeSilence(
+  table: FlowTable,
+  flow: number,
+  server: number,
+  silent: Judgement,
+): Judgement {
+  const isRepeated = table.lastUs[flow]! - table.startUs[flow]! >= REPEATED_US;
+  if (!isRepeated || table.packets[server]! > 0) return { ...NOTHING, handshake: "incomplete" };
+  return { ...silent, accepted: null, failure: { ...silent.failure!, confidence: "likely" } };
+}
+
+/**
+ * More than a server sends before it has read a client's 1-RTT packets, which acknowledge: twice
+ * the largest initial window in use (32 packets; RFC 9002 §7.2 recommends 10). It may not read them
+ * before it has verified the client's Finished (RFC 9001 §5.7), so behind that much it has;
+ * tickets, new connection ids and probes of the path stay far below.
+ */
+const QUIC_ANSWER_BYTES = 64 * 1500;
+
+/** Reports whether a QUIC server sent so much behind the handshake that it accepted the client. */
+function answeredOverQuic(
+  table: FlowTable,
+  flow: number,
+  reading: Reading,
+  server: number,
+): boolean {
+  if (reading.tls?.transport !== "q" || reading.bytesAtFinish === null) return false;
+  return table.bytes[server]! - reading.bytesAtFinish[server - flow * 2]! > QUIC_ANSWER_BYTES;
+}
+
 /** The server answered a hello with bytes that are no TLS. */
 function isOtherAnswer(reading: Reading, tls: Handshake): boolean {
+  if (tls.transport !== "t") return false; // other datagrams belong to other protocols (RFC 7983)
   const isNamed = reading.serverProtocol !== null && reading.serverProtocol !== "tls";
   return isNamed || (reading.unmatched[SERVER]! && tls.alert?.side !== SERVER);
 }
@@ -313,7 +356,7 @@ function tlsOf(h: Handshake | null, serverPort: number): Tls {
     alpn_offered: [...(hello?.alpn ?? [])],
     ja3: hello && !h.ssl2Hello ? ja3(hello) : null,
     ja3s: answer ? ja3s(answer) : null,
-    ja4: hello && !h.ssl2Hello ? ja4(hello, "t") : null,
+    ja4: hello && !h.ssl2Hello ? ja4(hello, h.transport) : null,
     mutual,
     client_cert: clientCertOf(mutual),
     server_cert_subject: h.serverChain?.[0]?.subject ?? null,

@@ -15,6 +15,7 @@ import { CLIENT, Handshake, SERVER } from "../tls/handshake.ts";
 import { RECORD_HEADER, isRecordHeader } from "../tls/record.ts";
 import type { ProtocolName } from "../../protocol/flow-record.ts";
 import type { Trace } from "./trace.ts";
+import { DatagramReading } from "./datagrams.ts";
 
 /** Bytes of a side within which plaintext may turn into TLS. */
 const UPGRADE_LIMIT = 16384;
@@ -90,6 +91,10 @@ export class Reading {
   readonly #midstream: boolean;
   /** Null once nothing more is read: a flow that lives on keeps only what it will tell. */
   #progress: Progress | null;
+  /** Of flows over UDP. */
+  #datagrams: DatagramReading | null = null;
+  /** QUIC: bytes of each side of the flow table when the handshake was complete. */
+  bytesAtFinish: readonly [number, number] | null = null;
 
   readonly #trace: Trace | null;
 
@@ -283,19 +288,34 @@ export class Reading {
     return held[role]!;
   }
 
-  /** Reads one datagram of a flow over UDP. */
-  readDatagram(role: number, view: DataView, at: number, end: number): void {
-    if (this.protocol || end <= at || !this.#progress) return;
-    const signature = this.#progress.recognition.lookAtDatagram(role, view, at, end);
-    if (signature) {
-      this.protocol = signature.protocol;
-      this.#trace?.matched(role, signature, end - at);
-    } else this.unmatched[role] = true;
+  /** A connection over UDP is being followed. */
+  get follows(): boolean {
+    return this.#datagrams?.follows ?? false;
+  }
+
+  /**
+   * Reads one datagram of a flow over UDP, and reports whether this side's next one is wanted;
+   * see `DatagramReading.read`. `role` is CLIENT for who sent the first packet.
+   */
+  readDatagram(role: number, view: DataView, at: number, end: number, mayFollow: boolean): boolean {
+    if (!this.#progress) return false;
+    const { recognition } = this.#progress;
+    const datagrams = (this.#datagrams ??= new DatagramReading(recognition, this.#trace));
+    const wanted = datagrams.read(role, view, at, end, mayFollow);
+    this.protocol = datagrams.protocol;
+    this.tls = datagrams.tls;
+    this.unmatched[role] ||= datagrams.protocol === null;
+    if (datagrams.client >= 0) {
+      this.clientByContent = true;
+      this.swapped = datagrams.client !== CLIENT;
+    }
+    return wanted;
   }
 
   /** Nothing more is read of either side: what was only for reading is given up. */
   settle(): void {
     this.#progress = null;
+    this.#datagrams = null;
     if (this.upgrade.state === "none" && !this.upgrade.gss) this.upgrade = NO_UPGRADE;
     if (!this.unmatched.includes(true)) this.unmatched = NEITHER;
     this.tls?.settle();
@@ -360,7 +380,7 @@ export class Reading {
 
   #beginTls(clientFrom: number, serverFrom: number): void {
     this.#trace?.beginsTls(clientFrom, serverFrom, this.upgradedFrom);
-    this.tls = new Handshake(this.#trace);
+    this.tls = new Handshake("t", this.#trace);
     this.notTls = false;
     this.#progress!.tlsFrom = [clientFrom, serverFrom];
     // A server that answered a hello in another protocol is not read as TLS.

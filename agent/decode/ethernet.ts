@@ -8,8 +8,10 @@ import { wrap } from "./tunnel.ts";
 export const LinkType = {
   null: 0,
   ethernet: 1,
+  ppp: 9,
   rawBsd: 12,
   rawOpenBsd: 14,
+  pppHdlc: 50,
   raw: 101,
   loop: 108,
   linuxSll: 113,
@@ -28,6 +30,9 @@ export function decodeFrame(
 ): Stop {
   packet.encapCount = 0;
   packet.unreachable = 0;
+  packet.view = view;
+  packet.parts = 1;
+  packet.disagreed = 0;
   switch (linkType) {
     case LinkType.ethernet:
       return decodeEthernet(view, at, end, packet);
@@ -37,6 +42,9 @@ export function decodeFrame(
     case LinkType.linuxSll2: // Linux cooked v2: protocol in bytes 0..1
       if (end - at < 20) return Stop.truncated;
       return decodeEtherType(view, at + 20, end, view.getUint16(at), packet);
+    case LinkType.ppp:
+    case LinkType.pppHdlc:
+      return decodePpp(view, at, end, packet);
     case LinkType.rawBsd:
     case LinkType.rawOpenBsd:
     case LinkType.raw:
@@ -81,25 +89,63 @@ export function decodeEtherType(
       if (!wrap(packet, kind, view.getUint16(at) & 0x0fff)) return Stop.tooDeep;
       return decodeEtherType(view, at + 4, end, view.getUint16(at + 2), packet);
     }
-    case 0x8847: // MPLS unicast (RFC 3032 §2.1): the label's bottom bit ends the stack
-      if (end - at < 4) return Stop.truncated;
-      if (!wrap(packet, Encap.mpls, view.getUint32(at) >>> 12)) return Stop.tooDeep;
-      if ((view.getUint8(at + 2) & 1) === 0) {
-        return decodeEtherType(view, at + 4, end, 0x8847, packet);
-      }
-      return decodeIp(view, at + 4, end, packet);
+    case 0x8847:
+    case 0x8848:
+      return decodeMpls(view, at, end, packet);
     case 0x8864: // PPPoE session (RFC 2516 §4): six bytes, then the PPP protocol
       if (end - at < 8) return Stop.truncated;
       if (!wrap(packet, Encap.pppoe, view.getUint16(at + 2))) return Stop.tooDeep;
-      switch (view.getUint16(at + 6)) {
-        case 0x0021:
-          return decodeIpv4(view, at + 8, end, packet);
-        case 0x0057:
-          return decodeIpv6(view, at + 8, end, packet);
-        default:
-          return Stop.notIp;
-      }
+      return decodePpp(view, at + 6, end, packet);
+    default:
+      return etherType <= LENGTH_LIMIT ? decodeSnap(view, at, end, packet) : Stop.notIp;
+  }
+}
+
+/**
+ * MPLS (RFC 3032 §2.1): the label's bottom bit ends the stack. Behind it IP, or a pseudowire: a
+ * control word that begins with 0 (RFC 4385 §3) and an Ethernet frame.
+ */
+function decodeMpls(view: DataView, at: number, end: number, packet: Packet): Stop {
+  if (end - at < 4) return Stop.truncated;
+  if (!wrap(packet, Encap.mpls, view.getUint32(at) >>> 12)) return Stop.tooDeep;
+  const inner = at + 4;
+  if ((view.getUint8(at + 2) & 1) === 0) return decodeMpls(view, inner, end, packet);
+  const isPseudowire = end > inner && view.getUint8(inner) >> 4 === 0;
+  return isPseudowire
+    ? decodeEthernet(view, inner + 4, end, packet)
+    : decodeIp(view, inner, end, packet);
+}
+
+/**
+ * A PPP frame (RFC 1661 §2) at its address and control bytes, which may be left out, and whose
+ * protocol may be shortened to its last byte (§6.5, §6.6): IPv4, IPv6, or what is not read.
+ */
+export function decodePpp(view: DataView, at: number, end: number, packet: Packet): Stop {
+  if (end - at < 2) return Stop.truncated;
+  if (view.getUint16(at) === 0xff03) at += 2;
+  if (end - at < 2) return Stop.truncated;
+  const isShort = (view.getUint8(at) & 1) === 1;
+  const protocol = isShort ? view.getUint8(at) : view.getUint16(at);
+  const inner = at + (isShort ? 1 : 2);
+  switch (protocol) {
+    case 0x0021:
+      return decodeIpv4(view, inner, end, packet);
+    case 0x0057:
+      return decodeIpv6(view, inner, end, packet);
+    case 0x0281: // MPLS (RFC 3032 §4.3)
+      return decodeMpls(view, inner, end, packet);
     default:
       return Stop.notIp;
   }
+}
+
+/** Types up to here are the length of an IEEE 802.3 frame. */
+const LENGTH_LIMIT = 1500;
+
+/** LLC with a SNAP header (RFC 1042): AA AA 03 | 00 00 00 | EtherType. */
+function decodeSnap(view: DataView, at: number, end: number, packet: Packet): Stop {
+  if (end - at < 8) return Stop.notIp;
+  const isSnap = view.getUint32(at) === 0xaaaa0300 && view.getUint16(at + 4) === 0;
+  const type = isSnap ? view.getUint16(at + 6) : 0;
+  return type > LENGTH_LIMIT ? decodeEtherType(view, at + 8, end, type, packet) : Stop.notIp;
 }

@@ -1,4 +1,6 @@
 /** Decodes IPv4 and IPv6 headers, and hands what they carry on to the transport. */
+import { Fragment } from "./fragments.ts";
+import type { Fragments } from "./fragments.ts";
 import { IpProtocol, Stop } from "./packet.ts";
 import type { Packet } from "./packet.ts";
 import { decodeTransport } from "./transport.ts";
@@ -44,12 +46,67 @@ export function decodeIpv4(view: DataView, at: number, end: number, packet: Pack
   const told = view.getUint16(at + 2);
   const totalLength = told === 0 ? end - at : told;
   if (headerLength < 20 || totalLength < headerLength) return Stop.malformed;
-  if ((view.getUint16(at + 6) & 0x1fff) !== 0) return Stop.fragment;
   readIpv4Addresses(view, at, packet);
   packet.protocol = view.getUint8(at + 9);
   packet.ipLength = totalLength;
+  packet.parts = 1;
+  const carriedAt = at + headerLength;
   const wireEnd = at + totalLength;
-  return decodeCarried(view, at + headerLength, Math.min(end, wireEnd), wireEnd, packet);
+  const captured = Math.min(end, wireEnd);
+  const place = view.getUint16(at + 6) & 0x3fff; // "more fragments", and the offset in words of 8
+  if (place === 0) return decodeCarried(view, carriedAt, captured, wireEnd, packet);
+  const { fragments } = packet;
+  const offset = (place & 0x1fff) << 3;
+  if (fragments === null) {
+    if (offset !== 0) return Stop.fragment;
+    return decodeCarried(view, carriedAt, captured, wireEnd, packet);
+  }
+  const more = (place & 0x2000) !== 0;
+  const id = view.getUint16(at + 4);
+  const length = wireEnd - carriedAt;
+  const slot = fragments.take(packet, id, false, view, carriedAt, captured, offset, length, more);
+  return slot < 0 ? notWhole(slot) : decodeDatagram(fragments, slot, packet);
+}
+
+/** A fragment that was kept, or one that contradicts itself. */
+function notWhole(taken: number): Stop {
+  return taken === Fragment.refused ? Stop.malformed : Stop.fragment;
+}
+
+/**
+ * Decodes a datagram whose fragments have come, or as much of its beginning as has when it is given
+ * up; the slot is released. Counts all its fragments: `parts` and `ipLength` are their sums.
+ */
+export function decodeDatagram(fragments: Fragments, slot: number, packet: Packet): Stop {
+  const view = fragments.view(slot);
+  const end = fragments.beginning(slot);
+  // What receivers drop brings no bytes: the headers alone name the flow.
+  const isSpoilt = fragments.isSpoilt[slot] === 1;
+  const ipLength = fragments.ipLength[slot]!;
+  const parts = fragments.count[slot]!;
+  packet.view = view;
+  packet.protocol = fragments.protocol[slot]!;
+  packet.ipLength = ipLength;
+  packet.parts = parts;
+  if (fragments.hasDisagreed[slot] === 1) packet.disagreed = 1;
+  fragments.release(slot);
+  if (end === 0) return Stop.truncated;
+  const stop = fragments.isIpv6(slot)
+    ? decodeExtensions(view, 0, end, end, packet.protocol, packet)
+    : decodeCarried(view, 0, end, end, packet);
+  if (isSpoilt) {
+    packet.payloadEnd = packet.payloadAt;
+    packet.payloadLength = 0;
+  }
+  return stop;
+}
+
+/** Gives up a datagram that is not whole: `packet` becomes what is known of its beginning. */
+export function giveUpDatagram(fragments: Fragments, slot: number, packet: Packet): Stop {
+  packet.unreachable = 0;
+  packet.disagreed = 0;
+  fragments.restore(slot, packet);
+  return decodeDatagram(fragments, slot, packet);
 }
 
 /** Takes the addresses of the IPv4 header at `at`, as ::ffff:a.b.c.d. */
@@ -83,8 +140,20 @@ export function decodeIpv6(view: DataView, at: number, end: number, packet: Pack
   readIpv6Addresses(view, at, packet);
   packet.ipLength = wireEnd - at;
   const captured = Math.min(end, wireEnd);
-  let next = view.getUint8(at + 6);
-  let position = at + 40;
+  packet.parts = 1;
+  return decodeExtensions(view, at + 40, captured, wireEnd, view.getUint8(at + 6), packet);
+}
+
+/** Walks IPv6 extension headers from `at` on, the first of them of type `next`. */
+function decodeExtensions(
+  view: DataView,
+  at: number,
+  captured: number,
+  wireEnd: number,
+  next: number,
+  packet: Packet,
+): Stop {
+  let position = at;
   for (let i = 0; i < EXTENSIONS_LIMIT; i++) {
     switch (next) {
       case 0: // hop-by-hop options
@@ -97,12 +166,15 @@ export function decodeIpv6(view: DataView, at: number, end: number, packet: Pack
         next = view.getUint8(position);
         position += (view.getUint8(position + 1) + 1) << 3;
         break;
-      case 44: // fragment
+      case 44: {
         if (captured - position < 8) return Stop.truncated;
-        if ((view.getUint16(position + 2) & 0xfff8) !== 0) return Stop.fragment;
         next = view.getUint8(position);
+        const place = view.getUint16(position + 2) & 0xfff9;
         position += 8;
-        break;
+        if (place === 0) break; // an atomic fragment: the whole of it (RFC 6946)
+        packet.protocol = next;
+        return decodeIpv6Fragment(view, position, captured, wireEnd, place, packet);
+      }
       default:
         packet.protocol = next;
         if (position > captured) return Stop.truncated;
@@ -110,6 +182,28 @@ export function decodeIpv6(view: DataView, at: number, end: number, packet: Pack
     }
   }
   return Stop.malformed;
+}
+
+/** Takes a fragment of IPv6; `place` is the offset in bytes, with "more fragments" in bit 0. */
+function decodeIpv6Fragment(
+  view: DataView,
+  at: number,
+  captured: number,
+  wireEnd: number,
+  place: number,
+  packet: Packet,
+): Stop {
+  const { fragments } = packet;
+  const offset = place & 0xfff8;
+  if (fragments === null) {
+    if (offset !== 0) return Stop.fragment;
+    return decodeExtensions(view, at, captured, wireEnd, packet.protocol, packet);
+  }
+  const more = (place & 1) !== 0;
+  const id = view.getInt32(at - 4);
+  const length = wireEnd - at;
+  const slot = fragments.take(packet, id, true, view, at, captured, offset, length, more);
+  return slot < 0 ? notWhole(slot) : decodeDatagram(fragments, slot, packet);
 }
 
 /** Decodes what an IP packet carries: a transport, an ICMP error about one, or a tunnel. */
@@ -123,7 +217,7 @@ function decodeCarried(
   if (packet.protocol === IpProtocol.icmp || packet.protocol === IpProtocol.icmp6) {
     return decodeIcmp(view, at, end, packet);
   }
-  if (isTunnel(packet.protocol)) return decodeTunnel(view, at, end, packet);
+  if (isTunnel(packet.protocol)) return decodeTunnel(view, at, end, wireEnd, packet);
   return decodeTransport(view, at, end, wireEnd, packet);
 }
 

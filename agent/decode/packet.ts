@@ -1,11 +1,15 @@
 /** Holds what one frame said about addresses, ports, sequence and payload. */
 
+import type { Fragments } from "./fragments.ts";
+
+const NO_VIEW = new DataView(new ArrayBuffer(0));
+
 /** Why decoding stopped. Codes index the agent's counters, so every frame lands in exactly one. */
 export const Stop = {
   none: 0, // decoded down to TCP or UDP payload
   truncated: 1, // a header runs past the captured bytes
   malformed: 2, // a length field contradicts itself
-  fragment: 3, // a non-first IP fragment: it has no transport header
+  fragment: 3, // a part of a datagram: counted with the whole, or when that is given up
   notIp: 4, // ARP, LLDP, IEEE 802.3 length frames, …
   notTransport: 5, // an IP protocol that carries no flow read here
   linkType: 6, // a link layer that is not read here
@@ -75,4 +79,12 @@ export class Packet {
   unreachable = 0;
   encapCount = 0;
   readonly encap = new Int32Array(ENCAP_LIMIT);
+  /** What the positions are in: the frame's view, or one where fragments were put together. */
+  view: DataView = NO_VIEW;
+  /** Packets on the wire that this one stands for: its fragments, else 1. */
+  parts = 1;
+  /** 1 when fragments carried different bytes for the same place. */
+  disagreed = 0;
+  /** Where fragments are put together; without it the first one stands for its datagram. */
+  fragments: Fragments | null = null;
 }

@@ -165,7 +165,8 @@ export class FlowTable {
   /**
    * Counts one packet to its flow and returns the flow; -1 when another flow must end first:
    * the table is full, or the packet opens a new connection between the same ends; see `displaced`.
-   * `lane` keeps sightings on different interfaces apart (0..65535).
+   * `view` is what the packet's positions are in; `lane` keeps sightings on different interfaces
+   * apart (0..65535).
    */
   take(packet: Packet, view: DataView, lane: number): number {
     this.news = 0;
@@ -186,9 +187,10 @@ export class FlowTable {
       if (flow < 0) return -1;
     }
     const at = flow * 2 + side;
-    this.packets[at]!++;
+    this.packets[at]! += packet.parts;
     this.bytes[at]! += packet.ipLength;
     if (this.nowUs > this.lastUs[flow]!) this.lastUs[flow] = this.nowUs;
+    if (packet.disagreed === 1) this.flowFlags[flow]! |= Fact.disagreed;
     if (packet.protocol === IpProtocol.tcp) this.#followTcp(flow, side, packet, view);
     else this.#followUdp(flow, side, packet);
     this.#ages.renew(flow, this.#listOf(flow));
@@ -329,7 +331,7 @@ export class FlowTable {
   #followUdp(flow: number, side: number, packet: Packet): void {
     const at = flow * 2 + side;
     const peer = flow * 2 + 1 - side;
-    if (this.packets[at] === 1 && this.packets[peer]! > 0) {
+    if (this.packets[at] === packet.parts && this.packets[peer]! > 0) {
       this.flowFlags[flow]! |= Fact.established;
       this.news |= News.established;
     }

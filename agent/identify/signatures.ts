@@ -1,7 +1,8 @@
 /** Lists what a side's first bytes are recognised by; never by port alone. */
 import type { ProtocolName } from "../../protocol/flow-record.ts";
-import { isDtls, isIke, isQuic, isWireguard } from "./datagrams.ts";
+import { isIke, isWireguard } from "./datagrams.ts";
 import { isDnsMessage, isDnsOfPort, isDnsOverTcp } from "./dns.ts";
+import { isDtls } from "./dtls.ts";
 import { isHttpRequest, isHttpResponse, isHttp2Preface, isHttp2Settings } from "./http.ts";
 import { isHttp2Midstream } from "./http2.ts";
 import { startsWith } from "./match.ts";
@@ -21,6 +22,7 @@ import * as smb from "./smb.ts";
 import * as late from "./sql-midstream.ts";
 import * as tds from "./tds.ts";
 import * as tunnel from "./tunnels.ts";
+import { isQuic } from "./quic.ts";
 import { isTlsAlert, isTlsClientHello, isTlsMidstream, isTlsServerHello } from "./tls-record.ts";
 
 export type Signature = {

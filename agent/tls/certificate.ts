@@ -403,3 +403,21 @@ export class CertificateCache {
     return certificate;
   }
 }
+
+const certificates = new CertificateCache();
+
+/** Certificate message of TLS ≤ 1.2 (RFC 5246 §7.4.2): the readable ones of its list. */
+export function readChain(c: Cursor): Certificate[] {
+  const chain: Certificate[] = [];
+  const outer = c.enter(c.uint24());
+  while (c.more && chain.length < 16) {
+    const length = c.uint24();
+    const at = c.at;
+    c.skip(length);
+    if (!c.ok) break;
+    const certificate = certificates.read(c.view, at, at + length);
+    if (certificate) chain.push(certificate);
+  }
+  c.leave(outer);
+  return chain;
+}

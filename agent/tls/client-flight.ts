@@ -3,6 +3,7 @@
  *
  * Behind the ServerHello a client sends, encrypted, in this order (RFC 8446 §4.4):
  *
+ *     EncryptedExtensions only with application settings (draft-vvv-tls-alps): 10 bytes when empty
  *     Certificate         only when the server asked: 8 bytes empty, else 13 and the certificate
  *     CertificateVerify   only with a certificate: 8 bytes and the signature
  *     Finished            4 bytes and the hash: 36 (SHA-256) or 52 (SHA-384)
@@ -17,6 +18,8 @@ const OVERHEAD = 17;
 /** Java's SunJSSE pads each handshake record by 16 bytes (measured). */
 const JAVA_PADDING = 16;
 const EMPTY_CERTIFICATE = 8;
+/** EncryptedExtensions with one empty extension: 4 + 2 + 4, as Chromium sends it. */
+const EMPTY_SETTINGS = 10;
 /** No certificate with its framing was smaller; measured: 310 alone, 441 in a joined flight. */
 export const PRESENTED_MINIMUM = 200;
 /** CertificateVerify: from Ed25519 (64 bytes) to ML-DSA-87 (4627), framed. */
@@ -32,6 +35,9 @@ export type ClientFlight = {
   records: number;
 };
 
+/** What the client's hello offered that changes its flight. */
+export type FlightOffers = { earlyData: boolean; settings: boolean };
+
 /** Reports whether a record has the size of an alert: bare, or as Java pads it. */
 export function isAlertSized(length: number): boolean {
   return length === ALERT || length === ALERT + JAVA_PADDING;
@@ -39,16 +45,16 @@ export function isAlertSized(length: number): boolean {
 
 /**
  * Reads the client's first encrypted records, by the length fields of those of type 23 behind the
- * ServerHello. `hashBytes` is 32 or 48, by the cipher suite. With `earlyData` the records before
- * the EndOfEarlyData are passed over; without one the flight is unclear.
+ * ServerHello. `hashBytes` is 32 or 48, by the cipher suite. Where the hello offered early data,
+ * the records before the EndOfEarlyData are passed over; without one the flight is unclear.
  */
 export function readClientFlight(
   lengths: readonly number[],
   hashBytes: number,
-  earlyData: boolean,
+  offers: FlightOffers,
 ): ClientFlight {
   let first = 0;
-  if (earlyData) {
+  if (offers.earlyData) {
     const end = lengths.indexOf(END_OF_EARLY_DATA);
     if (end < 0) return { kind: "unclear", records: 0 };
     first = end + 1;
@@ -57,8 +63,13 @@ export function readClientFlight(
   if (length === undefined) return { kind: "incomplete", records: 0 };
   const finished = 4 + hashBytes + OVERHEAD;
   const isFinished = (n: number | undefined) => n === finished || n === finished + JAVA_PADDING;
+  const settings = offers.settings ? EMPTY_SETTINGS : 0;
   if (isFinished(length)) return { kind: "none", records: first + 1 };
-  if (length === finished + EMPTY_CERTIFICATE) return { kind: "declined", records: first + 1 };
+  if (length === finished + settings) return { kind: "none", records: first + 1 };
+  const isDeclined = length === finished + EMPTY_CERTIFICATE;
+  if (isDeclined || length === finished + EMPTY_CERTIFICATE + settings) {
+    return { kind: "declined", records: first + 1 };
+  }
   const empty = EMPTY_CERTIFICATE + OVERHEAD;
   if (length === empty || length === empty + JAVA_PADDING) {
     const next = lengths[first + 1];

@@ -1,6 +1,9 @@
 /** Reads a ClientHello into the facts that a verifier and a fingerprint need. */
 import type { Cursor } from "../read/cursor.ts";
-import { Extension, isGrease } from "./codes.ts";
+import { Extension, isDtlsVersion, isGrease } from "./codes.ts";
+
+/** application_settings, as Chromium numbered it first and since 2023. */
+const SETTINGS = [17513, 17613];
 
 /** Lists keep the wire's order, GREASE included; an absent extension is null. */
 export type ClientHello = {
@@ -21,7 +24,11 @@ export type ClientHello = {
   offersTicket: boolean;
   offersPsk: boolean;
   offersEarlyData: boolean;
+  /** Application settings (draft-vvv-tls-alps): the client may send EncryptedExtensions. */
+  offersSettings: boolean;
   encryptedClientHello: boolean;
+  /** Length of the connection id that the client wants to be sent (RFC 9146 §3). */
+  connectionId: number | null;
 };
 
 /** Reads `count` bytes as a list of uint16. */
@@ -68,7 +75,8 @@ function readKeyShares(c: Cursor): number[] {
 }
 
 /**
- * Reads the body of a ClientHello (RFC 8446 §4.1.2, RFC 5246 §7.4.1.2) up to the cursor's end.
+ * Reads the body of a ClientHello (RFC 8446 §4.1.2, RFC 5246 §7.4.1.2) up to the cursor's end;
+ * that of DTLS has a cookie behind the session id (RFC 6347 §4.2.1).
  * Null where lengths contradict each other. A hello that ends before its extensions is lawful: it
  * is older than they are.
  */
@@ -77,6 +85,7 @@ export function readClientHello(c: Cursor): ClientHello | null {
   c.skip(32); // random
   const sessionIdLength = c.uint8();
   c.skip(sessionIdLength);
+  if (isDtlsVersion(legacyVersion)) c.skip(c.uint8());
   const cipherSuites = readUint16List(c, c.uint16());
   c.skip(c.uint8()); // legacy_compression_methods
   if (!c.ok) return null;
@@ -89,6 +98,7 @@ export function readClientHello(c: Cursor): ClientHello | null {
   let signatureAlgorithms: number[] = [];
   let keyShares: number[] = [];
   let offersTicket = false;
+  let connectionId: number | null = null;
   const outer = c.enter(c.more ? c.uint16() : 0);
   while (c.more) {
     const type = c.uint16();
@@ -121,6 +131,9 @@ export function readClientHello(c: Cursor): ClientHello | null {
         case Extension.keyShare:
           keyShares = readKeyShares(c);
           break;
+        case Extension.connectionId:
+          connectionId = c.uint8();
+          break;
       }
     }
     c.leave(extension);
@@ -142,13 +155,19 @@ export function readClientHello(c: Cursor): ClientHello | null {
     offersTicket,
     offersPsk: extensions.includes(Extension.preSharedKey),
     offersEarlyData: extensions.includes(Extension.earlyData),
+    offersSettings: SETTINGS.some((type) => extensions.includes(type)),
     encryptedClientHello: extensions.includes(Extension.encryptedClientHello),
+    connectionId,
   };
 }
 
-/** The highest version offered, GREASE apart. */
+/** The highest version offered, GREASE apart; those of DTLS count down. */
 export function highestVersion(hello: ClientHello): number {
   const offered = (hello.versions ?? []).filter((v) => !isGrease(v));
+  if (isDtlsVersion(hello.legacyVersion)) {
+    const datagrams = offered.filter(isDtlsVersion);
+    return datagrams.length > 0 ? Math.min(...datagrams) : hello.legacyVersion;
+  }
   return offered.length > 0 ? Math.max(...offered) : hello.legacyVersion;
 }
 
@@ -188,6 +207,8 @@ export function readSsl2ClientHello(c: Cursor): ClientHello | null {
     offersTicket: false,
     offersPsk: false,
     offersEarlyData: false,
+    offersSettings: false,
     encryptedClientHello: false,
+    connectionId: null,
   };
 }

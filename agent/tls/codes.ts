@@ -15,6 +15,7 @@ export const HandshakeType = {
   helloRequest: 0,
   clientHello: 1,
   serverHello: 2,
+  helloVerifyRequest: 3, // RFC 6347 §4.2.1
   newSessionTicket: 4,
   certificate: 11,
   serverKeyExchange: 12,
@@ -39,10 +40,11 @@ export const Extension = {
   earlyData: 42,
   supportedVersions: 43,
   keyShare: 51,
+  connectionId: 54, // RFC 9146 §3
   encryptedClientHello: 0xfe0d,
 } as const;
 
-/** Protocol versions as they stand on the wire, in the order of age. */
+/** Protocol versions as they stand on the wire, in the order of age; those of DTLS count down. */
 export const Version = {
   ssl2: 0x0002,
   ssl3: 0x0300,
@@ -50,6 +52,10 @@ export const Version = {
   tls11: 0x0302,
   tls12: 0x0303,
   tls13: 0x0304,
+  dtlsOld: 0x0100, // OpenSSL's before RFC 4347; AnyConnect kept it
+  dtls10: 0xfeff,
+  dtls12: 0xfefd,
+  dtls13: 0xfefc,
 } as const;
 
 export const VERSION_NAMES: ReadonlyMap<number, string> = new Map([
@@ -59,6 +65,10 @@ export const VERSION_NAMES: ReadonlyMap<number, string> = new Map([
   [Version.tls11, "TLSv1.1"],
   [Version.tls12, "TLSv1.2"],
   [Version.tls13, "TLSv1.3"],
+  [Version.dtlsOld, "DTLSv1.0"],
+  [Version.dtls10, "DTLSv1.0"],
+  [Version.dtls12, "DTLSv1.2"],
+  [Version.dtls13, "DTLSv1.3"],
 ]);
 
 /** The version's name; drafts of TLS 1.3 (0x7fNN, and Facebook's 0xfb1a) count as TLSv1.3. */
@@ -67,9 +77,15 @@ export function versionName(version: number): string | null {
   return VERSION_NAMES.get(version) ?? null;
 }
 
-/** Reports whether the version is TLS 1.3 or one of its drafts. */
+/** Reports whether the version is TLS 1.3, one of its drafts, or DTLS 1.3. */
 export function isTls13(version: number): boolean {
-  return version === Version.tls13 || version >> 8 === 0x7f || version >> 8 === 0xfb;
+  const isFinal = version === Version.tls13 || version === Version.dtls13;
+  return isFinal || version >> 8 === 0x7f || version >> 8 === 0xfb;
+}
+
+/** Reports whether the version is one of DTLS: their hellos have a cookie. */
+export function isDtlsVersion(version: number): boolean {
+  return version >> 8 === 0xfe || version === Version.dtlsOld;
 }
 
 /** Reports whether a code point is one of GREASE's (RFC 8701 §2): 0x0a0a, 0x1a1a, … 0xfafa. */

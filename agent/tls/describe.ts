@@ -3,10 +3,10 @@ import { Cursor } from "../read/cursor.ts";
 import { readCertificate } from "./certificate.ts";
 import { CIPHER_SUITES } from "./cipher-suites.ts";
 import { PRESENTED_MINIMUM } from "./client-flight.ts";
-import type { ClientFlight } from "./client-flight.ts";
+import type { ClientFlight, FlightOffers } from "./client-flight.ts";
 import { readAlpn, readUint16List } from "./client-hello.ts";
 import { ContentType, Extension, HandshakeType } from "./codes.ts";
-import { isGrease, signatureName, versionName } from "./codes.ts";
+import { isDtlsVersion, isGrease, signatureName, versionName } from "./codes.ts";
 import { ALERTS, EXTENSIONS, GROUPS } from "./registry.ts";
 import { readServerHello, readServerKeyExchange } from "./server-hello.ts";
 
@@ -104,9 +104,11 @@ export function describeMessage(
 
 type Tell = (from: number, text: string) => void;
 
-function describeHelloHead(c: Cursor, tell: Tell): void {
+/** Returns the legacy version. */
+function describeHelloHead(c: Cursor, tell: Tell): number {
   let from = c.at;
-  tell(from, `legacy_version ${version(c.uint16())}`);
+  const legacyVersion = c.uint16();
+  tell(from, `legacy_version ${version(legacyVersion)}`);
   from = c.at;
   c.skip(32);
   tell(from, "random");
@@ -114,11 +116,18 @@ function describeHelloHead(c: Cursor, tell: Tell): void {
   const length = c.uint8();
   c.skip(length);
   tell(from, `session id, ${length} bytes`);
+  return legacyVersion;
 }
 
 function describeClientHello(c: Cursor, tell: Tell): void {
-  describeHelloHead(c, tell);
+  const legacyVersion = describeHelloHead(c, tell);
   let from = c.at;
+  if (isDtlsVersion(legacyVersion)) {
+    const length = c.uint8();
+    c.skip(length);
+    tell(from, `cookie, ${length} bytes`); // RFC 6347 §4.2.1
+    from = c.at;
+  }
   const suites = readUint16List(c, c.uint16());
   tell(from, `${suites.length} cipher suites: ${listed(suites.map(suiteName))}`);
   from = c.at;
@@ -228,7 +237,7 @@ function describeKeyExchange(
 export function describeFlight(
   lengths: readonly number[],
   hashBytes: number,
-  earlyData: boolean,
+  offers: FlightOffers,
   flight: ClientFlight,
 ): Described {
   const finished = 4 + hashBytes;
@@ -239,7 +248,10 @@ export function describeFlight(
     `Finished: 4 + ${hashBytes} (${hash}) = ${finished}, alone in a record ${finished + 17}`,
     `empty Certificate: 8, alone in a record 25, joined with the Finished ${8 + finished + 17}`,
   ];
-  if (earlyData)
+  if (offers.settings) {
+    details.push("application settings were offered: EncryptedExtensions may come first, 10");
+  }
+  if (offers.earlyData)
     details.push("early data was offered: counted from the EndOfEarlyData (4 + 17) on");
   const what = {
     none: "the client's flight is exactly a Finished: it sent no Certificate, so it was not asked",

@@ -54,9 +54,13 @@ function judgeHello(h: Handshake, quietMs: number): Judgement {
   if (alert?.side === SERVER) return judgeHelloAlert(alert.code);
   if (alert?.side === CLIENT) return refusal("client-aborted", CLIENT, "alert", alert.code);
   const close = h.closes[0];
+  if (h.malformed[SERVER]) {
+    return close ? refusal("handshake-error", SERVER, "in-band", null, "likely") : INCOMPLETE;
+  }
   if (close && close.waitedMs >= GIVEN_UP_MS) return refusal("silent", SERVER, "timeout");
   if (close?.side === SERVER) {
     if (close.kind === "rst") return refusal("server-aborted", SERVER, "reset");
+    if (close.kind === "error") return refusal("server-aborted", SERVER, "close");
     return refusal("no-common-parameters", SERVER, "close", null, "likely");
   }
   if (close?.side === CLIENT) {
@@ -208,6 +212,9 @@ function judge13(h: Handshake): Judgement {
   if (h.alert?.side === CLIENT && h.finishedEnd < 0) {
     return refusal("server-cert-refused", CLIENT, "alert", h.alert.code);
   }
+  if (h.refusedAtHello && h.finishedEnd < 0) {
+    return refusal("no-common-parameters", SERVER, "inferred", null, "likely");
+  }
   if (answered === "alert")
     return refusal("server-cert-refused", CLIENT, "inferred", null, "likely");
   if (h.finishedEnd < 0) {
@@ -250,7 +257,8 @@ function isRefused13(h: Handshake): boolean {
 
 /** How the client authenticated, in the words of `contracts.md`. */
 export function mutualOf(h: Handshake): Mutual {
-  if (!h.serverHello) return null;
+  // A certificate in clear is TLS ≤ 1.2, also where only the client's side was captured.
+  if (!h.serverHello) return h.clientChain !== null && h.clientChain.length > 0 ? "yes" : null;
   if (isTls13(h.serverHello.version)) {
     switch (h.flight.kind) {
       case "none":
@@ -272,5 +280,5 @@ export function mutualOf(h: Handshake): Mutual {
 
 /** Versions that RFC 8996 and RFC 7568 deprecate. */
 export function isDeprecated(version: number): boolean {
-  return version < Version.tls12;
+  return version < Version.tls12 || version === Version.dtls10;
 }

@@ -56,7 +56,7 @@ function ja4Alpn(alpn: readonly string[] | null): string {
   return hex[0]! + hex.at(-1)!;
 }
 
-/** JA4 of a client over TCP (`t`) or QUIC (`q`). */
+/** JA4 of a client over TCP (`t`), QUIC (`q`) or DTLS (`d`). */
 export function ja4(hello: ClientHello, transport: "t" | "q" | "d"): string {
   return transport + ja4Rest(hello);
 }

@@ -1,13 +1,13 @@
 /** Follows the TLS records of both sides of one connection and gathers what was said in clear. */
 import { Cursor } from "../read/cursor.ts";
-import { CertificateCache } from "./certificate.ts";
+import { readChain } from "./certificate.ts";
 import type { Certificate } from "./certificate.ts";
 import { CIPHER_SUITES } from "./cipher-suites.ts";
 import { isAlertSized, readClientFlight } from "./client-flight.ts";
 import type { ClientFlight } from "./client-flight.ts";
 import { readClientHello, readSsl2ClientHello } from "./client-hello.ts";
 import type { ClientHello } from "./client-hello.ts";
-import { ContentType, HandshakeType, isTls13 } from "./codes.ts";
+import { Alert, ContentType, HandshakeType, isTls13 } from "./codes.ts";
 import { Interned, InternedText } from "./interned.ts";
 import { RECORD_HEADER, isRecordHeader } from "./record.ts";
 import { readServerHello, readServerKeyExchange } from "./server-hello.ts";
@@ -29,12 +29,19 @@ const BEYOND_TICKET = 4200;
 
 export type AlertSeen = { side: number; level: number; code: number };
 /**
- * An end of the connection. `acked` is how far into the other side's stream it acknowledged,
- * `waitedMs` for how long no payload had come.
+ * An end of the connection: by TCP, or by an error that QUIC tells. `acked` is how far into the
+ * other side's stream it acknowledged, `waitedMs` for how long no payload had come.
  */
-export type CloseSeen = { side: number; kind: "fin" | "rst"; acked: number; waitedMs: number };
+export type CloseSeen = {
+  side: number;
+  kind: "fin" | "rst" | "error";
+  acked: number;
+  waitedMs: number;
+};
 
-const certificates = new CertificateCache();
+/** What carries the handshake, in the letters of JA4: TCP, QUIC, or datagrams of DTLS. */
+export type Transport = "t" | "q" | "d";
+
 const clientHellos = new Interned<ClientHello>();
 const serverHellos = new Interned<ServerHello>();
 const histories = new InternedText();
@@ -59,10 +66,12 @@ const NEITHER: boolean[] = [false, false];
 const SETTLED: readonly Side[] = [new Side(), new Side()];
 
 /**
- * What both sides of one connection said in TLS. Fed with bytes in order by `read`, and with the
- * connection's ends by `close`; holds facts only, `failure.ts` judges them.
+ * What both sides of one connection said in TLS. Fed with bytes in order by `read`, or by the
+ * `take…` methods where datagrams carry the messages, and with the connection's ends by `close`;
+ * holds facts only, `failure.ts` judges them.
  */
 export class Handshake {
+  readonly transport: Transport;
   clientHello: ClientHello | null = null;
   /** The one after a HelloRetryRequest, else null. */
   secondHello: ClientHello | null = null;
@@ -92,6 +101,8 @@ export class Handshake {
   /** An alert that no longer stands in clear: TLS ≤ 1.2. */
   encryptedAlert: boolean[] = [false, false];
   closes: readonly CloseSeen[] = NO_CLOSES;
+  /** TLS 1.3: what has an alert's size came first behind the ServerHello. */
+  refusedAtHello = false;
   /** TLS 1.3: what has an alert's size came first behind the client's Finished. */
   refusedByAlert = false;
   /** The server's other records behind the client's Finished: tickets, answers. */
@@ -108,7 +119,8 @@ export class Handshake {
   #clientEnds: number[] = [];
   readonly #trace: TlsTrace | null;
 
-  constructor(trace: TlsTrace | null = null) {
+  constructor(transport: Transport = "t", trace: TlsTrace | null = null) {
+    this.transport = transport;
     this.#trace = trace;
   }
 
@@ -127,7 +139,8 @@ export class Handshake {
   note(letter: string, side: number): void {
     if (this.history.length >= HISTORY_LIMIT) return;
     const cased = side === CLIENT ? letter.toUpperCase() : letter.toLowerCase();
-    const repeats = letter === "p" || letter === "t";
+    // Over datagrams anything may be sent again.
+    const repeats = letter === "p" || letter === "t" || this.transport !== "t";
     if (repeats && this.history.endsWith(cased)) return;
     this.history = histories.of(this.history + cased);
   }
@@ -177,7 +190,7 @@ export class Handshake {
       offset += RECORD_HEADER + length;
       own.records++;
       if (inClear) this.#takeClear(own, side, type, view, at + RECORD_HEADER, behind);
-      else this.#takeEncrypted(own, side, type, length, offset, acked);
+      else this.takeEncrypted(side, type, length, offset, acked);
       if (behind > end) return offset;
       at = behind;
     }
@@ -219,25 +232,41 @@ export class Handshake {
   }
 
   #takeClear(own: Side, side: number, type: number, view: DataView, at: number, end: number): void {
-    if (type === ContentType.changeCipherSpec) {
-      if (this.#is13 || this.retried) return; // compatibility only (RFC 8446 §D.4)
-      if (own.changedCipher) return;
-      own.changedCipher = true;
-      if (side === SERVER && !this.#sides[CLIENT]!.changedCipher && !this.serverHelloDone) {
-        this.abbreviated = this.serverHello !== null;
-      }
-      this.note("g", side);
-    } else if (type === ContentType.alert) {
-      const level = view.getUint8(at);
-      const code = view.getUint8(at + 1);
-      this.note("l", side);
-      this.#trace?.alert(side, level, code);
-      // A warning does not end a handshake; close_notify says only that a side leaves.
-      const counts = code !== 0 && (level === 2 || this.alert === null);
-      if (counts && (this.alert === null || this.alert.level === 1)) {
-        this.alert = { side, level, code };
-      }
+    if (type === ContentType.changeCipherSpec) this.changeCipher(side);
+    else if (type === ContentType.alert) {
+      this.takeAlert(side, view.getUint8(at), view.getUint8(at + 1));
     } else this.#takeMessages(own, side, view, at, end);
+  }
+
+  /** The side's next records are protected by what was negotiated. */
+  changeCipher(side: number): void {
+    if (this.#is13 || this.retried) return; // compatibility only (RFC 8446 §D.4)
+    const own = this.#sides[side]!;
+    if (own.changedCipher) return;
+    own.changedCipher = true;
+    if (side === SERVER && !this.#sides[CLIENT]!.changedCipher && !this.serverHelloDone) {
+      this.abbreviated = this.serverHello !== null;
+    }
+    this.note("g", side);
+  }
+
+  /** An alert in clear. */
+  takeAlert(side: number, level: number, code: number): void {
+    this.note("l", side);
+    this.#trace?.alert(side, level, code);
+    // The other side's end of the stream, read as a message that is too short: no cause of its own.
+    const isEcho = code === Alert.decodeError && this.closes.some((c) => c.side !== side);
+    if (isEcho) return;
+    // A warning does not end a handshake; close_notify says only that a side leaves.
+    const counts = code !== 0 && (level === 2 || this.alert === null);
+    if (counts && (this.alert === null || this.alert.level === 1)) {
+      this.alert = { side, level, code };
+    }
+  }
+
+  /** TLS 1.3 over datagrams: both sides went on to application data behind their Finished. */
+  finish(): void {
+    this.finishedEnd = 0;
   }
 
   /** Splits a record's payload into handshake messages, which may span records (RFC 8446 §5.1). */
@@ -255,8 +284,8 @@ export class Handshake {
         // Only the header was split: now the message's length is known.
         const length = new DataView(whole.buffer).getUint32(0) & 0xffffff;
         if (length > 0) this.#keepPartial(own, side, whole, length);
-        else this.#takeMessage(side, new DataView(whole.buffer), 0, 4);
-      } else this.#takeMessage(side, new DataView(whole.buffer), 0, whole.length);
+        else this.takeMessage(side, new DataView(whole.buffer), 0, 4);
+      } else this.takeMessage(side, new DataView(whole.buffer), 0, whole.length);
       if (end > at + took) this.#takeMessages(own, side, view, at + took, end);
       return;
     }
@@ -272,7 +301,7 @@ export class Handshake {
         } else this.#keepPartial(own, side, bytes, length);
         return;
       }
-      this.#takeMessage(side, view, at, at + 4 + length);
+      this.takeMessage(side, view, at, at + 4 + length);
       at += 4 + length;
     }
   }
@@ -288,7 +317,7 @@ export class Handshake {
   }
 
   /** Reads one whole handshake message, header included. */
-  #takeMessage(side: number, view: DataView, at: number, end: number): void {
+  takeMessage(side: number, view: DataView, at: number, end: number): void {
     const type = view.getUint8(at);
     const c = new Cursor(view, at + 4, end);
     this.#trace?.message(side, view, at, end);
@@ -377,14 +406,14 @@ export class Handshake {
   }
 
   /** Takes an encrypted record: its type, its length, and where it ends in the stream. */
-  #takeEncrypted(
-    own: Side,
+  takeEncrypted(
     side: number,
     type: number,
     length: number,
     recordEnd: number,
     acked: number,
   ): void {
+    const own = this.#sides[side]!;
     if (type === ContentType.handshake) {
       own.encryptedHandshakes++;
       this.note("e", side);
@@ -404,6 +433,10 @@ export class Handshake {
     this.note("p", side);
     if (side === SERVER) {
       if (this.finishedEnd >= 0) this.#takeAnswer(length, acked);
+      // EncryptedExtensions is larger, even empty: 4 + 2 + 17 (RFC 8446 §4.3.1).
+      else if (this.#is13 && own.applicationRecords === 1 && isAlertSized(length)) {
+        this.refusedAtHello = true;
+      }
       return;
     }
     if (this.#clientLengths.length < LENGTHS_LIMIT) {
@@ -418,8 +451,9 @@ export class Handshake {
     const suite = CIPHER_SUITES.get(this.serverHello!.cipherSuite) ?? "";
     const hashBytes = suite.endsWith("SHA384") ? 48 : 32;
     const earlyData = this.secondHello === null && (hello?.offersEarlyData ?? false);
-    const flight = readClientFlight(this.#clientLengths, hashBytes, earlyData);
-    this.#trace?.flight(this.#clientLengths, hashBytes, earlyData, flight);
+    const offers = { earlyData, settings: hello?.offersSettings ?? false };
+    const flight = readClientFlight(this.#clientLengths, hashBytes, offers);
+    this.#trace?.flight(this.#clientLengths, hashBytes, offers, flight);
     this.flight = flight;
     if (flight.records > 0) this.finishedEnd = this.#clientEnds[flight.records - 1]!;
   }
@@ -461,20 +495,4 @@ export class Handshake {
     const later = this.#clientLengths.slice(this.flight.records);
     return later.length > 0 && later.every(isAlertSized);
   }
-}
-
-/** Certificate message of TLS ≤ 1.2 (RFC 5246 §7.4.2): the readable ones of its list. */
-function readChain(c: Cursor): Certificate[] {
-  const chain: Certificate[] = [];
-  const outer = c.enter(c.uint24());
-  while (c.more && chain.length < 16) {
-    const length = c.uint24();
-    const at = c.at;
-    c.skip(length);
-    if (!c.ok) break;
-    const certificate = certificates.read(c.view, at, at + length);
-    if (certificate) chain.push(certificate);
-  }
-  c.leave(outer);
-  return chain;
 }

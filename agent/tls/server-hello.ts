@@ -16,6 +16,8 @@ export type ServerHello = {
   selectsPsk: boolean;
   isHelloRetryRequest: boolean;
   sessionIdLength: number;
+  /** Length of the connection id that the server wants to be sent (RFC 9146 §3). */
+  connectionId: number | null;
 };
 
 /** A HelloRetryRequest's random: SHA-256 of its name (RFC 8446 §4.1.3); the first two words. */
@@ -39,6 +41,7 @@ export function readServerHello(c: Cursor): ServerHello | null {
   let version = legacyVersion;
   let alpn: string | null = null;
   let group: number | null = null;
+  let connectionId: number | null = null;
   const outer = c.enter(c.more ? c.uint16() : 0);
   while (c.more) {
     const type = c.uint16();
@@ -53,6 +56,9 @@ export function readServerHello(c: Cursor): ServerHello | null {
         break;
       case Extension.keyShare:
         group = c.uint16(); // the key itself follows, and is not needed
+        break;
+      case Extension.connectionId:
+        connectionId = c.uint8();
         break;
     }
     c.leave(extension);
@@ -69,6 +75,7 @@ export function readServerHello(c: Cursor): ServerHello | null {
     selectsPsk: extensions.includes(Extension.preSharedKey),
     isHelloRetryRequest: random0 === RETRY_RANDOM_0 && random1 === RETRY_RANDOM_1,
     sessionIdLength,
+    connectionId,
   };
 }
 

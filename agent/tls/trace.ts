@@ -1,5 +1,5 @@
 /** Describes who listens while a handshake is read, to explain it; ordinary reading has nobody. */
-import type { ClientFlight } from "./client-flight.ts";
+import type { ClientFlight, FlightOffers } from "./client-flight.ts";
 
 /** What a server's record behind the client's Finished was taken for. */
 export type AnswerKind =
@@ -25,7 +25,7 @@ export type TlsTrace = {
   flight(
     lengths: readonly number[],
     hashBytes: number,
-    earlyData: boolean,
+    offers: FlightOffers,
     flight: ClientFlight,
   ): void;
   /** A server's record behind the client's Finished, which ended at `finishedEnd`. */

@@ -194,6 +194,68 @@ const VECTORS: readonly Vector[] = [
     said: `6 ${V4}:443 104..116/12 erspan:0`,
   },
   {
+    name: "erspan III with a subheader",
+    frame: ethernet(
+      ipv4(
+        { protocol: 47 },
+        join(
+          gre(0x1000, 0x22eb, 1),
+          new Array(11).fill(0),
+          [1],
+          new Array(8).fill(0),
+          ethernet(inIpv4),
+        ),
+      ),
+    ),
+    headers: 14 + 20 + 8 + 20 + 54,
+    said: `6 ${V4}:443 116..128/12 erspan:0`,
+  },
+  {
+    name: "gre with source routes, and ethernet inside",
+    frame: ethernet(
+      ipv4(
+        { protocol: 47 },
+        join(gre(0x4000, 0x6558, 1), [8, 0, 0, 4, 1, 2, 3, 4], [0, 0, 0, 0], ethernet(inIpv4)),
+      ),
+    ),
+    headers: 14 + 20 + 8 + 12 + 54,
+    said: `6 ${V4}:443 108..120/12 gre:0`,
+  },
+  {
+    name: "pptp",
+    frame: ethernet(
+      ipv4(
+        { protocol: 47 },
+        join(
+          u16(0x3081),
+          u16(0x880b),
+          u16(56),
+          u16(9),
+          u32(1),
+          u32(2),
+          u16(0xff03),
+          [0x21],
+          inIpv4,
+        ),
+      ),
+    ),
+    headers: 14 + 20 + 16 + 3 + 40,
+    said: `6 ${V4}:443 93..105/12 gre:0`,
+  },
+  {
+    name: "mpls pseudowire",
+    frame: ethernet(join(u32((17 << 12) | 256 | 64), [0, 0, 0, 0], ethernet(inIpv4)), 0x8847),
+    headers: 14 + 8 + 54,
+    said: `6 ${V4}:443 76..88/12 mpls:17`,
+  },
+  {
+    name: "ppp",
+    frame: join(u16(0xff03), u16(0x0021), inIpv4),
+    linkType: LinkType.ppp,
+    headers: 44,
+    said: `6 ${V4}:443 44..56/12`,
+  },
+  {
     name: "linux cooked",
     frame: join([0, 4, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0], u16(0x0800), inIpv4),
     linkType: LinkType.linuxSll,
@@ -279,6 +341,9 @@ t.test("tunnels over udp: the innermost flow, and the wrappers' identifiers", as
   const over = (to: number, payload: Uint8Array) =>
     ethernet(ipv4({ protocol: 17, source: "192.0.2.1" }, udp(payload, { to })));
   const inner = ethernet(inIpv4);
+  const tunneled = `6 ${V4}:443 104..116/12 vxlan:42`;
+  const gtp = (flags: number, payload: Uint8Array) =>
+    join([flags, 255], u16(payload.length), u32(7), payload);
   const rows: [string, Uint8Array, string][] = [
     ["vxlan", over(4789, vxlan(42, inner)), `6 ${V4}:443 104..116/12 vxlan:42`],
     ["vxlan, linux port", over(8472, vxlan(7, inner)), `6 ${V4}:443 104..116/12 vxlan:7`],
@@ -292,6 +357,34 @@ t.test("tunnels over udp: the innermost flow, and the wrappers' identifiers", as
       "vxlan in vxlan",
       over(4789, vxlan(1, over(4789, vxlan(2, inner)))),
       `6 ${V4}:443 154..166/12 vxlan:1 vxlan:2`,
+    ],
+    ["vxlan with a group policy", over(4789, join([0x88, 8, 0, 5], u32(42 << 8), inner)), tunneled],
+    ["vxlan-gpe, ethernet", over(4790, join([0x0c, 0, 0, 3], u32(42 << 8), inner)), tunneled],
+    [
+      "vxlan-gpe, ip",
+      over(4790, join([0x0c, 0, 0, 1], u32(42 << 8), inIpv4)),
+      `6 ${V4}:443 90..102/12 vxlan:42`,
+    ],
+    ["gtp-u", over(2152, gtp(0x30, inIpv4)), `6 ${V4}:443 90..102/12 gtp:0`],
+    [
+      "gtp-u with a sequence number",
+      over(2152, gtp(0x32, join([0, 1, 0, 0], inIpv4))),
+      `6 ${V4}:443 94..106/12 gtp:0`,
+    ],
+    [
+      "gtp-u with a PDU session container",
+      over(2152, gtp(0x34, join([0, 0, 0, 0x85], [1, 0x10, 9, 0], inIpv4))),
+      `6 ${V4}:443 98..110/12 gtp:0`,
+    ],
+    [
+      "a gtp-u header that lies about its length",
+      over(2152, join([0x30, 255], u16(900), u32(7), inIpv4)),
+      "17 192.0.2.1:40000 > 10.0.0.2:2152 42..102/60",
+    ],
+    [
+      "a gtp-u echo",
+      over(2152, join([0x32, 1], u16(4), u32(0), [0, 1, 0, 0])),
+      "17 192.0.2.1:40000 > 10.0.0.2:2152 42..54/12",
     ],
     // The port alone makes no tunnel.
     [
@@ -312,6 +405,14 @@ t.test("tunnels over udp: the innermost flow, and the wrappers' identifiers", as
   }
   const arp = over(4789, vxlan(42, ethernet(HELLO, 0x0806)));
   t.equal(decode(arp), Stop.notIp, "arp inside carries no flow");
+});
+
+t.test("an IEEE 802.3 frame with a SNAP header", async (t) => {
+  const snap = (type: number) => join([0xaa, 0xaa, 3, 0, 0, 0], u16(type), inIpv4);
+  t.equal(decode(ethernet(snap(0x0800), 8 + inIpv4.length)), Stop.none);
+  t.equal(packet.payloadAt - 64, 62);
+  t.equal(decode(ethernet(snap(38), 8 + inIpv4.length)), Stop.notIp);
+  t.equal(decode(ethernet(join([0x42, 0x42, 3], inIpv4), 38)), Stop.notIp, "spanning tree");
 });
 
 t.test("a cut that the IP length agrees with stops for a reason, too", async (t) => {

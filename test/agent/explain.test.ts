@@ -315,6 +315,20 @@ t.test("explaining changes nothing of what is read: every golden", async (t) => 
   t.ok(steps > 500, `${steps} steps`);
 });
 
+t.test("over datagrams: the transport is told, and no places in streams", async (t) => {
+  for (const [name, over, step] of [
+    ["quic", "over QUIC", /extension quic_transport_parameters/],
+    ["dtls12", "over DTLS", /39\.\.56 {2}cookie, 16 bytes/],
+  ] as const) {
+    const text = shown(await explainFlow([golden(name)], 1));
+    t.match(text, over);
+    t.match(text, step);
+    t.notMatch(text, /contradict|0\.\.0 /);
+  }
+  const { conclusions } = await explainFlow([golden("quic")], 1);
+  t.match(conclusions.find((c) => c.field === "tls.mutual")!.why, /datagrams hide the sizes/);
+});
+
 t.test("--help teaches with examples", async (t) => {
   const { status, stdout } = spawnSync(launcher, ["inspect", "--help"]);
   t.equal(status, 0);

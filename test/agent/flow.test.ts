@@ -540,9 +540,10 @@ t.test("not one garbage collection in a million packets", async (t) => {
     { encoding: "utf8" },
   );
   t.equal(child.status, 0, child.stderr);
-  const { decodeAndFlow, wholeLine, planted, reused } = JSON.parse(child.stdout);
+  const { decodeAndFlow, wholeLine, fragments, planted, reused } = JSON.parse(child.stdout);
   t.ok(planted > 0, "an object a packet would be seen");
   t.ok(reused > 50_000, "flows were opened and ended, too");
   t.equal(decodeAndFlow, 0, "decode and flow");
   t.equal(wholeLine, 0, "the whole line, openings once read");
+  t.equal(fragments, 0, "fragments, put together");
 });

@@ -3,7 +3,7 @@ import t from "tap";
 import { Match } from "../../agent/identify/match.ts";
 import { SIGNATURES } from "../../agent/identify/signatures.ts";
 import { isTlsMidstream } from "../../agent/identify/tls-record.ts";
-import { hex, join, latin1, u16 } from "../frames.ts";
+import { hex, join, latin1, u16, u24 } from "../frames.ts";
 import { u32, viewOf } from "../frames.ts";
 import { read } from "./captures.ts";
 import {
@@ -113,7 +113,8 @@ t.test(
     const spis = new Uint8Array(16).fill(7);
     // Constructed from the grammars: RFC 9000 §17.2, 6347 §4.1, 7296 §3.1, WireGuard §5.4.
     const quic = join([0xc3], u32(1), [8], body(8), [0], body(40));
-    const dtls = join([22], u16(0xfefd), new Uint8Array(8), u16(12), body(12));
+    const message = join([1], u24(5), u16(0), u24(0), u24(5), body(5));
+    const dtls = join([22], u16(0xfefd), new Uint8Array(8), u16(message.length), message);
     const ike = join(spis, [33, 0x20, 34, 8], u32(0), u32(28 + 4), body(4));
     const wireguard = join([1, 0, 0, 0], body(144));
     t.equal(udp(quic), "quic");

@@ -231,6 +231,8 @@ const FLIGHTS = `
   haproxy-as-client AES-256: 69 / 25+69 / 487+96+69 2516+281+69
 `;
 
+const NOTHING = { earlyData: false, settings: false };
+const EARLY = { earlyData: true, settings: false };
 const lengthsOf = (text: string) => (text === "-" ? [] : text.split("+").map(Number));
 
 t.test("client flights of every stack that was measured", async (t) => {
@@ -245,19 +247,23 @@ t.test("client flights of every stack that was measured", async (t) => {
       checked++;
       const wanted = { kind, records: lengths.length };
       const application = [...lengths, 40, 100];
-      const flight = readClientFlight(application, hashBytes, false);
+      const flight = readClientFlight(application, hashBytes, NOTHING);
       t.strictSame(flight, wanted, `${stack} ${kind} ${text}, and data behind it`);
-      t.strictSame(readClientFlight(lengths, hashBytes, false), wanted, `${stack} ${text}`);
-      const early = readClientFlight([500, 21, ...application], hashBytes, true);
+      t.strictSame(readClientFlight(lengths, hashBytes, NOTHING), wanted, `${stack} ${text}`);
+      const early = readClientFlight([500, 21, ...application], hashBytes, EARLY);
       t.strictSame(
         early,
         { kind, records: lengths.length + 2 },
         `${stack} ${text}, 0-RTT before it`,
       );
-      t.equal(readClientFlight([500, ...lengths], hashBytes, true).kind, "unclear", "no end of it");
+      t.equal(
+        readClientFlight([500, ...lengths], hashBytes, EARLY).kind,
+        "unclear",
+        "no end of it",
+      );
       // While the flight is still coming it must never look like another kind.
       for (let came = 0; came < lengths.length; came++) {
-        const soFar = readClientFlight(lengths.slice(0, came), hashBytes, false);
+        const soFar = readClientFlight(lengths.slice(0, came), hashBytes, NOTHING);
         if (soFar.kind !== kind)
           t.equal(soFar.kind, "incomplete", `${stack} ${text}, ${came} came`);
       }
@@ -269,9 +275,19 @@ t.test("client flights of every stack that was measured", async (t) => {
   t.ok(checked >= 140, `${checked} flights`);
 });
 
+t.test("application settings, as Chromium sends them, go before the client's flight", async (t) => {
+  const offers = { earlyData: false, settings: true };
+  // 4 + 2 + 4 of EncryptedExtensions join the 36 or 52 of the Finished, and the 8 of no certificate.
+  t.strictSame(readClientFlight([63, 87], 32, offers), { kind: "none", records: 1 });
+  t.strictSame(readClientFlight([79], 48, offers), { kind: "none", records: 1 });
+  t.strictSame(readClientFlight([71], 32, offers), { kind: "declined", records: 1 });
+  t.strictSame(readClientFlight([53], 32, offers), { kind: "none", records: 1 });
+  t.equal(readClientFlight([63], 32, NOTHING).kind, "unclear", "not where none were offered");
+});
+
 t.test("flights that say nothing are unclear, and alerts are alerts", async (t) => {
   const check = (lengths: number[], kind: string, hashBytes = 32) =>
-    t.equal(readClientFlight(lengths, hashBytes, false).kind, kind, lengths.join("+"));
+    t.equal(readClientFlight(lengths, hashBytes, NOTHING).kind, kind, lengths.join("+"));
   check([], "incomplete");
   check([19], "alert"); // a client that distrusts the server
   check([35], "alert"); // Java's
