@@ -19,10 +19,12 @@ import { BROKER_CASES } from "./golden/broker-cases.ts";
 import { DATAGRAM_CASES } from "./golden/datagram-cases.ts";
 import { DIRECTORY_CASES } from "./golden/directory-cases.ts";
 import { MAIL_CASES } from "./golden/mail-cases.ts";
+import { NETWORK_CASES } from "./golden/network-cases.ts";
 import { OTHER_CASES } from "./golden/other-cases.ts";
 import { FarHost, WIRE } from "./golden/far-host.ts";
 import { PACKAGES } from "./golden/packages.ts";
 import { REMOTE_CASES } from "./golden/remote-cases.ts";
+import { SERVICE_CASES } from "./golden/service-cases.ts";
 import { STORE_CASES } from "./golden/store-cases.ts";
 import { Stage } from "./golden/stage.ts";
 import type { Case } from "./golden/stage.ts";
@@ -39,6 +41,8 @@ const CASES: readonly Case[] = [
   ...STORE_CASES,
   ...DIRECTORY_CASES,
   ...REMOTE_CASES,
+  ...NETWORK_CASES,
+  ...SERVICE_CASES,
 ];
 const FIRST_PORT = 6001;
 /** For one case, its servers' start included. */

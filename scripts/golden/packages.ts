@@ -2,10 +2,13 @@
 
 /** By program, as a case's `needs` has it, with spaces between several. Others: by its own name. */
 export const PACKAGES: Readonly<Record<string, string>> = {
+  "/usr/bin/python3": "python3",
+  "/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so": "libcharon-extra-plugins",
   "/usr/share/java/zookeeper.jar": "zookeeper",
   bird: "bird2",
-  "charon-systemd": "charon-systemd strongswan-swanctl libcharon-extra-plugins",
+  birdc: "bird2",
   chronyd: "chrony",
+  dig: "bind9-dnsutils",
   dovecot: "dovecot-imapd dovecot-pop3d",
   etcd: "etcd-server",
   etcdctl: "etcd-client",
@@ -16,6 +19,8 @@ export const PACKAGES: Readonly<Record<string, string>> = {
   mariadb: "mariadb-client",
   mariadbd: "mariadb-server",
   mosquitto_pub: "mosquitto-clients",
+  nsenter: "util-linux",
+  ping: "iputils-ping",
   "python3-proton": "python3-qpid-proton",
   psql: "postgresql-client",
   postgres: "postgresql",
@@ -26,6 +31,7 @@ export const PACKAGES: Readonly<Record<string, string>> = {
   snmpget: "snmp",
   ssh: "openssh-client",
   sshd: "openssh-server",
+  swanctl: "strongswan-swanctl",
   telnetd: "inetutils-telnetd",
   tsql: "freetds-bin",
   wg: "wireguard-tools",
