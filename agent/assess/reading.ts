@@ -210,6 +210,7 @@ export class Reading {
     this.upgrade = new Upgrade();
     this.#progress!.beginAt(clientFrom, serverFrom);
     this.note("u", SERVER);
+    this.#trace?.tunnelled(this.tunnelOf!);
   }
 
   /** Remembers whether the sides went on after a refused upgrade. */
