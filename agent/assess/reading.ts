@@ -5,17 +5,16 @@ import { DIALOGUES, MESSAGE_LIMIT } from "../identify/dialogue.ts";
 import type { Dialogue } from "../identify/dialogue.ts";
 import { Match } from "../identify/match.ts";
 import { proxyHeaderLength } from "../identify/proxy.ts";
-import { Recognition } from "../identify/recognition.ts";
 import type { Ports } from "../identify/recognition.ts";
 import type { Signature } from "../identify/signatures.ts";
 import { isTlsClientHello, isTlsMidstream } from "../identify/tls-record.ts";
 import { Upgrade } from "../identify/upgrade.ts";
-import type { Opened } from "../identify/upgrade.ts";
 import { CLIENT, Handshake, SERVER } from "../tls/handshake.ts";
 import { RECORD_HEADER, isRecordHeader } from "../tls/record.ts";
 import type { ProtocolName } from "../../protocol/flow-record.ts";
 import type { Trace } from "./trace.ts";
 import { DatagramReading } from "./datagrams.ts";
+import { Progress } from "./progress.ts";
 
 /** Bytes of a side within which plaintext may turn into TLS. */
 const UPGRADE_LIMIT = 16384;
@@ -26,31 +25,6 @@ const LIKELY_LIMIT = 4096;
 /** Shared by all that are settled, and never written to. */
 const NO_UPGRADE = new Upgrade();
 const NEITHER: boolean[] = [false, false];
-
-/** How far the reading of both sides has come; by role throughout. */
-class Progress {
-  readonly recognition: Recognition;
-  readonly opened: (Opened | null)[] = [null, null];
-  /** Stream offsets at which what the sides say begins: behind a PROXY header. */
-  readonly start = [0, 0];
-  /** Stream offsets at which TLS begins; -1 while that is not known. */
-  tlsFrom = [-1, -1];
-  /** The server's last plaintext may come after the client's hello did. */
-  serverMayTalk = false;
-  /** How much of each side has come in order. */
-  readonly come = [0, 0];
-  /** Unknown bytes up to here begin no hello. */
-  readonly held = [0, 0];
-  /** How much of a conversation was listened to, and how many messages that was. */
-  readonly heard = [0, 0];
-  readonly messages = [0, 0];
-  /** What HTTP carries is told, or is nothing of its own. */
-  isCarriedTold = false;
-
-  constructor(midstream: boolean, ports: Ports) {
-    this.recognition = new Recognition(midstream, ports);
-  }
-}
 
 /**
  * The reading of one flow. `role` is CLIENT or SERVER throughout; the caller knows which side of
@@ -77,6 +51,10 @@ export class Reading {
   serverIsRead = false;
   /** A PROXY header stands in front of what the client says. */
   isProxied = false;
+  /** What opened a tunnel (HTTP CONNECT, SOCKS); the other fields speak of what is inside. */
+  tunnelOf: ProtocolName | null = null;
+  /** Something was said inside of it. */
+  tunnelSpoke = false;
   /** What followed a refused upgrade: nothing, more of the client, an answer to that. */
   afterRefusal: "nothing" | "asked" | "answered" = "nothing";
   /** A TLS hello was answered, or a TLS port spoken to, in another protocol. */
@@ -132,10 +110,16 @@ export class Reading {
       const skip = Math.max(0, from - base);
       return this.#readTls(role, view, at + skip, end, base + skip, acked);
     }
+    const start = progress.start[role]!;
+    if (base < start) {
+      if (base + end - at <= start) return start;
+      return this.#read(role, view, at + start - base, end, start, acked);
+    }
     progress.come[role] = base + end - at;
     this.serverIsRead ||= role === SERVER;
+    this.tunnelSpoke ||= this.tunnelOf !== null && progress.come[role]! > start;
     this.#noteRefusal(role);
-    const isStart = base === progress.start[role]!;
+    const isStart = base === start;
     if (isStart) progress.opened[role] = { view, at, end };
     if (isStart) this.#identify(role, view, at, end);
     if (this.protocol === "proxy-protocol") {
@@ -186,6 +170,11 @@ export class Reading {
         break;
       }
       const said = dialogue.hear(view, next, next + length, role);
+      if (said === "tunnels") {
+        const from = base + next + length - at;
+        this.#enterTunnel(role === CLIENT ? from : heard[CLIENT]!, role === SERVER ? from : 0);
+        return this.#read(role, view, at, end, base, acked);
+      }
       if (this.upgrade.hear(said, role === CLIENT)) {
         this.note("u", role);
         this.#trace?.upgraded(this.protocol!, this.upgrade.state);
@@ -215,6 +204,18 @@ export class Reading {
     return length;
   }
 
+  /** What opened the tunnel is said: the sides begin anew inside it. */
+  #enterTunnel(clientFrom: number, serverFrom: number): void {
+    this.tunnelOf = this.protocol;
+    this.protocol = this.serverProtocol = null;
+    this.notTls = false;
+    this.unmatched = [false, false];
+    this.upgrade = new Upgrade();
+    this.#progress!.beginAt(clientFrom, serverFrom);
+    this.note("u", SERVER);
+    this.#trace?.tunnelled(this.tunnelOf!);
+  }
+
   /** Remembers whether the sides went on after a refused upgrade. */
   #noteRefusal(role: number): void {
     if (this.upgrade.state !== "refused") return;
@@ -227,8 +228,9 @@ export class Reading {
     if (this.protocol === "tls") {
       // A server that spoke first did so in plaintext; its TLS begins behind that.
       const greeted = this.unmatched[SERVER] && this.serverProtocol === null;
-      const from = this.#progress!.start[CLIENT]!;
-      this.#beginTls(from, greeted ? this.#progress!.come[SERVER]! : 0);
+      const { start, come } = this.#progress!;
+      this.upgradedFrom ??= this.tunnelOf;
+      this.#beginTls(start[CLIENT]!, greeted ? come[SERVER]! : start[SERVER]!);
       return this.#progress!.tlsFrom[role]! >= 0;
     }
     if (this.protocol !== null) {
@@ -244,14 +246,19 @@ export class Reading {
         this.#trace?.upgraded(this.protocol, this.upgrade.state);
       }
       if (this.upgrade.state !== "agreed") return false;
-      this.upgradedFrom = this.protocol;
       const from = this.#progress!.start[CLIENT]! + this.upgrade.clientFrom;
+      if (this.protocol === "http") {
+        this.#enterTunnel(from, this.upgrade.serverFrom);
+        return true;
+      }
+      this.upgradedFrom = this.protocol;
       this.#beginTls(from, this.upgrade.serverFrom);
       return true;
     }
     const from = this.#laterHello(role, view, at, end, base, Match.yes);
     if (from < 0) return false;
     this.protocol = "tls";
+    this.upgradedFrom ??= this.tunnelOf;
     const other = this.#progress!.come[1 - role]!;
     this.#beginTls(role === CLIENT ? from : other, role === CLIENT ? other : from);
     return true;
