@@ -11,10 +11,18 @@ import { ja3, ja3s, ja4 } from "../tls/fingerprint.ts";
 import { SERVER } from "../tls/handshake.ts";
 import type { Handshake } from "../tls/handshake.ts";
 import { meshOf } from "../tls/mesh.ts";
+import type { MeshTarget as ReadTarget } from "../tls/mesh-name.ts";
 import { GROUPS } from "../tls/registry.ts";
 import type { Certificate as ReadCertificate } from "../tls/certificate.ts";
 import { formatAddress, formatTime } from "../../protocol/address.ts";
-import type { Certificate, Failure, Flow, ProtocolName, Tls } from "../../protocol/flow-record.ts";
+import type {
+  Certificate,
+  Failure,
+  Flow,
+  MeshTarget,
+  ProtocolName,
+  Tls,
+} from "../../protocol/flow-record.ts";
 import type { Reading } from "./reading.ts";
 
 /** Seconds of capture without an answer after which an attempt counts as unanswered. */
@@ -333,6 +341,7 @@ const NO_TLS: Tls = Object.freeze({
   client_cert_subject: null,
   client_certificate: null,
   mesh: null,
+  mesh_target: null,
 });
 
 function tlsOf(h: Handshake | null, serverPort: number): Tls {
@@ -341,6 +350,7 @@ function tlsOf(h: Handshake | null, serverPort: number): Tls {
   const answer = h.serverHello;
   const mutual = mutualOf(h);
   const suite = answer?.cipherSuite ?? -1;
+  const meshed = meshOf(h, serverPort);
   return {
     version: answer ? versionName(answer.version) : null,
     cipher_suite: answer ? (CIPHER_SUITES.get(suite) ?? `0x${hex4(suite)}`) : null,
@@ -355,10 +365,11 @@ function tlsOf(h: Handshake | null, serverPort: number): Tls {
     mutual,
     client_cert: clientCertOf(mutual),
     server_cert_subject: h.serverChain?.[0]?.subject ?? null,
-    server_cert: certificateOf(h.serverChain?.[0]),
+    server_cert: certificateOf(h.serverChain),
     client_cert_subject: h.clientChain?.[0]?.subject ?? null,
-    client_certificate: certificateOf(h.clientChain?.[0]),
-    mesh: meshOf(h, serverPort),
+    client_certificate: certificateOf(h.clientChain),
+    mesh: meshed?.mesh ?? null,
+    mesh_target: meshed?.target ? targetOf(meshed.target) : null,
   };
 }
 
@@ -378,7 +389,13 @@ function clientCertOf(mutual: Tls["mutual"]): boolean | null {
   }
 }
 
-function certificateOf(read: ReadCertificate | undefined): Certificate | null {
+function targetOf({ trustDomain, ...target }: ReadTarget): MeshTarget {
+  return { ...target, trust_domain: trustDomain };
+}
+
+/** The leaf of a chain; the others are only counted. */
+function certificateOf(chain: readonly ReadCertificate[] | null): Certificate | null {
+  const read = chain?.[0];
   if (!read) return null;
   return {
     san: [...read.san],
@@ -389,6 +406,9 @@ function certificateOf(read: ReadCertificate | undefined): Certificate | null {
     key: read.key,
     signature: read.signature,
     fingerprint: read.fingerprint,
+    self_signed: read.selfSigned,
+    ca: read.isCa,
+    chain: chain.length,
   };
 }
 
