@@ -54,6 +54,7 @@ const NOTES: Readonly<Record<string, string>> = {
   "bytes-missing": "bytes of a stream were not captured: nothing is concluded from their absence",
   snapped: "frames were captured in part only: what was cut off is a gap in the stream",
   "not-tls": "the client's first bytes are no TLS",
+  "login-only": "TLS covers the login alone: the data behind it stands in plaintext",
   ech: "the hello carries an encrypted one inside: the name is the outer one",
   "tls-malformed": "records or messages contradict the protocol; reading stopped there",
 };
@@ -86,6 +87,7 @@ function protocolWhy({ protocol, upgraded_from, encryption }: Flow): string {
 }
 
 function encryptionWhy(record: Flow): string {
+  if (record.notes.includes("login-only")) return "TLS covers the login alone, not the data";
   switch (record.encryption) {
     case "tls":
       return record.upgraded_from === null

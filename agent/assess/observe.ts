@@ -156,6 +156,7 @@ function encryptionOf(
 ): Flow["encryption"] {
   const flags = table.sideFlags[flow * 2]! | table.sideFlags[flow * 2 + 1]!;
   if ((flags & Side.data) === 0) return "none";
+  if (reading?.loginOnly) return "plaintext"; // what follows the login is the data
   const isStream = (reading?.tls?.transport ?? "t") === "t";
   if (isStream && (reading?.tls || reading?.protocol === "tls")) return "tls";
   if (reading?.upgrade.gss) return "encrypted-other";
@@ -308,6 +309,8 @@ function answeredOverQuic(
 /** The server answered a hello with bytes that are no TLS. */
 function isOtherAnswer(reading: Reading, tls: Handshake): boolean {
   if (tls.transport !== "t") return false; // other datagrams belong to other protocols (RFC 7983)
+  // What it said before an upgrade answers the upgrade, and no hello.
+  if (reading.upgradedFrom !== null && reading.upgradedFrom !== "proxy-protocol") return false;
   const isNamed = reading.serverProtocol !== null && reading.serverProtocol !== "tls";
   return isNamed || (reading.unmatched[SERVER]! && tls.alert?.side !== SERVER);
 }
@@ -454,6 +457,7 @@ function notesOf(facts: number, isWhole: boolean, reading: Reading | undefined):
   if ((facts & Fact.noSlot) !== 0) notes.push("opening-full");
   if ((facts & Fact.snapped) !== 0) notes.push("snapped");
   if (reading?.notTls) notes.push("not-tls");
+  if (reading?.loginOnly) notes.push("login-only");
   if (reading?.tls?.clientHello?.encryptedClientHello) notes.push("ech");
   if (reading?.tls?.malformed.includes(true)) notes.push("tls-malformed");
   return notes;

@@ -5,17 +5,17 @@ import { DIALOGUES, MESSAGE_LIMIT } from "../identify/dialogue.ts";
 import type { Dialogue } from "../identify/dialogue.ts";
 import { Match } from "../identify/match.ts";
 import { proxyHeaderLength } from "../identify/proxy.ts";
-import { Recognition } from "../identify/recognition.ts";
 import type { Ports } from "../identify/recognition.ts";
 import type { Signature } from "../identify/signatures.ts";
 import { isTlsClientHello, isTlsMidstream } from "../identify/tls-record.ts";
 import { Upgrade } from "../identify/upgrade.ts";
-import type { Opened } from "../identify/upgrade.ts";
 import { CLIENT, Handshake, SERVER } from "../tls/handshake.ts";
 import { RECORD_HEADER, isRecordHeader } from "../tls/record.ts";
 import type { ProtocolName } from "../../protocol/flow-record.ts";
 import type { Trace } from "./trace.ts";
 import { DatagramReading } from "./datagrams.ts";
+import { Progress } from "./progress.ts";
+import { TdsUnwrap } from "./tds-unwrap.ts";
 
 /** Bytes of a side within which plaintext may turn into TLS. */
 const UPGRADE_LIMIT = 16384;
@@ -26,31 +26,6 @@ const LIKELY_LIMIT = 4096;
 /** Shared by all that are settled, and never written to. */
 const NO_UPGRADE = new Upgrade();
 const NEITHER: boolean[] = [false, false];
-
-/** How far the reading of both sides has come; by role throughout. */
-class Progress {
-  readonly recognition: Recognition;
-  readonly opened: (Opened | null)[] = [null, null];
-  /** Stream offsets at which what the sides say begins: behind a PROXY header. */
-  readonly start = [0, 0];
-  /** Stream offsets at which TLS begins; -1 while that is not known. */
-  tlsFrom = [-1, -1];
-  /** The server's last plaintext may come after the client's hello did. */
-  serverMayTalk = false;
-  /** How much of each side has come in order. */
-  readonly come = [0, 0];
-  /** Unknown bytes up to here begin no hello. */
-  readonly held = [0, 0];
-  /** How much of a conversation was listened to, and how many messages that was. */
-  readonly heard = [0, 0];
-  readonly messages = [0, 0];
-  /** What HTTP carries is told, or is nothing of its own. */
-  isCarriedTold = false;
-
-  constructor(midstream: boolean, ports: Ports) {
-    this.recognition = new Recognition(midstream, ports);
-  }
-}
 
 /**
  * The reading of one flow. `role` is CLIENT or SERVER throughout; the caller knows which side of
@@ -75,6 +50,8 @@ export class Reading {
   mayRefuse = false;
   /** The server's first bytes came. */
   serverIsRead = false;
+  /** Of TDS: TLS covers the login alone. */
+  loginOnly = false;
   /** A PROXY header stands in front of what the client says. */
   isProxied = false;
   /** What followed a refused upgrade: nothing, more of the client, an answer to that. */
@@ -143,6 +120,7 @@ export class Reading {
       if (length === 0) return base;
       return this.#read(role, view, at + length, end, base + length, acked);
     }
+    if (this.protocol === "tds") return this.#readTds(role, view, at, end, base, acked);
     if (!this.tls && this.#beginsTls(role, view, at, end, base)) {
       return this.#read(role, view, at, end, base, acked);
     }
@@ -157,6 +135,33 @@ export class Reading {
     const dialogue = this.protocol === null ? undefined : DIALOGUES.get(this.protocol);
     if (dialogue) return this.#listen(dialogue, role, view, at, end, base, acked);
     return this.#isDone(role) ? -1 : base;
+  }
+
+  /** TDS carries TLS in its own packets, and may go on without. */
+  #readTds(
+    role: number,
+    view: DataView,
+    at: number,
+    end: number,
+    base: number,
+    acked: number,
+  ): number {
+    const { upgrade } = this;
+    const before = upgrade.state;
+    const tds = (this.#progress!.tds ??= new TdsUnwrap(upgrade, this.#trace));
+    const needed = tds.read(this.#inTls(role), view, at, end, base, acked);
+    this.loginOnly = tds.loginOnly;
+    if (upgrade.state !== before) {
+      this.note("u", role);
+      this.#trace?.upgraded("tds", upgrade.state);
+    }
+    if (tds.tls && !this.tls) {
+      this.tls = tds.tls;
+      this.upgradedFrom = "tds";
+      this.notTls = false;
+    }
+    const isOver = !tds.tls && this.#progress!.come[role]! > UPGRADE_LIMIT;
+    return isOver || (tds.isPlain && this.#isDone(role)) ? -1 : needed;
   }
 
   /** Listens to a conversation in which TLS may be asked for, up to a ClientHello. */
@@ -324,7 +329,9 @@ export class Reading {
     const letter = kind === "fin" ? "f" : "r";
     if (this.ends.length < 4) this.ends += role === CLIENT ? letter.toUpperCase() : letter;
     const waitedMs = (nowUs - this.lastBytesUs) / 1000;
-    this.tls?.close({ side: this.#inTls(role), kind, acked, waitedMs });
+    const side = this.#inTls(role);
+    const inTls = this.#progress?.tds?.innerOf(1 - side, acked) ?? acked;
+    this.tls?.close({ side, kind, acked: inTls, waitedMs });
   }
 
   note(letter: string, role: number): void {

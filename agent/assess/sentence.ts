@@ -47,12 +47,16 @@ function tlsWords({ tls, upgraded_from, encryption }: Flow & { tls: Tls }): stri
   const client = identity === null ? "" : ` as ${identity}`;
   const asked = tls.mesh_target ? targetWords(tls.mesh_target) : tls.sni;
   const server = asked === null ? "" : ` for ${asked}`;
-  const inside = upgraded_from === null ? "" : ` inside ${upgraded_from}`;
+  const isInside = upgraded_from !== null && encryption !== "plaintext";
+  const inside = isInside ? ` inside ${upgraded_from}` : "";
   const mesh = tls.mesh === null ? "" : ` in ${tls.mesh}`;
   return `${words}${client}${server}${inside}${mesh}`;
 }
 
 function what(r: Flow): string {
+  if (r.tls && r.encryption === "plaintext") {
+    return `plaintext ${r.protocol} behind a login in ${tlsWords({ ...r, tls: r.tls })}`;
+  }
   if (r.tls) return tlsWords({ ...r, tls: r.tls });
   switch (r.encryption) {
     case "none":
@@ -81,8 +85,8 @@ function outcome(r: Flow): string {
 
 function toneOf(r: Flow): Tone {
   if (r.failure) return "bad";
-  if (r.tls) return isMutual(r.tls) ? "good" : "weak";
   if (r.encryption === "plaintext") return "bad";
+  if (r.tls) return isMutual(r.tls) ? "good" : "weak";
   return r.encryption === "none" || r.encryption === "unknown" ? "dim" : "good";
 }
 

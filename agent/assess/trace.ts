@@ -29,4 +29,6 @@ export type Trace = TlsTrace & {
   upgraded(protocol: ProtocolName, state: UpgradeState): void;
   /** TLS begins at these offsets of the client's and the server's stream. */
   beginsTls(clientFrom: number, serverFrom: number, inside: ProtocolName | null): void;
+  /** TLS begins in packets of a protocol: its places are those in the TLS alone. */
+  ridesIn(protocol: ProtocolName, source: string): void;
 };
