@@ -12,7 +12,7 @@ import { Summary } from "./assess/summary.ts";
 import type { Where } from "./assess/where.ts";
 import { judgeAllCrypto } from "../protocol/crypto-profile.ts";
 import { FLOW_SCHEMA } from "../protocol/flow-schema.ts";
-import type { Flow, FlowRecord } from "../protocol/flow-record.ts";
+import type { Flow } from "../protocol/flow-record.ts";
 import type { Observation } from "../protocol/observation.ts";
 
 export type InspectOptions = {
@@ -69,7 +69,9 @@ export async function inspect(files: readonly string[], options: InspectOptions)
   };
   for (const file of files) {
     const name = path.basename(file);
-    const records: FlowRecord[] = [];
+    const records: Flow[] = [];
+    const origin = { schema: FLOW_SCHEMA, file: name } as const;
+    const head = `${JSON.stringify(origin).slice(0, -1)},`;
     const { onObservation } = options;
     const sightings = onObservation ? new Sightings(name.slice(0, 32), onObservation) : null;
     const line: Line = new Line(
@@ -77,17 +79,19 @@ export async function inspect(files: readonly string[], options: InspectOptions)
       (record: Flow, flow: number, final: boolean) => {
         const facts = judges ? cryptoFactsOf(record, line.reading(flow)?.tls ?? null) : null;
         const tls = facts && record.tls ? { ...record.tls, crypto: judgeAllCrypto(facts) } : null;
-        records.push({ schema: FLOW_SCHEMA, file: name, ...record, tls: tls ?? record.tls });
+        records.push(tls ? { ...record, tls } : record);
         sightings?.tell(line, record, flow, final);
       },
     );
     const flush = async () => {
       for (const record of records) {
         flows++;
-        if (where && !where.matches(record)) continue;
+        if (where && !where.matches({ ...origin, ...record })) continue;
         summary.add(record);
         const isJsonl = options.format === "jsonl";
-        const text = isJsonl ? JSON.stringify(record) : flowLine(record, flows, paint);
+        const text = isJsonl
+          ? head + JSON.stringify(record).slice(1)
+          : flowLine(record, flows, paint);
         await print(`${text}\n`, 1 << 16);
       }
       records.length = 0;

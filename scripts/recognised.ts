@@ -10,6 +10,7 @@ import { ENCAP_NAMES, PROTO_NAMES } from "../agent/assess/observe.ts";
 import { FAILURES } from "../agent/assess/words.ts";
 import { LinkType } from "../agent/decode/ethernet.ts";
 import { DIALOGUES } from "../agent/identify/dialogue.ts";
+import { CARRIED } from "../agent/identify/http2.ts";
 import { SIGNATURES } from "../agent/identify/signatures.ts";
 import { FOLLOWED } from "../agent/identify/upgrade.ts";
 import { CIPHER_SUITES } from "../agent/tls/cipher-suites.ts";
@@ -68,12 +69,12 @@ export function recognised(): string {
     "",
     `| ${COLUMNS.join(" | ")} |`,
     `|${COLUMNS.map(() => "---|").join("")}`,
-    ...protocolRows(SIGNATURES),
+    ...protocolRows([...SIGNATURES, ...CARRIED]),
     "",
     `- **Link layers** (LINKTYPE_ numbers): ${links.join(", ")}.`,
     `- **Wrappers**, told in \`encap\`: ${[...ENCAP_NAMES.values()].join(", ")}.`,
     `- **Flows by IP protocol**: ${[...PROTO_NAMES.values()].join(", ")}.`,
-    `- **TLS versions**: ${[...VERSION_NAMES.values()].join(", ")}. By IANA's names: ` +
+    `- **TLS versions**: ${unique([...VERSION_NAMES.values()]).join(", ")}. By IANA's names: ` +
       `${CIPHER_SUITES.size} cipher suites, ${GROUPS.size} groups, ${SIGNATURE_SCHEMES.size} ` +
       `signature schemes, ${EXTENSIONS.size} extensions, ${ALERTS.size} alerts.`,
     ...Object.entries(MESHES).map(([mesh, by]) => `- **Mesh ${mesh}**: ${by}.`),

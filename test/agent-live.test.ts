@@ -484,8 +484,9 @@ t.test("the operator's mistakes are one sentence each, and exit code 2", async (
     [place.collector({ "evidence-key": missing }), /cannot read \S+missing: ENOENT/],
     [place.collector({ "evidence-key": garbage }), /the key is no Ed25519 signer key/],
     [place.collector({ uplink: "127.0.0.1:70000" }), /--uplink must be host:port/],
-    [place.collector({ uplink: inUse }), /ingest: \S+: .*EADDRINUSE/],
-    [place.collector({ api: inUse }), /EADDRINUSE|in use/],
+    // These open the evidence first: each its own, for two of them run at a time.
+    [place.collector({ uplink: inUse, data: place.file("data-1") }), /ingest: \S+: .*EADDRINUSE/],
+    [place.collector({ api: inUse, data: place.file("data-2") }), /EADDRINUSE|in use/],
     [place.collector({ manifests: missing }), /manifests: there is no \S+missing/],
     [place.collector({ manifests: "" }), /either --manifests or --kubernetes/],
     [place.collector({ window: "1" }), /--window must be a number, 1000 or more/],

@@ -86,6 +86,9 @@ function protocolWhy({ protocol, upgraded_from, encryption }: Flow): string {
   return "no signature matched the bytes of either side";
 }
 
+/** Protocols that are as encrypted as what they carry. */
+const TUNNELS: ReadonlySet<string> = new Set(["http", "socks"]);
+
 function encryptionWhy(record: Flow): string {
   if (record.notes.includes("login-only")) return "TLS covers the login alone, not the data";
   switch (record.encryption) {
@@ -98,11 +101,13 @@ function encryptionWhy(record: Flow): string {
     case "unknown":
       return record.protocol === null
         ? "bytes that nothing recognises are called neither encrypted nor plaintext"
-        : "encryption was asked for, and what follows was not seen";
+        : "what follows what was agreed on was not seen, or nothing recognises it";
     case "none":
       return "no payload was sent";
     default:
-      return `${record.protocol ?? "it"} encrypts what it carries`;
+      return TUNNELS.has(record.protocol ?? "")
+        ? "what is inside of the tunnel is encrypted"
+        : `${record.protocol ?? "it"} encrypts what it carries`;
   }
 }
 

@@ -170,12 +170,18 @@ export class Explanation implements Trace {
   upgraded(protocol: ProtocolName, state: UpgradeState): void {
     const what = {
       none: "negotiates nothing",
-      asked: "the client asks for encryption",
-      agreed: "both sides agree to begin TLS",
+      asked:
+        protocol === "http" ? "the client asks for a tunnel" : "the client asks for encryption",
+      agreed: protocol === "http" ? "the proxy grants it" : "both sides agree to begin TLS",
       refused: "the server does not begin TLS",
       stripped: "the offer was taken out on its way, or TLS agreed upon and not begun",
     }[state];
     this.#tell(null, null, null, `${protocol}: ${what}`, null);
+  }
+
+  tunnelled(protocol: ProtocolName): void {
+    const what = `${protocol}: a tunnel begins; what is inside of it is read anew`;
+    this.#tell(null, null, null, what, protocol === "http" ? "RFC 9110 §9.3.6" : "RFC 1928 §6");
   }
 
   beginsTls(clientFrom: number, serverFrom: number, inside: ProtocolName | null): void {

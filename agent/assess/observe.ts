@@ -108,7 +108,7 @@ export function observe(
     bytes: [table.bytes[client]!, table.bytes[server]!],
     state,
     midstream: (facts & Fact.midstream) !== 0,
-    protocol: reading?.protocol ?? (reading?.isProxied ? "proxy-protocol" : null),
+    protocol: protocolOf(reading),
     encryption: encryptionOf(table, flow, reading),
     upgraded_from: reading?.upgradedFrom ?? null,
     handshake: tls ? judged.handshake : null,
@@ -119,6 +119,12 @@ export function observe(
     findings: findingsOf(tls, judged, facts, startUs, reading),
     notes: notesOf(facts, isWhole, reading),
   };
+}
+
+/** What the flow speaks, or what carries it: a tunnel's own protocol, whatever is inside. */
+function protocolOf(reading: Reading | undefined): ProtocolName | null {
+  if (!reading) return null;
+  return reading.tunnelOf ?? reading.protocol ?? (reading.isProxied ? "proxy-protocol" : null);
 }
 
 function endAddress(table: FlowTable, k: number, side: number): string {
@@ -160,6 +166,8 @@ function encryptionOf(
   const isStream = (reading?.tls?.transport ?? "t") === "t";
   if (isStream && (reading?.tls || reading?.protocol === "tls")) return "tls";
   if (reading?.upgrade.gss) return "encrypted-other";
+  // A tunnel is what is inside of it; until then its opening stands in plaintext.
+  if (reading?.tunnelOf && !reading.tunnelSpoke) return "plaintext";
   switch (reading?.protocol) {
     case null:
     case undefined:
@@ -310,7 +318,9 @@ function answeredOverQuic(
 function isOtherAnswer(reading: Reading, tls: Handshake): boolean {
   if (tls.transport !== "t") return false; // other datagrams belong to other protocols (RFC 7983)
   // What it said before an upgrade answers the upgrade, and no hello.
-  if (reading.upgradedFrom !== null && reading.upgradedFrom !== "proxy-protocol") return false;
+  const { upgradedFrom, tunnelOf } = reading;
+  const isUpgraded = upgradedFrom !== "proxy-protocol" && upgradedFrom !== tunnelOf;
+  if (upgradedFrom !== null && isUpgraded) return false;
   const isNamed = reading.serverProtocol !== null && reading.serverProtocol !== "tls";
   return isNamed || (reading.unmatched[SERVER]! && tls.alert?.side !== SERVER);
 }

@@ -7,7 +7,7 @@ import { Match } from "../identify/match.ts";
 import { proxyHeaderLength } from "../identify/proxy.ts";
 import type { Ports } from "../identify/recognition.ts";
 import type { Signature } from "../identify/signatures.ts";
-import { isTlsClientHello, isTlsMidstream } from "../identify/tls-record.ts";
+import { isTlsClientHello } from "../identify/tls-record.ts";
 import { Upgrade } from "../identify/upgrade.ts";
 import { CLIENT, Handshake, SERVER } from "../tls/handshake.ts";
 import { RECORD_HEADER, isRecordHeader } from "../tls/record.ts";
@@ -54,6 +54,10 @@ export class Reading {
   loginOnly = false;
   /** A PROXY header stands in front of what the client says. */
   isProxied = false;
+  /** What opened a tunnel (HTTP CONNECT, SOCKS); the other fields speak of what is inside. */
+  tunnelOf: ProtocolName | null = null;
+  /** Something was said inside of it. */
+  tunnelSpoke = false;
   /** What followed a refused upgrade: nothing, more of the client, an answer to that. */
   afterRefusal: "nothing" | "asked" | "answered" = "nothing";
   /** A TLS hello was answered, or a TLS port spoken to, in another protocol. */
@@ -109,10 +113,16 @@ export class Reading {
       const skip = Math.max(0, from - base);
       return this.#readTls(role, view, at + skip, end, base + skip, acked);
     }
+    const start = progress.start[role]!;
+    if (base < start) {
+      if (base + end - at <= start) return start;
+      return this.#read(role, view, at + start - base, end, start, acked);
+    }
     progress.come[role] = base + end - at;
     this.serverIsRead ||= role === SERVER;
+    this.tunnelSpoke ||= this.tunnelOf !== null && progress.come[role]! > start;
     this.#noteRefusal(role);
-    const isStart = base === progress.start[role]!;
+    const isStart = base === start;
     if (isStart) progress.opened[role] = { view, at, end };
     if (isStart) this.#identify(role, view, at, end);
     if (this.protocol === "proxy-protocol") {
@@ -125,7 +135,7 @@ export class Reading {
       return this.#read(role, view, at, end, base, acked);
     }
     if (this.protocol === null) {
-      const held = this.#hold(role, view, at, end, base);
+      const held = progress.hold(role, view, at, end, base);
       // What may be named yet, also by the other side's first bytes, is kept.
       const mayBeNamed = recognition.isLikely && !recognition.done[1 - role]!;
       const isKept = mayBeNamed && progress.come[role]! <= LIKELY_LIMIT;
@@ -191,6 +201,11 @@ export class Reading {
         break;
       }
       const said = dialogue.hear(view, next, next + length, role);
+      if (said === "tunnels") {
+        const from = base + next + length - at;
+        this.#enterTunnel(role === CLIENT ? from : heard[CLIENT]!, role === SERVER ? from : 0);
+        return this.#read(role, view, at, end, base, acked);
+      }
       if (this.upgrade.hear(said, role === CLIENT)) {
         this.note("u", role);
         this.#trace?.upgraded(this.protocol!, this.upgrade.state);
@@ -217,6 +232,18 @@ export class Reading {
     return length;
   }
 
+  /** What opened the tunnel is said: the sides begin anew inside it. */
+  #enterTunnel(clientFrom: number, serverFrom: number): void {
+    this.tunnelOf = this.protocol;
+    this.protocol = this.serverProtocol = null;
+    this.notTls = false;
+    this.unmatched = [false, false];
+    this.upgrade = new Upgrade();
+    this.#progress!.beginAt(clientFrom, serverFrom);
+    this.note("u", SERVER);
+    this.#trace?.tunnelled(this.tunnelOf!);
+  }
+
   /** Remembers whether the sides went on after a refused upgrade. */
   #noteRefusal(role: number): void {
     if (this.upgrade.state !== "refused") return;
@@ -229,8 +256,9 @@ export class Reading {
     if (this.protocol === "tls") {
       // A server that spoke first did so in plaintext; its TLS begins behind that.
       const greeted = this.unmatched[SERVER] && this.serverProtocol === null;
-      const from = this.#progress!.start[CLIENT]!;
-      this.#beginTls(from, greeted ? this.#progress!.come[SERVER]! : 0);
+      const { start, come } = this.#progress!;
+      this.upgradedFrom ??= this.tunnelOf;
+      this.#beginTls(start[CLIENT]!, greeted ? come[SERVER]! : start[SERVER]!);
       return this.#progress!.tlsFrom[role]! >= 0;
     }
     if (this.protocol !== null) {
@@ -246,48 +274,22 @@ export class Reading {
         this.#trace?.upgraded(this.protocol, this.upgrade.state);
       }
       if (this.upgrade.state !== "agreed") return false;
-      this.upgradedFrom = this.protocol;
       const from = this.#progress!.start[CLIENT]! + this.upgrade.clientFrom;
+      if (this.protocol === "http") {
+        this.#enterTunnel(from, this.upgrade.serverFrom);
+        return true;
+      }
+      this.upgradedFrom = this.protocol;
       this.#beginTls(from, this.upgrade.serverFrom);
       return true;
     }
-    const from = this.#laterHello(role, view, at, end, base, Match.yes);
+    const from = this.#progress!.laterHello(role, view, at, end, base, Match.yes);
     if (from < 0) return false;
     this.protocol = "tls";
+    this.upgradedFrom ??= this.tunnelOf;
     const other = this.#progress!.come[1 - role]!;
     this.#beginTls(role === CLIENT ? from : other, role === CLIENT ? other : from);
     return true;
-  }
-
-  /**
-   * Where a later segment begins with a hello, or mid-stream with records, as far as `match` asks;
-   * -1 where none does.
-   */
-  #laterHello(
-    role: number,
-    view: DataView,
-    at: number,
-    end: number,
-    base: number,
-    match: Match,
-  ): number {
-    const { held, start, come } = this.#progress!;
-    const from = Math.max(base, held[role]!);
-    if (from === start[role]! || from >= come[role]!) return -1;
-    const position = at + from - base;
-    if (role === CLIENT && isTlsClientHello(view, position, end) === match) return from;
-    return this.#midstream && isTlsMidstream(view, position, end) === match ? from : -1;
-  }
-
-  /**
-   * Unknown bytes are passed over, segment by segment: a hello may begin a later one. Keeps the
-   * first bytes of a segment that may grow into a hello, and returns from where on bytes are kept.
-   */
-  #hold(role: number, view: DataView, at: number, end: number, base: number): number {
-    const { held, come } = this.#progress!;
-    const grows = this.#laterHello(role, view, at, end, base, Match.more);
-    held[role] = grows >= 0 ? grows : come[role]!;
-    return held[role]!;
   }
 
   /** A connection over UDP is being followed. */

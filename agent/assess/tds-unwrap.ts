@@ -7,7 +7,7 @@
  * alone, and packets in plaintext follow. First bytes tell them apart: records begin with 20 to 23,
  * which is no type of TDS packets.
  *
- *     | 12 header | record, be|   | 12 header | gun here |   | 17 03 03 … |   | 04 header | tokens |
+ *     | 12 header | record, be|  | 12 header | gun here |  | 17 03 03 … |  | 04 header | tokens |
  */
 import { Tds, TDS_HEADER as HEADER, preloginEncryption, tdsPacketLength } from "../identify/tds.ts";
 import { Match } from "../identify/match.ts";

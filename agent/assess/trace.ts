@@ -27,6 +27,8 @@ export type Trace = TlsTrace & {
   /** Nothing matched these first bytes of a side. */
   unmatched(role: number, length: number): void;
   upgraded(protocol: ProtocolName, state: UpgradeState): void;
+  /** What opened a tunnel was said; the sides begin anew inside of it. */
+  tunnelled(protocol: ProtocolName): void;
   /** TLS begins at these offsets of the client's and the server's stream. */
   beginsTls(clientFrom: number, serverFrom: number, inside: ProtocolName | null): void;
   /** TLS begins in packets of a protocol: its places are those in the TLS alone. */

@@ -2,8 +2,8 @@
 import type { ProtocolName } from "../../protocol/flow-record.ts";
 import { find, latin1 } from "./match.ts";
 
-/** What a message means for the upgrade to TLS; null: nothing. */
-export type Said = "asks" | "agrees" | "refuses" | "stripped" | null;
+/** What a message means: for the upgrade to TLS, or that a tunnel begins behind it. */
+export type Said = "asks" | "agrees" | "refuses" | "stripped" | "tunnels" | null;
 
 /** How one protocol's conversation is cut into messages, and which of them matter. */
 export type Dialogue = {
@@ -120,10 +120,16 @@ const XMPP: Dialogue = {
 const SOCKS: Dialogue = {
   next: (view, at, end, role, index) => {
     const left = end - at;
-    const wanted = role === CLIENT ? socksRequest(view, at, end, index) : socksReply(view, at, end);
+    const wanted =
+      role === CLIENT ? socksRequest(view, at, end, index) : socksReply(view, at, end, index);
     return wanted > 0 && wanted <= left ? wanted : 0;
   },
-  hear: () => null,
+  // Granted: 00 5a of SOCKS 4, or 05 00 with an address of SOCKS 5.
+  hear: (view, at, end, role) => {
+    if (role === CLIENT || end - at < 8) return null;
+    const granted = view.getUint8(at) === 0 ? 0x5a : 0;
+    return view.getUint8(at + 1) === granted ? "tunnels" : null;
+  },
 };
 
 function socksRequest(view: DataView, at: number, end: number, index: number): number {
@@ -145,7 +151,7 @@ function socksRequest(view: DataView, at: number, end: number, index: number): n
   }
 }
 
-function socksReply(view: DataView, at: number, end: number): number {
+function socksReply(view: DataView, at: number, end: number, index: number): number {
   if (end - at < 2) return 0;
   switch (view.getUint8(at)) {
     case 0:
@@ -153,8 +159,8 @@ function socksReply(view: DataView, at: number, end: number): number {
     case 1:
       return 2;
     case 5:
-      // Two bytes choose a method; a reply has a reserved 0 and an address type behind them.
-      return end - at === 2 ? 2 : socksAddressed(view, at, end);
+      // The choice of a method, then the reply.
+      return index === 0 ? 2 : socksAddressed(view, at, end);
     default:
       return end - at;
   }

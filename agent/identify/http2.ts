@@ -161,6 +161,12 @@ const UPGRADE = /\r\nupgrade:[ \t]*(websocket|h2c)[ \t]*\r\n/i;
 /** Longest head of a 101 that is waited for. */
 const HEAD_LIMIT = 8192;
 
+/** What is told by what HTTP carries, and not by a side's first bytes. */
+export const CARRIED = [
+  { protocol: "grpc", side: "either", transport: "tcp", source: "gRPC over HTTP/2, content-type" },
+  { protocol: "websocket", side: "server", transport: "tcp", source: "RFC 6455 §4.2.2" },
+] as const;
+
 /** What HTTP turned out to carry; `null` while bytes that would tell have not come. */
 export function httpCarries(
   protocol: ProtocolName,

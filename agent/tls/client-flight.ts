@@ -45,8 +45,8 @@ export function isAlertSized(length: number): boolean {
 
 /**
  * Reads the client's first encrypted records, by the length fields of those of type 23 behind the
- * ServerHello. `hashBytes` is 32 or 48, by the cipher suite. Where the hello offered early data, the
- * records before the EndOfEarlyData are passed over; without one the flight is unclear.
+ * ServerHello. `hashBytes` is 32 or 48, by the cipher suite. Where the hello offered early data,
+ * the records before the EndOfEarlyData are passed over; without one the flight is unclear.
  */
 export function readClientFlight(
   lengths: readonly number[],

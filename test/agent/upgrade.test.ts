@@ -204,3 +204,46 @@ t.test("PROXY protocol: what stands behind it is read, in both versions", async 
     } as never);
   }
 });
+
+t.test("a tunnel is what is inside of it, and says so only when that is known", async (t) => {
+  const connect: Turn[] = [
+    [">", text("CONNECT golden:22 HTTP/1.1\r\nHost: golden:22\r\n\r\n")],
+    ["<", text("HTTP/1.1 200 Connection established\r\n\r\n")],
+  ];
+  const socks: Turn[] = [
+    [">", hex("05 01 00")],
+    ["<", hex("05 00")],
+    [">", hex("05 01 00 01 0a000001 0016")],
+    ["<", hex("05 00 00 01 7f000001 0016")],
+  ];
+  const socks4: Turn[] = [
+    [">", hex("04 01 0016 0a000001 61 00")],
+    ["<", hex("00 5a 0000 00000000")],
+  ];
+  const ssh: Turn[] = [
+    ["<", text("SSH-2.0-golden\r\n")],
+    [">", text("SSH-2.0-golden\r\n")],
+  ];
+  const get: Turn[] = [
+    [">", text("GET / HTTP/1.1\r\n\r\n")],
+    ["<", text("HTTP/1.1 200 OK\r\n\r\n")],
+  ];
+  const noise: Turn[] = [[">", hex("f3 00 9a 77 01")]];
+  for (const [protocol, turns] of [
+    ["http", connect],
+    ["socks", socks],
+    ["socks", socks4],
+  ] as const) {
+    const outer = { protocol, upgraded_from: null, tls: null } as const;
+    check(t, turns, { ...outer, encryption: "plaintext" } as never);
+    check(t, [...turns, ...ssh], { ...outer, encryption: "encrypted-other" } as never);
+    check(t, [...turns, ...get], { ...outer, encryption: "plaintext", accepted: true } as never);
+    check(t, [...turns, ...noise], { ...outer, encryption: "unknown" } as never);
+    const inTls = { protocol, upgraded_from: protocol, encryption: "tls" } as const;
+    check(t, [...turns, [">", CLIENT_HELLO], ["<", SERVER_HELLO]], inTls as never);
+    // One byte of it is not enough to tell, and the tunnel is not called plaintext for it.
+    check(t, [...turns, [">", CLIENT_HELLO.subarray(0, 1)]], {
+      ...{ ...outer, encryption: "unknown" },
+    } as never);
+  }
+});
