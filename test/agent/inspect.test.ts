@@ -165,7 +165,7 @@ t.test("exit codes and messages", async (t) => {
   const none105 = new RegExp(`wifi\\.pcap: of its ${count} frames none can be read: link type 105`);
   fails([wifi], none105);
   fails(["--format", "jsonl", wifi], none105);
-  const both = inspect("--format", "jsonl", wifi, file);
+  const both = inspect("--format", "jsonl", wifi, place("whole.pcap", pcap));
   t.strictSame([both.status, both.stderr.length], [0, 1]);
   t.match(both.stderr[0], none105);
   t.match(both.stdout, '"protocol":"redis"');
