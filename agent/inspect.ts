@@ -2,6 +2,7 @@
 import path from "node:path";
 import { once } from "node:events";
 import { readPcapFile } from "./capture/pcap-file.ts";
+import type { FileReport } from "./capture/pcap-file.ts";
 import { linkName } from "./capture/link-names.ts";
 import { FLOW_TABLE_DEFAULTS } from "./flow/flow-table.ts";
 import { Line } from "./line.ts";
@@ -10,6 +11,7 @@ import { cryptoFactsOf } from "./assess/crypto-facts.ts";
 import { flowLine, painter } from "./assess/sentence.ts";
 import { Summary } from "./assess/summary.ts";
 import type { Where } from "./assess/where.ts";
+import { ConfigError } from "../protocol/config-error.ts";
 import { judgeAllCrypto } from "../protocol/crypto-profile.ts";
 import { FLOW_SCHEMA } from "../protocol/flow-schema.ts";
 import type { Flow } from "../protocol/flow-record.ts";
@@ -50,7 +52,8 @@ async function readWhere(expression: string): Promise<Where> {
 
 /**
  * Reads each file to its end and prints every flow. A damaged capture is told on stderr; a file
- * that is none throws `ConfigError`. Resolves to the count of flows.
+ * that is none throws `ConfigError`, as do captures of which no frame at all could be read. Resolves
+ * to the count of flows.
  */
 export async function inspect(files: readonly string[], options: InspectOptions): Promise<number> {
   const where = options.where === undefined ? null : await readWhere(options.where);
@@ -67,6 +70,7 @@ export async function inspect(files: readonly string[], options: InspectOptions)
     pending = "";
     if (!process.stdout.write(out)) await once(process.stdout, "drain");
   };
+  const unread: string[] = [];
   for (const file of files) {
     const name = path.basename(file);
     const records: Flow[] = [];
@@ -105,6 +109,12 @@ export async function inspect(files: readonly string[], options: InspectOptions)
     );
     line.finish();
     await flush();
+    const nothing = nothingRead(name, report, line.counters.unreadLinks);
+    if (nothing !== null) {
+      unread.push(nothing);
+      if (files.length > 1) process.stderr.write(`wireproof: ${nothing}\n`);
+      continue;
+    }
     if (report.damage) {
       process.stderr.write(
         `wireproof: ${name} is damaged: ${report.damage}; ` +
@@ -124,7 +134,30 @@ export async function inspect(files: readonly string[], options: InspectOptions)
       process.stderr.write(`wireproof: ${name}: frames that carried no flow: ${reasons}\n`);
     }
   }
+  if (files.length > 0 && unread.length === files.length) {
+    const all = `no frame of ${files.length} captures can be read`;
+    throw new ConfigError("CONFIG_NOTHING_READ", files.length === 1 ? unread[0]! : all);
+  }
   if (options.format === "text") pending += summary.text(flows, paint);
   await print("", 0);
   return flows;
+}
+
+/** Link types that are named when none of them is read. */
+const LINKS_TOLD = 4;
+
+/** Says why no frame of a capture could be read; null where one was, or where it holds none. */
+function nothingRead(
+  name: string,
+  { frames, damage }: FileReport,
+  unreadLinks: ReadonlyMap<number, number>,
+): string | null {
+  if (frames === 0) {
+    return damage === null ? null : `${name} is damaged: ${damage}; no frame stands before that`;
+  }
+  let unread = 0;
+  for (const count of unreadLinks.values()) unread += count;
+  if (unread < frames) return null;
+  const links = [...unreadLinks.keys()].slice(0, LINKS_TOLD).map(linkName).join(", ");
+  return `${name}: of its ${frames} frames none can be read: link type ${links}`;
 }

@@ -125,9 +125,9 @@ function nistExchange(old: string): Part {
   };
 }
 
-/** Reads `RSA 2048`, `EC P-256`, `Ed25519`. */
+/** Bits of `RSA 2048` and `RSA-PSS 2048`; null of `EC P-256`, `Ed25519` and others. */
 function bitsOf(key: string): number | null {
-  return /^RSA (\d+)$/.exec(key) ? Number(key.slice(4)) : null;
+  return /^RSA(-PSS)? \d+$/.test(key) ? Number(key.split(" ")[1]) : null;
 }
 
 /** The scheme by which the server signed its key exchange; on the wire in TLS 1.2 only. */

@@ -111,14 +111,33 @@ export type Failure = Type.Static<typeof Failure>;
 export const Certificate = Type.Object({
   san: Type.Array(text(2048), { maxItems: 200 }),
   issuer: text(4096),
-  serial: text(128),
+  serial: text(132),
   not_before: nullable(time),
   not_after: nullable(time),
   key: nullable(text(64)),
   signature: nullable(text(64)),
   fingerprint: text(80),
+  /** Issuer and subject are the same bytes; the signature is not verified. */
+  self_signed: Type.Optional(Type.Boolean()),
+  /** BasicConstraints say that it may sign others. */
+  ca: Type.Optional(Type.Boolean()),
+  /** Certificates of its message that could be read, this one included; 16 at most. */
+  chain: Type.Optional(count),
 });
 export type Certificate = Type.Static<typeof Certificate>;
+
+/** The server as a mesh names it: by the SNI, or by its certificate where that is in clear. */
+export const MeshTarget = Type.Object({
+  service: nullable(text(2048)),
+  namespace: nullable(text(2048)),
+  subset: nullable(text(512)),
+  /** Port of the service, which the mesh's proxies may take another way to. */
+  port: nullable(port),
+  /** The name that the server has to prove: a SPIFFE id, or one of Linkerd's. */
+  identity: nullable(text(2048)),
+  trust_domain: nullable(text(2048)),
+});
+export type MeshTarget = Type.Static<typeof MeshTarget>;
 
 const CryptoVerdict = Type.Object({
   verdict: oneOf(CRYPTO_VERDICTS),
@@ -151,6 +170,8 @@ export const Tls = Type.Object({
   /** Judged against published profiles; only where it was asked for (`inspect --crypto`). */
   crypto: Type.Optional(Type.Partial(Type.Object(CRYPTO))),
   mesh: nullable(oneOf(["istio", "istio-ambient", "linkerd", "consul"] as const)),
+  /** Null where there is no mesh, or no name of its server stands in clear. */
+  mesh_target: Type.Optional(nullable(MeshTarget)),
 });
 export type Tls = Type.Static<typeof Tls>;
 

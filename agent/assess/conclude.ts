@@ -3,7 +3,7 @@ import { isTls13 } from "../tls/codes.ts";
 import { alertName } from "../tls/describe.ts";
 import { CLIENT, SERVER } from "../tls/handshake.ts";
 import type { Handshake } from "../tls/handshake.ts";
-import type { Flow } from "../../protocol/flow-record.ts";
+import type { Flow, Tls } from "../../protocol/flow-record.ts";
 import type { Reading } from "./reading.ts";
 import { basisWords, endWords, failureWords } from "./words.ts";
 
@@ -22,6 +22,7 @@ export function conclude(record: Flow, reading: Reading | undefined): Conclusion
   if (record.tls && h) {
     const [why, source] = mutualWhy(record, h);
     tell("tls.mutual", record.tls.mutual ?? "null", why, source);
+    if (record.tls.mesh !== null) tell("tls.mesh", record.tls.mesh, meshWhy(record.tls));
   }
   if (record.handshake !== null && h) {
     tell("handshake", record.handshake, handshakeWhy(record, h));
@@ -53,6 +54,7 @@ const NOTES: Readonly<Record<string, string>> = {
   "bytes-missing": "bytes of a stream were not captured: nothing is concluded from their absence",
   snapped: "frames were captured in part only: what was cut off is a gap in the stream",
   "not-tls": "the client's first bytes are no TLS",
+  "login-only": "TLS covers the login alone: the data behind it stands in plaintext",
   ech: "the hello carries an encrypted one inside: the name is the outer one",
   "tls-malformed": "records or messages contradict the protocol; reading stopped there",
 };
@@ -88,6 +90,7 @@ function protocolWhy({ protocol, upgraded_from, encryption }: Flow): string {
 const TUNNELS: ReadonlySet<string> = new Set(["http", "socks"]);
 
 function encryptionWhy(record: Flow): string {
+  if (record.notes.includes("login-only")) return "TLS covers the login alone, not the data";
   switch (record.encryption) {
     case "tls":
       return record.upgraded_from === null
@@ -142,6 +145,19 @@ function mutualWhy(record: Flow, h: Handshake): [string, string | null] {
     return [why, "RFC 5246 §7.4.4"];
   }
   return ["the server's flight was not seen whole", null];
+}
+
+/** What of the mesh's marks was there, and what its name for the server holds. */
+function meshWhy({ mesh_target: target, alpn_offered, sni }: Tls): string {
+  const offered = alpn_offered.length > 0 ? `ALPN ${alpn_offered.join(", ")}` : "no ALPN";
+  const named = sni === null ? "no SNI" : `SNI ${sni}`;
+  const told = `${offered}, ${named}`;
+  if (!target) return `${told}: no name of the server stands in clear`;
+  const { service, namespace, subset, port, identity, trust_domain: domain } = target;
+  const parts = Object.entries({ service, namespace, subset, port, identity, domain })
+    .filter(([, value]) => value !== null)
+    .map(([name, value]) => `${name === "domain" ? "trust domain" : name} ${value}`);
+  return `${told}: ${parts.join(", ")}`;
 }
 
 function handshakeWhy(record: Flow, h: Handshake): string {

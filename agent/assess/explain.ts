@@ -192,6 +192,11 @@ export class Explanation implements Trace {
     this.#tell(null, null, null, what, "RFC 8446 §5.1");
   }
 
+  ridesIn(protocol: ProtocolName, source: string): void {
+    const what = `TLS is read inside packets of ${protocol}: bytes below are counted in it alone`;
+    this.#tell(null, null, null, what, source);
+  }
+
   record(
     side: number,
     type: number,

@@ -12,10 +12,18 @@ import { ja3, ja3s, ja4 } from "../tls/fingerprint.ts";
 import { SERVER } from "../tls/handshake.ts";
 import type { Handshake } from "../tls/handshake.ts";
 import { meshOf } from "../tls/mesh.ts";
+import type { MeshTarget as ReadTarget } from "../tls/mesh-name.ts";
 import { GROUPS } from "../tls/registry.ts";
 import type { Certificate as ReadCertificate } from "../tls/certificate.ts";
 import { formatAddress, formatTime } from "../../protocol/address.ts";
-import type { Certificate, Failure, Flow, ProtocolName, Tls } from "../../protocol/flow-record.ts";
+import type {
+  Certificate,
+  Failure,
+  Flow,
+  MeshTarget,
+  ProtocolName,
+  Tls,
+} from "../../protocol/flow-record.ts";
 import type { Reading } from "./reading.ts";
 
 /** Seconds of capture without an answer after which an attempt counts as unanswered. */
@@ -155,6 +163,7 @@ function encryptionOf(
 ): Flow["encryption"] {
   const flags = table.sideFlags[flow * 2]! | table.sideFlags[flow * 2 + 1]!;
   if ((flags & Side.data) === 0) return "none";
+  if (reading?.loginOnly) return "plaintext"; // what follows the login is the data
   const isStream = (reading?.tls?.transport ?? "t") === "t";
   if (isStream && (reading?.tls || reading?.protocol === "tls")) return "tls";
   if (reading?.upgrade.gss) return "encrypted-other";
@@ -313,6 +322,10 @@ function answeredOverQuic(
 /** The server answered a hello with bytes that are no TLS. */
 function isOtherAnswer(reading: Reading, tls: Handshake): boolean {
   if (tls.transport !== "t") return false; // other datagrams belong to other protocols (RFC 7983)
+  // What it said before an upgrade answers the upgrade, and no hello.
+  const { upgradedFrom, tunnelOf } = reading;
+  const isUpgraded = upgradedFrom !== "proxy-protocol" && upgradedFrom !== tunnelOf;
+  if (upgradedFrom !== null && isUpgraded) return false;
   const isNamed = reading.serverProtocol !== null && reading.serverProtocol !== "tls";
   return isNamed || (reading.unmatched[SERVER]! && tls.alert?.side !== SERVER);
 }
@@ -346,6 +359,7 @@ const NO_TLS: Tls = Object.freeze({
   client_cert_subject: null,
   client_certificate: null,
   mesh: null,
+  mesh_target: null,
 });
 
 function tlsOf(h: Handshake | null, serverPort: number): Tls {
@@ -354,6 +368,7 @@ function tlsOf(h: Handshake | null, serverPort: number): Tls {
   const answer = h.serverHello;
   const mutual = mutualOf(h);
   const suite = answer?.cipherSuite ?? -1;
+  const meshed = meshOf(h, serverPort);
   return {
     version: answer ? versionName(answer.version) : null,
     cipher_suite: answer ? (CIPHER_SUITES.get(suite) ?? `0x${hex4(suite)}`) : null,
@@ -368,10 +383,11 @@ function tlsOf(h: Handshake | null, serverPort: number): Tls {
     mutual,
     client_cert: clientCertOf(mutual),
     server_cert_subject: h.serverChain?.[0]?.subject ?? null,
-    server_cert: certificateOf(h.serverChain?.[0]),
+    server_cert: certificateOf(h.serverChain),
     client_cert_subject: h.clientChain?.[0]?.subject ?? null,
-    client_certificate: certificateOf(h.clientChain?.[0]),
-    mesh: meshOf(h, serverPort),
+    client_certificate: certificateOf(h.clientChain),
+    mesh: meshed?.mesh ?? null,
+    mesh_target: meshed?.target ? targetOf(meshed.target) : null,
   };
 }
 
@@ -391,7 +407,13 @@ function clientCertOf(mutual: Tls["mutual"]): boolean | null {
   }
 }
 
-function certificateOf(read: ReadCertificate | undefined): Certificate | null {
+function targetOf({ trustDomain, ...target }: ReadTarget): MeshTarget {
+  return { ...target, trust_domain: trustDomain };
+}
+
+/** The leaf of a chain; the others are only counted. */
+function certificateOf(chain: readonly ReadCertificate[] | null): Certificate | null {
+  const read = chain?.[0];
   if (!read) return null;
   return {
     san: [...read.san],
@@ -402,6 +424,9 @@ function certificateOf(read: ReadCertificate | undefined): Certificate | null {
     key: read.key,
     signature: read.signature,
     fingerprint: read.fingerprint,
+    self_signed: read.selfSigned,
+    ca: read.isCa,
+    chain: chain.length,
   };
 }
 
@@ -447,6 +472,7 @@ function notesOf(facts: number, isWhole: boolean, reading: Reading | undefined):
   if ((facts & Fact.noSlot) !== 0) notes.push("opening-full");
   if ((facts & Fact.snapped) !== 0) notes.push("snapped");
   if (reading?.notTls) notes.push("not-tls");
+  if (reading?.loginOnly) notes.push("login-only");
   if (reading?.tls?.clientHello?.encryptedClientHello) notes.push("ech");
   if (reading?.tls?.malformed.includes(true)) notes.push("tls-malformed");
   return notes;

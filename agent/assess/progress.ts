@@ -1,11 +1,16 @@
 /** Keeps what the reading of one flow needs while bytes of its sides are still read. */
+import { Match } from "../identify/match.ts";
 import { Recognition } from "../identify/recognition.ts";
 import type { Ports } from "../identify/recognition.ts";
+import { isTlsClientHello, isTlsMidstream } from "../identify/tls-record.ts";
 import type { Opened } from "../identify/upgrade.ts";
+import { CLIENT } from "../tls/handshake.ts";
+import type { TdsUnwrap } from "./tds-unwrap.ts";
 
 /** How far the reading of both sides has come; by role throughout. */
 export class Progress {
   readonly recognition: Recognition;
+  readonly #midstream: boolean;
   readonly opened: (Opened | null)[] = [null, null];
   /** Stream offsets at which what the sides say begins: behind a PROXY header, or in a tunnel. */
   readonly start = [0, 0];
@@ -22,8 +27,11 @@ export class Progress {
   readonly messages = [0, 0];
   /** What HTTP carries is told, or is nothing of its own. */
   isCarriedTold = false;
+  /** Of TDS, whose packets carry TLS. */
+  tds: TdsUnwrap | null = null;
 
   constructor(midstream: boolean, ports: Ports) {
+    this.#midstream = midstream;
     this.recognition = new Recognition(midstream, ports);
   }
 
@@ -36,5 +44,37 @@ export class Progress {
       this.recognition.again(role);
     }
     this.isCarriedTold = false;
+    this.tds = null;
+  }
+
+  /**
+   * Where a later segment begins with a hello, or mid-stream with records, as far as `match` asks;
+   * -1 where none does.
+   */
+  laterHello(
+    role: number,
+    view: DataView,
+    at: number,
+    end: number,
+    base: number,
+    match: Match,
+  ): number {
+    const { held, start, come } = this;
+    const from = Math.max(base, held[role]!);
+    if (from === start[role]! || from >= come[role]!) return -1;
+    const position = at + from - base;
+    if (role === CLIENT && isTlsClientHello(view, position, end) === match) return from;
+    return this.#midstream && isTlsMidstream(view, position, end) === match ? from : -1;
+  }
+
+  /**
+   * Unknown bytes are passed over, segment by segment: a hello may begin a later one. Keeps the
+   * first bytes of a segment that may grow into a hello, and returns from where on bytes are kept.
+   */
+  hold(role: number, view: DataView, at: number, end: number, base: number): number {
+    const { held, come } = this;
+    const grows = this.laterHello(role, view, at, end, base, Match.more);
+    held[role] = grows >= 0 ? grows : come[role]!;
+    return held[role]!;
   }
 }

@@ -7,7 +7,7 @@ import { Match } from "../identify/match.ts";
 import { proxyHeaderLength } from "../identify/proxy.ts";
 import type { Ports } from "../identify/recognition.ts";
 import type { Signature } from "../identify/signatures.ts";
-import { isTlsClientHello, isTlsMidstream } from "../identify/tls-record.ts";
+import { isTlsClientHello } from "../identify/tls-record.ts";
 import { Upgrade } from "../identify/upgrade.ts";
 import { CLIENT, Handshake, SERVER } from "../tls/handshake.ts";
 import { RECORD_HEADER, isRecordHeader } from "../tls/record.ts";
@@ -15,6 +15,7 @@ import type { ProtocolName } from "../../protocol/flow-record.ts";
 import type { Trace } from "./trace.ts";
 import { DatagramReading } from "./datagrams.ts";
 import { Progress } from "./progress.ts";
+import { TdsUnwrap } from "./tds-unwrap.ts";
 
 /** Bytes of a side within which plaintext may turn into TLS. */
 const UPGRADE_LIMIT = 16384;
@@ -49,6 +50,8 @@ export class Reading {
   mayRefuse = false;
   /** The server's first bytes came. */
   serverIsRead = false;
+  /** Of TDS: TLS covers the login alone. */
+  loginOnly = false;
   /** A PROXY header stands in front of what the client says. */
   isProxied = false;
   /** What opened a tunnel (HTTP CONNECT, SOCKS); the other fields speak of what is inside. */
@@ -127,11 +130,12 @@ export class Reading {
       if (length === 0) return base;
       return this.#read(role, view, at + length, end, base + length, acked);
     }
+    if (this.protocol === "tds") return this.#readTds(role, view, at, end, base, acked);
     if (!this.tls && this.#beginsTls(role, view, at, end, base)) {
       return this.#read(role, view, at, end, base, acked);
     }
     if (this.protocol === null) {
-      const held = this.#hold(role, view, at, end, base);
+      const held = progress.hold(role, view, at, end, base);
       // What may be named yet, also by the other side's first bytes, is kept.
       const mayBeNamed = recognition.isLikely && !recognition.done[1 - role]!;
       const isKept = mayBeNamed && progress.come[role]! <= LIKELY_LIMIT;
@@ -141,6 +145,33 @@ export class Reading {
     const dialogue = this.protocol === null ? undefined : DIALOGUES.get(this.protocol);
     if (dialogue) return this.#listen(dialogue, role, view, at, end, base, acked);
     return this.#isDone(role) ? -1 : base;
+  }
+
+  /** TDS carries TLS in its own packets, and may go on without. */
+  #readTds(
+    role: number,
+    view: DataView,
+    at: number,
+    end: number,
+    base: number,
+    acked: number,
+  ): number {
+    const { upgrade } = this;
+    const before = upgrade.state;
+    const tds = (this.#progress!.tds ??= new TdsUnwrap(upgrade, this.#trace));
+    const needed = tds.read(this.#inTls(role), view, at, end, base, acked);
+    this.loginOnly = tds.loginOnly;
+    if (upgrade.state !== before) {
+      this.note("u", role);
+      this.#trace?.upgraded("tds", upgrade.state);
+    }
+    if (tds.tls && !this.tls) {
+      this.tls = tds.tls;
+      this.upgradedFrom = "tds";
+      this.notTls = false;
+    }
+    const isOver = !tds.tls && this.#progress!.come[role]! > UPGRADE_LIMIT;
+    return isOver || (tds.isPlain && this.#isDone(role)) ? -1 : needed;
   }
 
   /** Listens to a conversation in which TLS may be asked for, up to a ClientHello. */
@@ -255,44 +286,13 @@ export class Reading {
       this.#beginTls(from, this.upgrade.serverFrom);
       return true;
     }
-    const from = this.#laterHello(role, view, at, end, base, Match.yes);
+    const from = this.#progress!.laterHello(role, view, at, end, base, Match.yes);
     if (from < 0) return false;
     this.protocol = "tls";
     this.upgradedFrom ??= this.tunnelOf;
     const other = this.#progress!.come[1 - role]!;
     this.#beginTls(role === CLIENT ? from : other, role === CLIENT ? other : from);
     return true;
-  }
-
-  /**
-   * Where a later segment begins with a hello, or mid-stream with records, as far as `match` asks;
-   * -1 where none does.
-   */
-  #laterHello(
-    role: number,
-    view: DataView,
-    at: number,
-    end: number,
-    base: number,
-    match: Match,
-  ): number {
-    const { held, start, come } = this.#progress!;
-    const from = Math.max(base, held[role]!);
-    if (from === start[role]! || from >= come[role]!) return -1;
-    const position = at + from - base;
-    if (role === CLIENT && isTlsClientHello(view, position, end) === match) return from;
-    return this.#midstream && isTlsMidstream(view, position, end) === match ? from : -1;
-  }
-
-  /**
-   * Unknown bytes are passed over, segment by segment: a hello may begin a later one. Keeps the
-   * first bytes of a segment that may grow into a hello, and returns from where on bytes are kept.
-   */
-  #hold(role: number, view: DataView, at: number, end: number, base: number): number {
-    const { held, come } = this.#progress!;
-    const grows = this.#laterHello(role, view, at, end, base, Match.more);
-    held[role] = grows >= 0 ? grows : come[role]!;
-    return held[role]!;
   }
 
   /** A connection over UDP is being followed. */
@@ -334,7 +334,9 @@ export class Reading {
     const letter = kind === "fin" ? "f" : "r";
     if (this.ends.length < 4) this.ends += role === CLIENT ? letter.toUpperCase() : letter;
     const waitedMs = (nowUs - this.lastBytesUs) / 1000;
-    this.tls?.close({ side: this.#inTls(role), kind, acked, waitedMs });
+    const side = this.#inTls(role);
+    const inTls = this.#progress?.tds?.innerOf(1 - side, acked) ?? acked;
+    this.tls?.close({ side, kind, acked: inTls, waitedMs });
   }
 
   note(letter: string, role: number): void {

@@ -1,6 +1,6 @@
 /** Says a flow in one line, for people: who, to whom, over what, and how it ended. */
 import type { Flow, Tls } from "../../protocol/flow-record.ts";
-import { endWords, failureWords, versionWords } from "./words.ts";
+import { endWords, failureWords, targetWords, versionWords } from "./words.ts";
 
 /** What a part of a line means; a terminal shows it by colour. */
 export type Tone = "good" | "weak" | "bad" | "dim" | "strong";
@@ -45,13 +45,18 @@ function tlsWords({ tls, upgraded_from, encryption }: Flow & { tls: Tls }): stri
   const words = tls.mutual === null ? version : how[tls.mutual];
   const identity = tls.client_certificate?.san[0] ?? tls.client_cert_subject;
   const client = identity === null ? "" : ` as ${identity}`;
-  const server = tls.sni === null ? "" : ` for ${tls.sni}`;
-  const inside = upgraded_from === null ? "" : ` inside ${upgraded_from}`;
-  const mesh = tls.mesh === null ? "" : `, ${tls.mesh}`;
+  const asked = tls.mesh_target ? targetWords(tls.mesh_target) : tls.sni;
+  const server = asked === null ? "" : ` for ${asked}`;
+  const isInside = upgraded_from !== null && encryption !== "plaintext";
+  const inside = isInside ? ` inside ${upgraded_from}` : "";
+  const mesh = tls.mesh === null ? "" : ` in ${tls.mesh}`;
   return `${words}${client}${server}${inside}${mesh}`;
 }
 
 function what(r: Flow): string {
+  if (r.tls && r.encryption === "plaintext") {
+    return `plaintext ${r.protocol} behind a login in ${tlsWords({ ...r, tls: r.tls })}`;
+  }
   if (r.tls) return tlsWords({ ...r, tls: r.tls });
   switch (r.encryption) {
     case "none":
@@ -80,8 +85,8 @@ function outcome(r: Flow): string {
 
 function toneOf(r: Flow): Tone {
   if (r.failure) return "bad";
-  if (r.tls) return isMutual(r.tls) ? "good" : "weak";
   if (r.encryption === "plaintext") return "bad";
+  if (r.tls) return isMutual(r.tls) ? "good" : "weak";
   return r.encryption === "none" || r.encryption === "unknown" ? "dim" : "good";
 }
 

@@ -22,6 +22,8 @@ type Kind = keyof typeof KINDS;
 
 /** A flow's kind, and by what it is told further; null where nothing is. */
 function kindOf(r: Flow): [Kind, string | null] {
+  // Also where TLS covers a login alone: the data is what counts.
+  if (r.encryption === "plaintext" && r.handshake !== "failed") return ["plaintext", r.protocol];
   if (r.encryption === "tls" || (r.tls && r.encryption !== "unknown")) {
     if (r.handshake === "failed") return ["failed", null];
     switch (r.tls?.mutual ?? null) {
@@ -40,7 +42,6 @@ function kindOf(r: Flow): [Kind, string | null] {
         return ["open", r.encryption === "tls" ? null : r.encryption];
     }
   }
-  if (r.encryption === "plaintext") return ["plaintext", r.protocol];
   if (r.encryption === "unknown") return ["unknown", null];
   if (r.encryption === "none") return ["none", r.state];
   return ["other", r.protocol];

@@ -31,4 +31,6 @@ export type Trace = TlsTrace & {
   tunnelled(protocol: ProtocolName): void;
   /** TLS begins at these offsets of the client's and the server's stream. */
   beginsTls(clientFrom: number, serverFrom: number, inside: ProtocolName | null): void;
+  /** TLS begins in packets of a protocol: its places are those in the TLS alone. */
+  ridesIn(protocol: ProtocolName, source: string): void;
 };

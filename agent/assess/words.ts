@@ -1,5 +1,5 @@
 /** Says in words what the record says in codes. */
-import type { Failure, Flow, Tls } from "../../protocol/flow-record.ts";
+import type { Failure, Flow, MeshTarget, Tls } from "../../protocol/flow-record.ts";
 
 /** Every failure code as a sentence without its end. */
 export const FAILURES: Readonly<Record<string, string>> = {
@@ -61,6 +61,15 @@ export const mutualWords = (mutual: NonNullable<Tls["mutual"]>): string => MUTUA
 
 /** `TLSv1.3` as people write it. */
 export const versionWords = (version: string): string => version.replace(/v(?=\d)/, " ");
+
+/** `reviews.default (subset v1, port 9080)`: whom the client asked a mesh for. */
+export function targetWords(target: MeshTarget): string {
+  const { service, namespace, subset, port, identity } = target;
+  const name = service !== null && namespace !== null ? `${service}.${namespace}` : service;
+  const parts = [subset === null ? "" : `subset ${subset}`, port === null ? "" : `port ${port}`];
+  const more = parts.filter((part) => part !== "").join(", ");
+  return `${name ?? identity ?? "an unnamed service"}${more === "" ? "" : ` (${more})`}`;
+}
 
 /** How a flow ended, where nothing failed. */
 export function endWords({ state, packets, proto }: Flow): string {

@@ -198,6 +198,8 @@ export const SIGNATURES: readonly Signature[] = [
   // Databases of SQL Server, Sybase and Oracle.
   ...rows("tcp", [
     ["tds", "client", tds.isTdsPrelogin, "MS-TDS §2.2.6.5"],
+    ["tds", "client", tds.isTdsClientHello, "MS-TDS §3.2.5.1"],
+    ["tds", "server", tds.isTdsServerHello, "MS-TDS §3.2.5.1"],
     ["tds", "client", tds.isTdsLogin, "MS-TDS §2.2.6.4"],
     ["tds", "client", tds.isTdsLogin5, "TDS 5.0 Login Record"],
     ["tds", "server", tds.isTdsReply, "MS-TDS §2.2.7", [1433]],

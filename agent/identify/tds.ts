@@ -2,18 +2,33 @@
 import { Fields } from "./fields.ts";
 import { Match } from "./match.ts";
 import type { Test } from "./match.ts";
+import { isTlsClientHello, isTlsServerHello } from "./tls-record.ts";
 
-/** Types of TDS packets (MS-TDS §2.2.3.1.1). */
-const Tds = {
+/** Types of TDS packets (MS-TDS §2.2.3.1.1; 15 is of TDS 5). */
+export const Tds = {
   batch: 1,
   login5: 2,
   rpc: 3,
   reply: 4,
+  attention: 6,
+  bulk: 7,
+  federated: 8,
   transaction: 14,
+  normal: 15,
   login7: 16,
+  sspi: 17,
   prelogin: 18,
 } as const;
-const HEADER = 8;
+export const TDS_HEADER = 8;
+const HEADER = TDS_HEADER;
+const TYPES: ReadonlySet<number> = new Set(Object.values(Tds));
+
+/** Length of the packet whose header stands at `at`, itself included; 0 where none does. */
+export function tdsPacketLength(view: DataView, at: number): number {
+  const length = view.getUint16(at + 2);
+  const isHeader = view.getUint8(at + 1) <= 0x1f && view.getUint8(at + 7) === 0;
+  return TYPES.has(view.getUint8(at)) && isHeader && length >= HEADER ? length : 0;
+}
 
 /**
  * The header of a packet of `type`; returns the packet's length (MS-TDS §2.2.3.1):
@@ -30,6 +45,9 @@ function tdsHeader(f: Fields, type: number): number {
   f.expect(f.uint8() === 0);
   return length;
 }
+
+/** Bytes of a PRELOGIN's table that are looked through: some twenty options. */
+const OPTIONS_BYTES = 100;
 
 const tds = (type: number, rest: (f: Fields, length: number) => void): Test => {
   return (view, at, end) => {
@@ -49,6 +67,34 @@ function preloginOptions(f: Fields, length: number): void {
 }
 
 export const isTdsPrelogin = tds(Tds.prelogin, preloginOptions);
+
+/**
+ * The ENCRYPTION option of a PRELOGIN that is whole, without the bits for client certificates;
+ * -1 where it has none. Options are a token, uint16 offset and length, up to 0xff (§2.2.6.5).
+ */
+export function preloginEncryption(view: DataView, at: number, end: number): number {
+  for (let i = at; end - i >= 5 && i < at + OPTIONS_BYTES; i += 5) {
+    const token = view.getUint8(i);
+    if (token === 0xff) return -1;
+    const from = at + view.getUint16(i + 1);
+    if (token === 1)
+      return from < end && view.getUint16(i + 3) === 1 ? view.getUint8(from) & 3 : -1;
+  }
+  return -1;
+}
+
+/** A TLS hello in a PRELOGIN packet, of a conversation that was joined behind the options. */
+const carried = (isHello: Test): Test => {
+  return (view, at, end) => {
+    if (view.getUint8(at) !== Tds.prelogin) return Match.no;
+    const f = new Fields(view, at, end);
+    tdsHeader(f, Tds.prelogin);
+    if (f.match !== Match.yes) return f.match;
+    return end - at > HEADER ? isHello(view, at + HEADER, end) : Match.more;
+  };
+};
+export const isTdsClientHello = carried(isTlsClientHello);
+export const isTdsServerHello = carried(isTlsServerHello);
 
 /** LOGIN7: its length, TDS version 7.0 to 7.4, packet size (MS-TDS §2.2.6.4). */
 export const isTdsLogin = tds(Tds.login7, (f, length) => {

@@ -16,11 +16,15 @@ export type UpgradeState =
 /** Bytes of one side from the stream's start; empty while none have come. */
 export type Opened = { view: DataView; at: number; end: number };
 
-/** Protocols whose negotiation stands at fixed places; the others are `DIALOGUES`. */
+/**
+ * Protocols whose negotiation stands at fixed places, here or, of TDS, with the TLS in its packets;
+ * the others are `DIALOGUES`.
+ */
 export const FOLLOWED: ReadonlySet<ProtocolName> = new Set([
   "postgresql",
   "mysql",
   "http",
+  "tds",
 ] as const);
 
 export class Upgrade {

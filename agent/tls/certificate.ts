@@ -1,6 +1,7 @@
 /** Reads an X.509 certificate (RFC 5280 §4.1) from its DER bytes into the facts that are told. */
 import { createHash } from "node:crypto";
-import { Cursor } from "../read/cursor.ts";
+import type { Cursor } from "../read/cursor.ts";
+import { Der, Tag, hex, inside, pass, readOid } from "./der.ts";
 
 export type Certificate = {
   /** RFC 4514 strings, most specific name first. */
@@ -8,33 +9,21 @@ export type Certificate = {
   issuer: string;
   /** DNS names, addresses and URIs, each as text: `spiffe://…`. */
   san: readonly string[];
-  /** Hexadecimal, lower case, without leading zero bytes. */
+  /** Hexadecimal, lower case, without leading zero bytes; behind `-` where it is negative. */
   serial: string;
   /** RFC 3339; null where the field is not a time. */
   notBefore: string | null;
   notAfter: string | null;
-  /** `EC P-256`, `RSA 2048`, `Ed25519`; an unknown algorithm by its OID. */
+  /** `EC P-256`, `RSA 2048`, `RSA-PSS 2048`, `Ed25519`; an unknown algorithm by its OID. */
   key: string | null;
   signature: string | null;
   /** `sha256:` and hexadecimal, over the whole DER. */
   fingerprint: string;
+  /** Issuer and subject are the same bytes; that its own key signed it is not verified. */
   selfSigned: boolean;
+  /** BasicConstraints say cA (RFC 5280 §4.2.1.9). */
   isCa: boolean;
 };
-
-/** Universal tags, with their constructed bit (X.690 §8.1.2). */
-const Tag = {
-  boolean: 0x01,
-  integer: 0x02,
-  bitString: 0x03,
-  octetString: 0x04,
-  oid: 0x06,
-  utf8String: 0x0c,
-  utcTime: 0x17,
-  bmpString: 0x1e,
-  sequence: 0x30,
-  set: 0x31,
-} as const;
 
 const ATTRIBUTE_NAMES: ReadonlyMap<string, string> = new Map([
   ["2.5.4.3", "CN"],
@@ -47,11 +36,22 @@ const ATTRIBUTE_NAMES: ReadonlyMap<string, string> = new Map([
   ["2.5.4.10", "O"],
   ["2.5.4.11", "OU"],
   ["2.5.4.12", "title"],
+  ["2.5.4.13", "description"],
+  ["2.5.4.15", "businessCategory"],
   ["2.5.4.17", "postalCode"],
   ["2.5.4.42", "GN"],
+  ["2.5.4.43", "initials"],
+  ["2.5.4.44", "generationQualifier"],
+  ["2.5.4.46", "dnQualifier"],
+  ["2.5.4.65", "pseudonym"],
+  ["2.5.4.97", "organizationIdentifier"],
   ["0.9.2342.19200300.100.1.1", "UID"],
   ["0.9.2342.19200300.100.1.25", "DC"],
   ["1.2.840.113549.1.9.1", "emailAddress"],
+  ["1.2.840.113549.1.9.2", "unstructuredName"],
+  ["1.3.6.1.4.1.311.60.2.1.1", "jurisdictionL"],
+  ["1.3.6.1.4.1.311.60.2.1.2", "jurisdictionST"],
+  ["1.3.6.1.4.1.311.60.2.1.3", "jurisdictionC"],
 ]);
 
 const CURVES: ReadonlyMap<string, string> = new Map([
@@ -60,12 +60,14 @@ const CURVES: ReadonlyMap<string, string> = new Map([
   ["1.3.132.0.34", "P-384"],
   ["1.3.132.0.35", "P-521"],
   ["1.3.132.0.10", "secp256k1"],
+  ["1.3.36.3.3.2.8.1.1.7", "brainpoolP256r1"], // RFC 5639 §4.1
+  ["1.3.36.3.3.2.8.1.1.11", "brainpoolP384r1"],
+  ["1.3.36.3.3.2.8.1.1.13", "brainpoolP512r1"],
 ]);
 
 const KEYS: ReadonlyMap<string, string> = new Map([
   ["1.3.101.112", "Ed25519"],
   ["1.3.101.113", "Ed448"],
-  ["1.2.840.10040.4.1", "DSA"],
   ["2.16.840.1.101.3.4.3.17", "ML-DSA-44"], // RFC 9881 §2
   ["2.16.840.1.101.3.4.3.18", "ML-DSA-65"],
   ["2.16.840.1.101.3.4.3.19", "ML-DSA-87"],
@@ -79,6 +81,9 @@ const SIGNATURES: ReadonlyMap<string, string> = new Map([
   ["1.2.840.113549.1.1.12", "sha384WithRSAEncryption"],
   ["1.2.840.113549.1.1.13", "sha512WithRSAEncryption"],
   ["1.2.840.113549.1.1.14", "sha224WithRSAEncryption"],
+  ["1.2.840.10040.4.3", "dsa-with-SHA1"],
+  ["2.16.840.1.101.3.4.3.1", "dsa-with-SHA224"], // RFC 5758 §3.1
+  ["2.16.840.1.101.3.4.3.2", "dsa-with-SHA256"],
   ["1.2.840.10045.4.1", "ecdsa-with-SHA1"],
   ["1.2.840.10045.4.3.1", "ecdsa-with-SHA224"],
   ["1.2.840.10045.4.3.2", "ecdsa-with-SHA256"],
@@ -92,6 +97,8 @@ const SIGNATURES: ReadonlyMap<string, string> = new Map([
 ]);
 
 const RSA = "1.2.840.113549.1.1.1";
+const RSA_PSS = "1.2.840.113549.1.1.10";
+const DSA = "1.2.840.10040.4.1";
 const EC = "1.2.840.10045.2.1";
 const SUBJECT_ALT_NAME = "2.5.29.17";
 const BASIC_CONSTRAINTS = "2.5.29.19";
@@ -99,75 +106,67 @@ const BASIC_CONSTRAINTS = "2.5.29.19";
 const NAMES_LIMIT = 100;
 const NAME_LENGTH_LIMIT = 1024;
 
-/** Reads a tag and its length and narrows to the value; returns the tag, and -1 on failure. */
-class Der extends Cursor {
-  outer = 0;
+/** Bytes of a serial number that are kept; RFC 5280 §4.1.2.2 allows 20. */
+const SERIAL_LIMIT = 64;
 
-  /** Enters the next value; `leave(der.outer)` must be saved by the caller first. */
-  open(): number {
-    const tag = this.uint8();
-    let length = this.uint8();
-    if (length >= 0x80) {
-      const count = length & 0x7f;
-      if (count === 0 || count > 3) this.fail();
-      length = 0;
-      for (let i = 0; i < count; i++) length = (length << 8) | this.uint8();
-    }
-    this.outer = this.enter(length);
-    return this.ok ? tag : -1;
-  }
-}
-
-/** Runs `read` inside the next value when it has the tag; the cursor then stands behind it. */
-function inside<T>(d: Der, tag: number, read: (d: Der) => T, otherwise: T): T {
-  const found = d.open();
-  const outer = d.outer;
-  if (found !== tag) d.fail();
-  const value = d.ok ? read(d) : otherwise;
-  d.leave(outer);
-  return value;
-}
-
-/** Passes over one value of any tag. */
-function pass(d: Der): void {
-  d.open();
-  d.leave(d.outer);
-}
-
-/** Object identifier in dots (X.690 §8.19). */
-function readOid(d: Der): string {
-  let value = 0;
-  let text = "";
-  while (d.more) {
-    const byte = d.uint8();
-    value = value * 128 + (byte & 0x7f);
-    if ((byte & 0x80) !== 0) continue;
-    if (text === "") {
-      const first = Math.min(2, Math.floor(value / 40));
-      text = `${first}.${value - first * 40}`;
-    } else text += `.${value}`;
-    value = 0;
-    if (text.length > 200) d.fail();
-  }
-  return text;
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
-}
-
-/** INTEGER as hexadecimal without the sign's zero byte. */
+/** INTEGER (two's complement, X.690 §8.3) as hexadecimal without the sign's zero byte. */
 function readSerial(d: Der): string {
-  const bytes = d.bytes(Math.min(d.left, 64));
-  return hex(bytes[0] === 0 && bytes.length > 1 ? bytes.subarray(1) : bytes);
+  const bytes = d.bytes(Math.min(d.left, SERIAL_LIMIT));
+  const isNegative = (bytes[0] ?? 0) >= 0x80;
+  if (isNegative) {
+    let carry = 1;
+    for (let i = bytes.length - 1; i >= 0; i--) {
+      const sum = (bytes[i]! ^ 0xff) + carry;
+      bytes[i] = sum;
+      carry = sum >> 8;
+    }
+  }
+  let from = 0;
+  while (from < bytes.length - 1 && bytes[from] === 0) from++;
+  return `${isNegative ? "-" : ""}${hex(bytes.subarray(from))}`;
 }
 
 const utf8 = new TextDecoder("utf-8");
 const utf16be = new TextDecoder("utf-16be");
 
-function readText(d: Der, tag: number): string {
-  const bytes = d.bytes(Math.min(d.left, NAME_LENGTH_LIMIT));
-  return tag === Tag.bmpString ? utf16be.decode(bytes) : utf8.decode(bytes);
+/** Tags of text of one byte a character: Numeric to Visible and General (X.680 §41). */
+const isNarrow = (tag: number) => (tag >= 0x12 && tag <= 0x16) || (tag >= 0x19 && tag <= 0x1b);
+
+/** DirectoryString or another text; null where the value is none. */
+function readText(d: Der, tag: number): string | null {
+  const length = Math.min(d.left, NAME_LENGTH_LIMIT);
+  switch (tag) {
+    case Tag.utf8String:
+      return utf8.decode(d.bytes(length));
+    case Tag.bmpString:
+      return utf16be.decode(d.bytes(length));
+    case Tag.universalString: {
+      let text = "";
+      for (let n = length; n >= 4; n -= 4) {
+        const point = d.uint32();
+        text += point <= 0x10ffff ? String.fromCodePoint(point) : "\ufffd";
+      }
+      return text;
+    }
+    default:
+      return isNarrow(tag) ? d.latin1(length) : null;
+  }
+}
+
+/**
+ * The value behind its type; a type without a name has its value as hexadecimal DER, as has a value
+ * that is no text (RFC 4514 §2.4).
+ */
+function readValue(d: Der, oid: string): string {
+  const from = d.at;
+  const tag = d.open();
+  const outer = d.outer;
+  const text = ATTRIBUTE_NAMES.has(oid) ? readText(d, tag) : null;
+  d.leave(outer);
+  if (text !== null || !d.ok) return escapeValue(text ?? "");
+  const end = Math.min(d.at, from + NAME_LENGTH_LIMIT);
+  const der = new Uint8Array(d.view.buffer, d.view.byteOffset + from, end - from);
+  return `#${hex(der).toUpperCase()}`;
 }
 
 /** Escapes an attribute value (RFC 4514 §2.4). */
@@ -175,7 +174,7 @@ function escapeValue(value: string): string {
   return value
     .replace(/[",+;<>\\]/g, "\\$&")
     .replace(/^[ #]|(?<=.) $/g, "\\$&")
-    .replace(/[\u0000-\u001f]/g, (c) => `\\${c.charCodeAt(0).toString(16).padStart(2, "0")}`);
+    .replace(/[\u0000-\u001f\u007f]/g, (c) => `\\${hex(Uint8Array.of(c.charCodeAt(0)))}`);
 }
 
 /** Name (RFC 5280 §4.1.2.4) as RFC 4514 writes it: the last relative name first. */
@@ -193,11 +192,8 @@ function readName(d: Der): string {
             Tag.sequence,
             (pair) => {
               const oid = inside(pair, Tag.oid, readOid, "");
-              const tag = pair.open();
-              const outer = pair.outer;
-              const value = readText(pair, tag);
-              pair.leave(outer);
-              if (pair.ok) parts.push(`${ATTRIBUTE_NAMES.get(oid) ?? oid}=${escapeValue(value)}`);
+              const value = readValue(pair, oid);
+              if (pair.ok) parts.push(`${ATTRIBUTE_NAMES.get(oid) ?? oid}=${value}`);
             },
             undefined,
           );
@@ -224,41 +220,52 @@ function readTime(d: Der): string | null {
   return `${date}T${m[4]}:${m[5]}:${m[6] ?? "00"}Z`;
 }
 
+/** Bits of the INTEGER that stands next; 0 where none does. */
+function readBits(d: Der): number {
+  const bytes = inside(d, Tag.integer, (n) => n.bytes(n.left), new Uint8Array(0));
+  const start = bytes[0] === 0 ? 1 : 0;
+  const top = bytes[start] ?? 0;
+  return (bytes.length - start) * 8 - (top > 0 ? Math.clz32(top) - 24 : 0);
+}
+
 /** SubjectPublicKeyInfo (RFC 5280 §4.1.2.7): the kind and size of the key. */
 function readKey(d: Der): string | null {
   let oid = "";
   let curve = "";
+  let primeBits = 0;
   inside(
     d,
     Tag.sequence,
     (algorithm) => {
       oid = inside(algorithm, Tag.oid, readOid, "");
-      if (oid === EC && algorithm.more) curve = inside(algorithm, Tag.oid, readOid, "");
+      if (!algorithm.more) return;
+      const isNamed = algorithm.view.getUint8(algorithm.at) === Tag.oid;
+      if (oid === EC && isNamed) curve = inside(algorithm, Tag.oid, readOid, "");
+      // Dss-Parms begins with the prime (RFC 3279 §2.3.2).
+      if (oid === DSA) primeBits = inside(algorithm, Tag.sequence, readBits, 0);
     },
     undefined,
   );
   if (!d.ok) return null;
-  if (oid === EC) return `EC ${CURVES.get(curve) ?? curve}`;
-  if (oid !== RSA) return KEYS.get(oid) ?? oid;
-  return inside(
-    d,
-    Tag.bitString,
-    (bits) => {
-      bits.skip(1); // unused bits
-      return inside(
-        bits,
-        Tag.sequence,
-        (key) => {
-          const modulus = inside(key, Tag.integer, (n) => n.bytes(n.left), new Uint8Array(0));
-          const start = modulus[0] === 0 ? 1 : 0;
-          const top = modulus[start] ?? 0;
-          return `RSA ${(modulus.length - start) * 8 - (top > 0 ? Math.clz32(top) - 24 : 0)}`;
-        },
-        null,
-      );
-    },
-    null,
-  );
+  switch (oid) {
+    case EC:
+      if (curve !== "") return `EC ${CURVES.get(curve) ?? curve}`;
+      // A curve given by its parameters, which RFC 5480 §2.1.1 forbids: a point is 04 x y.
+      return `EC explicit ${inside(d, Tag.bitString, (bits) => Math.max(0, bits.left - 2) * 4, 0)}`;
+    case DSA:
+      return `DSA ${primeBits}`;
+    case RSA:
+    case RSA_PSS: {
+      const readModulus = (bits: Der) => {
+        bits.skip(1); // unused bits
+        return inside(bits, Tag.sequence, readBits, 0);
+      };
+      const size = inside(d, Tag.bitString, readModulus, 0);
+      return d.ok ? `${oid === RSA ? "RSA" : "RSA-PSS"} ${size}` : null;
+    }
+    default:
+      return KEYS.get(oid) ?? oid;
+  }
 }
 
 /** GeneralNames (RFC 5280 §4.2.1.6): those that name a host, an address or a workload. */
@@ -282,9 +289,15 @@ function readAltNames(d: Der): string[] {
   return names;
 }
 
+/** IPv6 in the form of RFC 5952: the longest run of zeros, the first of equal ones, is `::`. */
 function addressText(bytes: Uint8Array): string {
-  if (bytes.length === 4) return bytes.join(".");
-  return (hex(bytes).match(/.{4}/g) ?? []).join(":");
+  if (bytes.length !== 16) return bytes.join(".");
+  const groups = (hex(bytes).match(/.{4}/g) ?? []).map((group) => parseInt(group, 16));
+  const text = groups.map((group) => group.toString(16)).join(":");
+  const runs = text.match(/\b0(:0)+\b/g) ?? [];
+  const longest = runs.reduce((best, run) => (run.length > best.length ? run : best), "");
+  if (longest === "") return text;
+  return text.replace(new RegExp(`(^|:)${longest}(:|$)`), "::");
 }
 
 /**
@@ -300,7 +313,9 @@ export function readCertificate(view: DataView, at: number, end: number): Certif
   if (d.more && view.getUint8(d.at) === 0xa0) pass(d); // version
   const serial = inside(d, Tag.integer, readSerial, "");
   const signatureOid = inside(d, Tag.sequence, (s) => inside(s, Tag.oid, readOid, ""), "");
+  const issuerAt = d.at;
   const issuer = inside(d, Tag.sequence, readName, "");
+  const issuerEnd = d.at;
   let notBefore: string | null = null;
   let notAfter: string | null = null;
   inside(
@@ -312,7 +327,9 @@ export function readCertificate(view: DataView, at: number, end: number): Certif
     },
     undefined,
   );
+  const subjectAt = d.at;
   const subject = inside(d, Tag.sequence, readName, "");
+  const subjectEnd = d.at;
   if (!d.ok) return null;
   const key = inside(d, Tag.sequence, readKey, null);
   let san: string[] = [];
@@ -362,9 +379,16 @@ export function readCertificate(view: DataView, at: number, end: number): Certif
     key,
     signature: SIGNATURES.get(signatureOid) ?? (signatureOid || null),
     fingerprint,
-    selfSigned: subject === issuer,
+    selfSigned: isEqual(
+      der.subarray(issuerAt - at, issuerEnd - at),
+      der.subarray(subjectAt - at, subjectEnd - at),
+    ),
     isCa,
   };
+}
+
+function isEqual(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }
 
 /** BasicConstraints (RFC 5280 §4.2.1.9): cA is FALSE by default. */

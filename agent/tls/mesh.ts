@@ -1,18 +1,17 @@
-/** Tells which service mesh made a connection, by ALPN, SNI, SAN and port together. */
-import type { Handshake } from "./handshake.ts";
+/** Tells which service mesh made a connection, and to what, by ALPN, SNI, SAN and port together. */
 import { isTls13 } from "./codes.ts";
+import type { Handshake } from "./handshake.ts";
+import { readMeshName, readSpiffeId } from "./mesh-name.ts";
+import type { MeshTarget } from "./mesh-name.ts";
 
 export type Mesh = "istio" | "istio-ambient" | "linkerd" | "consul";
 
+/** What is known of the mesh's server; null: no name of it stands in clear. */
+export type Meshed = { mesh: Mesh; target: MeshTarget | null };
+
 /** Istio's client proxies offer one of these first (istio pilot/pkg/networking/util). */
 const ISTIO_ALPN = /^istio(-peer-exchange|-http\/1\.[01]|-h2)?$/;
-/** `outbound_.8080_.v1_.reviews.default.svc.cluster.local` (istio BuildDNSSrvSubsetKey). */
-const ISTIO_SNI = /^outbound_\.\d+_\.[^_]*_\./;
-/** `web.shop.serviceaccount.identity.linkerd.cluster.local` (linkerd2 policy identity names). */
-const LINKERD_SNI = /^[^.]+\.[^.]+\.serviceaccount\.identity\.[^.]+\./;
-/** `web.default.dc1.internal.<uuid>.consul` (consul agent/connect/sni.go). */
-const CONSUL_SNI = /\.internal(-v1)?\.[0-9a-f-]{36}\.consul$/;
-const CONSUL_SAN = /^spiffe:\/\/[^/]+\/(ap\/[^/]+\/)?ns\/[^/]+\/dc\/[^/]+\/svc\/[^/]+$/;
+const LINKERD_ALPN = "transport.l5d.io/v1";
 const HBONE_PORT = 15008;
 
 /** By what each mesh is told, for people. */
@@ -23,16 +22,50 @@ export const MESHES: Readonly<Record<Mesh, string>> = {
   consul: "SNI `….internal.….consul`, or a SPIFFE name `/ns/…/dc/…/svc/…`",
 };
 
-export function meshOf(h: Handshake, serverPort: number): Mesh | null {
+type SpiffeId = ReturnType<typeof readSpiffeId>;
+
+/** Null: no mesh is told. A port alone never tells one. */
+export function meshOf(h: Handshake, serverPort: number): Meshed | null {
   const hello = h.clientHello;
   if (!hello) return null;
   const sni = hello.serverName ?? "";
   const alpn = hello.alpn ?? [];
-  if (alpn.some((name) => ISTIO_ALPN.test(name)) || ISTIO_SNI.test(sni)) return "istio";
-  if (LINKERD_SNI.test(sni) || alpn.includes("transport.l5d.io/v1")) return "linkerd";
-  if (CONSUL_SNI.test(sni)) return "consul";
-  if (h.serverChain?.[0]?.san.some((name) => CONSUL_SAN.test(name))) return "consul";
-  const isHbone = serverPort === HBONE_PORT && alpn.length === 1 && alpn[0] === "h2" && sni === "";
-  if (isHbone && (!h.serverHello || isTls13(h.serverHello.version))) return "istio-ambient";
+  const named = readMeshName(sni);
+  const server = spiffeIdOf(h.serverChain?.[0]?.san);
+  const isConsul = () =>
+    server?.form === "consul" || spiffeIdOf(h.clientChain?.[0]?.san)?.form === "consul";
+  let mesh: Mesh | null = null;
+  if (alpn.some((name) => ISTIO_ALPN.test(name))) mesh = "istio";
+  else if (named) mesh = named.mesh;
+  else if (alpn.includes(LINKERD_ALPN)) mesh = "linkerd";
+  else if (isConsul()) mesh = "consul";
+  else if (sni === "" && alpn.length === 1 && alpn[0] === "h2" && serverPort === HBONE_PORT) {
+    // Configured down to TLS 1.2, ztunnel is told by its certificates alone.
+    const isLatest = !h.serverHello || isTls13(h.serverHello.version);
+    if (isLatest || server?.form === "istio") mesh = "istio-ambient";
+  }
+  if (!mesh) return null;
+  return { mesh, target: joined(named?.mesh === mesh ? named.target : null, server) };
+}
+
+/** The first name of a certificate that is a SPIFFE id of a mesh's form. */
+function spiffeIdOf(names: readonly string[] | undefined): SpiffeId {
+  for (const name of names ?? []) {
+    const read = readSpiffeId(name);
+    if (read) return read;
+  }
   return null;
+}
+
+/** What the client asked for, and in the gaps of it what the server's certificate shows. */
+function joined(asked: MeshTarget | null, server: SpiffeId): MeshTarget | null {
+  if (!asked || !server) return asked ?? server?.target ?? null;
+  const { target } = server;
+  return {
+    ...asked,
+    service: asked.service ?? target.service,
+    namespace: asked.namespace ?? target.namespace,
+    identity: target.identity,
+    trustDomain: target.trustDomain,
+  };
 }

@@ -158,6 +158,22 @@ t.test("exit codes and messages", async (t) => {
   const none = inspect("--format", "jsonl", place("none.pcap", pcap.subarray(0, 24)));
   t.strictSame([none.status, none.stdout], [0, ""], "a capture without packets has no flows");
   t.match(inspect(cut).stdout, /plaintext redis; .*\n\n1 flow\n/);
+
+  // Nothing readable: one sentence, and 2; beside a capture that is read, a warning.
+  const wifi = place("wifi.pcap", with32(pcap, 20, 105));
+  const count = ends(pcap, 24, 8, 16).length - 1;
+  const none105 = new RegExp(`wifi\\.pcap: of its ${count} frames none can be read: link type 105`);
+  fails([wifi], none105);
+  fails(["--format", "jsonl", wifi], none105);
+  const both = inspect("--format", "jsonl", wifi, place("whole.pcap", pcap));
+  t.strictSame([both.status, both.stderr.length], [0, 1]);
+  t.match(both.stderr[0], none105);
+  t.match(both.stdout, '"protocol":"redis"');
+  const twice = inspect(wifi, wifi);
+  t.strictSame([twice.status, twice.stdout, twice.stderr.length], [2, "", 3]);
+  t.match(twice.stderr[2], /no frame of 2 captures can be read/);
+  const early = place("early.pcap", pcap.subarray(0, 30));
+  fails([early], /early\.pcap is damaged: .*; no frame stands before that/);
 });
 
 t.test("the same capture in every wrapping gives the same flows", async (t) => {

@@ -20,8 +20,8 @@ export const SERVER_HELLO = record(
 export type Turn = readonly [">" | "<", Uint8Array | "close"];
 export const text = (words: string) => latin1(words);
 
-/** The frames of a connection in which the sides take turns, from port 40000 to 7000. */
-export function talk(turns: readonly Turn[], begins = true): Frame[] {
+/** The frames of a connection in which the sides take turns, from port 40000 to `port`. */
+export function talk(turns: readonly Turn[], begins = true, port = 7000): Frame[] {
   const frames: Frame[] = [];
   const sent = { ">": 1000, "<": 5000 };
   const push = (way: ">" | "<", flags: number, payload = new Uint8Array(0)) => {
@@ -31,7 +31,7 @@ export function talk(turns: readonly Turn[], begins = true): Frame[] {
       : { source: "10.0.0.2", destination: "10.0.0.1" };
     const segment = tcp(
       {
-        ...(up ? { from: 40000, to: 7000 } : { from: 7000, to: 40000 }),
+        ...(up ? { from: 40000, to: port } : { from: port, to: 40000 }),
         ...{ flags, sequence: sent[way], acknowledgment: sent[up ? "<" : ">"] },
       },
       payload,

@@ -429,9 +429,7 @@ const MADE: readonly Made[] = [
     extensions: [
       "subjectAltName=DNS:a.example,DNS:*.b.example,IP:10.1.2.3,IP:fd00::17,email:a@b.example",
     ],
-    told:
-      "EC P-384, ecdsa-with-SHA256, a.example *.b.example 10.1.2.3 " +
-      "fd00:0000:0000:0000:0000:0000:0000:0017 a@b.example",
+    told: "EC P-384, ecdsa-with-SHA256, a.example *.b.example 10.1.2.3 " + "fd00::17 a@b.example",
   },
   {
     name: "RSA 2048, no alternative name, a name of several values",

@@ -2,7 +2,7 @@
 import t from "tap";
 import { hex, join, latin1, u16 } from "../frames.ts";
 import { meaning, read } from "./captures.ts";
-import { CLIENT_HELLO, SERVER_HELLO, check, talk, text } from "./talk.ts";
+import { CLIENT_HELLO, SERVER_HELLO, check, record, talk, text } from "./talk.ts";
 import type { Turn } from "./talk.ts";
 
 const LDAP_START = hex("301d 020101 77 18 8016 312e332e362e312e342e312e313436362e3230303337");
@@ -121,6 +121,11 @@ for (const { protocol, asks, agrees, refuses } of CONVERSATIONS) {
     const turns: Turn[] = [...asks, agrees, [">", CLIENT_HELLO], ["<", SERVER_HELLO]];
     const inTls = { protocol, upgraded_from: protocol, encryption: "tls" } as const;
     check(t, turns, { ...inTls, handshake: "incomplete", findings: [] } as never);
+    const alone = turns.slice(0, -1);
+    check(t, alone, { ...inTls, handshake: "incomplete", failed: null } as never);
+    const alert: Turn = ["<", record(21, Uint8Array.of(2, 70))]; // protocol_version
+    const refused = { ...inTls, handshake: "failed", failed: "no-common-version" };
+    check(t, [...alone, alert], refused as never);
     const whole = meaning(read(talk(turns)));
     // In any pieces, also with the answer in one segment with the TLS behind it.
     for (const size of [1, 2, 3, 7]) {
