@@ -16,8 +16,10 @@ export class FarHost {
   }
 
   static async make(): Promise<FarHost> {
+    // It ends with this process, however that ends.
+    const argv = ["unshare", "--net", "setpriv", "--pdeathsig", "KILL", "sleep", "infinity"];
     const nowhere = openSync("/dev/null", "w");
-    const { pid } = startProcess(["unshare", "--net", "sleep", "infinity"], nowhere);
+    const { pid } = startProcess(argv, nowhere);
     const far = new FarHost(pid!);
     try {
       await until("the far host is there", 2000, async () => {

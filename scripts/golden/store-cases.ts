@@ -1,8 +1,13 @@
 /** Lists the golden captures of stores: memcached, ZooKeeper; bytes of others' protocols. */
-import { mkdirSync } from "node:fs";
+import { once } from "node:events";
+import { mkdirSync, readFileSync } from "node:fs";
+import type { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { ask, counted, exchange, exchangeDatagrams, hex, plain } from "./acts.ts";
-import type { Case, Stage } from "./stage.ts";
+import { TLSSocket, connect as connectTls } from "node:tls";
+import { ask, counted, exchange, exchangeDatagrams, gaveUp, hex, plain, upgraded } from "./acts.ts";
+import type { Turn } from "./acts.ts";
+import type { Case, Stage, Truth } from "./stage.ts";
+import { TdsStream, tds } from "./tds-stream.ts";
 
 const serveMemcached = (stage: Stage, ...more: string[]) =>
   stage.serve([
@@ -80,14 +85,6 @@ const cql = (isResponse: boolean, stream: number, opcode: number, ...body: Buffe
 const cqlMap = (key: string, value: string) =>
   Buffer.concat([hex("0001"), counted(2, key), counted(2, value)]);
 
-/** A TDS packet: type, end of message, length of all, SPID, number 1, window 0. */
-function tds(type: number, ...parts: Buffer[]): Buffer {
-  const body = Buffer.concat(parts);
-  const head = Buffer.of(type, 1, 0, 0, 0, 0, 1, 0);
-  head.writeUInt16BE(8 + body.length, 2);
-  return Buffer.concat([head, body]);
-}
-
 /** PRELOGIN of VERSION and ENCRYPTION, which is `encryption` (2: not supported). */
 const prelogin = (version: string, encryption: string) =>
   hex("00 000b 0006 01 0011 0001 ff", version, encryption);
@@ -136,6 +133,51 @@ const RESULT = hex(
   "d1 04 2a000000",
   "fd 1000 c100 0100000000000000",
 );
+
+/** TLS 1.2 in TDS packets, a login inside; then, for the login alone, a batch in plaintext. */
+function loginInTls(stage: Stage, most: number, loginOnly: boolean) {
+  return async (client: Socket, server: Socket): Promise<void> => {
+    for (const socket of [client, server]) socket.removeAllListeners("data");
+    const [cert, key] = [stage.certificate("server"), stage.key("server")].map((file) =>
+      readFileSync(file),
+    );
+    const options = { isServer: true, cert: cert!, key: key!, maxVersion: "TLSv1.2" } as const;
+    const far = new TLSSocket(new TdsStream(server, most), options);
+    far.on("error", () => {});
+    const ca = readFileSync(stage.file("golden-ca.pem"));
+    const near = connectTls({
+      ...{ socket: new TdsStream(client, most), ca, checkServerIdentity: () => undefined },
+      maxVersion: "TLSv1.2",
+    });
+    await once(near, "secureConnect");
+    const login = once(far, "data");
+    near.write(tds(16, login7()));
+    await login;
+    // Behind a login alone the packets are plaintext, of which TLS hears no more.
+    if (loginOnly) for (const socket of [client, server]) socket.removeAllListeners("data");
+    const [one, other] = loginOnly ? [client, server] : [near, far];
+    for (const [from, to, bytes] of [
+      [other, one, tds(4, LOGINACK)],
+      [one, other, tds(1, BATCH)],
+      [other, one, tds(4, RESULT)],
+    ] as const) {
+      const came = once(to, "data");
+      from.write(bytes);
+      await came;
+    }
+  };
+}
+
+const preloginTurns = (client: string, server: string): readonly Turn[] => [
+  ["client", tds(18, prelogin("0f000000 0000", client))],
+  ["server", tds(4, prelogin("0f000fa0 0000", server))],
+];
+
+/** TLS 1.2 inside TDS, no client certificate. */
+const TDS_TLS: Truth = {
+  ...upgraded("tds", { version: "TLSv1.2", mutual: "no" }),
+  server_cert_subject: "CN=server.golden,O=golden",
+};
 
 /** An Oracle Net packet: length, checksum 0, type, flags, header checksum 0. */
 function tns(type: number, ...parts: Buffer[]): Buffer {
@@ -296,14 +338,41 @@ export const STORE_CASES: readonly Case[] = [
     constructed: "MS-TDS §2.2.6.5, §2.2.6.4, §2.2.6.7, §2.2.7",
     perform: (s) =>
       exchange(s.port, [
-        ["client", tds(18, prelogin("0f000000 0000", "02"))],
-        ["server", tds(4, prelogin("0f000fa0 0000", "02"))],
+        ...preloginTurns("02", "02"),
         ["client", tds(16, login7())],
         ["server", tds(4, LOGINACK)],
         ["client", tds(1, BATCH)],
         ["server", tds(4, RESULT)],
       ]),
     flows: [plain("tds")],
+  },
+  {
+    name: "tds-tls",
+    made: "TDS 7.4, encryption agreed upon: the handshake in TDS packets, all else in TLS.",
+    constructed: "MS-TDS §2.2.6.5, §3.2.5.1; the TLS is OpenSSL's",
+    perform: (s) => exchange(s.port, preloginTurns("01", "01"), loginInTls(s, 4096, false)),
+    flows: [TDS_TLS],
+  },
+  {
+    name: "tds-tls-cut",
+    made: "The same in packets of 512 bytes, which cut the server's records.",
+    constructed: "MS-TDS §2.2.6.5, §3.2.5.1; the TLS is OpenSSL's",
+    perform: (s) => exchange(s.port, preloginTurns("01", "03"), loginInTls(s, 512, false)),
+    flows: [TDS_TLS],
+  },
+  {
+    name: "tds-login-only",
+    made: "TDS 7.4, both sides with encryption off: TLS covers the login, the rest is plaintext.",
+    constructed: "MS-TDS §2.2.6.5, §3.2.5.1; the TLS is OpenSSL's",
+    perform: (s) => exchange(s.port, preloginTurns("00", "00"), loginInTls(s, 4096, true)),
+    flows: [{ protocol: "tds", encryption: "plaintext", accepted: true, failure: null }],
+  },
+  {
+    name: "tds-refused",
+    made: "TDS 7.4: the client wants encryption, the server does not know it; the client leaves.",
+    constructed: "MS-TDS §2.2.6.5",
+    perform: (s) => exchange(s.port, preloginTurns("01", "02")),
+    flows: [gaveUp("tds")],
   },
   {
     name: "tns",

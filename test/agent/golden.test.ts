@@ -10,6 +10,7 @@ import t from "tap";
 import type { t as Tap } from "tap";
 import type { Flow, FlowRecord } from "../../protocol/flow-record.ts";
 import type { Truth } from "../../scripts/golden/stage.ts";
+import { SIGNATURES } from "../../agent/identify/signatures.ts";
 import { random } from "../frames.ts";
 import { GOLDEN, framesOf, meaning, placeOf, read, replaced, split } from "./captures.ts";
 
@@ -23,12 +24,20 @@ const launcher = path.join(import.meta.dirname, "../../wireproof");
 t.test("every capture has its truth, is small, and holds no private key", async (t) => {
   const files = globSync("*.pcap", { cwd: GOLDEN }).sort();
   t.strictSame(files, truth.captures.map((c) => c.file).sort());
-  t.ok(files.length > 60, `${files.length} captures`);
+  t.ok(files.length > 150, `${files.length} captures`);
   const total = files.reduce((sum, file) => sum + statSync(path.join(GOLDEN, file)).size, 0);
   t.ok(total < 1_200_000, `${total} bytes`);
   for (const file of files) {
     if (readFileSync(path.join(GOLDEN, file)).includes("PRIVATE KEY")) t.fail(file);
   }
+});
+
+t.test("every protocol that is recognised has a capture", async (t) => {
+  const flows = truth.captures.flatMap((capture) => capture.flows);
+  const captured = new Set(flows.flatMap((flow) => [flow.protocol, flow.upgraded_from]));
+  const recognised = new Set(SIGNATURES.map((signature) => signature.protocol));
+  t.strictSame([...recognised].filter((protocol) => !captured.has(protocol)).sort(), []);
+  t.ok(recognised.size > 45, `${recognised.size} protocols`);
 });
 
 /** A record's value for a field of the truth. */
