@@ -52,8 +52,8 @@ async function readWhere(expression: string): Promise<Where> {
 
 /**
  * Reads each file to its end and prints every flow. A damaged capture is told on stderr; a file
- * that is none throws `ConfigError`, as do captures of which no frame at all could be read. Resolves
- * to the count of flows.
+ * that is none throws `ConfigError`, as do captures of which no frame at all could be read.
+ * Resolves to the count of flows.
  */
 export async function inspect(files: readonly string[], options: InspectOptions): Promise<number> {
   const where = options.where === undefined ? null : await readWhere(options.where);
