@@ -55,6 +55,7 @@ const NOTES: Readonly<Record<string, string>> = {
   snapped: "frames were captured in part only: what was cut off is a gap in the stream",
   "not-tls": "the client's first bytes are no TLS",
   "login-only": "TLS covers the login alone: the data behind it stands in plaintext",
+  renegotiated: "the client began a second handshake inside of the first one, which is not seen",
   ech: "the hello carries an encrypted one inside: the name is the outer one",
   "tls-malformed": "records or messages contradict the protocol; reading stopped there",
 };
@@ -136,6 +137,13 @@ function mutualWhy(record: Flow, h: Handshake): [string, string | null] {
     }[h.flight.kind];
     return [`TLS 1.3 encrypts certificates; the client's sizes tell: ${why}`, "RFC 8446 §4.4"];
   }
+  if (record.tls?.mutual === null && h.renegotiated) {
+    return [
+      "what a second handshake, inside of the first one, showed is not seen",
+      "RFC 5246 §7.4",
+    ];
+  }
+  if (h.ssl2) return ["SSL 2.0 encrypts what would show a client's certificate", null];
   if (h.clientChain?.length === 0) {
     return ["the client was asked, and sent an empty list", "RFC 5246 §7.4.6"];
   }

@@ -371,14 +371,14 @@ function tlsOf(h: Handshake | null, serverPort: number): Tls {
   const meshed = meshOf(h, serverPort);
   return {
     version: answer ? versionName(answer.version) : null,
-    cipher_suite: answer ? (CIPHER_SUITES.get(suite) ?? `0x${hex4(suite)}`) : null,
+    cipher_suite: suite < 0 ? null : (CIPHER_SUITES.get(suite) ?? `0x${hex4(suite)}`),
     group: h.group === null ? null : (GROUPS.get(h.group) ?? `0x${hex4(h.group)}`),
     signature: h.signature === null ? null : signatureName(h.signature),
     sni: hello?.serverName ?? null,
     alpn: answer?.alpn ?? null,
     alpn_offered: [...(hello?.alpn ?? [])],
     ja3: hello && !h.ssl2Hello ? ja3(hello) : null,
-    ja3s: answer ? ja3s(answer) : null,
+    ja3s: answer && !h.ssl2 ? ja3s(answer) : null,
     ja4: hello && !h.ssl2Hello ? ja4(hello, h.transport) : null,
     mutual,
     client_cert: clientCertOf(mutual),
@@ -473,6 +473,7 @@ function notesOf(facts: number, isWhole: boolean, reading: Reading | undefined):
   if ((facts & Fact.snapped) !== 0) notes.push("snapped");
   if (reading?.notTls) notes.push("not-tls");
   if (reading?.loginOnly) notes.push("login-only");
+  if (reading?.tls?.renegotiated) notes.push("renegotiated");
   if (reading?.tls?.clientHello?.encryptedClientHello) notes.push("ech");
   if (reading?.tls?.malformed.includes(true)) notes.push("tls-malformed");
   return notes;

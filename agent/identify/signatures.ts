@@ -23,7 +23,8 @@ import * as late from "./sql-midstream.ts";
 import * as tds from "./tds.ts";
 import * as tunnel from "./tunnels.ts";
 import { isQuic } from "./quic.ts";
-import { isTlsAlert, isTlsClientHello, isTlsMidstream, isTlsServerHello } from "./tls-record.ts";
+import { isSsl2ServerHello, isTlsAlert, isTlsClientHello } from "./tls-record.ts";
+import { isTlsMidstream, isTlsServerHello } from "./tls-record.ts";
 
 export type Signature = {
   protocol: ProtocolName;
@@ -69,6 +70,7 @@ export const SIGNATURES: readonly Signature[] = [
   ...rows("tcp", [
     ["tls", "client", isTlsClientHello, "RFC 8446 §4.1.2"],
     ["tls", "server", isTlsServerHello, "RFC 8446 §4.1.3"],
+    ["tls", "server", isSsl2ServerHello, "SSL 2.0 §2.6"],
     ["tls", "either", isTlsAlert, "RFC 8446 §6"],
     ["http2", "client", isHttp2Preface, "RFC 9113 §3.4"],
     ["http2", "server", isHttp2Settings, "RFC 9113 §6.5"],

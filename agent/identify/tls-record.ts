@@ -40,8 +40,34 @@ function isSsl2Hello(view: DataView, at: number, end: number): Match {
   return agrees ? Match.yes : Match.no;
 }
 
+/** A ServerHello, or a HelloRequest, which may come at any time (RFC 5246 §7.4.1.1). */
 export function isTlsServerHello(view: DataView, at: number, end: number): Match {
-  return isHandshake(view, at, end, 2);
+  const match = isHandshake(view, at, end, 2);
+  if (match !== Match.no) return match;
+  const isRequest = isHandshake(view, at, end, 0);
+  if (isRequest !== Match.yes) return isRequest;
+  if (end - at < 9) return Match.more;
+  return view.getUint16(at + 3) === 4 && view.getUint32(at + 5) === 0 ? Match.yes : Match.no;
+}
+
+/**
+ * An SSL 2.0 SERVER-HELLO (Hickman 1995): length with the top bit, 4, session id hit, certificate
+ * type, version 2, lengths of the certificate, the cipher specs and the connection id.
+ */
+export function isSsl2ServerHello(view: DataView, at: number, end: number): Match {
+  if ((view.getUint8(at) & 0x80) === 0) return Match.no;
+  if (end - at < 13) return end - at >= 3 && view.getUint8(at + 2) !== 4 ? Match.no : Match.more;
+  const specs = view.getUint16(at + 9);
+  const connection = view.getUint16(at + 11);
+  const agrees =
+    view.getUint8(at + 2) === 4 &&
+    view.getUint8(at + 3) <= 1 &&
+    view.getUint8(at + 4) <= 1 &&
+    view.getUint16(at + 5) === 2 &&
+    specs % 3 === 0 &&
+    connection <= 32 &&
+    (view.getUint16(at) & 0x7fff) === 11 + view.getUint16(at + 7) + specs + connection;
+  return agrees ? Match.yes : Match.no;
 }
 
 /** A whole alert record in clear: 15 03 vv 00 02 level description. */

@@ -272,7 +272,9 @@ export function mutualOf(h: Handshake): Mutual {
     }
   }
   if (h.abbreviated) return "resumed";
+  if (h.serverHello.version === Version.ssl2) return null; // all of it is encrypted
   if (h.clientChain !== null && h.clientChain.length > 0) return "yes";
+  if (h.renegotiated) return null; // a certificate may have been asked for, out of sight
   if (h.clientChain !== null || h.clientKeyExchange) return "no";
   if (h.serverHelloDone && !h.asked) return "no";
   return null;

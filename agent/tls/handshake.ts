@@ -12,7 +12,8 @@ import { Interned, InternedText } from "./interned.ts";
 import { RECORD_HEADER, isRecordHeader } from "./record.ts";
 import { readServerHello, readServerKeyExchange } from "./server-hello.ts";
 import type { ServerHello } from "./server-hello.ts";
-import type { AnswerKind, TlsTrace } from "./trace.ts";
+import { Ssl2, isSsl2Answer } from "./ssl2.ts";
+import type { AlertSeen, AnswerKind, CloseSeen, TlsTrace, Transport } from "./trace.ts";
 
 export const CLIENT = 0;
 export const SERVER = 1;
@@ -27,20 +28,7 @@ const HISTORY_LIMIT = 60;
 /** Larger than session tickets are, chains of client certificates inside included (measured). */
 const BEYOND_TICKET = 4200;
 
-export type AlertSeen = { side: number; level: number; code: number };
-/**
- * An end of the connection: by TCP, or by an error that QUIC tells. `acked` is how far into the
- * other side's stream it acknowledged, `waitedMs` for how long no payload had come.
- */
-export type CloseSeen = {
-  side: number;
-  kind: "fin" | "rst" | "error";
-  acked: number;
-  waitedMs: number;
-};
-
-/** What carries the handshake, in the letters of JA4: TCP, QUIC, or datagrams of DTLS. */
-export type Transport = "t" | "q" | "d";
+export type { AlertSeen, CloseSeen, Transport };
 
 const clientHellos = new Interned<ClientHello>();
 const serverHellos = new Interned<ServerHello>();
@@ -78,6 +66,8 @@ export class Handshake {
   serverHello: ServerHello | null = null;
   retried = false;
   ssl2Hello = false;
+  /** The server answered in SSL 2.0. */
+  ssl2: Ssl2 | null = null;
   group: number | null = null;
   /** Bits of the prime of DHE, and the scheme by which the server signed; TLS ≤ 1.2 and 1.2. */
   primeBits: number | null = null;
@@ -93,6 +83,8 @@ export class Handshake {
   abbreviated = false;
   clientFinished = false;
   serverFinished = false;
+  /** TLS ≤ 1.2: both sides went on with handshake messages behind their Finished, encrypted. */
+  renegotiated = false;
   /** TLS 1.3: how the client answered. */
   flight: ClientFlight = { kind: "incomplete", records: 0 };
   /** Offset in the client's stream behind its Finished; -1 where it was not seen. */
@@ -126,7 +118,8 @@ export class Handshake {
 
   /** Nothing more can be learned from bytes of this side. */
   isRead(side: number): boolean {
-    return this.answered || this.malformed[side]! || this.#sides[side]!.records > RECORDS_LIMIT;
+    if (this.answered || this.malformed[side]! || this.ssl2?.isRead(side)) return true;
+    return this.#sides[side]!.records > RECORDS_LIMIT;
   }
 
   /** No more records come: their places in the streams are given up. */
@@ -165,19 +158,24 @@ export class Handshake {
     acked: number,
   ): number {
     const own = this.#sides[side]!;
+    if (side === SERVER && own.records === 0 && !this.ssl2 && isSsl2Answer(view, at, end)) {
+      this.ssl2 = new Ssl2(this, this.#trace);
+    }
+    const isSsl2 = this.ssl2 && (side === SERVER || own.hellos > 0);
+    if (isSsl2) return this.ssl2!.read(side, view, at, end, offset);
     while (!this.isRead(side)) {
       if (side === CLIENT && own.hellos === 0 && own.records === 0 && end - at >= 3) {
         const length = this.#readSsl2Hello(view, at, end);
         if (length === 0) return offset;
         if (length > 0) {
           this.#trace?.record(side, 0, view.getUint16(at + 3), length, offset, true);
-          at += length;
-          offset += length;
-          continue;
+          return this.read(side, view, at + length, end, offset + length, acked);
         }
       }
       if (end - at < RECORD_HEADER) return offset;
       if (!isRecordHeader(view, at)) {
+        // The answer to an SSLv2-style hello tells what this is, and has not come.
+        if (side === CLIENT && this.ssl2Hello && !this.serverHello) return offset;
         this.malformed[side] = true;
         return offset;
       }
@@ -421,6 +419,9 @@ export class Handshake {
         this.clientFinished = true;
         if (this.finishedEnd < 0) this.finishedEnd = recordEnd;
       } else this.serverFinished = true;
+      // One side alone may say more before its Finished (NPN), or ask in vain.
+      const isAgain = this.transport === "t" && this.#sides.every((s) => s.encryptedHandshakes > 1);
+      if (isAgain) this.renegotiated = true;
       return;
     }
     if (type === ContentType.alert) {

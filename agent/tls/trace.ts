@@ -31,3 +31,18 @@ export type TlsTrace = {
   /** A server's record behind the client's Finished, which ended at `finishedEnd`. */
   answer(kind: AnswerKind, length: number, acked: number, finishedEnd: number): void;
 };
+
+export type AlertSeen = { side: number; level: number; code: number };
+/**
+ * An end of the connection: by TCP, or by an error that QUIC tells. `acked` is how far into the
+ * other side's stream it acknowledged, `waitedMs` for how long no payload had come.
+ */
+export type CloseSeen = {
+  side: number;
+  kind: "fin" | "rst" | "error";
+  acked: number;
+  waitedMs: number;
+};
+
+/** What carries the handshake, in the letters of JA4: TCP, QUIC, or datagrams of DTLS. */
+export type Transport = "t" | "q" | "d";
