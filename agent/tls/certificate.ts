@@ -39,6 +39,7 @@ const ATTRIBUTE_NAMES: ReadonlyMap<string, string> = new Map([
   ["2.5.4.13", "description"],
   ["2.5.4.15", "businessCategory"],
   ["2.5.4.17", "postalCode"],
+  ["2.5.4.41", "name"],
   ["2.5.4.42", "GN"],
   ["2.5.4.43", "initials"],
   ["2.5.4.44", "generationQualifier"],

@@ -159,7 +159,10 @@ const NAMES: readonly [string, Request][] = [
   ],
   ["unnamed", { subject: ["CN=x", "0.1.3.6.1.4.1.55555.1.2=of a kind without a name"] }],
   ["many", { subject: ["DC=example", "UID=u", "emailAddress=a@b.example", "serialNumber=7"] }],
-  ["others", { subject: ["title=t", "SN=s", "GN=g", "initials=i", "pseudonym=p", "street=st"] }],
+  [
+    "others",
+    { subject: ["title=t", "SN=s", "GN=g", "initials=i", "pseudonym=p", "street=st", "name=n"] },
+  ],
 ];
 
 t.test("names of every kind of string, as RFC 4514 writes them", async (t) => {
