@@ -140,7 +140,8 @@ function matchesPeer(peer: Peer, holder: Holder, own: string, podsInBlocks: Pods
   return result === false && peer.hasNames && !inside ? null : result;
 }
 
-function isInBlocks(blocks: readonly Block[], holder: Holder): Ternary {
+/** Whether the holder's address lies in one of the ranges; null where that cannot be told. */
+export function isInBlocks(blocks: readonly Block[], holder: Holder): Ternary {
   const addresses = addressesOf(holder);
   if (addresses.length === 0) return null;
   const inside = (address: Address) =>
