@@ -4,7 +4,8 @@ import { KINDS_OF_INVENTORY } from "../attribution/inventory.ts";
 /** Kinds of the policy rooms, with their API group. */
 export const POLICY_KINDS: ReadonlySet<string> = new Set([
   ...["NetworkPolicy.networking.k8s.io", "AdminNetworkPolicy.policy.networking.k8s.io"],
-  ...["BaselineAdminNetworkPolicy.policy.networking.k8s.io"],
+  "BaselineAdminNetworkPolicy.policy.networking.k8s.io",
+  "ClusterNetworkPolicy.policy.networking.k8s.io",
   ...["PeerAuthentication.security.istio.io", "AuthorizationPolicy.security.istio.io"],
   ...["Server.policy.linkerd.io", "ServerAuthorization.policy.linkerd.io"],
   ...["AuthorizationPolicy.policy.linkerd.io", "MeshTLSAuthentication.policy.linkerd.io"],
@@ -31,7 +32,6 @@ export function isKnownKind(groupKind: string): boolean {
 /** Kinds that may decide about a path or transport, where they are not read: by API group. */
 const UNREAD: readonly RegExp[] = [
   /^[^.]+\.(cilium\.io|(crd\.)?projectcalico\.org|policy\.linkerd\.io)$/,
-  /^ClusterNetworkPolicy\.policy\.networking\.k8s\.io$/,
   /^Service(Intentions|Defaults)\.consul\.hashicorp\.com$/,
 ];
 

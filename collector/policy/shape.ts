@@ -26,6 +26,10 @@ const networkPolicy = only({
   egress: orNull(Type.Array(only({ to: peers, ports }))),
 });
 
+const strict = { additionalProperties: false };
+const oneProperty = { minProperties: 1, maxProperties: 1 };
+/** Of the fields just one: the API's servers hold it, and what names none is of a newer version. */
+const exactlyOne = (type: TSchema): TSchema => ({ ...type, ...oneProperty });
 const adminSubject = only({
   namespaces: selector,
   pods: only({ namespaceSelector: selector, podSelector: selector }),
@@ -76,6 +80,66 @@ const baselineAdminNetworkPolicy = Type.Object(
     egress: Type.Optional(adminRules("to", "Allow", "Deny")),
   },
   { additionalProperties: false },
+);
+
+const clusterPort = Type.Object(
+  {
+    destinationPort: Type.Object(
+      {
+        number: Type.Optional(port),
+        range: Type.Optional(Type.Object({ start: port, end: port }, strict)),
+      },
+      { ...strict, ...oneProperty },
+    ),
+  },
+  strict,
+);
+const clusterProtocols = Type.Optional(
+  Type.Array(
+    Type.Object(
+      {
+        tcp: Type.Optional(clusterPort),
+        udp: Type.Optional(clusterPort),
+        sctp: Type.Optional(clusterPort),
+        destinationNamedPort: Type.Optional(text),
+      },
+      { ...strict, ...oneProperty },
+    ),
+  ),
+);
+/** `ports` is what v1alpha2 had until November 2025, where `protocols` is now. */
+const clusterRules = (peer: string, peers: TSchema) =>
+  orNull(
+    Type.Array(
+      Type.Object(
+        {
+          name: Type.Optional(text),
+          action: oneOf("Accept", "Deny", "Pass"),
+          protocols: clusterProtocols,
+          ports: Type.Optional(adminPorts),
+          [peer]: Type.Array(peers, { minItems: 1 }),
+        },
+        strict,
+      ),
+    ),
+  );
+const clusterPods = { namespaces: selector, pods: adminSubject.properties["pods"]! };
+const clusterPeer = only(clusterPods);
+const clusterEgressPeer = only({
+  ...clusterPods,
+  nodes: selector,
+  networks: Type.Array(text, { minItems: 1 }),
+  domainNames: Type.Array(text, { minItems: 1 }),
+});
+const clusterNetworkPolicy = Type.Object(
+  {
+    tier: oneOf("Admin", "Baseline"),
+    priority: Type.Integer({ minimum: 0, maximum: 1000 }),
+    subject: exactlyOne(clusterPeer),
+    ingress: Type.Optional(clusterRules("from", exactlyOne(clusterPeer))),
+    egress: Type.Optional(clusterRules("to", exactlyOne(clusterEgressPeer))),
+  },
+  strict,
 );
 
 const mtls = orNull(only({ mode: oneOf("UNSET", "DISABLE", "PERMISSIVE", "STRICT") }));
@@ -137,6 +201,7 @@ const SPECS: Readonly<Record<string, TSchema>> = {
   "NetworkPolicy.networking.k8s.io": networkPolicy,
   "AdminNetworkPolicy.policy.networking.k8s.io": adminNetworkPolicy,
   "BaselineAdminNetworkPolicy.policy.networking.k8s.io": baselineAdminNetworkPolicy,
+  "ClusterNetworkPolicy.policy.networking.k8s.io": clusterNetworkPolicy,
   "PeerAuthentication.security.istio.io": peerAuthentication,
   "AuthorizationPolicy.security.istio.io": authorizationPolicy,
   "Segmentation.wireproof.io": Segmentation,
@@ -227,7 +292,10 @@ function walk(value: Json | undefined, path: readonly (string | number)[], bare 
   const faults: Fault[] = [];
   const fault = (reason: string, ...steps: (string | number)[]) =>
     faults.push({ path: [...path, ...steps], reason });
-  const { operator, values, cidr, except, endPort, ipBlock } = value;
+  const { operator, values, cidr, except, endPort, ipBlock, start, end } = value;
+  if (typeof start === "number" && typeof end === "number" && end < start) {
+    fault("must not be below start", "end");
+  }
   if (typeof operator === "string" && "key" in value) {
     const count = Array.isArray(values) ? values.length : 0;
     const wants = operator === "In" || operator === "NotIn";

@@ -96,13 +96,7 @@ export function isInNetworks(
     if (holder.kind === "pod" && holder.addresses.length === 0) return true;
     return isInBlocks(cluster.clusterNetworks, holder);
   }
-  const families = new Set(networks.filter(isWhole).map(({ range }) => range.family));
-  return families.size === 2 ? true : isInBlocks(networks, holder);
-}
-
-function isWhole({ range, except }: Block): boolean {
-  const bits = range.family === 4 ? 32n : 128n;
-  return except.length === 0 && range.first === 0n && range.last === (1n << bits) - 1n;
+  return isInBlocks(networks, holder);
 }
 
 /** `*`, `*.suffix` (identity_match.rs), or the whole name. */

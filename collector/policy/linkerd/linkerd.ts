@@ -373,8 +373,8 @@ export class LinkerdPolicies {
 
   /**
    * The proxy's inbound port, where meshed clients name the port that they want inside mutual TLS
-   * (app/inbound/src/direct.rs). An identity is needed; the rest is decided where all ports that are
-   * declared agree.
+   * (app/inbound/src/direct.rs). An identity is needed; the rest is decided where all ports that
+   * are declared agree.
    */
   private judgeTunnel(client: Client, server: Holder, settings: WorkloadSettings): MeshSay {
     const transport = toTransport("mtls", { plaintext: false, tls: false, mtls: true });
