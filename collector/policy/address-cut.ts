@@ -38,6 +38,7 @@ function piecesOf(object: ClusterObject, direction: Direction): [bigint, bigint]
       );
     case "AdminNetworkPolicy":
     case "BaselineAdminNetworkPolicy":
+    case "ClusterNetworkPolicy":
       return found.flatMap((peer) =>
         listAt(peer, "networks").flatMap((cidr) => without(String(cidr), [])),
       );

@@ -1,17 +1,29 @@
-/** Judges pairs of ends by AdminNetworkPolicy or BaselineAdminNetworkPolicy (v1alpha1). */
+/**
+ * Judges pairs of ends by one tier of the cluster's own policies: AdminNetworkPolicy or
+ * BaselineAdminNetworkPolicy (v1alpha1), and ClusterNetworkPolicy (v1alpha2) of that tier.
+ */
 import { parseRange } from "../attribution/address.ts";
 import {
+  isMap,
   listAt,
   textAt,
   valueAt,
   type ClusterObject,
   type Json,
 } from "../attribution/cluster-object.ts";
-import { formatHolder, type Holder, type Transport } from "../attribution/holder.ts";
+import { formatHolder, toNodeHolder, type Holder, type Transport } from "../attribution/holder.ts";
 import { readSelector, selects, type Selector } from "../attribution/selector.ts";
 import { formatObject, toBecause, toFaultBecause, UNDECLARED, type Decision } from "./because.ts";
+import type { Because } from "./expectation.ts";
 import type { Direction } from "./network-policy.ts";
-import { matchesPeers, portsOn, type Peer, type PodsInBlocks, type PortRule } from "./peer.ts";
+import {
+  matchesPeers,
+  portsOn,
+  type Peer,
+  type PodsInBlocks,
+  type PortRule,
+  type Ternary,
+} from "./peer.ts";
 import {
   EVERYTHING,
   holds,
@@ -22,6 +34,7 @@ import {
   type PortSet,
 } from "./port-set.ts";
 import type { Fault } from "./problem.ts";
+import { or } from "./ternary.ts";
 
 type Action = "Allow" | "Deny" | "Pass";
 type Rule = {
@@ -36,25 +49,31 @@ type Policy = {
   namespaces: Selector;
   pods: Selector;
   rules: Readonly<Record<Direction, readonly Rule[]>>;
+  podsInBlocks: PodsInBlocks;
   fault: Fault | null;
 };
+
+/** What one policy says of a connection; null where none of its rules speaks of it. */
+type Say = { path: "allowed" | "denied" | "passed" | "undecidable"; because: Because } | null;
 
 /** What a tier lets pass, what it forbids; what is left goes on to the next tier. */
 export type Tier = { allowed: PortSet; denied: PortSet };
 
-/** One tier: its policies by priority; the first rule that matches decides. */
+/** One tier: its policies by priority; in each the first rule that matches decides. */
 export class AdminNetworkPolicies {
   private readonly policies: readonly Policy[];
-  private readonly podsInBlocks: PodsInBlocks;
+  /** Nodes by name: a pod on the node's own network is reached by the node's addresses. */
+  private readonly nodes: ReadonlyMap<string, ClusterObject>;
 
   constructor(
     objects: readonly ClusterObject[],
     faultsOf: (object: ClusterObject) => readonly Fault[],
     podsInBlocks: PodsInBlocks,
+    nodes: readonly ClusterObject[],
   ) {
-    this.podsInBlocks = podsInBlocks;
+    this.nodes = new Map(nodes.map((node) => [node.name, node]));
     this.policies = objects
-      .map((object) => compile(object, faultsOf(object)[0] ?? null))
+      .map((object) => compile(object, faultsOf(object)[0] ?? null, podsInBlocks))
       .sort((a, b) => a.priority - b.priority || (a.object.name < b.object.name ? -1 : 1));
   }
 
@@ -66,27 +85,21 @@ export class AdminNetworkPolicies {
     transport: Transport,
     port: number,
   ): Decision {
-    const server = direction === "ingress" ? pod : other;
-    for (const { object, rules, fault } of this.selecting(pod)) {
-      if (fault !== null) {
-        return { path: "undecidable", because: [toFaultBecause(object, fault)] };
-      }
-      for (const [i, rule] of rules[direction].entries()) {
-        const ports = portsOn(rule.ports, server);
-        if (ports !== null && !holds(ports, transport, port)) continue;
-        const match = matchesPeers(rule.peers, other, "", this.podsInBlocks);
-        if (match === false) continue;
-        const words = { Allow: "allowed", Deny: "denied", Pass: "passed on" } as const;
-        const word = match === null ? "undecidable" : words[rule.action];
-        const title = rule.name === null ? "" : ` (${rule.name})`;
+    for (const equals of this.selecting(pod)) {
+      const says = equals.flatMap((policy) => {
+        const say = this.ask(policy, direction, pod, other, transport, port);
+        return say === null ? [] : [say];
+      });
+      const [first] = says;
+      if (first === undefined) continue;
+      const because = says.map((say) => say.because);
+      if (says.some(({ path }) => path !== first.path)) {
+        // "the implementation can apply any of the matching policies" of one priority
         const sentence =
-          `${word} by ${formatObject(object)}: ` +
-          `${direction} rule ${i}${title} matches ${formatHolder(other)}`;
-        const because = [toBecause(object, `spec.${direction}[${i}]`, sentence)];
-        if (match === null) return { path: "undecidable", because };
-        if (rule.action === "Pass") return { path: "undeclared", because };
-        return { path: rule.action === "Allow" ? "allowed" : "denied", because };
+          "undecidable: policies of one priority disagree, and any of them may count";
+        return { path: "undecidable", because: [{ ...because[0]!, sentence }, ...because] };
       }
+      return { path: first.path === "passed" ? "undeclared" : first.path, because };
     }
     return UNDECLARED;
   }
@@ -96,34 +109,98 @@ export class AdminNetworkPolicies {
     let allowed = NOTHING;
     let denied = NOTHING;
     let open = EVERYTHING;
-    for (const { rules } of this.selecting(pod)) {
-      for (const rule of rules[direction]) {
-        if (matchesPeers(rule.peers, other, "", this.podsInBlocks) !== true) continue;
-        const here = intersect(open, portsOn(rule.ports, server) ?? EVERYTHING);
-        open = subtract(open, here);
-        if (rule.action === "Allow") allowed = union(allowed, here);
-        if (rule.action === "Deny") denied = union(denied, here);
+    for (const equals of this.selecting(pod)) {
+      let some = { allowed: NOTHING, denied: NOTHING, passed: NOTHING };
+      for (const policy of equals) {
+        let left = open;
+        for (const rule of policy.rules[direction]) {
+          const match = this.matches(policy, rule, other);
+          // What is not certain is not let pass.
+          if (match === false || (match === null && rule.action === "Allow")) continue;
+          const here = intersect(left, portsOn(rule.ports, server) ?? EVERYTHING);
+          left = subtract(left, here);
+          const key = match === null ? "denied" : KEYS[rule.action];
+          some = { ...some, [key]: union(some[key], here) };
+        }
       }
+      denied = union(denied, some.denied);
+      const passed = subtract(some.passed, some.denied);
+      allowed = union(allowed, subtract(subtract(some.allowed, some.denied), passed));
+      open = subtract(subtract(subtract(open, some.allowed), some.denied), some.passed);
     }
     return { allowed, denied };
   }
 
-  private selecting(pod: Holder): readonly Policy[] {
+  private ask(
+    policy: Policy,
+    direction: Direction,
+    pod: Holder,
+    other: Holder,
+    transport: Transport,
+    port: number,
+  ): Say {
+    const { object, rules, fault } = policy;
+    const server = direction === "ingress" ? pod : other;
+    if (fault !== null) return { path: "undecidable", because: toFaultBecause(object, fault) };
+    for (const [i, rule] of rules[direction].entries()) {
+      const ports = portsOn(rule.ports, server);
+      if (ports !== null && !holds(ports, transport, port)) continue;
+      const match = this.matches(policy, rule, other);
+      if (match === false) continue;
+      const path = match === null ? "undecidable" : KEYS[rule.action];
+      const word = path === "passed" ? "passed on" : path;
+      const title = rule.name === null ? "" : ` (${rule.name})`;
+      const sentence =
+        `${word} by ${formatObject(object)}: ` +
+        `${direction} rule ${i}${title} matches ${formatHolder(other)}`;
+      return { path, because: toBecause(object, `spec.${direction}[${i}]`, sentence) };
+    }
+    return null;
+  }
+
+  /** A pod on the node's own network is no pod to a rule: it is met by the node's addresses. */
+  private matches({ podsInBlocks }: Policy, { peers }: Rule, other: Holder): Ternary {
+    if (other.kind !== "pod" || !other.hostNetwork) {
+      return matchesPeers(peers, other, "", podsInBlocks);
+    }
+    const node = other.node === null ? undefined : this.nodes.get(other.node);
+    if (node !== undefined) {
+      const addresses = listAt(node.body, "status", "addresses").flatMap(
+        (address) => textAt(address, "address") ?? [],
+      );
+      return matchesPeers(peers, toNodeHolder(node, addresses), "", podsInBlocks);
+    }
+    const onNodes = peers.map(({ nodes }) => (nodes === null ? false : nodes.length === 0 || null));
+    return or([...onNodes, matchesPeers(peers, other, "", podsInBlocks)]);
+  }
+
+  /** Those that select the pod, together where their priority is equal. */
+  private selecting(pod: Holder): Policy[][] {
     if (pod.kind !== "pod" || pod.hostNetwork) return [];
-    return this.policies.filter(
-      ({ namespaces, pods }) =>
-        selects(namespaces, pod.namespaceLabels) && selects(pods, pod.labels),
-    );
+    const groups: Policy[][] = [];
+    for (const policy of this.policies) {
+      const { namespaces, pods } = policy;
+      if (!selects(namespaces, pod.namespaceLabels) || !selects(pods, pod.labels)) continue;
+      const last = groups.at(-1);
+      if (last?.[0]?.priority === policy.priority) last.push(policy);
+      else groups.push([policy]);
+    }
+    return groups;
   }
 }
 
-function compile(object: ClusterObject, fault: Fault | null): Policy {
+const KEYS = { Allow: "allowed", Deny: "denied", Pass: "passed" } as const;
+
+function compile(object: ClusterObject, fault: Fault | null, inBlocks: PodsInBlocks): Policy {
   const spec = valueAt(object.body, "spec");
   const priority = valueAt(spec, "priority");
   const none = { ingress: [], egress: [] };
-  const rank = typeof priority === "number" ? priority : 0;
+  // A BaselineAdminNetworkPolicy has no priority: it comes behind those that have one.
+  const isBaseline = object.kind === "BaselineAdminNetworkPolicy";
+  const rank = isBaseline ? Infinity : typeof priority === "number" ? priority : 0;
+  const podsInBlocks = object.kind === "ClusterNetworkPolicy" ? "match" : inBlocks;
   if (fault !== null) {
-    return { object, priority: rank, namespaces: [], pods: [], rules: none, fault };
+    return { object, priority: rank, namespaces: [], pods: [], rules: none, podsInBlocks, fault };
   }
   const subject = valueAt(spec, "subject");
   const pods = valueAt(subject, "pods");
@@ -138,17 +215,41 @@ function compile(object: ClusterObject, fault: Fault | null): Policy {
       ingress: listAt(spec, "ingress").map((rule) => readRule(rule, "from")),
       egress: listAt(spec, "egress").map((rule) => readRule(rule, "to")),
     },
+    podsInBlocks,
     fault: null,
   };
 }
 
 function readRule(value: Json, peers: string): Rule {
-  const ports = valueAt(value, "ports");
+  const action = textAt(value, "action");
   return {
-    action: textAt(value, "action") as Action,
+    action: action === "Accept" ? "Allow" : (action as Action),
     name: textAt(value, "name"),
     peers: listAt(value, peers).map(readPeer),
-    ports: Array.isArray(ports) && ports.length > 0 ? (ports as Json[]).map(readPort) : null,
+    ports: readPorts(value),
+  };
+}
+
+/** `protocols` of a ClusterNetworkPolicy, or `ports` as all others have them; null for every port. */
+function readPorts(rule: Json): PortRule[] | null {
+  const protocols = listAt(rule, "protocols");
+  const ports = listAt(rule, "ports");
+  if (protocols.length + ports.length === 0) return null;
+  return [...protocols.map(readProtocol), ...ports.map(readPort)];
+}
+
+function readProtocol(value: Json): PortRule {
+  const name = textAt(value, "destinationNamedPort");
+  const carrier = (["tcp", "udp", "sctp"] as const).find((key) => isMap(valueAt(value, key)));
+  const port = valueAt(value, carrier ?? "", "destinationPort");
+  const first = valueAt(port, "number") ?? valueAt(port, "range", "start");
+  const last = valueAt(port, "number") ?? valueAt(port, "range", "end");
+  return {
+    transport: (carrier ?? "tcp").toUpperCase() as Transport,
+    first: typeof first === "number" ? first : null,
+    last: typeof last === "number" ? last : null,
+    name,
+    anyTransport: name !== null,
   };
 }
 

@@ -43,3 +43,9 @@ export function combine(decisions: readonly Decision[]): Decision {
   const path = sorted[0]?.path ?? "undeclared";
   return { path, because: sorted.flatMap((decision) => decision.because) };
 }
+
+/** Oldest first; a missing time is equal age, then the name decides. */
+export function byAge(a: ClusterObject, b: ClusterObject): number {
+  const age = a.createdMs !== null && b.createdMs !== null ? a.createdMs - b.createdMs : 0;
+  return age || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
+}

@@ -4,7 +4,6 @@ import { toCanonicalAddress } from "../attribution/address.ts";
 import type { ClusterObject } from "../attribution/cluster-object.ts";
 import { formatHolder, toExternal, type Holder, type Transport } from "../attribution/holder.ts";
 import type { Inventory } from "../attribution/inventory.ts";
-import { toDeclared } from "./allowed.ts";
 import { combine } from "./because.ts";
 import type { Because, Expectation, PathDecision, Posture } from "./expectation.ts";
 import type { Mesh } from "./meshed.ts";
@@ -112,10 +111,10 @@ function findEnds(name: string, pods: readonly Holder[]): Holder[] {
     );
   }
   const sorts = new Map<string, Holder>();
-  for (const pod of found.map(toDeclared)) {
+  for (const pod of found) {
     // Replicas differ in nothing that a policy can name.
-    const { uid: _uid, object: _object, node: _node, name: _name, ...rest } = pod;
-    const sort = JSON.stringify(rest);
+    const { uid: _uid, object: _object, node, name: _name, ...rest } = pod;
+    const sort = JSON.stringify([rest, pod.hostNetwork ? node : null]);
     if (!sorts.has(sort)) sorts.set(sort, pod);
   }
   return [...sorts.values()];

@@ -4,8 +4,12 @@ import { KINDS_OF_INVENTORY } from "../attribution/inventory.ts";
 /** Kinds of the policy rooms, with their API group. */
 export const POLICY_KINDS: ReadonlySet<string> = new Set([
   ...["NetworkPolicy.networking.k8s.io", "AdminNetworkPolicy.policy.networking.k8s.io"],
-  ...["BaselineAdminNetworkPolicy.policy.networking.k8s.io"],
+  "BaselineAdminNetworkPolicy.policy.networking.k8s.io",
+  "ClusterNetworkPolicy.policy.networking.k8s.io",
   ...["PeerAuthentication.security.istio.io", "AuthorizationPolicy.security.istio.io"],
+  ...["Server.policy.linkerd.io", "ServerAuthorization.policy.linkerd.io"],
+  ...["AuthorizationPolicy.policy.linkerd.io", "MeshTLSAuthentication.policy.linkerd.io"],
+  "NetworkAuthentication.policy.linkerd.io",
   "Segmentation.wireproof.io",
 ]);
 
@@ -14,6 +18,8 @@ const CONTEXT_KINDS: ReadonlySet<string> = new Set([
   ...["Ingress.networking.k8s.io", "Route.route.openshift.io"],
   ...["ServiceEntry.networking.istio.io", "DestinationRule.networking.istio.io"],
   ...["Sidecar.networking.istio.io", "ConfigMap."],
+  ...["HTTPRoute.policy.linkerd.io", "HTTPLocalRateLimitPolicy.policy.linkerd.io"],
+  ...["HTTPRoute.gateway.networking.k8s.io", "GRPCRoute.gateway.networking.k8s.io"],
 ]);
 
 export function isKnownKind(groupKind: string): boolean {
@@ -23,10 +29,9 @@ export function isKnownKind(groupKind: string): boolean {
   );
 }
 
-/** API groups of which every kind may decide about a path or transport, and none is read yet. */
+/** Kinds that may decide about a path or transport, where they are not read: by API group. */
 const UNREAD: readonly RegExp[] = [
   /^[^.]+\.(cilium\.io|(crd\.)?projectcalico\.org|policy\.linkerd\.io)$/,
-  /^ClusterNetworkPolicy\.policy\.networking\.k8s\.io$/,
   /^Service(Intentions|Defaults)\.consul\.hashicorp\.com$/,
 ];
 

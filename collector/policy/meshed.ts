@@ -55,8 +55,9 @@ function readNamespace(holder: Holder): Meshed | null {
   if (namespaceLabels["istio.io/dataplane-mode"] === "ambient") {
     return certainly("ambient", `namespace ${namespace} is labelled for ambient`);
   }
-  if (namespaceAnnotations["linkerd.io/inject"] === "enabled") {
-    return certainly("linkerd", `linkerd.io/inject is enabled on namespace ${namespace}`);
+  const linkerd = namespaceAnnotations["linkerd.io/inject"];
+  if (linkerd === "enabled" || linkerd === "ingress") {
+    return certainly("linkerd", `linkerd.io/inject is ${linkerd} on namespace ${namespace}`);
   }
   if (injection === "disabled") {
     return certainly(null, `sidecar injection is disabled in namespace ${namespace}`);

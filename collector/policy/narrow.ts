@@ -4,7 +4,11 @@ import type { Holder } from "../attribution/holder.ts";
 import type { Policy } from "./policy.ts";
 import { NOTHING, onePort, TRANSPORTS, union, type PortSet } from "./port-set.ts";
 
-const CUTTING = new Set(["AuthorizationPolicy", "Segmentation", "Service", "ServiceEntry"]);
+const CUTTING = new Set([
+  ...["AuthorizationPolicy", "Segmentation", "Service", "ServiceEntry", "Server"],
+]);
+/** Annotations of pods and namespaces that name ports. */
+const NAMING = /^(config\.linkerd\.io|consul\.hashicorp\.com)\//;
 
 /**
  * Every port at which a decision may change: all numbers that the deciding objects name, and the
@@ -14,12 +18,17 @@ export function listCuts(objects: readonly ClusterObject[]): number[] {
   const cuts = new Set<number>([1]);
   for (const { kind, body } of objects) {
     if (!CUTTING.has(kind)) continue;
-    for (const [text] of JSON.stringify(body["spec"] ?? null).matchAll(/\d+/g)) {
-      const port = Number(text);
-      if (port >= 1 && port <= 65535) cuts.add(port).add(port + 1);
-    }
+    for (const cut of portsIn(JSON.stringify(body["spec"] ?? null))) cuts.add(cut);
   }
   return [...cuts].sort((a, b) => a - b);
+}
+
+/** Every number in a text that may be a port, and the one after it. */
+function portsIn(text: string): number[] {
+  return [...text.matchAll(/\d+/g)].flatMap(([digits]) => {
+    const port = Number(digits);
+    return port >= 1 && port <= 65535 ? [port, port + 1] : [];
+  });
 }
 
 /** What is left of `ports` when each piece between two cuts is judged by its first port. */
@@ -31,7 +40,12 @@ export function narrow(
   ports: PortSet,
   atMs: number,
 ): PortSet {
-  const own = server.ports.flatMap(({ port }) => [port, port + 1]);
+  const own = [client, server].flatMap((end) => [
+    ...end.ports.flatMap(({ port }) => [port, port + 1]),
+    ...[end.annotations, end.namespaceAnnotations].flatMap((annotations) =>
+      Object.entries(annotations).flatMap(([key, text]) => (NAMING.test(key) ? portsIn(text) : [])),
+    ),
+  ]);
   const all = [...new Set([...cuts, ...own])].sort((a, b) => a - b);
   let left = NOTHING;
   for (const transport of TRANSPORTS) {

@@ -1,5 +1,5 @@
 /** Judges pairs of ends by the NetworkPolicy family: admin tier, NetworkPolicy, baseline tier. */
-import type { ClusterObject } from "../attribution/cluster-object.ts";
+import { textAt, type ClusterObject } from "../attribution/cluster-object.ts";
 import type { Holder, Transport } from "../attribution/holder.ts";
 import { AdminNetworkPolicies } from "./admin-network-policy.ts";
 import { combine, UNDECLARED, type Decision } from "./because.ts";
@@ -20,19 +20,24 @@ export class NetworkLayer {
   ) {
     const group = (kind: string, version: string) =>
       objects.filter((o) => o.kind === kind && o.apiVersion.startsWith(version));
-    const admin = "policy.networking.k8s.io/";
-    this.admin = new AdminNetworkPolicies(
-      group("AdminNetworkPolicy", admin),
-      faultsOf,
-      podsInBlocks,
-    );
+    const nodes = objects.filter((o) => o.kind === "Node" && o.apiVersion === "v1");
+    const tier = (kind: string, name: string) => {
+      const version = "policy.networking.k8s.io/";
+      const cluster = group("ClusterNetworkPolicy", version).filter((object) => {
+        const found = textAt(object.body, "spec", "tier");
+        // One that names no tier may be of either.
+        return found === name || (found !== "Admin" && found !== "Baseline");
+      });
+      const policies = [...group(kind, version), ...cluster];
+      return new AdminNetworkPolicies(policies, faultsOf, podsInBlocks, nodes);
+    };
+    this.admin = tier("AdminNetworkPolicy", "Admin");
     this.policies = new NetworkPolicies(
       group("NetworkPolicy", "networking.k8s.io/"),
       faultsOf,
       podsInBlocks,
     );
-    const baseline = group("BaselineAdminNetworkPolicy", admin);
-    this.baseline = new AdminNetworkPolicies(baseline, faultsOf, podsInBlocks);
+    this.baseline = tier("BaselineAdminNetworkPolicy", "Baseline");
   }
 
   /** A connection needs the client's egress and the server's ingress; replies are implied. */

@@ -13,9 +13,10 @@ import { NOTHING, onePort, union, type PortSet } from "./port-set.ts";
 
 /**
  * Whether an address range matches a pod whose address lies in it. The API leaves that to the
- * network plugin ("should be cluster-external IPs"): Calico matches, Cilium does not.
+ * network plugin ("should be cluster-external IPs"): Calico matches, Cilium does not. For a
+ * ClusterNetworkPolicy it does not: "cluster-internal traffic will be checked as well" (`match`).
  */
-export type PodsInBlocks = "never" | "undecidable";
+export type PodsInBlocks = "never" | "undecidable" | "match";
 
 /** Null: depends on what is not known. */
 export type Ternary = boolean | null;
@@ -132,7 +133,7 @@ function matchesPeer(peer: Peer, holder: Holder, own: string, podsInBlocks: Pods
   }
   let result: Ternary = false;
   if (peer.blocks.length > 0) {
-    if (inside) {
+    if (inside && podsInBlocks !== "match") {
       const within = podsInBlocks === "undecidable" && isInBlocks(peer.blocks, holder) === true;
       if (within) result = null;
     } else result = isInBlocks(peer.blocks, holder);
@@ -140,9 +141,10 @@ function matchesPeer(peer: Peer, holder: Holder, own: string, podsInBlocks: Pods
   return result === false && peer.hasNames && !inside ? null : result;
 }
 
-function isInBlocks(blocks: readonly Block[], holder: Holder): Ternary {
+/** Whether the holder's address lies in one of the ranges; null where that cannot be told. */
+export function isInBlocks(blocks: readonly Block[], holder: Holder): Ternary {
   const addresses = addressesOf(holder);
-  if (addresses.length === 0) return null;
+  if (addresses.length === 0) return takesAll(blocks) ? true : null;
   const inside = (address: Address) =>
     blocks.some(
       ({ range, except }) =>
@@ -151,6 +153,15 @@ function isInBlocks(blocks: readonly Block[], holder: Holder): Ternary {
   const count = addresses.filter(inside).length;
   // Of two addresses, which one the connection used is not known here.
   return count === 0 ? false : count === addresses.length ? true : null;
+}
+
+/** Whether the ranges leave out no address of either family. */
+function takesAll(blocks: readonly Block[]): boolean {
+  const whole = blocks.filter(({ range, except }) => {
+    const bits = range.family === 4 ? 32n : 128n;
+    return except.length === 0 && range.first === 0n && range.last === (1n << bits) - 1n;
+  });
+  return new Set(whole.map(({ range }) => range.family)).size === 2;
 }
 
 const parsed = new WeakMap<Holder, Address[]>();

@@ -10,13 +10,10 @@ import { combine, toBecause, type Decision } from "./because.ts";
 import type { Because, Expectation, Posture } from "./expectation.ts";
 import { AuthorizationPolicies } from "./istio/authorization-policy.ts";
 import { readMeshConfig, type MeshConfig } from "./istio/mesh-config.ts";
-import {
-  PeerAuthentications,
-  toTransport,
-  type Effective,
-  type Transport,
-} from "./istio/peer-authentication.ts";
+import { PeerAuthentications, toTransport, type Effective } from "./istio/peer-authentication.ts";
 import { ServicePorts } from "./istio/service-port.ts";
+import { LinkerdPolicies } from "./linkerd/linkerd.ts";
+import { UNKNOWN_TRANSPORT, type MeshSay } from "./mesh-say.ts";
 import { readMeshed, type Mesh, type Meshed } from "./meshed.ts";
 import { NetworkLayer } from "./network-layer.ts";
 import type { PodsInBlocks, Ternary } from "./peer.ts";
@@ -36,13 +33,12 @@ export type PolicyOptions = {
 /** An end: who it is, or an address outside. */
 export type End = Holder | { external: string };
 
-const UNKNOWN_TRANSPORT: Transport = { required: null, accepts: [], refuses: [] };
-
 export class Policy {
   readonly problems: readonly Problem[];
   private readonly network: NetworkLayer;
   private readonly peerAuthentications: PeerAuthentications;
   private readonly authorizations: AuthorizationPolicies;
+  private readonly linkerd: LinkerdPolicies;
   private readonly segmentations: Segmentations;
   private readonly servicePorts: ServicePorts;
   private readonly meshConfig: MeshConfig;
@@ -64,6 +60,7 @@ export class Policy {
     this.network = new NetworkLayer(objects, faultsOf, options.podsInBlocks ?? "undecidable");
     this.peerAuthentications = new PeerAuthentications(objects, faultsOf, rootNamespace);
     this.authorizations = new AuthorizationPolicies(objects, faultsOf, rootNamespace);
+    this.linkerd = new LinkerdPolicies(objects, faultsOf);
     this.segmentations = new Segmentations(objects, faultsOf);
     this.servicePorts = new ServicePorts(objects);
     this.reroutes = objects.some((object) => object.kind === "DestinationRule");
@@ -81,12 +78,14 @@ export class Policy {
       meshed.mesh === "istio" || meshed.mesh === "ambient"
         ? this.peerAuthentications.effective(server, port)
         : null;
+    const say = carrier === "TCP" ? this.sayOfMesh(client, server, port) : null;
     const decision = combine([
       this.network.decide(client, server, carrier, port),
       ...this.decideMesh(client, server, port, carrier, effective),
+      ...(say === null ? [] : [say.decision]),
       ...this.segmentations.decide(client, server, carrier, port, atMs),
     ]);
-    const transport = this.transport(client, server, port, carrier, effective);
+    const transport = this.transport(client, server, port, carrier, effective, say);
     return {
       path: server.kind === "service" ? "undecidable" : decision.path,
       ...transport,
@@ -124,11 +123,20 @@ export class Policy {
     }
     const shown = readMeshed(holder);
     if (shown.certain) return shown;
-    const isSelected =
-      this.peerAuthentications.isSelected(holder) || this.authorizations.isSelected(holder);
-    if (!isSelected) return shown;
-    const sentence = "a policy of Istio selects it, and nothing says that it is not meshed";
-    return { mesh: "istio", certain: false, sentence };
+    for (const [mesh, name, policies] of this.selectors) {
+      if (!policies.some((policy) => policy.isSelected(holder))) continue;
+      const sentence = `a policy of ${name} selects it, and nothing says that it is not meshed`;
+      return { mesh, certain: false, sentence };
+    }
+    return shown;
+  }
+
+  /** Whose policies show by selecting a pod that it is meshed. */
+  private get selectors(): [Mesh, string, { isSelected(pod: Holder): boolean }[]][] {
+    return [
+      ["istio", "Istio", [this.peerAuthentications, this.authorizations]],
+      ["linkerd", "Linkerd", [this.linkerd]],
+    ];
   }
 
   private decideMesh(
@@ -145,6 +153,22 @@ export class Policy {
     const identified = this.isIdentified(client, effective);
     const connection = { client, server, port, listener, identified, trustDomain };
     return [this.authorizations.decide(connection, mesh)];
+  }
+
+  /** What the mesh of the server says, where it is not Istio; null where it says nothing. */
+  private sayOfMesh(client: Holder, server: Holder, port: number): MeshSay | null {
+    const { mesh } = this.meshedOf(server);
+    if (mesh === "linkerd") {
+      return this.linkerd.judge(client, this.isIn(client, mesh), server, port);
+    }
+    return null;
+  }
+
+  /** Whether an end is in the mesh; null where nothing shows it. */
+  private isIn(holder: Holder, mesh: Mesh): Ternary {
+    const found = this.meshedOf(holder);
+    if (found.mesh === mesh) return true;
+    return found.mesh === null && holder.kind === "pod" && !found.certain ? null : false;
   }
 
   /** Whether the server will have read an identity from the client. */
@@ -170,6 +194,7 @@ export class Policy {
     port: number,
     carrier: Carrier,
     effective: Effective | null,
+    say: MeshSay | null,
   ): Pick<Expectation, "transport" | "transportBecause"> {
     const meshed = this.meshedOf(server);
     const because: Because[] = [];
@@ -180,8 +205,9 @@ export class Policy {
         const listener = this.servicePorts.protocolOf(server, port);
         transport = toTransport(effective.mode, meshed.mesh, listener);
       }
-    } else if (server.object !== null) {
-      because.push(...toMeshBecause(server, meshed));
+    } else {
+      transport = say?.transport ?? transport;
+      because.push(...(say?.transportBecause ?? []), ...toMeshBecause(server, meshed));
     }
     const zoned = this.segmentations.transport(client, server, carrier, port);
     const required = stricter(transport.required, zoned.required);

@@ -1,64 +1,23 @@
 /** Checks the fields of a declared object against what its kind allows; tells each fault's path. */
-import Type, { type TObject, type TProperties, type TSchema } from "typebox";
+import Type, { type TSchema } from "typebox";
 import { Value } from "typebox/value";
 import { parseRange } from "../attribution/address.ts";
 import { isMap, valueAt, type ClusterObject, type Json } from "../attribution/cluster-object.ts";
+import {
+  labels,
+  oneOf,
+  only,
+  orNull,
+  peers,
+  port,
+  ports,
+  selector,
+  text,
+  texts,
+} from "./fields.ts";
+import { findLinkerdFaults, LINKERD_SPECS } from "./linkerd/shape.ts";
 import type { Fault } from "./problem.ts";
 import { findSegmentationFaults, Segmentation } from "./segmentation-shape.ts";
-
-/** A map that holds the given fields, each optional, and no others. */
-function only<P extends TProperties>(fields: P): TObject {
-  const optional = Object.entries(fields).map(([key, type]) => [key, Type.Optional(type)]);
-  return Type.Object(Object.fromEntries(optional), { additionalProperties: false });
-}
-
-/** The API takes `null` for a field that is left out. */
-const orNull = (type: TSchema) => Type.Union([type, Type.Null()]);
-const text = Type.String();
-const texts = orNull(Type.Array(text));
-const labels = orNull(Type.Record(text, Type.Union([text])));
-const port = Type.Integer({ minimum: 1, maximum: 65535 });
-const oneOf = (...names: string[]) => Type.Enum(names);
-
-const selector = orNull(
-  only({
-    matchLabels: labels,
-    matchExpressions: orNull(
-      Type.Array(
-        Type.Object(
-          {
-            key: text,
-            operator: oneOf("In", "NotIn", "Exists", "DoesNotExist"),
-            values: Type.Optional(texts),
-          },
-          { additionalProperties: false },
-        ),
-      ),
-    ),
-  }),
-);
-
-const ports = orNull(
-  Type.Array(
-    only({
-      protocol: orNull(oneOf("TCP", "UDP", "SCTP")),
-      port: orNull(Type.Union([port, text])),
-      endPort: orNull(port),
-    }),
-  ),
-);
-
-const peers = orNull(
-  Type.Array(
-    only({
-      podSelector: selector,
-      namespaceSelector: selector,
-      ipBlock: orNull(
-        Type.Object({ cidr: text, except: Type.Optional(texts) }, { additionalProperties: false }),
-      ),
-    }),
-  ),
-);
 
 const networkPolicy = only({
   podSelector: selector,
@@ -67,6 +26,10 @@ const networkPolicy = only({
   egress: orNull(Type.Array(only({ to: peers, ports }))),
 });
 
+const strict = { additionalProperties: false };
+const oneProperty = { minProperties: 1, maxProperties: 1 };
+/** Of the fields just one: the API's servers hold it, and what names none is of a newer version. */
+const exactlyOne = (type: TSchema): TSchema => ({ ...type, ...oneProperty });
 const adminSubject = only({
   namespaces: selector,
   pods: only({ namespaceSelector: selector, podSelector: selector }),
@@ -117,6 +80,66 @@ const baselineAdminNetworkPolicy = Type.Object(
     egress: Type.Optional(adminRules("to", "Allow", "Deny")),
   },
   { additionalProperties: false },
+);
+
+const clusterPort = Type.Object(
+  {
+    destinationPort: Type.Object(
+      {
+        number: Type.Optional(port),
+        range: Type.Optional(Type.Object({ start: port, end: port }, strict)),
+      },
+      { ...strict, ...oneProperty },
+    ),
+  },
+  strict,
+);
+const clusterProtocols = Type.Optional(
+  Type.Array(
+    Type.Object(
+      {
+        tcp: Type.Optional(clusterPort),
+        udp: Type.Optional(clusterPort),
+        sctp: Type.Optional(clusterPort),
+        destinationNamedPort: Type.Optional(text),
+      },
+      { ...strict, ...oneProperty },
+    ),
+  ),
+);
+/** `ports` is what v1alpha2 had until November 2025, where `protocols` is now. */
+const clusterRules = (peer: string, peers: TSchema) =>
+  orNull(
+    Type.Array(
+      Type.Object(
+        {
+          name: Type.Optional(text),
+          action: oneOf("Accept", "Deny", "Pass"),
+          protocols: clusterProtocols,
+          ports: Type.Optional(adminPorts),
+          [peer]: Type.Array(peers, { minItems: 1 }),
+        },
+        strict,
+      ),
+    ),
+  );
+const clusterPods = { namespaces: selector, pods: adminSubject.properties["pods"]! };
+const clusterPeer = only(clusterPods);
+const clusterEgressPeer = only({
+  ...clusterPods,
+  nodes: selector,
+  networks: Type.Array(text, { minItems: 1 }),
+  domainNames: Type.Array(text, { minItems: 1 }),
+});
+const clusterNetworkPolicy = Type.Object(
+  {
+    tier: oneOf("Admin", "Baseline"),
+    priority: Type.Integer({ minimum: 0, maximum: 1000 }),
+    subject: exactlyOne(clusterPeer),
+    ingress: Type.Optional(clusterRules("from", exactlyOne(clusterPeer))),
+    egress: Type.Optional(clusterRules("to", exactlyOne(clusterEgressPeer))),
+  },
+  strict,
 );
 
 const mtls = orNull(only({ mode: oneOf("UNSET", "DISABLE", "PERMISSIVE", "STRICT") }));
@@ -178,9 +201,11 @@ const SPECS: Readonly<Record<string, TSchema>> = {
   "NetworkPolicy.networking.k8s.io": networkPolicy,
   "AdminNetworkPolicy.policy.networking.k8s.io": adminNetworkPolicy,
   "BaselineAdminNetworkPolicy.policy.networking.k8s.io": baselineAdminNetworkPolicy,
+  "ClusterNetworkPolicy.policy.networking.k8s.io": clusterNetworkPolicy,
   "PeerAuthentication.security.istio.io": peerAuthentication,
   "AuthorizationPolicy.security.istio.io": authorizationPolicy,
   "Segmentation.wireproof.io": Segmentation,
+  ...LINKERD_SPECS,
   "Deployment.apps": workload,
   "StatefulSet.apps": workload,
   "DaemonSet.apps": workload,
@@ -214,7 +239,11 @@ export function findFaults(object: ClusterObject): Fault[] {
   if (shape.length > 0) return shape;
   const references =
     schema === Segmentation ? findSegmentationFaults(spec as unknown as Segmentation) : [];
-  return [...findLabelFaults(object), ...walk(spec, ["spec"]), ...references];
+  const ofLinkerd = groupKind(object).endsWith(".policy.linkerd.io");
+  return [
+    ...[...findLabelFaults(object), ...walk(spec, ["spec"], ofLinkerd), ...references],
+    ...(ofLinkerd ? findLinkerdFaults(object, spec) : []),
+  ];
 }
 
 function findLabelFaults(object: ClusterObject): Fault[] {
@@ -251,14 +280,22 @@ function toSteps(pointer: string, root: Json): (string | number)[] {
     });
 }
 
-/** Rules between fields, wherever in a spec they stand (validation of the Kubernetes API). */
-function walk(value: Json | undefined, path: readonly (string | number)[]): Fault[] {
-  if (Array.isArray(value)) return value.flatMap((item, i) => walk(item as Json, [...path, i]));
+/**
+ * Rules between fields, wherever in a spec they stand (validation of the Kubernetes API). Linkerd
+ * takes a single address (`bare`) where a range is meant; Kubernetes does not.
+ */
+function walk(value: Json | undefined, path: readonly (string | number)[], bare = false): Fault[] {
+  if (Array.isArray(value)) {
+    return value.flatMap((item, i) => walk(item as Json, [...path, i], bare));
+  }
   if (!isMap(value)) return [];
   const faults: Fault[] = [];
   const fault = (reason: string, ...steps: (string | number)[]) =>
     faults.push({ path: [...path, ...steps], reason });
-  const { operator, values, cidr, except, endPort, ipBlock } = value;
+  const { operator, values, cidr, except, endPort, ipBlock, start, end } = value;
+  if (typeof start === "number" && typeof end === "number" && end < start) {
+    fault("must not be below start", "end");
+  }
   if (typeof operator === "string" && "key" in value) {
     const count = Array.isArray(values) ? values.length : 0;
     const wants = operator === "In" || operator === "NotIn";
@@ -271,7 +308,7 @@ function walk(value: Json | undefined, path: readonly (string | number)[]): Faul
   }
   if (typeof cidr === "string") {
     const range = parseRange(cidr);
-    if (range === null || !cidr.includes("/")) fault("must be an address range", "cidr");
+    if (range === null || !(bare || cidr.includes("/"))) fault("must be an address range", "cidr");
     for (const [i, entry] of (Array.isArray(except) ? except : []).entries()) {
       const inner = parseRange(String(entry));
       const inside = range && inner && inner.family === range.family;
@@ -286,9 +323,11 @@ function walk(value: Json | undefined, path: readonly (string | number)[]): Faul
   for (const list of ["ipBlocks", "notIpBlocks", "cidrs", "networks"]) {
     const entries = value[list];
     for (const [i, entry] of (Array.isArray(entries) ? entries : []).entries()) {
+      if (isMap(entry)) continue; // a range with its exceptions, read by `cidr`
       if (parseRange(String(entry)) === null) fault("must be an address or a range", list, i);
     }
   }
-  for (const [key, inner] of Object.entries(value)) faults.push(...walk(inner, [...path, key]));
+  for (const [key, inner] of Object.entries(value))
+    faults.push(...walk(inner, [...path, key], bare));
   return faults;
 }

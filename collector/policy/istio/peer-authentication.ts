@@ -8,7 +8,7 @@ import {
   type Labels,
 } from "../../attribution/cluster-object.ts";
 import type { Holder } from "../../attribution/holder.ts";
-import { formatObject, toBecause, toFaultBecause } from "../because.ts";
+import { byAge, formatObject, toBecause, toFaultBecause } from "../because.ts";
 import type { Because, Posture } from "../expectation.ts";
 import type { Fault } from "../problem.ts";
 import type { ListenerProtocol } from "./service-port.ts";
@@ -93,12 +93,6 @@ export class PeerAuthentications {
       !wide(policy) && Object.entries(policy.selector).every(([k, v]) => pod.labels[k] === v);
     return [mesh, own.find(wide) ?? null, own.find(selected) ?? null];
   }
-}
-
-/** Oldest first; a missing time is equal age, then the name decides. */
-function byAge(a: ClusterObject, b: ClusterObject): number {
-  const age = a.createdMs !== null && b.createdMs !== null ? a.createdMs - b.createdMs : 0;
-  return age || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
 }
 
 function toModeBecause(object: ClusterObject, rule: string, mode: Mode): Because {

@@ -3,6 +3,7 @@ import { inRange, parseAddress, parseRange } from "../../attribution/address.ts"
 import { isMap, listAt, textAt, valueAt, type Json } from "../../attribution/cluster-object.ts";
 import type { Holder } from "../../attribution/holder.ts";
 import type { Ternary } from "../peer.ts";
+import { and, not, or } from "../ternary.ts";
 import type { ListenerProtocol } from "./service-port.ts";
 
 /** What is known of a connection at its listener. */
@@ -18,28 +19,6 @@ export type Connection = {
 
 /** How a rule's HTTP-only fields count on a TCP listener (istio pilot/pkg/security/authz/model). */
 export type Action = "ALLOW" | "DENY";
-
-export function and(values: Iterable<Ternary>): Ternary {
-  let result: Ternary = true;
-  for (const value of values) {
-    if (value === false) return false;
-    if (value === null) result = null;
-  }
-  return result;
-}
-
-export function or(values: Iterable<Ternary>): Ternary {
-  let result: Ternary = false;
-  for (const value of values) {
-    if (value === true) return true;
-    if (value === null) result = null;
-  }
-  return result;
-}
-
-function not(value: Ternary): Ternary {
-  return value === null ? null : !value;
-}
 
 /** from: any; to: any; when: all; and all three together. An empty rule matches everything. */
 export function matchesRule(rule: Json, action: Action, connection: Connection): Ternary {

@@ -1,0 +1,42 @@
+/** What a mesh's own policy says about one connection to a server that is in it. */
+import type { Decision } from "./because.ts";
+import type { Because, Posture } from "./expectation.ts";
+import type { Transport } from "./istio/peer-authentication.ts";
+import type { Ternary } from "./peer.ts";
+
+export type MeshSay = {
+  decision: Decision;
+  transport: Transport;
+  transportBecause: readonly Because[];
+};
+
+export const UNKNOWN_TRANSPORT: Transport = { required: null, accepts: [], refuses: [] };
+
+/** Everything is handed on to the program as it comes. */
+export const ANY_TRANSPORT: Transport = {
+  required: "any",
+  accepts: ["plaintext", "tls", "mtls"],
+  refuses: [],
+};
+
+/** Sorts the postures by what the server does with each; one that is not known is in no list. */
+export function toTransport(
+  required: Transport["required"],
+  taken: Readonly<Record<Posture, Ternary>>,
+): Transport {
+  const all: readonly Posture[] = ["plaintext", "tls", "mtls"];
+  return {
+    required,
+    accepts: all.filter((posture) => taken[posture] === true),
+    refuses: all.filter((posture) => taken[posture] === false),
+  };
+}
+
+/** Nothing can be told, for these reasons. */
+export function toUnknown(because: readonly Because[]): MeshSay {
+  return {
+    decision: { path: "undecidable", because },
+    transport: UNKNOWN_TRANSPORT,
+    transportBecause: because,
+  };
+}
