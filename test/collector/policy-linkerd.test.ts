@@ -522,6 +522,7 @@ t.test("policy explain and policy allowed use it", async (t) => {
   writeFileSync(path.join(folder, "all.yaml"), pod("a/x") + pod("a/y") + closed);
   t.equal(
     runAllowed({ manifests: folder, layer: "all" }, 0).out.match(/^a\/x.* => a\/y.*$/m)?.[0],
-    "a/x[Pod] => a/y[Pod] : SCTP 1-65535,TCP 1-8079,8081-65535,UDP 1-65535",
+    "a/x[Pod] => a/y[Pod] : SCTP 1-65535,TCP 1-4142,4144-8079,8081-65535,UDP 1-65535",
+    "nor by the proxy's own port, behind which 8080 is all there is",
   );
 });
