@@ -462,3 +462,23 @@ t.test("who is meshed; policy explain and policy allowed use it", async (t) => {
     "TCP 20200 is left where nothing tells whether it is the metrics' port",
   );
 });
+
+t.test("manifests cut, or changed by a byte, anywhere, never throw", async (t) => {
+  const WHOLE =
+    intentions("db", source("web", "allow", ", peer: p")) +
+    HTTP +
+    acl("deny") +
+    crd("Mesh", "mesh", "{tls: {incoming: {tlsMinVersion: TLSv1_2}}}") +
+    '---\n{"Kind": "service-intentions", "Name": "db", "Sources": [{"Name": "*", "Action": "deny"}]}';
+  let state = 11;
+  for (let at = 0; at < WHOLE.length; at += 5) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    const other = String.fromCharCode(32 + ((state >>> 10) % 95));
+    for (const text of [WHOLE.slice(0, at), WHOLE.slice(0, at) + other + WHOLE.slice(at + 1)]) {
+      const policy = new Policy(read(text).objects, { mesh: "consul" });
+      const declared = read(PODS);
+      policy.expect(end(declared, "a/web"), end(declared, "a/db"), 8080, "TCP", 0);
+    }
+  }
+  t.pass("nothing was thrown");
+});

@@ -51,6 +51,8 @@ export type Verdict = {
 
 export class Intentions {
   private readonly all: readonly Intention[];
+  private readonly wide: readonly Intention[];
+  private readonly byName = new Map<string, readonly Intention[]>();
   /** Whether Consul's namespaces are in use: with Enterprise alone. */
   readonly hasNamespaces: boolean;
 
@@ -73,11 +75,27 @@ export class Intentions {
     this.all = found
       .flatMap((object) => this.compile(object, faultsOf(object)[0] ?? null))
       .sort((a, b) => b.precedence - a.precedence);
+    const isWide = ({ destination, fault }: Intention) =>
+      destination.name === "*" || fault?.path[1] === "destination";
+    this.wide = this.all.filter(isWide);
+    for (const name of new Set(this.all.map(({ destination }) => destination.name))) {
+      this.byName.set(
+        name,
+        this.all.filter((one) => one.destination.name === name || isWide(one)),
+      );
+    }
+  }
+
+  /** Those that may be for the service, by precedence. */
+  private of({ names, isKnown }: Service): readonly Intention[] {
+    const [name] = names;
+    if (isKnown !== true || names.length !== 1 || name === undefined) return this.all;
+    return this.byName.get(name) ?? this.wide;
   }
 
   /** Reports whether any intention names the service, not by `*` alone. */
   names(service: Service): boolean {
-    return this.all.some(
+    return this.of(service).some(
       ({ destination, fault }) =>
         fault === null && destination.name !== "*" && service.names.includes(destination.name),
     );
@@ -85,7 +103,7 @@ export class Intentions {
 
   /** Reports whether any intention is for the service. */
   isFor(service: Service): boolean {
-    return this.all.some(({ destination }) => matchesEnd(destination, service) !== false);
+    return this.of(service).some(({ destination }) => matchesEnd(destination, service) !== false);
   }
 
   /** The intention of the highest precedence that matches decides alone. */
@@ -93,7 +111,7 @@ export class Intentions {
     const unsure: { verdict: Verdict; because: Because }[] = [];
     const outcomes = new Map<string, Verdict>();
     let level = -Infinity;
-    for (const intention of this.all) {
+    for (const intention of this.of(server)) {
       // All of one precedence are looked at; what comes behind a match counts for nothing.
       if (intention.precedence < level) break;
       const match = matches(intention, client, server);

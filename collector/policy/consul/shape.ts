@@ -6,6 +6,7 @@ import type { Fault } from "../problem.ts";
 
 const strict = { additionalProperties: false };
 /** A field that decides nothing here. */
+/** What decides nothing here. */
 const unread = Type.Unknown();
 const flag = orNull(Type.Boolean());
 /** Strings that may be left out, empty, or null. */
