@@ -230,7 +230,7 @@ function readRule(value: Json, peers: string): Rule {
   };
 }
 
-/** `protocols` of a ClusterNetworkPolicy, or `ports` as others have them; null for every port. */
+/** `protocols` of a ClusterNetworkPolicy, `ports` of the others; null for every port. */
 function readPorts(rule: Json): PortRule[] | null {
   const protocols = listAt(rule, "protocols");
   const ports = listAt(rule, "ports");

@@ -20,6 +20,7 @@ import {
   type Json,
   type JsonMap,
 } from "../attribution/cluster-object.ts";
+import { readApiEntry } from "./consul/api-entry.ts";
 import { isKnownKind, isUnreadPolicy } from "./known-kinds.ts";
 import { formatPath, type Problem, type UnknownKind } from "./problem.ts";
 import { findFaults, groupKind } from "./shape.ts";
@@ -88,7 +89,7 @@ function readText(file: string | 0): string {
 
 /** Reads one file's text, YAML or JSON, into `declared`. Never throws for bad text. */
 export function parseManifests(text: string, file: string, declared: Declared): void {
-  const json = text.trimStart().startsWith("{") ? parseJson(text) : null;
+  const json = /^\s*[{[]/.test(text) ? parseJson(text) : null;
   if (json !== null) {
     // Positions in JSON are worth a second reading only where something is wrong.
     const probe: Declared = { objects: [], problems: [], unknownKinds: [], files: [] };
@@ -179,8 +180,13 @@ function readObject(
     });
     return;
   }
+  if (Array.isArray(body) && body.length > 0 && body.every((item) => readApiEntry(item))) {
+    body.forEach((item, i) => readObject(item as Json, [...at, i], file, locate, to));
+    return;
+  }
   const place = locate(at);
-  const object = toClusterObject(body, { file, line: place.line });
+  const entry = readApiEntry(body);
+  const object = toClusterObject(entry?.body ?? body, { file, line: place.line });
   if (object === null) {
     if (kind === null && textAt(body, "apiVersion") === null) {
       // Some other file: no decision depends on it.
@@ -202,7 +208,7 @@ function readObject(
   }
   for (const fault of findFaults(object)) {
     const reason = `${formatPath(fault.path)}: ${fault.reason}`;
-    const where = locate([...at, ...fault.path]);
+    const where = locate([...at, ...(entry?.toSource(fault.path) ?? fault.path)]);
     to.problems.push({ file, ...where, ...nameOf(object.body), reason });
   }
   to.objects.push(object);

@@ -10,6 +10,8 @@ export const POLICY_KINDS: ReadonlySet<string> = new Set([
   ...["Server.policy.linkerd.io", "ServerAuthorization.policy.linkerd.io"],
   ...["AuthorizationPolicy.policy.linkerd.io", "MeshTLSAuthentication.policy.linkerd.io"],
   "NetworkAuthentication.policy.linkerd.io",
+  ...["ServiceIntentions.consul.hashicorp.com", "ServiceDefaults.consul.hashicorp.com"],
+  ...["ProxyDefaults.consul.hashicorp.com", "Mesh.consul.hashicorp.com"],
   "Segmentation.wireproof.io",
 ]);
 
@@ -19,6 +21,7 @@ const CONTEXT_KINDS: ReadonlySet<string> = new Set([
   ...["ServiceEntry.networking.istio.io", "DestinationRule.networking.istio.io"],
   ...["Sidecar.networking.istio.io", "ConfigMap."],
   ...["HTTPRoute.policy.linkerd.io", "HTTPLocalRateLimitPolicy.policy.linkerd.io"],
+  "ExportedServices.consul.hashicorp.com",
   ...["HTTPRoute.gateway.networking.k8s.io", "GRPCRoute.gateway.networking.k8s.io"],
 ]);
 
@@ -32,7 +35,7 @@ export function isKnownKind(groupKind: string): boolean {
 /** Kinds that may decide about a path or transport, where they are not read: by API group. */
 const UNREAD: readonly RegExp[] = [
   /^[^.]+\.(cilium\.io|(crd\.)?projectcalico\.org|policy\.linkerd\.io)$/,
-  /^Service(Intentions|Defaults)\.consul\.hashicorp\.com$/,
+  /^TrafficPermissions\.auth\.consul\.hashicorp\.com$/,
 ];
 
 /** Reports whether a kind that is not read may decide about a path, or about transport. */

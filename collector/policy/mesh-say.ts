@@ -8,6 +8,8 @@ export type MeshSay = {
   decision: Decision;
   transport: Transport;
   transportBecause: readonly Because[];
+  /** The lowest TLS version that the server takes: `TLSv1.2`. */
+  minVersion?: string | null;
 };
 
 export const UNKNOWN_TRANSPORT: Transport = { required: null, accepts: [], refuses: [] };

@@ -38,6 +38,12 @@ function readPod({ labels, annotations }: Holder): Meshed | null {
     return certainly("linkerd", `linkerd.io/inject is ${linkerd} on the pod`);
   }
   const consul = annotations["consul.hashicorp.com/connect-inject"];
+  if (annotations["consul.hashicorp.com/connect-inject-status"] === "injected") {
+    return certainly("consul", "connect-inject-status is injected on the pod");
+  }
+  if (annotations["consul.hashicorp.com/gateway-kind"] !== undefined) {
+    return certainly("consul", "the pod is a gateway of Consul's");
+  }
   if (consul === "true") return certainly("consul", "connect-inject is true on the pod");
   if (inject === "false") return certainly(null, "sidecar.istio.io/inject is false on the pod");
   if (mode === "none") return certainly(null, "istio.io/dataplane-mode is none on the pod");

@@ -12,6 +12,7 @@ import { AuthorizationPolicies } from "./istio/authorization-policy.ts";
 import { readMeshConfig, type MeshConfig } from "./istio/mesh-config.ts";
 import { PeerAuthentications, toTransport, type Effective } from "./istio/peer-authentication.ts";
 import { ServicePorts } from "./istio/service-port.ts";
+import { ConsulPolicies } from "./consul/consul.ts";
 import { LinkerdPolicies } from "./linkerd/linkerd.ts";
 import { UNKNOWN_TRANSPORT, type MeshSay } from "./mesh-say.ts";
 import { readMeshed, type Mesh, type Meshed } from "./meshed.ts";
@@ -39,6 +40,7 @@ export class Policy {
   private readonly peerAuthentications: PeerAuthentications;
   private readonly authorizations: AuthorizationPolicies;
   private readonly linkerd: LinkerdPolicies;
+  private readonly consul: ConsulPolicies;
   private readonly segmentations: Segmentations;
   private readonly servicePorts: ServicePorts;
   private readonly meshConfig: MeshConfig;
@@ -61,6 +63,7 @@ export class Policy {
     this.peerAuthentications = new PeerAuthentications(objects, faultsOf, rootNamespace);
     this.authorizations = new AuthorizationPolicies(objects, faultsOf, rootNamespace);
     this.linkerd = new LinkerdPolicies(objects, faultsOf);
+    this.consul = new ConsulPolicies(objects, faultsOf);
     this.segmentations = new Segmentations(objects, faultsOf);
     this.servicePorts = new ServicePorts(objects);
     this.reroutes = objects.some((object) => object.kind === "DestinationRule");
@@ -136,6 +139,7 @@ export class Policy {
     return [
       ["istio", "Istio", [this.peerAuthentications, this.authorizations]],
       ["linkerd", "Linkerd", [this.linkerd]],
+      ["consul", "Consul", [this.consul]],
     ];
   }
 
@@ -158,10 +162,8 @@ export class Policy {
   /** What the mesh of the server says, where it is not Istio; null where it says nothing. */
   private sayOfMesh(client: Holder, server: Holder, port: number): MeshSay | null {
     const { mesh } = this.meshedOf(server);
-    if (mesh === "linkerd") {
-      return this.linkerd.judge(client, this.isIn(client, mesh), server, port);
-    }
-    return null;
+    if (mesh !== "linkerd" && mesh !== "consul") return null;
+    return this[mesh].judge(client, this.isIn(client, mesh), server, port);
   }
 
   /** Whether an end is in the mesh; null where nothing shows it. */
@@ -212,7 +214,7 @@ export class Policy {
     const zoned = this.segmentations.transport(client, server, carrier, port);
     const required = stricter(transport.required, zoned.required);
     return {
-      transport: { ...transport, required, minVersion: zoned.minVersion },
+      transport: { ...transport, required, minVersion: newer(zoned.minVersion, say?.minVersion) },
       transportBecause:
         required === transport.required && required !== zoned.required
           ? [...because, ...zoned.because]
@@ -234,6 +236,12 @@ export class Policy {
 export function judgeWire({ transport }: Expectation, wire: Posture): boolean | null {
   if (transport.accepts.includes(wire)) return true;
   return transport.refuses.includes(wire) ? false : null;
+}
+
+/** The newer of two TLS versions, each perhaps null. */
+function newer(a: string | null, b: string | null | undefined): string | null {
+  if (a === null || !b) return a ?? b ?? null;
+  return a > b ? a : b; // `TLSv1.2` < `TLSv1.3`
 }
 
 function toMeshBecause(server: Holder, meshed: Meshed): Because[] {

@@ -3,6 +3,7 @@ import Type, { type TSchema } from "typebox";
 import { Value } from "typebox/value";
 import { parseRange } from "../attribution/address.ts";
 import { isMap, valueAt, type ClusterObject, type Json } from "../attribution/cluster-object.ts";
+import { CONSUL_SPECS, findIntentionFaults } from "./consul/shape.ts";
 import {
   labels,
   oneOf,
@@ -206,6 +207,7 @@ const SPECS: Readonly<Record<string, TSchema>> = {
   "AuthorizationPolicy.security.istio.io": authorizationPolicy,
   "Segmentation.wireproof.io": Segmentation,
   ...LINKERD_SPECS,
+  ...CONSUL_SPECS,
   "Deployment.apps": workload,
   "StatefulSet.apps": workload,
   "DaemonSet.apps": workload,
@@ -222,9 +224,11 @@ export function findFaults(object: ClusterObject): Fault[] {
   const schema = SPECS[groupKind(object)];
   if (schema === undefined) return findLabelFaults(object);
   const spec = valueAt(object.body, "spec");
-  const isIstio = object.apiVersion.startsWith("security.istio.io/");
+  const mayBeEmpty =
+    object.apiVersion.startsWith("security.istio.io/") ||
+    (object.apiVersion.startsWith("consul.hashicorp.com/") && object.kind !== "ServiceIntentions");
   if (spec === undefined || spec === null) {
-    return isIstio ? [] : [{ path: ["spec"], reason: "is missing" }];
+    return mayBeEmpty ? [] : [{ path: ["spec"], reason: "is missing" }];
   }
   const faults = new Map<string, Fault>();
   for (const error of Value.Errors(schema, spec)) {
@@ -243,6 +247,7 @@ export function findFaults(object: ClusterObject): Fault[] {
   return [
     ...[...findLabelFaults(object), ...walk(spec, ["spec"], ofLinkerd), ...references],
     ...(ofLinkerd ? findLinkerdFaults(object, spec) : []),
+    ...(object.kind === "ServiceIntentions" ? findIntentionFaults(spec) : []),
   ];
 }
 

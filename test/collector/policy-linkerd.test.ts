@@ -522,6 +522,27 @@ t.test("policy explain and policy allowed use it", async (t) => {
   writeFileSync(path.join(folder, "all.yaml"), pod("a/x") + pod("a/y") + closed);
   t.equal(
     runAllowed({ manifests: folder, layer: "all" }, 0).out.match(/^a\/x.* => a\/y.*$/m)?.[0],
-    "a/x[Pod] => a/y[Pod] : SCTP 1-65535,TCP 1-8079,8081-65535,UDP 1-65535",
+    "a/x[Pod] => a/y[Pod] : SCTP 1-65535,TCP 1-4142,4144-8079,8081-65535,UDP 1-65535",
+    "nor by the proxy's own port, behind which 8080 is all there is",
   );
+});
+
+t.test("manifests cut, or changed by a byte, anywhere, never throw", async (t) => {
+  const WHOLE =
+    server(", accessPolicy: deny") +
+    policy(`${MESH_REF}, ${NET_REF}`) +
+    mesh('{identities: ["*"], identityRefs: [{kind: Namespace, name: b}]}') +
+    net("{cidr: 10.0.0.0/8, except: [10.1.0.0/16]}") +
+    CONFIG("proxy:\n  ports: {inbound: 4143}");
+  let state = 11;
+  for (let at = 0; at < WHOLE.length; at += 5) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    const other = String.fromCharCode(32 + ((state >>> 10) % 95));
+    for (const text of [WHOLE.slice(0, at), WHOLE.slice(0, at) + other + WHOLE.slice(at + 1)]) {
+      const policy = new Policy(read(text).objects, { mesh: "linkerd" });
+      const declared = read(PODS);
+      policy.expect(end(declared, "a/x"), end(declared, "a/y"), 8080, "TCP", 0);
+    }
+  }
+  t.pass("nothing was thrown");
 });

@@ -118,6 +118,10 @@ function matchesName(name: string, identity: string | null, cluster: ClusterSett
 export class Authorizations {
   private readonly objects = new Map<string, ClusterObject[]>();
   private readonly authentications = new Map<string, ClusterObject>();
+  private readonly byServer = new WeakMap<
+    ClusterObject,
+    { found: Authorization[]; ignored: Ignored[] }
+  >();
   private readonly faultsOf: (object: ClusterObject) => readonly Fault[];
   private readonly cluster: ClusterSettings;
 
@@ -143,6 +147,8 @@ export class Authorizations {
 
   /** Those that count for a whole Server (`client_authzs` of inbound/index.rs). */
   ofServer(server: ClusterObject): { found: Authorization[]; ignored: Ignored[] } {
+    const known = this.byServer.get(server);
+    if (known !== undefined) return known;
     const found: Authorization[] = [];
     const ignored: Ignored[] = [];
     for (const object of this.objects.get(server.namespace) ?? []) {
@@ -150,6 +156,7 @@ export class Authorizations {
       if (!this.isFor(object, fault, server.name, server.labels)) continue;
       this.read(object, fault, found, ignored);
     }
+    this.byServer.set(server, { found, ignored });
     return { found, ignored };
   }
 

@@ -275,7 +275,7 @@ export class LinkerdPolicies {
       const because = ofRoutes.map((a) => {
         const sentence =
           `undecidable: ${formatObject(a.object!)} lets ${who} use a route of port ` +
-          `${port.number}; which route a request takes stands inside of it`;
+          `${port.number}; which route a request takes is its own matter`;
         return toBecause(a.object!, "spec.targetRef", sentence);
       });
       return { path: "undecidable", because };
@@ -404,7 +404,7 @@ export class LinkerdPolicies {
     if (first !== undefined && (isOpen || says.every(({ path }) => path === first.path))) {
       return { decision: combine(says), transport, transportBecause: because };
     }
-    const sentence = `undecidable: the port that is wanted stands inside of ${rule} of ${name}`;
+    const sentence = `undecidable: which port is wanted is told only within ${rule} of ${name}`;
     const unsure = [toBecause(server.object!, rule, sentence), ...combine(says).because];
     return {
       decision: { path: "undecidable", because: unsure },
