@@ -317,7 +317,7 @@ const POST_QUANTUM: readonly Part[] = [
 ];
 
 /** ML-KEM, alone or in a hybrid, and the drafts of it that were in use before FIPS 203. */
-export function isPostQuantum(group: string): boolean {
+function isPostQuantum(group: string): boolean {
   return ML_KEM.test(group) || /Kyber768Draft00$/.test(group);
 }
 

@@ -1,5 +1,4 @@
 /** Reads the datagrams of one flow over UDP: tells its protocol, follows QUIC and DTLS. */
-import { lateSignature } from "../identify/recognition.ts";
 import type { Recognition } from "../identify/recognition.ts";
 import { QuicConnection } from "../quic/connection.ts";
 import { DtlsAssociation } from "../tls/dtls.ts";
@@ -8,7 +7,7 @@ import type { ProtocolName } from "../../protocol/flow-record.ts";
 import type { Trace } from "./trace.ts";
 
 /** Most datagrams, and bytes of them, that are read of a side. */
-export const DATAGRAMS_LIMIT = 32;
+const DATAGRAMS_LIMIT = 32;
 const BYTES_LIMIT = 64 * 1024;
 
 /**
@@ -59,8 +58,7 @@ export class DatagramReading {
   }
 
   #identify(sender: number, view: DataView, at: number, end: number, mayFollow: boolean): void {
-    const signature =
-      this.#recognition.lookAtDatagram(sender, view, at, end) ?? lateSignature(view, at, end);
+    const signature = this.#recognition.lookAtDatagram(sender, view, at, end);
     if (!signature) return;
     this.#trace?.matched(sender, signature, end - at);
     this.protocol = signature.protocol;

@@ -35,14 +35,12 @@ export class Progress {
     this.recognition = new Recognition(midstream, ports);
   }
 
-  /** Both sides begin anew at these stream offsets: what was said before led there. */
-  beginAt(client: number, server: number): void {
-    for (const [role, offset] of [client, server].entries()) {
-      this.start[role] = this.held[role] = this.heard[role] = offset;
-      this.messages[role] = 0;
-      this.opened[role] = null;
-      this.recognition.again(role);
-    }
+  /** A side begins anew at this stream offset: what it said before led there. */
+  beginAt(role: number, offset: number): void {
+    this.start[role] = this.held[role] = this.heard[role] = offset;
+    this.messages[role] = 0;
+    this.opened[role] = null;
+    this.recognition.again(role);
     this.isCarriedTold = false;
     this.tds = null;
   }

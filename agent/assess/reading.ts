@@ -142,7 +142,7 @@ export class Reading {
       if (!recognition.done[role]! || isKept) return base;
       return progress.come[role]! > UPGRADE_LIMIT ? -1 : held;
     }
-    const dialogue = this.protocol === null ? undefined : DIALOGUES.get(this.protocol);
+    const dialogue = DIALOGUES.get(this.protocol);
     if (dialogue) return this.#listen(dialogue, role, view, at, end, base, acked);
     return this.#isDone(role) ? -1 : base;
   }
@@ -202,8 +202,7 @@ export class Reading {
       }
       const said = dialogue.hear(view, next, next + length, role);
       if (said === "tunnels") {
-        const from = base + next + length - at;
-        this.#enterTunnel(role === CLIENT ? from : heard[CLIENT]!, role === SERVER ? from : 0);
+        this.#enterTunnel(heard[CLIENT]!, base + next + length - at); // the server grants it
         return this.#read(role, view, at, end, base, acked);
       }
       if (this.upgrade.hear(said, role === CLIENT)) {
@@ -222,16 +221,13 @@ export class Reading {
 
   /** Passes over the PROXY header: what follows is the client's own. Returns its length, or 0. */
   #passProxyHeader(view: DataView, at: number, end: number): number {
-    const progress = this.#progress!;
     const length = proxyHeaderLength(view, at, end);
     if (length === 0) return 0;
     this.isProxied = true;
     this.upgradedFrom = "proxy-protocol";
     this.protocol = null;
     this.notTls = false;
-    progress.start[CLIENT] = length;
-    progress.opened[CLIENT] = null;
-    progress.recognition.again(CLIENT);
+    this.#progress!.beginAt(CLIENT, length);
     return length;
   }
 
@@ -242,7 +238,8 @@ export class Reading {
     this.notTls = false;
     this.unmatched = [false, false];
     this.upgrade = new Upgrade();
-    this.#progress!.beginAt(clientFrom, serverFrom);
+    this.#progress!.beginAt(CLIENT, clientFrom);
+    this.#progress!.beginAt(SERVER, serverFrom);
     this.note("u", SERVER);
     this.#trace?.tunnelled(this.tunnelOf!);
   }

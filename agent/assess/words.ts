@@ -1,5 +1,5 @@
 /** Says in words what the record says in codes. */
-import type { Failure, Flow, MeshTarget, Tls } from "../../protocol/flow-record.ts";
+import type { Failure, Flow, MeshTarget } from "../../protocol/flow-record.ts";
 
 /** Every failure code as a sentence without its end. */
 export const FAILURES: Readonly<Record<string, string>> = {
@@ -46,18 +46,6 @@ const BASES: Readonly<Record<Failure["basis"], string>> = {
 };
 
 export const basisWords = (basis: Failure["basis"]): string => BASES[basis];
-
-/** What was proven of the client's authentication. */
-const MUTUALS: Readonly<Record<NonNullable<Tls["mutual"]>, string>> = {
-  yes: "mutual",
-  no: "one-way",
-  "inferred-yes": "mutual (inferred)",
-  "inferred-declined": "one-way (inferred: the client was asked, and had no certificate)",
-  "inferred-no": "one-way (inferred)",
-  resumed: "resumed, the client not proven again",
-};
-
-export const mutualWords = (mutual: NonNullable<Tls["mutual"]>): string => MUTUALS[mutual];
 
 /** `TLSv1.3` as people write it. */
 export const versionWords = (version: string): string => version.replace(/v(?=\d)/, " ");

@@ -77,7 +77,7 @@ function notWhole(taken: number): Stop {
  * Decodes a datagram whose fragments have come, or as much of its beginning as has when it is given
  * up; the slot is released. Counts all its fragments: `parts` and `ipLength` are their sums.
  */
-export function decodeDatagram(fragments: Fragments, slot: number, packet: Packet): Stop {
+function decodeDatagram(fragments: Fragments, slot: number, packet: Packet): Stop {
   const view = fragments.view(slot);
   const end = fragments.beginning(slot);
   // What receivers drop brings no bytes: the headers alone name the flow.

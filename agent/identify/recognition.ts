@@ -24,11 +24,6 @@ const NONE: readonly Signature[] = [];
 /** Protocols whose opening may come behind other datagrams: STUN's, as in WebRTC (RFC 7983). */
 const LATE = UDP.filter(({ protocol }) => protocol === "quic" || protocol === "dtls");
 
-/** What a later datagram of a side that is not named yet may still begin. */
-export function lateSignature(view: DataView, at: number, end: number): Signature | null {
-  return LATE.find((signature) => signature.test(view, at, end) === Match.yes) ?? null;
-}
-
 /** The two ends of a flow; mid-stream it is not known which of them is the server's. */
 export type Ports = { client: number; server: number };
 
@@ -79,9 +74,10 @@ export class Recognition {
     return null;
   }
 
-  /** Looks at one datagram of a side, whole. */
+  /** Looks at one datagram of a side, whole; of later ones only for what may come late. */
   lookAtDatagram(role: number, view: DataView, at: number, end: number): Signature | null {
-    if (this.done[role]! || end <= at) return null;
+    if (end <= at) return null;
+    if (this.done[role]!) return LATE.find((s) => s.test(view, at, end) === Match.yes) ?? null;
     const likely: Signature[] = [];
     for (const signature of UDP) {
       const match = signature.test(view, at, end);

@@ -409,7 +409,7 @@ function readIsCa(d: Der): boolean {
 const CACHE_LIMIT = 512;
 
 /** Keeps certificates by their bytes' digest, so that each is parsed once. */
-export class CertificateCache {
+class CertificateCache {
   readonly #known = new Map<string, Certificate | null>();
 
   read(view: DataView, at: number, end: number): Certificate | null {

@@ -22,9 +22,9 @@ const hex4 = (n: number) => `0x${n.toString(16).padStart(4, "0")}`;
 function named(table: ReadonlyMap<number, string>, code: number): string {
   return isGrease(code) ? `GREASE (${hex4(code)})` : (table.get(code) ?? hex4(code));
 }
-export const groupName = (code: number): string => named(GROUPS, code);
-export const suiteName = (code: number): string => named(CIPHER_SUITES, code);
-export const extensionName = (code: number): string => named(EXTENSIONS, code);
+const groupName = (code: number): string => named(GROUPS, code);
+const suiteName = (code: number): string => named(CIPHER_SUITES, code);
+const extensionName = (code: number): string => named(EXTENSIONS, code);
 export const alertName = (code: number): string => ALERTS.get(code) ?? String(code);
 const version = (code: number) =>
   isGrease(code) ? `GREASE (${hex4(code)})` : (versionName(code) ?? hex4(code));

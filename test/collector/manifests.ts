@@ -1,6 +1,8 @@
-/** Reads small manifests for the tests of policy. */
+/** Reads small manifests for the tests of policy, and says in short what they require. */
 import type { Holder } from "../../collector/attribution/holder.ts";
 import { parseManifests, type Declared } from "../../collector/policy/declared.ts";
+import type { Expectation } from "../../collector/policy/expectation.ts";
+import { judgeWire } from "../../collector/policy/policy.ts";
 import { toInventory } from "../../collector/policy/policy-command.ts";
 
 export function read(text: string, file = "a.yaml"): Declared {
@@ -17,3 +19,16 @@ export function end(declared: Declared, name: string): Holder {
   if (found === undefined) throw new Error(`no ${name}`);
   return found;
 }
+
+/** What of the postures is taken, as `required ptm`: `+` accepted, `-` refused, `?` not known. */
+export function wire(expectation: Expectation): string {
+  const marks = (["plaintext", "tls", "mtls"] as const).map((posture) => {
+    const taken = judgeWire(expectation, posture);
+    return taken === null ? "?" : taken ? "+" : "-";
+  });
+  return `${expectation.transport.required} ${marks.join("")}`;
+}
+
+export const inBand = (expectation: Expectation) =>
+  expectation.path === "undecidable" &&
+  expectation.pathBecause[0]!.sentence.startsWith("denial-in-band");

@@ -10,10 +10,10 @@ import path from "node:path";
 import t from "tap";
 import { precedenceOf } from "../../collector/policy/consul/intentions.ts";
 import type { Expectation } from "../../collector/policy/expectation.ts";
-import { judgeWire, Policy } from "../../collector/policy/policy.ts";
+import { Policy } from "../../collector/policy/policy.ts";
 import { runAllowed, runExplain } from "../../collector/policy/policy-command.ts";
 import { formatProblem } from "../../collector/policy/problem.ts";
-import { end, read } from "./manifests.ts";
+import { end, inBand, read, wire } from "./manifests.ts";
 
 const INJECT = "consul.hashicorp.com/connect-inject: 'true'";
 const pod = (name: string, annotations = "", more = "", inject = INJECT) =>
@@ -53,19 +53,6 @@ function ask(text: string, from: string, to = "db", port = 8080): Expectation {
   const client = /^\d/.test(from) ? { external: from } : end(declared, `a/${from}`);
   return policy.expect(client, end(declared, `a/${to}`), port, "TCP", 0);
 }
-
-/** `plaintext tls mtls`: `+` accepted, `-` refused, `?` not known. */
-function wire(expectation: Expectation): string {
-  const marks = (["plaintext", "tls", "mtls"] as const).map((posture) => {
-    const taken = judgeWire(expectation, posture);
-    return taken === null ? "?" : taken ? "+" : "-";
-  });
-  return `${expectation.transport.required} ${marks.join("")}`;
-}
-
-const inBand = (expectation: Expectation) =>
-  expectation.path === "undecidable" &&
-  expectation.pathBecause[0]!.sentence.startsWith("denial-in-band");
 
 t.test("the table of precedence (intentions computeIntentionPrecedence; docs)", async (t) => {
   const [exact, names, all] = [

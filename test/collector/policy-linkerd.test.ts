@@ -10,10 +10,10 @@ import path from "node:path";
 import t from "tap";
 import type { Expectation } from "../../collector/policy/expectation.ts";
 import { parsePorts } from "../../collector/policy/linkerd/settings.ts";
-import { judgeWire, Policy } from "../../collector/policy/policy.ts";
+import { Policy } from "../../collector/policy/policy.ts";
 import { runAllowed, runExplain } from "../../collector/policy/policy-command.ts";
 import { formatProblem } from "../../collector/policy/problem.ts";
-import { end, read } from "./manifests.ts";
+import { end, inBand, read, wire } from "./manifests.ts";
 
 type Options = { annotations?: string; labels?: string; spec?: string; ip?: string };
 
@@ -58,19 +58,6 @@ function ask(text: string, from: string, to = "a/y", port = 8080): Expectation {
   const client = from.includes("/") ? end(declared, from) : { external: from };
   return policies.expect(client, end(declared, to), port, "TCP", 0);
 }
-
-/** `plaintext tls mtls`: `+` accepted, `-` refused, `?` not known. */
-function wire(expectation: Expectation): string {
-  const marks = (["plaintext", "tls", "mtls"] as const).map((posture) => {
-    const taken = judgeWire(expectation, posture);
-    return taken === null ? "?" : taken ? "+" : "-";
-  });
-  return `${expectation.transport.required} ${marks.join("")}`;
-}
-
-const inBand = (expectation: Expectation) =>
-  expectation.path === "undecidable" &&
-  expectation.pathBecause[0]!.sentence.startsWith("denial-in-band");
 
 t.test("default policies (index defaults.rs, tests/annotation.rs)", async (t) => {
   const annotated = (value: string, more = "") =>
