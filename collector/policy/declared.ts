@@ -12,6 +12,7 @@ import {
 } from "yaml";
 import { ConfigError } from "../../protocol/config-error.ts";
 import {
+  groupKind,
   isMap,
   listAt,
   textAt,
@@ -23,7 +24,7 @@ import {
 import { readApiEntry } from "./consul/api-entry.ts";
 import { isKnownKind, isUnreadPolicy } from "./known-kinds.ts";
 import { formatPath, type Problem, type UnknownKind } from "./problem.ts";
-import { findFaults, groupKind } from "./shape.ts";
+import { findFaults } from "./shape.ts";
 
 export type Declared = {
   objects: ClusterObject[];

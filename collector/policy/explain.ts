@@ -113,7 +113,7 @@ function findEnds(name: string, pods: readonly Holder[]): Holder[] {
   const sorts = new Map<string, Holder>();
   for (const pod of found) {
     // Replicas differ in nothing that a policy can name.
-    const { uid: _uid, object: _object, node, name: _name, ...rest } = pod;
+    const { uid: _uid, object: _object, spec: _spec, node, name: _name, ...rest } = pod;
     const sort = JSON.stringify([rest, pod.hostNetwork ? node : null]);
     if (!sorts.has(sort)) sorts.set(sort, pod);
   }

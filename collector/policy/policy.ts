@@ -19,7 +19,7 @@ import { readMeshed, type Mesh, type Meshed } from "./meshed.ts";
 import { NetworkLayer } from "./network-layer.ts";
 import type { PodsInBlocks, Ternary } from "./peer.ts";
 import type { PortSet } from "./port-set.ts";
-import type { Fault, Problem } from "./problem.ts";
+import type { Problem } from "./problem.ts";
 import { Segmentations, stricter, type Actor, type Zone } from "./segmentation.ts";
 import { findFaults } from "./shape.ts";
 
@@ -49,22 +49,16 @@ export class Policy {
   private readonly meshed = new WeakMap<Holder, Meshed>();
 
   constructor(objects: readonly ClusterObject[], options: PolicyOptions = {}) {
-    const faults = new Map<ClusterObject, Fault[]>();
-    const faultsOf = (object: ClusterObject) => {
-      const known = faults.get(object) ?? findFaults(object);
-      faults.set(object, known);
-      return known;
-    };
     this.problems = options.problems ?? [];
     this.mesh = options.mesh ?? null;
     this.meshConfig = readMeshConfig(objects);
     const { rootNamespace } = this.meshConfig;
-    this.network = new NetworkLayer(objects, faultsOf, options.podsInBlocks ?? "undecidable");
-    this.peerAuthentications = new PeerAuthentications(objects, faultsOf, rootNamespace);
-    this.authorizations = new AuthorizationPolicies(objects, faultsOf, rootNamespace);
-    this.linkerd = new LinkerdPolicies(objects, faultsOf);
-    this.consul = new ConsulPolicies(objects, faultsOf);
-    this.segmentations = new Segmentations(objects, faultsOf);
+    this.network = new NetworkLayer(objects, findFaults, options.podsInBlocks ?? "undecidable");
+    this.peerAuthentications = new PeerAuthentications(objects, findFaults, rootNamespace);
+    this.authorizations = new AuthorizationPolicies(objects, findFaults, rootNamespace);
+    this.linkerd = new LinkerdPolicies(objects, findFaults);
+    this.consul = new ConsulPolicies(objects, findFaults);
+    this.segmentations = new Segmentations(objects, findFaults);
     this.servicePorts = new ServicePorts(objects);
     this.reroutes = objects.some((object) => object.kind === "DestinationRule");
   }

@@ -2,7 +2,13 @@
 import Type, { type TSchema } from "typebox";
 import { Value } from "typebox/value";
 import { parseRange } from "../attribution/address.ts";
-import { isMap, valueAt, type ClusterObject, type Json } from "../attribution/cluster-object.ts";
+import {
+  groupKind,
+  isMap,
+  valueAt,
+  type ClusterObject,
+  type Json,
+} from "../attribution/cluster-object.ts";
 import { CONSUL_SPECS, findIntentionFaults } from "./consul/shape.ts";
 import {
   labels,
@@ -213,14 +219,17 @@ const SPECS: Readonly<Record<string, TSchema>> = {
   "DaemonSet.apps": workload,
 };
 
-/** `NetworkPolicy.networking.k8s.io`: the kind, and the group of its API version. */
-export function groupKind(object: { apiVersion: string; kind: string }): string {
-  const group = object.apiVersion.includes("/") ? object.apiVersion.split("/")[0] : "";
-  return `${object.kind}.${group}`;
-}
+/** Objects never change, and most of them are in force for many versions of the policy. */
+const found = new WeakMap<ClusterObject, Fault[]>();
 
 /** Every wrong field of an object; empty for one that the API server would take. */
 export function findFaults(object: ClusterObject): Fault[] {
+  const known = found.get(object) ?? checkObject(object);
+  found.set(object, known);
+  return known;
+}
+
+function checkObject(object: ClusterObject): Fault[] {
   const schema = SPECS[groupKind(object)];
   if (schema === undefined) return findLabelFaults(object);
   const spec = valueAt(object.body, "spec");

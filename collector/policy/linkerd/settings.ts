@@ -11,7 +11,7 @@ import {
 import { parseRange } from "../../attribution/address.ts";
 import type { Holder, HolderObject } from "../../attribution/holder.ts";
 import type { Block, Ternary } from "../peer.ts";
-import { containersOf, readArgument, readEnv, type PodBodies } from "../pod-body.ts";
+import { containersOf, readArgument, readEnv } from "../container.ts";
 
 export type DefaultPolicy =
   | "all-authenticated"
@@ -151,6 +151,11 @@ function toMode(text: string | null): TransportMode | null {
   return text === "transport-header" || text === "transparent" ? text : null;
 }
 
+/** Reports whether an object tells with which settings Linkerd's control plane runs. */
+export function tellsSettings(object: ClusterObject): boolean {
+  return policyContainer(object) !== undefined;
+}
+
 function policyContainer(object: ClusterObject): Json | undefined {
   if (object.kind !== "Deployment" && object.kind !== "Pod") return undefined;
   const spec = valueAt(object.body, "spec", "template", "spec") ?? valueAt(object.body, "spec");
@@ -199,13 +204,8 @@ const PREFIX = "config.linkerd.io/";
  * A pod that runs the proxy has its settings since it was made, and its own annotations tell them.
  * One that is yet to be made inherits those of its namespace (AppendNamespaceAnnotations).
  */
-export function readWorkloadSettings(
-  pod: Holder,
-  cluster: ClusterSettings,
-  bodies: PodBodies,
-): WorkloadSettings {
-  const spec = bodies.specOf(pod);
-  const containers = containersOf(spec);
+export function readWorkloadSettings(pod: Holder, cluster: ClusterSettings): WorkloadSettings {
+  const containers = containersOf(pod.spec);
   const proxy = containers.find((c) => textAt(c, "name") === "linkerd-proxy");
   const init = containers.find((c) => textAt(c, "name") === "linkerd-init");
   const isInjected = pod.containers.includes("linkerd-proxy");
