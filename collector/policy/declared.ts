@@ -220,6 +220,8 @@ function nameOf(body: Json): Pick<Problem, "kind" | "name" | "namespaces"> {
   const kind = textAt(body, "kind");
   const name = textAt(body, "metadata", "name");
   const object = isMap(body) ? toClusterObject(body as JsonMap, null) : null;
+  // Settings are the whole mesh's: the policy itself makes them a doubt of all that rests on them.
+  if (kind === "ConfigMap") return { kind, name, namespaces: [] };
   const namespaces = object === null || object.namespace === "" ? ("all" as const) : null;
   return { kind, name, namespaces: namespaces ?? [object!.namespace] };
 }

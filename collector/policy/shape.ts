@@ -1,10 +1,12 @@
 /** Checks the fields of a declared object against what its kind allows; tells each fault's path. */
+import { parseDocument } from "yaml";
 import Type, { type TSchema } from "typebox";
 import { Value } from "typebox/value";
 import { parseRange } from "../attribution/address.ts";
 import {
   groupKind,
   isMap,
+  textAt,
   valueAt,
   type ClusterObject,
   type Json,
@@ -25,6 +27,7 @@ import {
 import { findLinkerdFaults, LINKERD_SPECS } from "./linkerd/shape.ts";
 import type { Fault } from "./problem.ts";
 import { findSegmentationFaults, Segmentation } from "./segmentation-shape.ts";
+import { readYaml } from "./yaml-text.ts";
 
 const networkPolicy = only({
   podSelector: selector,
@@ -229,7 +232,22 @@ export function findFaults(object: ClusterObject): Fault[] {
   return known;
 }
 
+/** YAML texts that tell how a mesh is set up, by the name of their ConfigMap. */
+const SETTINGS: Readonly<Record<string, string>> = { istio: "mesh", "linkerd-config": "values" };
+
+/** Settings that cannot be read are not the defaults. */
+function findSettingsFaults({ name, body }: ClusterObject): Fault[] {
+  const key = SETTINGS[name];
+  const text = key === undefined ? null : textAt(body, "data", key);
+  if (text === null) return [];
+  const path = ["data", key!];
+  const [error] = parseDocument(text).errors;
+  if (error !== undefined) return [{ path, reason: error.message.split("\n")[0]! }];
+  return isMap(readYaml(text)) ? [] : [{ path, reason: "must be a map" }];
+}
+
 function checkObject(object: ClusterObject): Fault[] {
+  if (groupKind(object) === "ConfigMap.") return findSettingsFaults(object);
   const schema = SPECS[groupKind(object)];
   if (schema === undefined) return findLabelFaults(object);
   const spec = valueAt(object.body, "spec");

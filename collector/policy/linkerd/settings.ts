@@ -1,5 +1,4 @@
 /** Reads what Linkerd's policies are read with: the control plane's settings, and a workload's. */
-import { parseDocument } from "yaml";
 import {
   isMap,
   listAt,
@@ -11,6 +10,7 @@ import {
 import { parseRange } from "../../attribution/address.ts";
 import type { Holder, HolderObject } from "../../attribution/holder.ts";
 import type { Block, Ternary } from "../peer.ts";
+import { readYaml } from "../yaml-text.ts";
 import { containersOf, readArgument, readEnv } from "../container.ts";
 
 export type DefaultPolicy =
@@ -137,14 +137,8 @@ export function readClusterSettings(objects: readonly ClusterObject[]): ClusterS
 function readValues(map: ClusterObject | null): Json | undefined {
   const text = textAt(map?.body, "data", "values");
   if (text === null) return undefined;
-  const document = parseDocument(text);
-  if (document.errors.length > 0) return null;
-  try {
-    const values = document.toJS({ maxAliasCount: 100 }) as Json;
-    return isMap(values) ? values : null;
-  } catch {
-    return null; // too many aliases
-  }
+  const values = readYaml(text);
+  return isMap(values) ? values : null;
 }
 
 function toMode(text: string | null): TransportMode | null {
