@@ -22,6 +22,7 @@ const TEMPLATES: Readonly<Record<string, readonly string[]>> = {
   "DaemonSet.extensions": TEMPLATE,
   "DeploymentConfig.apps.openshift.io": TEMPLATE,
   "Rollout.argoproj.io": TEMPLATE,
+  "VirtualMachine.kubevirt.io": TEMPLATE,
   "Job.batch": TEMPLATE,
   "CronJob.batch": ["spec", "jobTemplate", "spec", "template"],
 };

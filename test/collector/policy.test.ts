@@ -142,6 +142,13 @@ t.test("admin tiers stand before and behind NetworkPolicy", async (t) => {
   t.equal(check(PODS + admin(2, "Pass") + admin(1, "Deny"), "a/x", "a/y", 80).path, "denied");
   t.equal(check(PODS + baseline, "a/x", "a/y", 81).path, "denied");
   t.equal(check(PODS + baseline + open, "a/x", "a/y", 81).path, "allowed");
+  const everywhere = admin(1, "Deny").replace("{namespaces: {}}]", "{pods: {podSelector: {}}}]");
+  t.equal(check(PODS + everywhere, "b/z", "a/y", 80).path, "denied", "of any namespace");
+  const broken = admin(1, "Deny").replace("namespaces: {}}]", "namespaces: {}, x: 1}]");
+  t.equal(check(PODS + broken + open, "a/x", "a/y", 81).path, "undecidable");
+  const declared = read(PODS + broken + open);
+  const permitted = new Policy(declared.objects).permit(end(declared, "a/x"), end(declared, "a/y"));
+  t.equal(formatPortSet(permitted), "No Connections", "it may deny anything");
 });
 
 type SlowSelector = {
