@@ -4,6 +4,7 @@ import { AGENT_SETTINGS, agentSettings } from "./agent/config.ts";
 import { COLLECTOR_SETTINGS, collectorSettings } from "./collector/config.ts";
 import type { Observation } from "./protocol/observation.ts";
 import { INSPECT_MANUAL } from "./agent/inspect-manual.ts";
+import { HISTORY_MANUAL } from "./collector/history-manual.ts";
 import { ConfigError } from "./protocol/config-error.ts";
 
 const program = new Command("wireproof")
@@ -157,6 +158,34 @@ policy
   .action(async (options) => {
     const { runExplain } = await import("./collector/policy/policy-command.ts");
     print(runExplain(options, Date.now()));
+  });
+
+policy
+  .command("history")
+  .description("list every change of the declared policy: when, what, by whom")
+  .argument("[name]", "only objects with this in KIND/NAMESPACE/NAME")
+  .option("--evidence <dir>", "the collector's evidence log")
+  .option("--manifests <dir>", "folder in a git repository: its commits are the history")
+  .option("--at <time>", "what was in force then: a time, 2h, now; with --manifests a revision")
+  .addOption(new Option("--format <format>").choices(["text", "json"]).default("text"))
+  .addHelpText("after", HISTORY_MANUAL)
+  .action(async (name: string | undefined, options) => {
+    const { runHistory } = await import("./collector/history-command.ts");
+    print(runHistory(name, options, Date.now()));
+  });
+
+policy
+  .command("diff")
+  .description("tell which edges are judged otherwise, not which lines of YAML differ")
+  .requiredOption("--from <time>", "a time, 2h (ago), now; with --manifests a revision (HEAD~1)")
+  .option("--to <time>", "spelled alike", "now")
+  .option("--evidence <dir>", "the collector's evidence log")
+  .option("--manifests <dir>", "folder in a git repository; now: the files as they stand")
+  .addOption(new Option("--format <format>").choices(["text", "json"]).default("text"))
+  .addHelpText("after", HISTORY_MANUAL)
+  .action(async (options) => {
+    const { runDiff } = await import("./collector/history-command.ts");
+    print(runDiff(options, Date.now()));
   });
 
 function print({ out, warnings }: { out: string; warnings: readonly string[] }): void {

@@ -4,10 +4,14 @@ import path from "node:path";
 import { keyOf } from "./attribution/cluster-object.ts";
 import type { ClusterObject, Json, ObjectName } from "./attribution/cluster-object.ts";
 import type { Trouble } from "./attribution/cluster.ts";
+import type { Holder } from "./attribution/holder.ts";
 import { Inventory } from "./attribution/inventory.ts";
 import { readDeclared } from "./policy/declared.ts";
 import { PolicyHistory } from "./policy/history.ts";
-import type { Version } from "./policy/history.ts";
+import type { EntryType } from "./policy/version-entry.ts";
+import { Versions } from "./policy/versions.ts";
+import type { Version } from "./policy/versions.ts";
+import { toWorkloadObjects } from "./policy/workload-object.ts";
 import { parseVersionEntry } from "./policy/version-entry.ts";
 import { formatProblem } from "./policy/problem.ts";
 import type { Problem } from "./policy/problem.ts";
@@ -15,11 +19,13 @@ import type { Problem } from "./policy/problem.ts";
 export type Log = (level: "info" | "warn" | "error", text: string) => void;
 
 /** A change of what is declared, for the evidence log. */
-export type Change = { version: Version; removed: boolean };
+export type Change = { version: Version; removed: boolean; type: EntryType };
 
 export class Declaration {
   readonly inventory = new Inventory();
   readonly history: PolicyHistory;
+  /** Sorts of pods, as they were when windows were judged. */
+  readonly workloads = new Versions();
   readonly #problems: Problem[] = [];
   readonly #log: Log;
   /** Objects as they were last read, by key. */
@@ -65,7 +71,10 @@ export class Declaration {
       const told = parseVersionEntry(body as Json);
       if (told === null) continue;
       const { object, firstSeenMs, sinceMs, lastSeenMs } = told.version;
-      if (told.removed) this.history.remove(object, lastSeenMs, sinceMs);
+      if (told.type === "workload") {
+        if (told.removed) this.workloads.remove(object, lastSeenMs);
+        else this.workloads.apply(object, firstSeenMs, sinceMs);
+      } else if (told.removed) this.history.remove(object, lastSeenMs, sinceMs);
       else this.history.apply(object, firstSeenMs, sinceMs);
       this.#knownMs = knownMs;
     }
@@ -84,7 +93,7 @@ export class Declaration {
     const first = this.#first;
     if (first === null) return;
     this.#first = null;
-    for (const [key, { object }] of [...this.history.inForce()]) {
+    for (const [key, { object }] of [...this.history.versions.inForce()]) {
       const isBlind = [...this.#blind.values()].some(({ kind }) => kind === object.kind);
       if (!first.has(key) && !isBlind) this.remove(object, nowMs, this.#knownMs);
     }
@@ -99,11 +108,25 @@ export class Declaration {
   remove(object: ObjectName, nowMs: number, sinceMs = nowMs): void {
     this.inventory.remove(object, nowMs);
     const version = this.history.remove(object, nowMs, sinceMs);
-    if (version) this.#changes.push({ version, removed: true });
+    if (version) this.#changes.push({ version, removed: true, type: "policy" });
   }
 
-  #note(version: Version | null): void {
-    if (version) this.#changes.push({ version, removed: false });
+  /** Takes which sorts of pods there are at an instant: what decisions on them rest on. */
+  noteWorkloads(pods: Iterable<Holder>, nowMs: number): void {
+    const present = new Set<string>();
+    for (const object of toWorkloadObjects(pods)) {
+      present.add(keyOf(object));
+      this.#note(this.workloads.apply(object, nowMs, nowMs), "workload");
+    }
+    for (const [key, { object }] of [...this.workloads.inForce()]) {
+      if (present.has(key)) continue;
+      const version = this.workloads.remove(object, nowMs);
+      if (version) this.#changes.push({ version, removed: true, type: "workload" });
+    }
+  }
+
+  #note(version: Version | null, type: EntryType = "policy"): void {
+    if (version) this.#changes.push({ version, removed: false, type });
   }
 
   /** Takes that the cluster cannot be followed for one resource, or can again (null). */

@@ -113,7 +113,9 @@ export class Judge {
       const told = rowOf(entry, index);
       if (told && entry["type"] === "withdrawn") withdrawn.push(told);
       else if (told) rows.push(told);
-      else if (entry["type"] === "policy") policies.push({ entry: index, body: entry });
+      else if (entry["type"] === "policy" || entry["type"] === "workload") {
+        policies.push({ entry: index, body: entry });
+      }
       if (entry["type"] !== "window") continue;
       const fromMs = Date.parse(String(entry["from"]));
       const toMs = Date.parse(String(entry["to"]));
@@ -157,7 +159,7 @@ export class Judge {
   }
 
   async #judge(fromMs: number, again: boolean): Promise<Judged> {
-    const { log, windowMs } = this.#options;
+    const { log, windowMs, declaration } = this.#options;
     const toMs = fromMs + windowMs;
     const judgement = this.#judgeWindow(fromMs, toMs);
     judgement.findings.push(...this.#findings(fromMs, toMs));
@@ -174,6 +176,7 @@ export class Judge {
       ...withdrawn.map(({ edge, aspect }) => ({ type: "withdrawn", again, edge, aspect })),
     ];
     if (entries.length > 0 || !again) {
+      if (!again) declaration.noteWorkloads(declaration.inventory.pods(toMs - 1), toMs - 1);
       const policy = this.#policyEntries();
       const window = {
         type: "window",
@@ -184,12 +187,12 @@ export class Judge {
         unexercised_left_out: judgement.unexercisedCut,
       };
       const { first, size } = await log.appendAll([...policy, ...entries, window].map(encodeEntry));
+      declaration.logged(policy.length);
       changed.forEach((row, i) => {
         (row.body as { entry: number | null }).entry = first + policy.length + i;
       });
       const policies = policy.map((body, i) => ({ entry: first + i, body }));
       this.#save(fromMs, again, changed, withdrawn, size, policies);
-      this.#options.declaration.logged(policy.length);
     } else this.#save(fromMs, again, [], [], log.size);
     this.#count(judgement, again);
     return { fromMs, toMs, judgement };
@@ -310,8 +313,8 @@ export class Judge {
 
   /** Changes of policy objects since the last window, before the verdicts that rest on them. */
   #policyEntries(): JsonObject[] {
-    return this.#options.declaration.changes.map(({ version, removed }) =>
-      toJson(toVersionEntry(version, removed)),
+    return this.#options.declaration.changes.map(({ version, removed, type }) =>
+      toJson(toVersionEntry(version, removed, type)),
     );
   }
 }

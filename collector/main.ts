@@ -131,6 +131,7 @@ async function retain(
   // What is older than the flows is not judged any more.
   declaration.inventory.forget(flowsBefore);
   declaration.history.forget(flowsBefore);
+  declaration.workloads.forget(flowsBefore);
 }
 
 /** What is declared is followed until `stop`; `ready` once it is known as a whole. */

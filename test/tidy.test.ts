@@ -49,7 +49,7 @@ const OUTSIDE = [
   /^agent\/(capture|uplink)\//,
   /^collector\/(ingest|api|store|export|ui)\//,
   /^collector\/attribution\/cluster\.ts$/,
-  /^collector\/policy\/declared\.ts$/,
+  /^collector\/policy\/(declared|git-manifests)\.ts$/,
   /^collector\/evidence\/(log|verify)\.ts$/,
   /^scripts\//,
 ];

@@ -187,6 +187,25 @@ function limitsOf(asked: boolean, since: Checkpoint | null): string[] {
 /** An entry, and what proves offline that it is in the log: C2SP tlog-proof. */
 export type Proven = { index: number; entry: string; proof: string };
 
+/** Every entry below the log's checkpoint, in order, as it stands there: nothing is verified. */
+export function* listEntries(directory: string): Generator<{ index: number; text: string }> {
+  const bytes = readFile(path.join(directory, "checkpoint"));
+  const told = `evidence: ${directory}: no evidence log is there`;
+  if (bytes === null) throw new OperatorError("CONFIG_EVIDENCE", told);
+  const opened = openCheckpoint(bytes, null);
+  if (opened.problem !== null) throw failed(`the checkpoint: ${opened.problem}`);
+  const { size } = opened.checkpoint;
+  for (let first = 0; first < size; first += TILE_WIDTH) {
+    const width = Math.min(TILE_WIDTH, size - first);
+    const held = readTile(directory, { level: "entries", index: first / TILE_WIDTH, width });
+    const entries = held && decodeEntries(held, width);
+    if (!entries) throw failed(`the entries from ${first} on cannot be read`);
+    for (const [i, entry] of entries.entries()) {
+      yield { index: first + i, text: Buffer.from(entry).toString() };
+    }
+  }
+}
+
 /** Proves the entry from the log's files, and checks the proof before giving it away. */
 export function proveEntry(directory: string, index: number, keyFile?: string): Proven {
   const refuse = (what: string) => new OperatorError("CONFIG_EVIDENCE_PROVE", `evidence: ${what}`);

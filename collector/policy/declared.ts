@@ -39,7 +39,10 @@ export const FILE_BYTES_LIMIT = 256 << 20;
 /** Most times that YAML aliases may be expanded in one document (the "billion laughs"). */
 const ALIASES_LIMIT = 1000;
 
-const MANIFEST = /\.(ya?ml|json)$/i;
+/** Reports whether a file is read as a manifest, by its name. */
+export function isManifest(file: string): boolean {
+  return /\.(ya?ml|json)$/i.test(file);
+}
 
 type Step = string | number;
 
@@ -75,7 +78,7 @@ function listFiles(from: string): { name: string; file: string | 0 }[] {
   }
   if (!stat.isDirectory()) return [{ name: path.basename(from), file: from }];
   return globSync("**/*", { cwd: from, withFileTypes: true })
-    .filter((entry) => !entry.isDirectory() && MANIFEST.test(entry.name))
+    .filter((entry) => !entry.isDirectory() && isManifest(entry.name))
     .map((entry) => path.join(entry.parentPath, entry.name))
     .map((file) => ({ name: path.relative(from, file), file }))
     .sort((a, b) => (a.name < b.name ? -1 : 1));

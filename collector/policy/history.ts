@@ -1,32 +1,21 @@
 /** Keeps every version of every policy object: the policy in force at an instant is known. */
-import { keyOf, type ClusterObject, type ObjectName } from "../attribution/cluster-object.ts";
+import type { ClusterObject, ObjectName } from "../attribution/cluster-object.ts";
 import type { Transport } from "../attribution/holder.ts";
 import type { Expectation } from "./expectation.ts";
 import { isDeciding } from "./known-kinds.ts";
 import { Policy, type End, type PolicyOptions } from "./policy.ts";
+import { Versions, type Version } from "./versions.ts";
 
 /** How long after a change either version's expectation counts: enforcement follows late. */
 export const GRACE_MS = 15_000;
 
-/** Most versions kept of one object, and most compiled policies kept at hand. */
-export const VERSIONS_LIMIT = 1000;
+/** Most compiled policies kept at hand. */
 const COMPILED_LIMIT = 8;
-
-/** One version of an object, in force in [firstSeenMs, lastSeenMs). */
-export type Version = {
-  object: ClusterObject;
-  /** It came about after this: earlier than `firstSeenMs` where the cluster could not be seen. */
-  sinceMs: number;
-  firstSeenMs: number;
-  /** Infinity while it is in force. */
-  lastSeenMs: number;
-};
 
 type Change = { sinceMs: number; atMs: number };
 
 export class PolicyHistory {
-  /** By kind, namespace and name; ascending, not overlapping. */
-  private readonly versions = new Map<string, Version[]>();
+  readonly versions = new Versions();
   private readonly compiled = new Map<number, Policy>();
   private readonly options: PolicyOptions;
   private readonly graceMs: number;
@@ -45,50 +34,16 @@ export class PolicyHistory {
    */
   apply(object: ClusterObject, nowMs: number, sinceMs = nowMs): Version | null {
     if (!isDeciding(object)) return null;
-    const key = keyOf(object);
-    const known = this.versions.get(key) ?? [];
-    this.versions.set(key, known);
-    const last = known.at(-1);
-    if (last?.lastSeenMs === Infinity) {
-      if (last.object.hash === object.hash && last.object.uid === object.uid) return null;
-      last.lastSeenMs = nowMs;
-    }
-    const version = { object, sinceMs, firstSeenMs: nowMs, lastSeenMs: Infinity };
-    known.push(version);
-    if (known.length > VERSIONS_LIMIT) known.shift();
-    this.changed(nowMs, sinceMs);
+    const version = this.versions.apply(object, nowMs, sinceMs);
+    if (version !== null) this.changed(nowMs, sinceMs);
     return version;
   }
 
   /** Ends the version in force; returns it, or null when there was none. */
   remove(object: ObjectName, nowMs: number, sinceMs = nowMs): Version | null {
-    const last = this.versions.get(keyOf(object))?.at(-1);
-    if (last === undefined || last.lastSeenMs !== Infinity) return null;
-    last.lastSeenMs = nowMs;
-    this.changed(nowMs, sinceMs);
-    return last;
-  }
-
-  /** Keys and versions of what is in force now. */
-  *inForce(): Generator<[string, Version]> {
-    for (const [key, versions] of this.versions) {
-      const last = versions.at(-1);
-      if (last?.lastSeenMs === Infinity) yield [key, last];
-    }
-  }
-
-  versionsOf(object: ObjectName): readonly Version[] {
-    return this.versions.get(keyOf(object)) ?? [];
-  }
-
-  /** The objects in force at that instant. */
-  objectsAt(ms: number): ClusterObject[] {
-    const found: ClusterObject[] = [];
-    for (const versions of this.versions.values()) {
-      const version = versions.find((v) => v.firstSeenMs <= ms && ms < v.lastSeenMs);
-      if (version !== undefined) found.push(version.object);
-    }
-    return found;
+    const version = this.versions.remove(object, nowMs);
+    if (version !== null) this.changed(nowMs, sinceMs);
+    return version;
   }
 
   /** The policy in force at that instant, compiled once for each stretch without a change. */
@@ -96,7 +51,7 @@ export class PolicyHistory {
     const since = this.changes.findLast(({ atMs }) => atMs <= ms)?.atMs ?? -Infinity;
     const known = this.compiled.get(since);
     if (known !== undefined) return known;
-    const policy = new Policy(this.objectsAt(ms), this.options);
+    const policy = new Policy(this.versions.at(ms), this.options);
     this.compiled.set(since, policy);
     if (this.compiled.size > COMPILED_LIMIT) {
       this.compiled.delete(this.compiled.keys().next().value!);
@@ -140,11 +95,7 @@ export class PolicyHistory {
 
   /** Drops versions that ended before; what is judged later than that stays answerable. */
   forget(beforeMs: number): void {
-    for (const [key, versions] of this.versions) {
-      const kept = versions.filter((v) => v.lastSeenMs > beforeMs);
-      if (kept.length === 0) this.versions.delete(key);
-      else this.versions.set(key, kept);
-    }
+    this.versions.forget(beforeMs);
     this.changes = this.changes.filter(({ atMs }) => atMs > beforeMs);
     this.compiled.clear();
   }

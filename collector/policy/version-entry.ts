@@ -1,5 +1,5 @@
 /**
- * Spells one version of a policy object as the evidence log keeps it, and reads it back.
+ * Spells one version of an object as the evidence log keeps it, and reads it back.
  *
  *     { "type": "policy", "removed": false, "kind": …, "namespace": …, "name": …, "uid": …,
  *       "resource_version": …, "generation": 3, "hash": "sha256:…",
@@ -24,7 +24,7 @@ import {
   type Json,
   type JsonMap,
 } from "../attribution/cluster-object.ts";
-import type { Version } from "./history.ts";
+import type { Version } from "./versions.ts";
 
 /** Longest object that is spelled out, in characters; an entry holds 65,535 bytes (C2SP). */
 const OBJECT_LIMIT = 40_000;
@@ -32,7 +32,14 @@ const GZIP_LIMIT = 60_000;
 /** Largest object that is unpacked, in bytes: three times what etcd takes. */
 const UNPACKED_LIMIT = 5 << 20;
 
-export function toVersionEntry(version: Version, removed: boolean): JsonMap {
+/** `workload`: a sort of pod that decisions rest on, as `workload-object.ts` makes it. */
+export type EntryType = "policy" | "workload";
+
+export function toVersionEntry(
+  version: Version,
+  removed: boolean,
+  type: EntryType = "policy",
+): JsonMap {
   const { object, sinceMs, firstSeenMs, lastSeenMs } = version;
   const told = (ms: number) => (Number.isFinite(ms) ? new Date(ms).toISOString() : null);
   const declared = declaredPart(object.body);
@@ -40,7 +47,7 @@ export function toVersionEntry(version: Version, removed: boolean): JsonMap {
   const packed = text.length <= OBJECT_LIMIT ? null : gzipSync(text).toString("base64");
   const generation = valueAt(object.body, "metadata", "generation");
   return {
-    type: "policy",
+    type,
     removed,
     kind: object.kind,
     namespace: object.namespace,
@@ -59,8 +66,11 @@ export function toVersionEntry(version: Version, removed: boolean): JsonMap {
 }
 
 /** Null for an entry of another kind, and where the object itself could not be kept. */
-export function parseVersionEntry(entry: Json): { version: Version; removed: boolean } | null {
-  if (textAt(entry, "type") !== "policy") return null;
+export function parseVersionEntry(
+  entry: Json,
+): { version: Version; removed: boolean; type: EntryType } | null {
+  const type = textAt(entry, "type");
+  if (type !== "policy" && type !== "workload") return null;
   const packed = textAt(entry, "object_gzip");
   const body = packed === null ? valueAt(entry, "object") : unpack(packed);
   const pinned = toClusterObject(body, null);
@@ -74,7 +84,7 @@ export function parseVersionEntry(entry: Json): { version: Version; removed: boo
   const firstSeenMs = at("first_seen", -Infinity);
   const sinceMs = at("changed_after", firstSeenMs);
   const version = { object, sinceMs, firstSeenMs, lastSeenMs: at("last_seen", Infinity) };
-  return { version, removed: valueAt(entry, "removed") === true };
+  return { version, removed: valueAt(entry, "removed") === true, type };
 }
 
 function unpack(text: string): Json {

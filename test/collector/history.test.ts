@@ -34,8 +34,8 @@ t.test("the policy at an instant, and the grace after a change", async (t) => {
   t.strictSame(paths(history, 115_000), ["denied"]);
   t.strictSame(paths(history, 210_000), ["allowed", "denied"]);
   t.strictSame(paths(history, 310_000), ["undeclared", "allowed"]);
-  t.equal(history.versionsOf(ALLOW).length, 2);
-  t.equal(history.objectsAt(150_000)[0]?.hash, DENY.hash);
+  t.equal(history.versions.of(ALLOW).length, 2);
+  t.equal(history.versions.at(150_000)[0]?.hash, DENY.hash);
 });
 
 t.test("a change that nobody saw come about counts from when it may have", async (t) => {
@@ -56,9 +56,9 @@ t.test("kinds of one name in two API groups are two objects", async (t) => {
   const [istio, linkerd] = [of("security.istio.io/v1"), of("policy.linkerd.io/v1alpha1")];
   history.apply(istio, 1000);
   history.apply(linkerd, 1000);
-  t.equal(history.objectsAt(2000).length, 2);
+  t.equal(history.versions.at(2000).length, 2);
   t.equal(history.apply(of("security.istio.io/v1beta1"), 3000)?.firstSeenMs, 3000);
-  t.equal(history.objectsAt(4000).length, 2, "another version of the API is the same object");
+  t.equal(history.versions.at(4000).length, 2, "another version of the API is the same object");
 });
 
 t.test("what declares nothing is no version", async (t) => {
@@ -69,7 +69,7 @@ t.test("what declares nothing is no version", async (t) => {
   t.equal(history.apply(service(", resourceVersion: '2', generation: 2"), 2000), null);
   t.equal(history.apply(version(pod("a/y")), 3000), null, "pods are ends, not policy");
   t.strictSame(
-    history.objectsAt(4000).map((object) => object.kind),
+    history.versions.at(4000).map((object) => object.kind),
     ["Service"],
   );
 });

@@ -156,6 +156,7 @@ class Bench {
       if (v) return `${shorten(v)}${again}`;
       if (type === "window") return `window ${String(entry["from"]).slice(11, 16)}${again}`;
       if (type === "policy") return `policy ${entry["kind"]} ${entry["removed"] ? "-" : "+"}`;
+      if (type === "workload") return `workload ${entry["name"]} ${entry["removed"] ? "-" : "+"}`;
       if (type === "withdrawn") return `withdrawn ${entry["edge"]}${again}`;
       const finding = entry["finding"] as { code: string; subject: string } | undefined;
       const coverage = entry["coverage"] as { node: string } | undefined;
@@ -230,8 +231,14 @@ t.test("a window is judged once, when it is due, after the policy it rests on", 
     }
   }
   const policies = entries.filter((e) => kindOf(e) === "policy").length;
-  t.equal(policies, bench.declaration.history.objectsAt(FROM).length);
-  t.equal(entries.at(-1)!["entries"], entries.length - policies - 1, "the window counts its own");
+  t.equal(policies, bench.declaration.history.versions.at(FROM).length);
+  const workloads = bench.told().filter((line) => line.startsWith("workload"));
+  t.strictSame(
+    workloads.sort(),
+    ["cart", "ledger", "web"].map((n) => `workload ${n} +`),
+  );
+  const own = entries.length - policies - workloads.length - 1;
+  t.equal(entries.at(-1)!["entries"], own, "the window counts its own");
   for (const nowMs of [DUE, DUE + 500, DUE + 59_000]) {
     t.strictSame(await bench.judge.step(nowMs), [], "once");
   }
