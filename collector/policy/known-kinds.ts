@@ -1,5 +1,9 @@
 /** Lists the kinds that Wireproof reads, so that all others are told and never dropped silently. */
 import { KINDS_OF_INVENTORY } from "../attribution/inventory.ts";
+import { CALICO_GROUPS } from "./calico/shape.ts";
+
+const ofCalico = (...kinds: readonly string[]) =>
+  kinds.flatMap((kind) => CALICO_GROUPS.map((group) => `${kind}.${group}`));
 
 /** Kinds of the policy rooms, with their API group. */
 export const POLICY_KINDS: ReadonlySet<string> = new Set([
@@ -12,6 +16,8 @@ export const POLICY_KINDS: ReadonlySet<string> = new Set([
   "NetworkAuthentication.policy.linkerd.io",
   ...["ServiceIntentions.consul.hashicorp.com", "ServiceDefaults.consul.hashicorp.com"],
   ...["ProxyDefaults.consul.hashicorp.com", "Mesh.consul.hashicorp.com"],
+  ...ofCalico("NetworkPolicy", "GlobalNetworkPolicy", "Tier", "NetworkSet", "GlobalNetworkSet"),
+  ...ofCalico("HostEndpoint", "IPPool", "Profile"),
   "Segmentation.wireproof.io",
 ]);
 
@@ -23,6 +29,12 @@ const CONTEXT_KINDS: ReadonlySet<string> = new Set([
   ...["HTTPRoute.policy.linkerd.io", "HTTPLocalRateLimitPolicy.policy.linkerd.io"],
   "ExportedServices.consul.hashicorp.com",
   ...["HTTPRoute.gateway.networking.k8s.io", "GRPCRoute.gateway.networking.k8s.io"],
+  "ServiceAccount.",
+  // Staged policies are tried, and never enforced.
+  ...ofCalico("StagedNetworkPolicy", "StagedGlobalNetworkPolicy", "StagedKubernetesNetworkPolicy"),
+  ...ofCalico("FelixConfiguration", "KubeControllersConfiguration", "ClusterInformation"),
+  ...ofCalico("BGPConfiguration", "BGPFilter", "BGPPeer", "CalicoNodeStatus", "IPReservation"),
+  ...ofCalico("BlockAffinity", "IPAMBlock", "IPAMConfig", "IPAMConfiguration", "IPAMHandle"),
 ]);
 
 export function isKnownKind(groupKind: string): boolean {

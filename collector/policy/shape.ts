@@ -3,6 +3,7 @@ import Type, { type TSchema } from "typebox";
 import { Value } from "typebox/value";
 import { parseRange } from "../attribution/address.ts";
 import { isMap, valueAt, type ClusterObject, type Json } from "../attribution/cluster-object.ts";
+import { CALICO_SPECS, findCalicoFaults, isOfCalico } from "./calico/shape.ts";
 import { CONSUL_SPECS, findIntentionFaults } from "./consul/shape.ts";
 import {
   labels,
@@ -206,6 +207,7 @@ const SPECS: Readonly<Record<string, TSchema>> = {
   "PeerAuthentication.security.istio.io": peerAuthentication,
   "AuthorizationPolicy.security.istio.io": authorizationPolicy,
   "Segmentation.wireproof.io": Segmentation,
+  ...CALICO_SPECS,
   ...LINKERD_SPECS,
   ...CONSUL_SPECS,
   "Deployment.apps": workload,
@@ -246,6 +248,7 @@ export function findFaults(object: ClusterObject): Fault[] {
   const ofLinkerd = groupKind(object).endsWith(".policy.linkerd.io");
   return [
     ...[...findLabelFaults(object), ...walk(spec, ["spec"], ofLinkerd), ...references],
+    ...(isOfCalico(object) ? findCalicoFaults(object, spec) : []),
     ...(ofLinkerd ? findLinkerdFaults(object, spec) : []),
     ...(object.kind === "ServiceIntentions" ? findIntentionFaults(spec) : []),
   ];
