@@ -163,7 +163,7 @@ export class CalicoPolicies {
     const profile = this.profiles.get(`kns.${pod.namespace}`);
     outcome.paths.add(profile === undefined ? "undeclared" : "undecidable");
     if (profile !== undefined) {
-      const sentence = `undecidable: ${formatObject(profile)} has rules of its own, not judged here`;
+      const sentence = `undecidable: ${formatObject(profile)} has rules of its own`;
       outcome.doubts.push(toBecause(profile, `spec.${direction}`, sentence));
     }
     return outcome;

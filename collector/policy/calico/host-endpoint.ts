@@ -1,4 +1,4 @@
-/** Tells where Calico's host endpoints stand in the way of a connection; nothing there is judged. */
+/** Tells where Calico's host endpoints stand in the way; what their policies say is not judged. */
 import { listAt, textAt, type ClusterObject } from "../../attribution/cluster-object.ts";
 import { formatHolder, type Holder } from "../../attribution/holder.ts";
 import { formatObject, toBecause, UNDECLARED, type Decision } from "../because.ts";
@@ -38,7 +38,7 @@ export class HostEndpoints {
     const host = this.hosts.find(({ node }) => mayBe(node, holder.node));
     if (host === undefined || holder.kind === "external") return UNDECLARED;
     const name = formatObject(host.object);
-    const sentence = `undecidable: ${formatHolder(holder)} may be ${name}, which has its own policies`;
+    const sentence = `undecidable: ${formatHolder(holder)} may be ${name}, which is not judged`;
     return { path: "undecidable", because: [toBecause(host.object, "spec.node", sentence)] };
   }
 

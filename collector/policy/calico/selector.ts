@@ -134,8 +134,8 @@ export function allOf(...selectors: readonly (Selector | null)[]): Selector | nu
 }
 
 type Comparison = "==" | "!=" | "contains" | "starts" | "ends" | "in" | "not in";
-type Kind =
-  Comparison | "label" | "text" | "has" | "all" | "global" | "!" | "&&" | "||" | "(" | ")" | "{" | "}" | "," | "end"; // prettier-ignore
+type Symbols = "!" | "&&" | "||" | "(" | ")" | "{" | "}" | ",";
+type Kind = Comparison | Symbols | "label" | "text" | "has" | "all" | "global" | "end";
 type Token = { kind: Kind; text: string; at: number };
 
 const IDENTIFIER = /[a-zA-Z0-9_./-]+/y;
