@@ -17,7 +17,6 @@ import type { Direction } from "../network-policy.ts";
 import type { Ternary } from "../peer.ts";
 import {
   EVERYTHING,
-  holds,
   intersect,
   isNothing,
   NOTHING,
@@ -29,8 +28,9 @@ import type { Fault } from "../problem.ts";
 import { and, or } from "../ternary.ts";
 import { Endpoints } from "./endpoint.ts";
 import { HostEndpoints } from "./host-endpoint.ts";
-import { isWorkload, Nets } from "./nets.ts";
-import { Rules, unknownOf, type Rule } from "./rule.ts";
+import { isWorkload, Nets, type Family } from "./nets.ts";
+import { unknownOf, type Rule } from "./rule.ts";
+import { only, Rules } from "./rule-match.ts";
 import { evaluate } from "./selector.ts";
 import { isOfCalico } from "./shape.ts";
 import {
@@ -55,6 +55,7 @@ type Connection = {
   other: Holder;
   transport: Transport;
   port: number;
+  families: readonly Family[];
 };
 
 /** Where a connection may end, by all that is not known on its way through the tiers. */
@@ -113,7 +114,8 @@ export class CalicoPolicies {
     port: number,
   ): Decision {
     if (!isWorkload(pod)) return this.hosts.decide(pod);
-    const connection = { direction, pod, other, transport, port };
+    const families = this.endpoints.nets.familiesOf(pod, other);
+    const connection = { direction, pod, other, transport, port, families };
     const { tiers, unplaced } = this.layoutOf(direction, pod);
     const outcome = this.follow(tiers, connection);
     for (const tier of unplaced) this.fold(outcome, tier, connection);
@@ -142,6 +144,9 @@ export class CalicoPolicies {
     const pick = (tier: Tier): PodTier[] => {
       const items = tier.items.flatMap((item): (Pick | Stage)[] => {
         if ("decide" in item) return [item];
+        const { namespace } = item.object;
+        const isNear = namespace === "" || namespace === pod.namespace;
+        if (!isNear || item.applies[direction] === false) return [];
         const picks = and([item.applies[direction], evaluate(item.subject, lookup)]);
         return picks === false ? [] : [{ policy: item, isCertain: picks === true }];
       });
@@ -174,14 +179,15 @@ export class CalicoPolicies {
     const { paths, ends, doubts } = outcome;
     let isSelected: Ternary = false;
     let goesOn = false;
-    const idle: Because[] = [];
+    /** Told only where they decide. */
+    const idle: (() => readonly Because[])[] = [];
     for (const item of items) {
       if ("decide" in item) {
         const said = item.decide(c.direction, c.pod, c.other, c.transport, c.port);
         if (said.path === "undeclared") continue;
         if (item.isOpen && said.path !== "allowed") {
           isSelected = true;
-          if (said.path === "denied") idle.push(...said.because);
+          if (said.path === "denied") idle.push(() => said.because);
           else {
             paths.add("allowed");
             doubts.push(...said.because);
@@ -203,28 +209,29 @@ export class CalicoPolicies {
       if (said === "passes") return true;
       goesOn ||= said === "may pass";
       isSelected = or([isSelected, isCertain || null]);
-      idle.push(toIdle(policy, isCertain, tier, c));
+      idle.push(() => [toIdle(policy, isCertain, tier, c)]);
     }
     if (isSelected === false || tier.passes === true) return true;
     paths.add("denied");
     const isSure = isSelected === true && tier.passes === false;
-    (isSure ? ends : doubts).push(...idle);
+    (isSure ? ends : doubts).push(...idle.flatMap((tell) => tell()));
     return goesOn || !isSure;
   }
 
   /** Goes through the rules of one policy. */
   private ask(
     { policy, isCertain }: Pick,
-    { direction, pod, other, transport, port }: Connection,
+    { direction, pod, other, transport, port, families }: Connection,
     { paths, ends, doubts, passes }: Outcome,
   ): "ends" | "passes" | "may pass" | "goes on" {
     const [client, server] = direction === "ingress" ? [other, pod] : [pod, other];
     let mayPass = false;
     for (const [i, rule] of policy.rules[direction].entries()) {
       if (rule.action === "Log") continue;
-      if (rule.fixed !== null && !holds(rule.fixed, transport, port)) continue;
-      const { ternary, ports } = this.rules.match(rule, client, server);
-      if (ternary === false || !holds(ports, transport, port)) continue;
+      const taken = this.rules.takes(rule, server, transport, port);
+      if (taken === false) continue;
+      const ternary = and([taken, this.rules.match(rule, client, server, families)]);
+      if (ternary === false) continue;
       const isSure = isCertain && ternary === true;
       const because = toRuleBecause(policy, rule, i, direction, other, isSure);
       if (rule.action === "Pass") {
@@ -266,6 +273,7 @@ export class CalicoPolicies {
     other: Holder,
   ): PortSet {
     const [client, server] = direction === "ingress" ? [other, pod] : [pod, other];
+    const families = this.endpoints.nets.familiesOf(client, server);
     let forbidden = NOTHING;
     let open = EVERYTHING;
     for (const { tier, items } of tiers) {
@@ -285,12 +293,13 @@ export class CalicoPolicies {
         isSelected = true; // perhaps, which is enough to deny
         for (const rule of policy.rules[direction]) {
           if (rule.action === "Log") continue;
-          const { ternary, ports } = this.rules.match(rule, client, server);
+          const ternary = this.rules.match(rule, client, server, families);
           if (ternary === false) continue;
-          const some = intersect(here, ports);
+          const ports = this.rules.portsOn(rule, server);
+          const some = intersect(here, ports ?? only(EVERYTHING, rule.transports));
           if (rule.action === "Deny") forbidden = union(forbidden, some);
           if (rule.action === "Pass") open = union(open, some);
-          if (isCertain && ternary === true) here = subtract(here, some);
+          if (isCertain && ternary === true && ports !== null) here = subtract(here, some);
         }
       }
       if (isSelected && tier.passes !== true) forbidden = union(forbidden, here);

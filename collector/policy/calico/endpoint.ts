@@ -77,12 +77,14 @@ export class Endpoints {
   /** Whether the end, by its labels or its address, is one of those that a selector picks. */
   matches(selector: Selector, holder: Holder, family: Family): Ternary {
     const inside = isWorkload(holder);
-    const found: Ternary[] = [inside && evaluate(selector, this.labelsOf(holder))];
-    if (found[0] === true) return true;
+    const own = inside && evaluate(selector, this.labelsOf(holder));
+    const sets = this.picked(selector);
+    if (own === true || (sets.length === 0 && !this.hostsAreMade)) return own;
+    const found: Ternary[] = [own];
     if (!inside && this.hostsAreMade && holder.kind !== "external") {
       found.push(and([evaluate(selector, lookupMade), null]));
     }
-    for (const set of this.picked(selector)) {
+    for (const set of sets) {
       if (inside && set.isHost) continue;
       const within = this.nets.isWithin(set.ranges, holder, family);
       const isOpen = set.isBroken || (set.hasDomains && !inside);

@@ -1,49 +1,29 @@
-/** Reads the rules of Calico's policies and matches them against the two ends of a connection. */
+/** Reads the rules of Calico's policies. */
 import type { AddressRange } from "../../attribution/address.ts";
-import {
-  isMap,
-  labelsAt,
-  listAt,
-  textAt,
-  valueAt,
-  type ClusterObject,
-  type Json,
-} from "../../attribution/cluster-object.ts";
-import {
-  namedPort,
-  toServiceHolder,
-  type Holder,
-  type Transport,
-} from "../../attribution/holder.ts";
-import { readLabelMap, selects } from "../../attribution/selector.ts";
-import type { Ternary } from "../peer.ts";
+import { isMap, listAt, textAt, valueAt, type Json } from "../../attribution/cluster-object.ts";
+import type { Transport } from "../../attribution/holder.ts";
 import {
   EVERYTHING,
   isNothing,
   NOTHING,
   onePort,
   subtract,
+  TRANSPORTS,
   union,
   type PortSet,
 } from "../port-set.ts";
-import { and, not } from "../ternary.ts";
-import {
-  NAMESPACE,
-  OF_ACCOUNT,
-  OF_NAMESPACE,
-  SERVICE_ACCOUNT,
-  type Endpoints,
-} from "./endpoint.ts";
-import { isWorkload, readRanges, type Family } from "./nets.ts";
+import { NAMESPACE, OF_ACCOUNT, OF_NAMESPACE, SERVICE_ACCOUNT } from "./endpoint.ts";
+import { readRanges } from "./nets.ts";
 import { allOf, isFault, parseSelector, replace, withPrefix, type Selector } from "./selector.ts";
-import { isOfCalico, parsePort, protocolOf } from "./shape.ts";
+import { parsePort, protocolOf } from "./shape.ts";
 
 export type Action = "Allow" | "Deny" | "Pass" | "Log";
 
-type Port = readonly [first: number, last: number] | string;
+/** Ports by their numbers, on any transport, and by their names. */
+export type Ports = { numbers: PortSet; names: readonly string[] };
 
 /** One end as a rule names it; null for each thing that it does not name. */
-type RuleEnd = {
+export type RuleEnd = {
   /** Picks pods, network sets and host endpoints; the address must be one of theirs. */
   positive: Selector | null;
   /** The address must be none of theirs; beside `positive` it is a part of that. */
@@ -51,8 +31,8 @@ type RuleEnd = {
   nets: readonly AddressRange[] | null;
   notNets: readonly AddressRange[] | null;
   service: { namespace: string; name: string; isGuessed: boolean } | null;
-  ports: readonly Port[] | null;
-  notPorts: readonly Port[] | null;
+  ports: Ports | null;
+  notPorts: Ports | null;
   hasDomains: boolean;
 };
 
@@ -67,14 +47,8 @@ export type Rule = {
   hasSourcePorts: boolean;
   /** It speaks of ICMP's types without naming ICMP. */
   hasIcmp: boolean;
-  /** What it takes of any server's ports; null where that depends on the server. */
-  fixed: PortSet | null;
 };
 
-/** `ports`: of the server. */
-export type RuleMatch = { ternary: Ternary; ports: PortSet };
-
-const NO_MATCH: RuleMatch = { ternary: false, ports: NOTHING };
 const NUMBERS: readonly [Transport, number][] = [
   ["SCTP", 132],
   ["TCP", 6],
@@ -91,10 +65,6 @@ export function readRule(value: Json, namespace: string): Rule {
   ).map(([name]) => name);
   const source = readEnd(valueAt(value, "source"), namespace);
   const destination = readEnd(valueAt(value, "destination"), namespace);
-  const { ports, notPorts, service } = destination;
-  const isFixed =
-    service === null &&
-    [ports, notPorts].every((list) => !list?.some((p) => typeof p === "string"));
   return {
     action: textAt(value, "action") as Action,
     transports,
@@ -102,14 +72,10 @@ export function readRule(value: Json, namespace: string): Rule {
     source,
     destination,
     hasHttp: isMap(valueAt(value, "http")),
-    hasSourcePorts: !isEverything(numbersOf(source.ports, source.notPorts, () => NOTHING)),
+    hasSourcePorts:
+      (source.ports !== null && !isNothing(subtract(EVERYTHING, source.ports.numbers))) ||
+      source.notPorts !== null,
     hasIcmp: isMap(valueAt(value, "notICMP")),
-    fixed: isFixed
-      ? only(
-          numbersOf(ports, notPorts, () => NOTHING),
-          transports,
-        )
-      : null,
   };
 }
 
@@ -173,153 +139,16 @@ function readList(value: Json | undefined, field: string): readonly AddressRange
   return readRanges(value, field);
 }
 
-function readPorts(value: Json | undefined, field: string): readonly Port[] | null {
-  const list = listAt(value, field);
-  const ports = list.map(parsePort).filter((port) => port !== null);
-  return list.length === 0 ? null : ports;
-}
-
-/** The ports named, without those excepted; `named` finds what a name stands for. */
-function numbersOf(
-  ports: readonly Port[] | null,
-  notPorts: readonly Port[] | null,
-  named: (name: string) => PortSet,
-): PortSet {
-  const toSet = (list: readonly Port[]) =>
-    list.reduce(
-      (set, port) => union(set, typeof port === "string" ? named(port) : span(port)),
-      NOTHING,
-    );
-  const taken = ports === null ? EVERYTHING : toSet(ports);
-  return notPorts === null ? taken : subtract(taken, toSet(notPorts));
-}
-
-function span([first, last]: readonly [number, number]): PortSet {
-  const [start, end] = [Math.max(first, 1), last];
-  return (["SCTP", "TCP", "UDP"] as const).reduce(
-    (set, transport) => union(set, onePort(transport, start, end)),
-    NOTHING,
-  );
-}
-
-function isEverything(set: PortSet): boolean {
-  return isNothing(subtract(EVERYTHING, set));
-}
-
-function only(set: PortSet, transports: readonly Transport[]): PortSet {
-  const keep = (name: Transport) => (transports.includes(name) ? set[name] : []);
-  return { SCTP: keep("SCTP"), TCP: keep("TCP"), UDP: keep("UDP") };
-}
-
-export class Rules {
-  private readonly endpoints: Endpoints;
-  private readonly services = new Map<string, ClusterObject>();
-  /** Names of the ports that host endpoints have. */
-  private readonly hostPorts = new Set<string>();
-
-  constructor(objects: readonly ClusterObject[], endpoints: Endpoints) {
-    this.endpoints = endpoints;
-    for (const object of objects) {
-      if (object.kind === "Service" && object.apiVersion === "v1") {
-        this.services.set(`${object.namespace}/${object.name}`, object);
-      } else if (isOfCalico(object, "HostEndpoint")) {
-        for (const port of listAt(object.body, "spec", "ports")) {
-          this.hostPorts.add(textAt(port, "name") ?? "");
-        }
-      }
-    }
+function readPorts(value: Json | undefined, field: string): Ports | null {
+  const ports = listAt(value, field).map(parsePort);
+  if (ports.length === 0) return null;
+  let numbers = NOTHING;
+  for (const port of ports) {
+    if (port === null || typeof port === "string") continue;
+    const [first, last] = [Math.max(port[0], 1), port[1]];
+    for (const transport of TRANSPORTS) numbers = union(numbers, onePort(transport, first, last));
   }
-
-  /** Whether a rule speaks of a connection between two ends, and of which of the server's ports. */
-  match(rule: Rule, client: Holder, server: Holder): RuleMatch {
-    if (rule.transports.length === 0) return NO_MATCH;
-    const found = rule.fixed === null ? this.portsOn(rule, server) : null;
-    const isUnsure =
-      rule.hasHttp || rule.hasIcmp || rule.hasSourcePorts || (rule.fixed ?? found) === null;
-    const { nets } = this.endpoints;
-    const answers = nets.familiesOf(client, server).map((family) => {
-      if (rule.ipVersion !== null && rule.ipVersion !== family) return false;
-      const here = this.matchEnd(rule.source, client, family);
-      return here === false ? false : and([here, this.matchEnd(rule.destination, server, family)]);
-    });
-    const ternary = answers.every((answer) => answer === answers[0]) ? answers[0]! : null;
-    if (ternary === false) return NO_MATCH;
-    const ports = rule.fixed ?? found ?? only(EVERYTHING, rule.transports);
-    return { ternary: isUnsure ? null : ternary, ports };
-  }
-
-  /**
-   * A rule with ranges of the other family alone is not there for this one, be they to match or not
-   * (felix/rules/policy.go FilterRuleToIPVersion).
-   */
-  private matchEnd(end: RuleEnd, holder: Holder, family: Family): Ternary {
-    const { positive, negative, nets, notNets, service } = end;
-    const terms: Ternary[] = [];
-    if (nets !== null) terms.push(this.endpoints.nets.isWithin(nets, holder, family));
-    if (notNets !== null) {
-      const isThere = notNets.some((range) => range.family === family);
-      terms.push(isThere && not(this.endpoints.nets.isWithin(notNets, holder, family)));
-    }
-    if (positive !== null) terms.push(this.endpoints.matches(positive, holder, family));
-    if (negative !== null) terms.push(not(this.endpoints.matches(negative, holder, family)));
-    if (service !== null) terms.push(this.isBehind(service, holder));
-    if (end.hasDomains) terms.push(isWorkload(holder) ? false : null);
-    return and(terms);
-  }
-
-  /**
-   * Whether an end is an endpoint of a Service, ready or not (serviceindex.go). A rule that leaves
-   * out the namespace means the policy's own by the API's text, and no Service by Felix's source.
-   */
-  private isBehind(service: NonNullable<RuleEnd["service"]>, holder: Holder): Ternary {
-    const object = this.services.get(`${service.namespace}/${service.name}`);
-    const selector = labelsAt(object?.body, "spec", "selector");
-    // One that is not declared, or selects nothing, has endpoints that somebody else makes.
-    if (Object.keys(selector).length === 0 || holder.kind === "node") return null;
-    const isPod = holder.kind === "pod" && holder.namespace === service.namespace;
-    if (!isPod || !selects(readLabelMap(selector), holder.labels)) return false;
-    return service.isGuessed ? null : true;
-  }
-
-  /** The ports of this server that a rule takes; null where that is not known. */
-  private portsOn(rule: Rule, server: Holder): PortSet | null {
-    const { service, ports, notPorts } = rule.destination;
-    if (service !== null) return this.portsBehind(service, server, rule.transports);
-    let isOpen = false;
-    const named = (name: string) => {
-      // Named ports are those of endpoints; a node has some only where it is a host endpoint.
-      if (!isWorkload(server)) isOpen ||= this.hostPorts.has(name);
-      else {
-        return server.ports
-          .filter((port) => port.name === name)
-          .reduce(
-            (set, port) => union(set, onePort(port.transport, port.port, port.port)),
-            NOTHING,
-          );
-      }
-      return NOTHING;
-    };
-    const found = only(numbersOf(ports, notPorts, named), rule.transports);
-    return isOpen ? null : found;
-  }
-
-  /** The ports of a pod that a Service leads to. */
-  private portsBehind(
-    service: NonNullable<RuleEnd["service"]>,
-    server: Holder,
-    transports: readonly Transport[],
-  ): PortSet | null {
-    if (this.isBehind(service, server) !== true) return null;
-    const object = this.services.get(`${service.namespace}/${service.name}`)!;
-    const found = toServiceHolder(object, [], { labels: {}, annotations: {} }).ports.reduce(
-      (set, { target, transport }) => {
-        const port = typeof target === "string" ? namedPort(server, target, transport) : target;
-        return port === null ? set : union(set, onePort(transport, port, port));
-      },
-      NOTHING,
-    );
-    return only(found, transports);
-  }
+  return { numbers, names: ports.filter((port) => typeof port === "string") };
 }
 
 /** What is not known where a rule cannot be decided, in words. */

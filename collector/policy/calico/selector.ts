@@ -3,7 +3,7 @@
  * (libcalico-go/lib/selector: tokenizer/tokenizer.go, parser/parser.go, parser/ast.go).
  */
 import type { Ternary } from "../peer.ts";
-import { and, not, or } from "../ternary.ts";
+import { not } from "../ternary.ts";
 
 export type Selector =
   | { op: "all" | "global" }
@@ -56,9 +56,16 @@ export function evaluate(selector: Selector, lookup: Lookup): Ternary {
     case "not":
       return not(evaluate(selector.of, lookup));
     case "and":
-      return and(selector.of.map((inner) => evaluate(inner, lookup)));
-    case "or":
-      return or(selector.of.map((inner) => evaluate(inner, lookup)));
+    case "or": {
+      const ends = selector.op === "or"; // what one of them settles
+      let result: Ternary = !ends;
+      for (const inner of selector.of) {
+        const found = evaluate(inner, lookup);
+        if (found === ends) return ends;
+        if (found === null) result = null;
+      }
+      return result;
+    }
     case "has": {
       const found = lookup(selector.key);
       return found === null ? null : found !== undefined;
