@@ -6,6 +6,9 @@
  * libcalico-go/lib/backend/k8s/conversion, `api` the text of api/pkg/apis/projectcalico/v3,
  * `validator` its checks, `docs` the pages on policy.
  */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import t from "tap";
 import {
   evaluate,
@@ -16,6 +19,7 @@ import {
 } from "../../collector/policy/calico/selector.ts";
 import type { Expectation } from "../../collector/policy/expectation.ts";
 import { Policy } from "../../collector/policy/policy.ts";
+import { runAllowed, runExplain } from "../../collector/policy/policy-command.ts";
 import { formatPortSet } from "../../collector/policy/port-set.ts";
 import { formatProblem } from "../../collector/policy/problem.ts";
 import type { Transport } from "../../collector/attribution/holder.ts";
@@ -610,4 +614,75 @@ t.test("all that a pair may use", async (t) => {
   t.equal(permit(np("p", "ingress: [{action: Deny, source: {nets: [10.1.1.0/24]}}, {action: Allow}]"), "b/lost"), "No Connections", "not certain"); // prettier-ignore
   t.equal(permit(gnp("p", "tier: gone, ingress: [{action: Allow}]"), "a/web"), "All Connections");
   t.equal(permit(gnp("p", "tier: gone"), "a/web"), "No Connections");
+});
+
+t.test("the commands read both groups", async (t) => {
+  const folder = mkdtempSync(path.join(tmpdir(), "wireproof-calico-"));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const policies =
+    np("default.db", "types: [Ingress], ingress: [{action: Allow, source: {selector: zone == 'front'}}]", "a", V1) + // prettier-ignore
+    gnp(
+      "meta",
+      "types: [Egress], egress: [{action: Deny, destination: {nets: [169.254.169.254/32]}}, {action: Deny, destination: {selector: kind == 'bad'}}, {action: Allow}]",
+    ) + // prettier-ignore
+    labelled("GlobalNetworkSet", "s", "kind: bad", "nets: [192.0.2.0/24]") +
+    object("IPPool", "pool", "cidr: 10.1.0.0/16") +
+    object("FelixConfiguration", "default", "bpfEnabled: false");
+  const file = path.join(folder, "a.yaml");
+  writeFileSync(file, CLUSTER + policies.replace("types: [Ingress]", "selector: app == 'db', types: [Ingress]")); // prettier-ignore
+  const { out, warnings } = runAllowed({ manifests: folder }, 0);
+  t.strictSame(warnings, [], "every kind is known");
+  const of = (from: string) => out.split("\n").filter((line) => line.startsWith(`${from} => `));
+  const all = (to: string) => `b/api[Pod] => ${to} : All Connections`;
+  t.strictSame(
+    of("b/api[Pod]"),
+    [
+      all("0.0.0.0-169.254.169.253[External]"),
+      all("169.254.169.255-192.0.1.255[External]"),
+      all("192.0.3.0-255.255.255.255[External]"),
+      ...["a/host[Pod]", "a/web[Pod]", "b/lost[Pod]", "b/two[Pod]"].map(all),
+    ],
+    "not to the net, the set, nor a/db; pods are in the pool",
+  );
+  t.ok(of("a/web[Pod]").includes("a/web[Pod] => a/db[Pod] : All Connections"));
+  const asked = { manifests: folder, from: "b/api", to: "a/db", port: "80" };
+  const answer = runExplain(asked, 0).out;
+  t.match(answer, /^path +denied$/m);
+  t.match(
+    answer,
+    /denied by Calico's NetworkPolicy a\/default\.db: no ingress rule matches b\/api/,
+  );
+});
+
+t.test("strangers' input never throws", async (t) => {
+  const odd = ["null", "7", "'x'", "[]", "{}", "[null]", "[[]]", "[7]", "true", "{a: {}}", "'('"];
+  const fields = ["tier", "order", "types", "selector", "ingress", "egress", "nets", "node"];
+  const inside = ["action: Allow, source", "action: Allow, http", "action", "protocol"];
+  const deeper = ["nets", "selector", "services", "serviceAccounts", "ports", "domains"];
+  let count = 0;
+  const cluster = read(CLUSTER);
+  const ends = ["a/web", "a/host", "b/lost"].map((name) => end(cluster, name));
+  const survive = (text: string) => {
+    count++;
+    const policy = new Policy([...cluster.objects, ...read(text).objects]);
+    for (const from of [...ends, { external: "192.0.2.1" }]) {
+      policy.expect(from, ends[0]!, 80, "TCP", 0);
+    }
+    policy.permit(ends[0]!, ends[2]!);
+  };
+  const kinds = ["GlobalNetworkPolicy", "Tier", "NetworkSet", "HostEndpoint", "IPPool", "Profile"];
+  const anchor = np("p", "ingress: [{action: Allow, source: {selector: all()}}]");
+  for (const value of odd) {
+    for (const kind of [...kinds, "KubeControllersConfiguration"]) {
+      const whole = object(kind, "x", "").replace("spec: {}", `spec: ${value}`);
+      survive(anchor + whole);
+      if (kind !== "GlobalNetworkPolicy") continue;
+      for (const field of fields) survive(anchor + object(kind, "x", `${field}: ${value}`));
+    }
+    for (const field of inside) survive(np("p", `ingress: [{${field}: ${value}}]`));
+    for (const field of deeper) {
+      survive(np("p", `egress: [{action: Allow, destination: {${field}: ${value}}}]`));
+    }
+  }
+  t.equal(count, odd.length * (7 + fields.length + inside.length + deeper.length));
 });

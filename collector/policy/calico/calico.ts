@@ -226,13 +226,15 @@ export class CalicoPolicies {
   ): "ends" | "passes" | "may pass" | "goes on" {
     const [client, server] = direction === "ingress" ? [other, pod] : [pod, other];
     let mayPass = false;
-    for (const [i, rule] of policy.rules[direction].entries()) {
+    const rules = policy.rules[direction];
+    for (let i = 0; i < rules.length; i++) {
+      const rule = rules[i]!;
       if (rule.action === "Log") continue;
       const taken = this.rules.takes(rule, server, transport, port);
       if (taken === false) continue;
-      const ternary = and([taken, this.rules.match(rule, client, server, families)]);
-      if (ternary === false) continue;
-      const isSure = isCertain && ternary === true;
+      const match = this.rules.match(rule, client, server, families);
+      if (match === false) continue;
+      const isSure = isCertain && taken === true && match === true;
       const because = toRuleBecause(policy, rule, i, direction, other, isSure);
       if (rule.action === "Pass") {
         mayPass = true;

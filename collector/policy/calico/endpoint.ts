@@ -3,7 +3,12 @@
  * sets and host endpoints by the addresses that they hold (felix/labelindex/named_port_index.go).
  */
 import type { AddressRange } from "../../attribution/address.ts";
-import { textAt, valueAt, type ClusterObject } from "../../attribution/cluster-object.ts";
+import {
+  textAt,
+  valueAt,
+  type ClusterObject,
+  type Labels,
+} from "../../attribution/cluster-object.ts";
 import type { Holder } from "../../attribution/holder.ts";
 import type { Ternary } from "../peer.ts";
 import { and, or } from "../ternary.ts";
@@ -111,22 +116,24 @@ export class Endpoints {
   labelsOf(pod: Holder): Lookup {
     const known = this.lookups.get(pod);
     if (known !== undefined) return known;
-    const { namespace, serviceAccount, labels, namespaceLabels } = pod;
+    const { namespace, serviceAccount } = pod;
     const account = this.accounts.get(`${namespace}/${serviceAccount}`);
+    const labels = new Map<string, string | null>();
+    const add = (prefix: string, more: Labels) => {
+      for (const [key, value] of Object.entries(more)) labels.set(`${prefix}${key}`, value);
+    };
+    add("", pod.labels);
+    for (const key of labels.keys()) if (isInherited(key)) labels.delete(key);
+    add(OF_NAMESPACE, pod.namespaceLabels);
+    add(OF_ACCOUNT, account?.labels ?? {});
+    labels.set(NAMESPACE, namespace).set(`${OF_NAMESPACE}${NAME}`, namespace);
+    labels.set(SERVICE_ACCOUNT, serviceAccount).set(`${OF_ACCOUNT}${NAME}`, serviceAccount);
+    labels.set(ORCHESTRATOR, "k8s");
     const lookup: Lookup = (key) => {
-      if (key === NAMESPACE) return namespace;
-      if (key === ORCHESTRATOR) return "k8s";
-      if (key === SERVICE_ACCOUNT) return serviceAccount;
-      if (key.startsWith(OF_NAMESPACE)) {
-        const bare = key.slice(OF_NAMESPACE.length);
-        return bare === NAME ? namespace : own(namespaceLabels, bare);
-      }
-      if (key.startsWith(OF_ACCOUNT)) {
-        const bare = key.slice(OF_ACCOUNT.length);
-        if (bare === NAME) return serviceAccount;
-        return account === undefined ? null : own(account.labels, bare);
-      }
-      return own(labels, key);
+      const found = labels.get(key);
+      // The labels of an account that is not declared are not known.
+      if (found !== undefined || account !== undefined) return found;
+      return key.startsWith(OF_ACCOUNT) ? null : undefined;
     };
     this.lookups.set(pod, lookup);
     return lookup;
@@ -155,9 +162,13 @@ export function lookupOf(
 /** Labels of a host endpoint that Calico makes of a node: any, but those of a pod. */
 const lookupMade: Lookup = (key) => {
   const isOfPod = [NAMESPACE, ORCHESTRATOR, SERVICE_ACCOUNT].includes(key);
-  return isOfPod || key.startsWith(OF_NAMESPACE) || key.startsWith(OF_ACCOUNT) ? undefined : null;
+  return isOfPod || isInherited(key) ? undefined : null;
 };
 
-function own(labels: Readonly<Record<string, string>>, key: string): string | undefined {
+function isInherited(key: string): boolean {
+  return key.startsWith(OF_NAMESPACE) || key.startsWith(OF_ACCOUNT);
+}
+
+function own(labels: Labels, key: string): string | undefined {
   return Object.hasOwn(labels, key) ? labels[key] : undefined;
 }
