@@ -234,10 +234,16 @@ t.test("rules in their order, and their actions (endpoints; docs)", async (t) =>
   t.equal(ordered("order: 1e9", "types: [Ingress]"), "allowed", "none is last");
   t.equal(ordered("types: [Ingress]", "order: 5"), "denied");
   t.equal(ordered("order: 5", "order: 5"), "allowed", "equal: by name (policy_sorter)");
-  const stored =
-    np("default.y", "order: 5, types: [Ingress], ingress: [{action: Allow}]", "a", V1) +
-    np("x", "order: 5, ingress: [{action: Deny}]");
-  t.equal(say(stored, "a/web"), "denied", "default. is no part of the name (determinePolicyName)");
+  const stored = (annotation: string) =>
+    say(
+      np("default.y", "order: 5, types: [Ingress], ingress: [{action: Allow}]", "a", V1).replace("name:", `annotations: {projectcalico.org/metadata: '${annotation}'}, name:`) + // prettier-ignore
+        np("x", "order: 5, ingress: [{action: Deny}]"),
+      "192.0.2.1",
+    );
+  t.equal(stored('{"name": "y"}'), "denied", "the name that the API server stored (resources.go)");
+  t.equal(stored('{"name": "a"}'), "allowed");
+  t.equal(stored("{}"), "denied", "default. is no part of the name (determinePolicyName)");
+  t.equal(stored("{"), "undecidable", "one that cannot be read");
   const because = ask(np("p", "ingress: [{action: Log}, {action: Deny}]"), "a/web").pathBecause;
   t.match(because[0], {
     kind: "NetworkPolicy",
@@ -289,6 +295,10 @@ t.test("tiers (policy_sorter TierLess; endpoints)", async (t) => {
   t.equal(say(allow("a", "gone") + deny("b", "default"), "a/web"), "undecidable", "a tier not declared has no place"); // prettier-ignore
   t.equal(say(deny("a", "gone") + deny("b", "default"), "a/web"), "denied", "unless all agree");
   t.equal(say(pass("a", "gone") + allow("b", "default"), "a/web"), "allowed", "or it passes");
+  const open = tier("default", "order: 1000000", "Pass") + quiet.replace("one", "default");
+  t.equal(say(open, "a/web"), "undecidable", "default must end with Deny (tier.go)");
+  const shut = tier("default", "order: 1000000", "Deny") + quiet.replace("one", "default");
+  t.equal(say(shut, "a/web"), "denied");
   t.equal(say(tier("x", "order: 1, defaultAction: Allow") + deny("a", "x") + allow("b", "default"), "a/web"), "undecidable", "a broken Tier likewise"); // prettier-ignore
 });
 
@@ -462,6 +472,11 @@ t.test("network sets, services, domains (named_port_index.go, serviceindex.go)",
   );
   t.equal(admitted("selector: all()", true, global), "a/web b/api b/two 192.0.2.1");
   t.equal(admitted("notSelector: kind == 'bad'", true, global), "a/web b/api b/two");
+  const stored = object("GlobalNetworkSet", "s", "nets: [192.0.2.0/24]", "", V1).replace(
+    "metadata: {",
+    'metadata: {annotations: {projectcalico.org/metadata: \'{"labels": {"kind": "bad"}}\'}, ',
+  );
+  t.equal(admitted("selector: kind == 'bad'", true, stored), "192.0.2.1", "stored labels");
   const broken = labelled("GlobalNetworkSet", "s", "kind: bad", "nets: [192.0.2.0/99]");
   t.match(admitted("selector: kind == 'bad'", true, broken), "192.0.2.1?undecidable");
   const domains = labelled("GlobalNetworkSet", "s", "kind: bad", "allowedEgressDomains: [x.org]");

@@ -4,6 +4,7 @@
  */
 import type { AddressRange } from "../../attribution/address.ts";
 import {
+  listAt,
   textAt,
   valueAt,
   type ClusterObject,
@@ -12,6 +13,7 @@ import {
 import type { Holder } from "../../attribution/holder.ts";
 import type { Ternary } from "../peer.ts";
 import { and, or } from "../ternary.ts";
+import { labelsOf } from "./metadata.ts";
 import { isWorkload, readRanges, type Family, type Nets } from "./nets.ts";
 import { evaluate, type Lookup, type Selector } from "./selector.ts";
 import { isOfCalico } from "./shape.ts";
@@ -145,12 +147,18 @@ export function lookupOf(
   object: ClusterObject,
   namespaces: ReadonlyMap<string, ClusterObject>,
 ): Lookup {
-  if (object.kind !== "NetworkSet") return (key) => own(object.labels, key);
+  const labels = labelsOf(object);
+  if (object.kind !== "NetworkSet") {
+    // The profiles of a host endpoint give it labels too; that of Calico's own has none.
+    const profiles = listAt(object.body, "spec", "profiles");
+    const hasOthers = profiles.some((profile) => profile !== "projectcalico-default-allow");
+    return (key) => own(labels, key) ?? (hasOthers ? null : undefined);
+  }
   const { namespace } = object;
   const inherited = namespaces.get(namespace)?.labels ?? {};
   return (key) => {
     if (key === NAMESPACE) return namespace;
-    if (!key.startsWith(OF_NAMESPACE)) return own(object.labels, key);
+    if (!key.startsWith(OF_NAMESPACE)) return own(labels, key);
     const bare = key.slice(OF_NAMESPACE.length);
     // The API server gives each Namespace its name as a label.
     return bare === NAME || bare === "kubernetes.io/metadata.name"

@@ -1,5 +1,5 @@
 /** Tells where Calico's host endpoints stand in the way; what their policies say is not judged. */
-import { listAt, textAt, type ClusterObject } from "../../attribution/cluster-object.ts";
+import { textAt, type ClusterObject } from "../../attribution/cluster-object.ts";
 import { formatHolder, type Holder } from "../../attribution/holder.ts";
 import { formatObject, toBecause, UNDECLARED, type Decision } from "../because.ts";
 import { lookupOf } from "./endpoint.ts";
@@ -25,9 +25,7 @@ export class HostEndpoints {
       .filter((object) => isOfCalico(object, "HostEndpoint"))
       .map((object) => {
         const lookup = lookupOf(object, new Map());
-        // Its profiles may give it further labels.
-        const isOpen = listAt(object.body, "spec", "profiles").length > 0;
-        const picks = ({ subject }: Policy) => isOpen || evaluate(subject, lookup) !== false;
+        const picks = ({ subject }: Policy) => evaluate(subject, lookup) !== false;
         const forwarded = forwarding.find(picks) ?? null;
         return { object, node: textAt(object.body, "spec", "node"), forwarded };
       });

@@ -14,6 +14,7 @@ import {
 } from "../../attribution/cluster-object.ts";
 import { oneOf, only, orNull, text, texts } from "../fields.ts";
 import type { Fault } from "../problem.ts";
+import { METADATA, readMetadata } from "./metadata.ts";
 import { isFault, mentions, parseSelector } from "./selector.ts";
 
 const strict = { additionalProperties: false };
@@ -111,6 +112,13 @@ export function isOfCalico({ apiVersion, kind }: ClusterObject, wanted?: string)
   return CALICO_GROUPS.some((group) => apiVersion.startsWith(`${group}/`));
 }
 
+/** What tiers of these names must end with (api/pkg/apis/projectcalico/v3/tier.go). */
+const BUILT_IN_ACTIONS: ReadonlyMap<string, string> = new Map([
+  ["default", "Deny"],
+  ["kube-admin", "Pass"],
+  ["kube-baseline", "Pass"],
+]);
+
 type Path = (string | number)[];
 type Tell = (reason: string, ...steps: Path) => void;
 
@@ -118,6 +126,9 @@ type Tell = (reason: string, ...steps: Path) => void;
 export function findCalicoFaults(object: ClusterObject, spec: Json): Fault[] {
   const faults: Fault[] = [];
   const tell: Tell = (reason, ...steps) => faults.push({ path: ["spec", ...steps], reason });
+  if (readMetadata(object) === undefined) {
+    faults.push({ path: ["metadata", "annotations", METADATA], reason: "must be a map in JSON" });
+  }
   switch (object.kind) {
     case "NetworkPolicy":
     case "GlobalNetworkPolicy":
@@ -132,6 +143,14 @@ export function findCalicoFaults(object: ClusterObject, spec: Json): Fault[] {
         );
       }
       break;
+    case "Tier": {
+      const wanted = BUILT_IN_ACTIONS.get(object.name);
+      const action = textAt(spec, "defaultAction") ?? "Deny";
+      if (wanted !== undefined && action !== wanted) {
+        tell(`must be ${wanted} for tier ${object.name}`, "defaultAction");
+      }
+      break;
+    }
     case "NetworkSet":
     case "GlobalNetworkSet":
       checkRanges(spec, ["nets"], tell);

@@ -15,6 +15,7 @@ import type { Ternary } from "../peer.ts";
 import { NOTHING, type PortSet } from "../port-set.ts";
 import type { Fault } from "../problem.ts";
 import { NAMESPACE, OF_ACCOUNT, OF_NAMESPACE, SERVICE_ACCOUNT } from "./endpoint.ts";
+import { nameOf } from "./metadata.ts";
 import { read, readRule, type Rule } from "./rule.ts";
 import { ALL, allOf, replace, withPrefix, type Selector } from "./selector.ts";
 import { isOfCalico } from "./shape.ts";
@@ -130,8 +131,9 @@ export function layOut(
     const stage = stages.get(name) ?? [];
     const isDefault = name === "default";
     const items = isDefault ? withKubernetes(own, objects, kubernetes) : own;
-    if (tier === undefined) unplaced.push({ name, order: Infinity, passes: null, items });
-    else if (stage.length > 0 && own.length > 0) {
+    if (tier === undefined) {
+      unplaced.push({ name, order: Infinity, passes: null, items: [...stage, ...items] });
+    } else if (stage.length > 0 && own.length > 0) {
       // Both have their places among one another, by priority: which comes first is not read.
       tiers.push({ ...tier, items: stage });
       unplaced.push({ ...tier, items: own });
@@ -150,15 +152,9 @@ function byOrder(a: Policy, b: Policy): number {
   return a.order === b.order ? (keyOf(a.object) < keyOf(b.object) ? -1 : 1) : a.order - b.order;
 }
 
-/**
- * The API's server stores names of the default tier with the tier before them, which Calico takes
- * away as it reads them (libcalico-go/lib/backend/k8s/resources/resources.go determinePolicyName).
- */
-function keyOf({ kind, namespace, name, apiVersion, body }: ClusterObject): string {
-  const isOwn = !apiVersion.startsWith("networking.k8s.io/");
-  const isDefault = (textAt(body, "spec", "tier") ?? "default") === "default";
-  const bare = isOwn && isDefault && name.startsWith("default.") ? name.slice(8) : name;
-  return `${bare}/${namespace}/${isOwn ? kind : "KubernetesNetworkPolicy"}`;
+function keyOf(object: ClusterObject): string {
+  const kind = isOfCalico(object) ? object.kind : "KubernetesNetworkPolicy";
+  return `${nameOf(object)}/${object.namespace}/${kind}`;
 }
 
 /** The default tier: the NetworkPolicies of Kubernetes stand at their order, between Calico's. */
