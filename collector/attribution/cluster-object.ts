@@ -31,6 +31,7 @@ const CLUSTER_SCOPED = new Set([
   ...["Namespace", "Node", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy"],
   ...["ClusterNetworkPolicy", "GlobalNetworkPolicy", "CiliumClusterwideNetworkPolicy"],
   ...["Tier", "GlobalNetworkSet", "Segmentation", "IPPool", "PersistentVolume"],
+  ...["HostEndpoint", "Profile", "StagedGlobalNetworkPolicy", "FelixConfiguration"],
   ...["ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "StorageClass"],
 ]);
 

@@ -40,7 +40,7 @@ function configMap(name: string): Resource {
 const CALICO = ["projectcalico.org", "crd.projectcalico.org"];
 
 export const RESOURCES: readonly Resource[] = [
-  ...of("", "v1", "Node", "Namespace", "Pod", "Service"),
+  ...of("", "v1", "Node", "Namespace", "Pod", "Service", "ServiceAccount"),
   ...of("discovery.k8s.io", "v1", "EndpointSlice"),
   ...of("networking.k8s.io", "v1", "NetworkPolicy"),
   ...of("policy.networking.k8s.io", "v1alpha2", "ClusterNetworkPolicy"),

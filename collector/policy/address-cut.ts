@@ -2,6 +2,7 @@
 import { formatAddress, parseRange } from "../attribution/address.ts";
 import { listAt, textAt, type ClusterObject } from "../attribution/cluster-object.ts";
 import { toExternal, type Holder } from "../attribution/holder.ts";
+import { isOfCalico } from "./calico/shape.ts";
 import type { Direction } from "./network-policy.ts";
 
 const END = 1n << 32n;
@@ -27,7 +28,17 @@ export function cutAddresses(objects: readonly ClusterObject[], direction: Direc
 /** What the ranges of a policy take in, as [first, end): each `cidr` without its `except`s. */
 function piecesOf(object: ClusterObject, direction: Direction): [bigint, bigint][] {
   const peers = direction === "ingress" ? "from" : "to";
-  const found = listAt(object.body, "spec", direction).flatMap((rule) => listAt(rule, peers));
+  const rules = listAt(object.body, "spec", direction);
+  if (isOfCalico(object)) {
+    const end = direction === "ingress" ? "source" : "destination";
+    const ranges = rules.flatMap((rule) => [
+      ...listAt(rule, end, "nets"),
+      ...listAt(rule, end, "notNets"),
+    ]);
+    const sets = ["nets", "expectedIPs"].flatMap((field) => listAt(object.body, "spec", field));
+    return [...ranges, ...sets].flatMap((range) => without(String(range), []));
+  }
+  const found = rules.flatMap((rule) => listAt(rule, peers));
   switch (object.kind) {
     case "NetworkPolicy":
       return found.flatMap((peer) =>

@@ -1,7 +1,11 @@
 /** Lists the kinds that Wireproof reads, so that all others are told and never dropped silently. */
 import { groupKind, type ClusterObject } from "../attribution/cluster-object.ts";
 import { KINDS_OF_INVENTORY } from "../attribution/inventory.ts";
+import { CALICO_GROUPS } from "./calico/shape.ts";
 import { tellsSettings } from "./linkerd/settings.ts";
+
+const ofCalico = (...kinds: readonly string[]) =>
+  kinds.flatMap((kind) => CALICO_GROUPS.map((group) => `${kind}.${group}`));
 
 /** Kinds of the policy rooms, with their API group. */
 export const POLICY_KINDS: ReadonlySet<string> = new Set([
@@ -14,6 +18,8 @@ export const POLICY_KINDS: ReadonlySet<string> = new Set([
   "NetworkAuthentication.policy.linkerd.io",
   ...["ServiceIntentions.consul.hashicorp.com", "ServiceDefaults.consul.hashicorp.com"],
   ...["ProxyDefaults.consul.hashicorp.com", "Mesh.consul.hashicorp.com"],
+  ...ofCalico("NetworkPolicy", "GlobalNetworkPolicy", "Tier", "NetworkSet", "GlobalNetworkSet"),
+  ...ofCalico("HostEndpoint", "IPPool", "Profile"),
   "Segmentation.wireproof.io",
 ]);
 
@@ -25,10 +31,21 @@ const CONTEXT_KINDS: ReadonlySet<string> = new Set([
   ...["HTTPRoute.policy.linkerd.io", "HTTPLocalRateLimitPolicy.policy.linkerd.io"],
   "ExportedServices.consul.hashicorp.com",
   ...["HTTPRoute.gateway.networking.k8s.io", "GRPCRoute.gateway.networking.k8s.io"],
+  "ServiceAccount.",
+]);
+
+/** Kinds that are known, and decide nothing that is judged. */
+const SILENT_KINDS: ReadonlySet<string> = new Set([
+  // Staged policies are tried, and never enforced.
+  ...ofCalico("StagedNetworkPolicy", "StagedGlobalNetworkPolicy", "StagedKubernetesNetworkPolicy"),
+  ...ofCalico("FelixConfiguration", "KubeControllersConfiguration", "ClusterInformation"),
+  ...ofCalico("BGPConfiguration", "BGPFilter", "BGPPeer", "CalicoNodeStatus", "IPReservation"),
+  ...ofCalico("BlockAffinity", "IPAMBlock", "IPAMConfig", "IPAMConfiguration", "IPAMHandle"),
 ]);
 
 export function isKnownKind(kind: string): boolean {
-  return KINDS_OF_INVENTORY.has(kind) || POLICY_KINDS.has(kind) || CONTEXT_KINDS.has(kind);
+  const isRead = KINDS_OF_INVENTORY.has(kind) || POLICY_KINDS.has(kind) || CONTEXT_KINDS.has(kind);
+  return isRead || SILENT_KINDS.has(kind);
 }
 
 /** Of the inventory, what decisions rest on beside the ends themselves. */

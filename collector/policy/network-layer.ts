@@ -1,8 +1,12 @@
-/** Judges pairs of ends by the NetworkPolicy family: admin tier, NetworkPolicy, baseline tier. */
+/**
+ * Judges pairs of ends by the NetworkPolicy family: admin tier, NetworkPolicy, baseline tier; where
+ * Calico's policies are declared, by its tiers, of which these are some.
+ */
 import { textAt, type ClusterObject } from "../attribution/cluster-object.ts";
 import type { Holder, Transport } from "../attribution/holder.ts";
 import { AdminNetworkPolicies } from "./admin-network-policy.ts";
 import { combine, UNDECLARED, type Decision } from "./because.ts";
+import { CalicoPolicies, hasCalico } from "./calico/calico.ts";
 import { NetworkPolicies, type Direction } from "./network-policy.ts";
 import type { PodsInBlocks } from "./peer.ts";
 import { intersect, subtract, union, type PortSet } from "./port-set.ts";
@@ -12,12 +16,17 @@ export class NetworkLayer {
   private readonly admin: AdminNetworkPolicies;
   private readonly policies: NetworkPolicies;
   private readonly baseline: AdminNetworkPolicies;
+  /** Null where nothing of Calico's is declared. */
+  private readonly calico: CalicoPolicies | null;
 
   constructor(
     objects: readonly ClusterObject[],
     faultsOf: (object: ClusterObject) => readonly Fault[],
     podsInBlocks: PodsInBlocks,
   ) {
+    const isCalico = hasCalico(objects);
+    // A range becomes Calico's `nets` (conversion.go k8sPeerToCalicoFields): they match pods.
+    const inBlocks = isCalico && podsInBlocks === "undecidable" ? "match" : podsInBlocks;
     const group = (kind: string, version: string) =>
       objects.filter((o) => o.kind === kind && o.apiVersion.startsWith(version));
     const nodes = objects.filter((o) => o.kind === "Node" && o.apiVersion === "v1");
@@ -29,15 +38,17 @@ export class NetworkLayer {
         return found === name || (found !== "Admin" && found !== "Baseline");
       });
       const policies = [...group(kind, version), ...cluster];
-      return new AdminNetworkPolicies(policies, faultsOf, podsInBlocks, nodes);
+      return new AdminNetworkPolicies(policies, faultsOf, inBlocks, nodes);
     };
     this.admin = tier("AdminNetworkPolicy", "Admin");
-    this.policies = new NetworkPolicies(
-      group("NetworkPolicy", "networking.k8s.io/"),
-      faultsOf,
-      podsInBlocks,
-    );
+    const policies = (some: readonly ClusterObject[]) =>
+      new NetworkPolicies(some, faultsOf, inBlocks);
+    this.policies = policies(group("NetworkPolicy", "networking.k8s.io/"));
     this.baseline = tier("BaselineAdminNetworkPolicy", "Baseline");
+    const { admin, baseline } = this;
+    this.calico = isCalico
+      ? new CalicoPolicies(objects, faultsOf, { admin, baseline, policies })
+      : null;
   }
 
   /** A connection needs the client's egress and the server's ingress; replies are implied. */
@@ -64,6 +75,7 @@ export class NetworkLayer {
     transport: Transport,
     port: number,
   ): Decision {
+    if (this.calico !== null) return this.calico.decide(direction, pod, other, transport, port);
     const admin = this.admin.decide(direction, pod, other, transport, port);
     if (admin.path !== "undeclared") return admin;
     const decided = this.policies.decide(direction, pod, other, transport, port);
@@ -72,6 +84,7 @@ export class NetworkLayer {
   }
 
   private permitOne(direction: Direction, pod: Holder, other: Holder): PortSet {
+    if (this.calico !== null) return this.calico.permit(direction, pod, other);
     const admin = this.admin.permit(direction, pod, other);
     const permit = this.policies.permit(direction, pod, other);
     let rest = permit.ports;

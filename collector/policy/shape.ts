@@ -11,6 +11,7 @@ import {
   type ClusterObject,
   type Json,
 } from "../attribution/cluster-object.ts";
+import { CALICO_SPECS, findCalicoFaults, isOfCalico } from "./calico/shape.ts";
 import { CONSUL_SPECS, findIntentionFaults } from "./consul/shape.ts";
 import {
   labels,
@@ -215,6 +216,7 @@ const SPECS: Readonly<Record<string, TSchema>> = {
   "PeerAuthentication.security.istio.io": peerAuthentication,
   "AuthorizationPolicy.security.istio.io": authorizationPolicy,
   "Segmentation.wireproof.io": Segmentation,
+  ...CALICO_SPECS,
   ...LINKERD_SPECS,
   ...CONSUL_SPECS,
   "Deployment.apps": workload,
@@ -273,6 +275,7 @@ function checkObject(object: ClusterObject): Fault[] {
   const ofLinkerd = groupKind(object).endsWith(".policy.linkerd.io");
   return [
     ...[...findLabelFaults(object), ...walk(spec, ["spec"], ofLinkerd), ...references],
+    ...(isOfCalico(object) ? findCalicoFaults(object, spec) : []),
     ...(ofLinkerd ? findLinkerdFaults(object, spec) : []),
     ...(object.kind === "ServiceIntentions" ? findIntentionFaults(spec) : []),
   ];
