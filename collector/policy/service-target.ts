@@ -25,13 +25,24 @@ export class ServiceTargets {
 
   /** The TCP ports of Services that lead to this port of the pod. */
   portsTo(pod: Holder, port: number): number[] {
+    return this.pairsOf(pod).flatMap(([offered, number]) => (number === port ? [offered] : []));
+  }
+
+  /** The pod's ports that this port of its Services leads to. */
+  numbersOf(pod: Holder, port: number): number[] {
+    return this.pairsOf(pod).flatMap(([offered, number]) => (offered === port ? [number] : []));
+  }
+
+  /** TCP ports of Services, each with the pod's port behind it. */
+  private pairsOf(pod: Holder): [offered: number, number: number][] {
     return this.selecting(pod).flatMap((service) =>
-      toServiceHolder(service, [], { labels: {}, annotations: {} }).ports.flatMap((offered) => {
-        if (offered.transport !== "TCP") return [];
-        const { target } = offered;
-        const number = typeof target === "string" ? namedPort(pod, target, "TCP") : target;
-        return number === port ? [offered.port] : [];
-      }),
+      toServiceHolder(service, [], { labels: {}, annotations: {} }).ports.flatMap(
+        ({ transport, port, target }): [number, number][] => {
+          if (transport !== "TCP") return [];
+          const number = typeof target === "string" ? namedPort(pod, target, "TCP") : target;
+          return number === null ? [] : [[port, number]];
+        },
+      ),
     );
   }
 }

@@ -1,0 +1,185 @@
+/** Gathers what the checks of the linter read, and takes what they find. */
+import {
+  keyOf,
+  valueAt,
+  type ClusterObject,
+  type Json,
+  type Labels,
+} from "../../attribution/cluster-object.ts";
+import { formatHolder, namespaceText, toExternal, type Holder } from "../../attribution/holder.ts";
+import type { Inventory } from "../../attribution/inventory.ts";
+import { selects, type Selector } from "../../attribution/selector.ts";
+import type { Declared } from "../declared.ts";
+import { readMeshConfig, type MeshConfig } from "../istio/mesh-config.ts";
+import { PeerAuthentications } from "../istio/peer-authentication.ts";
+import type { Ternary } from "../peer.ts";
+import type { Step } from "../place.ts";
+import { Policy } from "../policy.ts";
+import type { Fault, Problem } from "../problem.ts";
+import { findFaults } from "../shape.ts";
+import type { Rule } from "./rule.ts";
+
+/** What a check found: `object` is null for text that could not be read as one. */
+export type Found = {
+  rule: Rule;
+  object: ClusterObject | null;
+  path: readonly Step[];
+  sentence: string;
+  /** Where there is no object. */
+  problem: Problem | null;
+  /** Of the pod's template, beside the object's own. */
+  annotations: Labels;
+};
+
+/** Annotations that say something about a pod's proxy. */
+const OF_MESH = /(^|\.)(istio\.io|linkerd\.io|consul\.hashicorp\.com|wireproof\.io)\//;
+
+export class Scope {
+  readonly declared: Declared;
+  /** Objects whose every field is as its kind allows: the others are told, and not judged. */
+  readonly valid: readonly ClusterObject[];
+  /** One pod of each sort that all rules treat alike. */
+  readonly pods: readonly Holder[];
+  readonly policy: Policy;
+  readonly meshConfig: MeshConfig;
+  readonly peerAuthentications: PeerAuthentications;
+  readonly atMs: number;
+  readonly found: Found[] = [];
+  private readonly faults = new Map<ClusterObject, readonly Fault[]>();
+  private readonly byKey = new Map<string, ClusterObject>();
+  private readonly seen = new Set<string>();
+
+  constructor(declared: Declared, inventory: Inventory, atMs: number) {
+    const { objects } = declared;
+    this.declared = declared;
+    this.atMs = atMs;
+    for (const object of objects) {
+      this.byKey.set(keyOf(object.kind, object.namespace, object.name), object);
+    }
+    this.valid = objects.filter((object) => this.faultsOf(object).length === 0);
+    this.pods = sortsOf(inventory.pods(-Infinity));
+    this.policy = new Policy(objects, { podsInBlocks: "never" });
+    this.meshConfig = readMeshConfig(objects);
+    const { rootNamespace } = this.meshConfig;
+    this.peerAuthentications = new PeerAuthentications([...objects], this.faultsOf, rootNamespace);
+  }
+
+  readonly faultsOf = (object: ClusterObject): readonly Fault[] => {
+    const known = this.faults.get(object) ?? findFaults(object);
+    this.faults.set(object, known);
+    return known;
+  };
+
+  /** Valid objects of a kind, by the beginning of their API version. */
+  ofKind(kind: string, version: string): ClusterObject[] {
+    return this.valid.filter((o) => o.kind === kind && o.apiVersion.startsWith(version));
+  }
+
+  /** Null where it is not declared, and nothing but its name is known. */
+  namespaceOf(name: string): ClusterObject | null {
+    return this.byKey.get(keyOf("Namespace", "", name)) ?? null;
+  }
+
+  objectOf({ object }: Holder): ClusterObject | null {
+    if (object === null) return null;
+    return this.byKey.get(keyOf(object.kind, object.namespace, object.name)) ?? null;
+  }
+
+  podsIn(namespace: string): Holder[] {
+    return this.pods.filter((pod) => pod.namespace === namespace);
+  }
+
+  /** A pod that the namespace might have, without any label of its own. */
+  anyPodIn(namespace: string): Holder {
+    const space = namespaceText(namespace, this.namespaceOf(namespace));
+    return {
+      ...toExternal("any"),
+      kind: "pod",
+      namespace,
+      addresses: [],
+      namespaceLabels: space.labels,
+      namespaceAnnotations: space.annotations,
+    };
+  }
+
+  /** Whether a pod's namespace is selected; null where its labels are not declared. */
+  isIn(selector: Selector, pod: Holder): Ternary {
+    if (selects(selector, pod.namespaceLabels)) return true;
+    const isNamed = selector.some(
+      (r) => r.key === NAME_LABEL && !selects([r], pod.namespaceLabels),
+    );
+    return isNamed || this.namespaceOf(pod.namespace) !== null ? false : null;
+  }
+
+  report(rule: Rule, object: ClusterObject, path: readonly Step[], sentence: string): void {
+    this.add({ rule, object, path, sentence, problem: null, annotations: {} });
+  }
+
+  /** Tells something of a pod, once for its workload; `path` begins at its metadata or spec. */
+  reportPod(rule: Rule, pod: Holder, path: readonly Step[], sentence: string): void {
+    const object = this.objectOf(pod);
+    if (object === null) return;
+    const full = [...templatePath(object), ...path];
+    const workload = `${rule.id} ${formatHolder(pod)} ${path.join("/")}`;
+    if (this.seen.has(workload)) return;
+    this.seen.add(workload);
+    const { annotations } = pod;
+    this.add({ rule, object, path: full, sentence, problem: null, annotations });
+  }
+
+  reportProblem(rule: Rule, problem: Problem): void {
+    const who = [problem.kind ?? "the document", problem.name].filter(Boolean).join(" ");
+    const sentence = `${who}: ${problem.reason}`;
+    this.add({ rule, object: null, path: [], sentence, problem, annotations: {} });
+  }
+
+  private add(found: Found): void {
+    if (found.rule.needsPods === true && this.pods.length === 0) return;
+    this.found.push(found);
+  }
+}
+
+const NAME_LABEL = "kubernetes.io/metadata.name";
+
+/** The way from an object to its pod: a Pod is its own. */
+function templatePath({ body }: ClusterObject): Step[] {
+  if (valueAt(body, "spec", "jobTemplate") !== undefined) {
+    return ["spec", "jobTemplate", "spec", "template"];
+  }
+  return valueAt(body, "spec", "template") === undefined ? [] : ["spec", "template"];
+}
+
+/** Of pods that all rules treat alike, one speaks for all. */
+function sortsOf(pods: readonly Holder[]): Holder[] {
+  const sorts = new Map<string, Holder>();
+  for (const pod of pods) {
+    const annotations = Object.entries(pod.annotations).filter(
+      ([key]) => OF_MESH.test(key) && key !== "sidecar.istio.io/status",
+    );
+    const sort = JSON.stringify([
+      ...[formatHolder(pod), Object.entries(pod.labels).sort(), pod.ports, pod.containers],
+      ...[pod.serviceAccount, pod.hostNetwork, annotations.sort()],
+    ]);
+    if (!sorts.has(sort)) sorts.set(sort, pod);
+  }
+  return [...sorts.values()];
+}
+
+/** `a`, `a and b`, `a, b and 3 more`: at most two are named. */
+export function nameSome(names: readonly string[]): string {
+  const [first, second, ...rest] = [...new Set(names)];
+  if (second === undefined) return first ?? "nothing";
+  return rest.length === 0
+    ? `${first} and ${second}`
+    : `${first}, ${second} and ${rest.length} more`;
+}
+
+/** Names of the workloads of some pods. */
+export function nameWorkloads(pods: readonly Holder[]): string {
+  return nameSome(pods.map(formatHolder));
+}
+
+/** The number of each entry of a list, with the entry. */
+export function numbered(list: readonly Json[]): (readonly [number, Json])[] {
+  return list.map((entry, i) => [i, entry] as const);
+}
