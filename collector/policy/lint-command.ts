@@ -31,7 +31,7 @@ export function runLint(options: LintOptions, nowMs: number): { out: string; exi
       ? formatText(report)
       : format === "json"
         ? formatJson(report)
-        : formatSarif(report, options.manifests);
+        : formatSarif(report, options.manifests, declared.files);
   const exitCode = declared.objects.length === 0 ? 2 : reaches(report.findings, failOn) ? 1 : 0;
   return { out, exitCode };
 }

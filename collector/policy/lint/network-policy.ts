@@ -67,6 +67,15 @@ export const NETWORK_POLICY = {
     controls: CONFIGURATION,
     needsPods: true,
   },
+  noNamespace: {
+    id: "network-peer-namespace-unknown",
+    title: "a peer in a namespace that is not among the manifests",
+    why: "Whether there is anybody whom the rule lets pass is not known here.",
+    remedy: "look whether the namespace's name or labels are misspelt",
+    level: "note",
+    strict: "note",
+    needsPods: true,
+  },
   noPort: {
     id: "network-unknown-port-name",
     title: "a port's name that no selected pod has",
@@ -176,8 +185,11 @@ function checkRule(scope: Scope, place: Place, rule: Json, targets: ServiceTarge
       const sentence = `${name}: ingress rule ${at} lets in every pod of the cluster ${ports}`;
       scope.report(RULES.allPods, policy, [...step, "namespaceSelector"], sentence);
     } else if (peer.namespaces !== null && isNobody(scope, peer, policy.namespace)) {
-      const sentence = `${name}: peer ${i} of ${direction} rule ${at} is no pod that is declared`;
-      scope.report(RULES.noPeer, policy, step, sentence);
+      const anyPod = { ...peer, pods: [] };
+      const isElsewhere = isNobody(scope, anyPod, policy.namespace);
+      const who = isElsewhere ? "is in a namespace without any declared pod" : "is no declared pod";
+      const sentence = `${name}: peer ${i} of ${direction} rule ${at} ${who}`;
+      scope.report(isElsewhere ? RULES.noNamespace : RULES.noPeer, policy, step, sentence);
     }
   }
 }

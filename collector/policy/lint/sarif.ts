@@ -12,11 +12,15 @@ const SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json";
 const FRAMEWORKS = { pci: "PCI-DSS-4.0.1", hipaa: "45-CFR", nist: "SP-800-53r5" } as const;
 
 /**
- * `manifests` is what the command was given: findings' files are told from where a repository's
+ * `manifests` is what the command was given, and `files` what it read there: findings' files are told from where a repository's
  * top is thought to be (`%SRCROOT%`), if that is a relative path, else from `MANIFESTS`.
  */
-export function formatSarif({ profile, findings, notMade }: LintReport, manifests: string): string {
-  const base = toBase(manifests);
+export function formatSarif(
+  { profile, findings, notMade }: LintReport,
+  manifests: string,
+  files: readonly string[],
+): string {
+  const base = toBase(manifests, files);
   const isAbsolute = base.id === "MANIFESTS" && base.folder !== "";
   const run = {
     tool: {
@@ -48,9 +52,9 @@ export function formatSarif({ profile, findings, notMade }: LintReport, manifest
 type Base = { id: "%SRCROOT%" | "MANIFESTS"; folder: string; prefix: string };
 
 /** Where the files' names begin: a folder, or the folder of the one file. */
-function toBase(manifests: string): Base {
+function toBase(manifests: string, files: readonly string[]): Base {
   if (manifests === "-") return { id: "MANIFESTS", folder: "", prefix: "" };
-  const isFile = /\.(ya?ml|json)$/i.test(manifests);
+  const isFile = files.length === 1 && files[0] === path.basename(manifests);
   const folder = isFile ? path.dirname(manifests) : manifests;
   if (path.isAbsolute(folder)) return { id: "MANIFESTS", folder, prefix: "" };
   return { id: "%SRCROOT%", folder, prefix: path.posix.normalize(folder) };

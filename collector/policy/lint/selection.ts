@@ -28,7 +28,7 @@ export const SELECTION = {
 
 export function checkSelection(scope: Scope): void {
   const tell = (policy: ClusterObject, path: string[], where: string) => {
-    const sentence = `${formatObject(policy)} selects no pod ${where}`;
+    const sentence = `${formatObject(policy)} selects no declared pod ${where}`;
     scope.report(SELECTION.nothing, policy, path, sentence);
   };
   const here = (policy: ClusterObject, selector: Json | undefined, path: string[]) => {
