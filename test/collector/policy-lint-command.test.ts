@@ -18,7 +18,10 @@ t.test("profiles raise levels", async (t) => {
 
 t.test("without any pod some checks are not made, and that is said once", async (t) => {
   const text = formatText(run(strict));
-  t.match(text, "no pod or workload is declared: these checks were not made\n    selector-matches");
+  t.match(
+    text,
+    "no pod or workload among the manifests: these checks were not made\n    selector-matches",
+  );
   t.equal(text.split("were not made").length, 2);
   t.notMatch(formatText(run(meshed + strict)), "were not made");
 });
@@ -143,7 +146,7 @@ t.test("the demo's manifests", async (t) => {
   };
   const told = findings
     .filter(({ rule }) => !/^(unknown-kind|network-no-default-deny-egress)$/.test(rule))
-    .map(({ object, field }) => `${rule} ${object.namespace}/${object.name} ${field}`);
+    .map(({ rule, object, field }) => `${rule} ${object.namespace}/${object.name} ${field}`);
   const optedOut = [
     "catalog",
     "search",

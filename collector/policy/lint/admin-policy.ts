@@ -57,7 +57,12 @@ type AdminRule = {
   peers: readonly Json[];
   /** Null for every port. */
   ports: readonly Json[] | null;
+  /** Peers and ports as canonical JSON, to be told apart. */
+  texts: { peers: readonly string[]; ports: ReadonlySet<string> };
 };
+
+/** Rules of one tier and direction that are held against each other; of more nothing is said. */
+const RULES_LIMIT = 2000;
 
 export function checkAdminPolicies(scope: Scope): void {
   const tiers = new Map<string, ClusterObject[]>();
@@ -68,8 +73,16 @@ export function checkAdminPolicies(scope: Scope): void {
   for (const policies of tiers.values()) {
     const ranked = policies.sort((a, b) => priorityOf(a) - priorityOf(b));
     for (const direction of ["ingress", "egress"] as const) {
-      checkShadowed(scope, ranked, direction);
-      checkConflicts(scope, ranked, direction);
+      const rules = ranked.map((policy) => rulesOf(policy, direction));
+      for (const rule of rules.flat()) tellWorld(scope, rule);
+      if (rules.flat().length > RULES_LIMIT) {
+        const reason = `more than ${RULES_LIMIT} rules of one tier`;
+        scope.skip(RULES.shadowed, reason);
+        scope.skip(RULES.conflict, reason);
+        continue;
+      }
+      checkShadowed(scope, rules.flat());
+      checkConflicts(scope, rules);
     }
   }
 }
@@ -84,11 +97,16 @@ function priorityOf({ kind, body }: ClusterObject): number {
 function rulesOf(policy: ClusterObject, direction: Direction): AdminRule[] {
   return numbered(listAt(policy.body, "spec", direction)).map(([at, rule]) => {
     const ports = [...listAt(rule, "ports"), ...listAt(rule, "protocols")];
+    const peers = listAt(rule, direction === "ingress" ? "from" : "to");
     return {
       ...{ policy, direction, at },
       action: textAt(rule, "action") === "Accept" ? "Allow" : (textAt(rule, "action") ?? ""),
-      peers: listAt(rule, direction === "ingress" ? "from" : "to"),
+      peers,
       ports: ports.length === 0 ? null : ports,
+      texts: {
+        peers: peers.map(toCanonicalJson),
+        ports: new Set(ports.map(toCanonicalJson)),
+      },
     };
   });
 }
@@ -97,17 +115,12 @@ function formatRule({ policy, direction, at, action }: AdminRule): string {
   return `${direction} rule ${at} of ${formatObject(policy)} (${action})`;
 }
 
-function checkShadowed(scope: Scope, ranked: readonly ClusterObject[], direction: Direction): void {
-  const before: AdminRule[] = [];
-  for (const policy of ranked) {
-    for (const rule of rulesOf(policy, direction)) {
-      tellWorld(scope, rule);
-      const by = before.find((earlier) => takes(earlier, rule));
-      before.push(rule);
-      if (by === undefined) continue;
-      const sentence = `${formatRule(rule)} never counts: ${formatRule(by)} takes all of it before`;
-      scope.report(RULES.shadowed, policy, pathOf(rule), sentence);
-    }
+function checkShadowed(scope: Scope, rules: readonly AdminRule[]): void {
+  for (const [i, rule] of rules.entries()) {
+    const by = rules.slice(0, i).find((earlier) => takes(earlier, rule));
+    if (by === undefined) continue;
+    const sentence = `${formatRule(rule)} never counts: ${formatRule(by)} takes all of it before`;
+    scope.report(RULES.shadowed, rule.policy, pathOf(rule), sentence);
   }
 }
 
@@ -135,16 +148,15 @@ function takes(earlier: AdminRule, rule: AdminRule): boolean {
     const subject = (policy: ClusterObject) => valueAt(policy.body, "spec", "subject");
     if (!isWider(subject(earlier.policy), subject(rule.policy))) return false;
   }
-  const same = (a: Json, b: Json) => toCanonicalJson(a) === toCanonicalJson(b);
   const hasPorts =
     earlier.ports === null ||
-    (rule.ports !== null &&
-      rule.ports.every((port) => earlier.ports!.some((other) => same(other, port))));
+    (rule.ports !== null && [...rule.texts.ports].every((port) => earlier.texts.ports.has(port)));
   return (
     hasPorts &&
-    rule.peers.every((peer) =>
-      earlier.peers.some((other) => same(other, peer) || isWider(other, peer)),
-    )
+    rule.peers.every((peer, i) => {
+      if (earlier.texts.peers.includes(rule.texts.peers[i]!)) return true;
+      return earlier.peers.some((other) => isWider(other, peer));
+    })
   );
 }
 
@@ -163,25 +175,24 @@ function isWider(wide: Json | undefined, narrow: Json | undefined): boolean {
   );
 }
 
-function checkConflicts(
-  scope: Scope,
-  ranked: readonly ClusterObject[],
-  direction: Direction,
-): void {
-  for (const [i, policy] of ranked.entries()) {
-    for (const other of ranked.slice(0, i)) {
-      if (priorityOf(other) !== priorityOf(policy)) continue;
+function checkConflicts(scope: Scope, policies: readonly (readonly AdminRule[])[]): void {
+  const marks = new Map<AdminRule, bigint>();
+  for (const [i, rules] of policies.entries()) {
+    for (const others of policies.slice(0, i)) {
+      const [first, second] = [rules[0]?.policy, others[0]?.policy];
+      if (first === undefined || second === undefined) continue;
+      if (priorityOf(first) !== priorityOf(second)) continue;
       const pod = scope.pods.find((one) =>
-        [policy, other].every(
-          (o) => isSubject(scope, valueAt(o.body, "spec", "subject"), one) === true,
+        [first, second].every(
+          ({ body }) => isSubject(scope, valueAt(body, "spec", "subject"), one) === true,
         ),
       );
-      const clash = pod === undefined ? null : findClash(scope, policy, other, direction);
+      const clash = pod === undefined ? null : findClash(scope, rules, others, marks);
       if (pod === undefined || clash === null) continue;
       const sentence =
         `${formatRule(clash.rule)} and ${formatRule(clash.other)} have one priority, and both ` +
         `speak of ${formatHolder(pod)} and ${clash.who}`;
-      scope.report(RULES.conflict, policy, pathOf(clash.rule), sentence);
+      scope.report(RULES.conflict, first, pathOf(clash.rule), sentence);
     }
   }
 }
@@ -189,13 +200,23 @@ function checkConflicts(
 /** The first two rules of different actions that both speak of one other end. */
 function findClash(
   scope: Scope,
-  policy: ClusterObject,
-  against: ClusterObject,
-  direction: Direction,
+  rules: readonly AdminRule[],
+  others: readonly AdminRule[],
+  marks: Map<AdminRule, bigint>,
 ): { rule: AdminRule; other: AdminRule; who: string } | null {
-  for (const rule of rulesOf(policy, direction)) {
-    for (const other of rulesOf(against, direction)) {
+  /** A bit for each pod that a rule speaks of. */
+  const marksOf = (rule: AdminRule): bigint => {
+    const known = marks.get(rule);
+    if (known !== undefined) return known;
+    const bits = scope.pods.map((pod) => (isPeer(scope, rule, pod) ? "1" : "0"));
+    const made = BigInt(`0b0${bits.join("")}`);
+    marks.set(rule, made);
+    return made;
+  };
+  for (const rule of rules) {
+    for (const other of others) {
       if (rule.action === other.action || !mayMeet(rule.ports, other.ports)) continue;
+      if ((marksOf(rule) & marksOf(other)) === 0n) continue;
       const who = scope.pods.find((pod) => isPeer(scope, rule, pod) && isPeer(scope, other, pod));
       if (who !== undefined) return { rule, other, who: formatHolder(who) };
     }

@@ -47,8 +47,9 @@ export const CROSSING = {
 
 const RULES = CROSSING;
 
-/** Pairs of sorts of pods that are held against each other; of more nothing is said. */
+/** Pairs of sorts of pods that are held against each other for a file; what is left is told. */
 const PAIRS_LIMIT = 250_000;
+const TOO_MANY = `more than ${PAIRS_LIMIT} pairs of pods`;
 
 export function checkCrossings(scope: Scope): void {
   const { objects } = scope.declared;
@@ -73,11 +74,13 @@ const NETWORK = new Set([
 
 function checkDead(scope: Scope, file: ClusterObject, spec: Spec, layer: NetworkLayer): void {
   const zones = podsByZone(scope, spec);
+  let pairs = 0;
   for (const [i, path] of (spec.paths ?? []).entries()) {
     const clients = zones.get(path.from) ?? [];
     const servers = zones.get(path.to) ?? [];
-    if (path.from === path.to || clients.length * servers.length > PAIRS_LIMIT) continue;
-    if (clients.length === 0 || servers.length === 0) continue;
+    if (path.from === path.to || clients.length === 0 || servers.length === 0) continue;
+    pairs += clients.length * servers.length;
+    if (pairs > PAIRS_LIMIT) return scope.skip(RULES.dead, TOO_MANY);
     const wanted = toPortSet(path.ports);
     const isUsed = clients.some((client) =>
       servers.some((server) => !isNothing(intersect(wanted, layer.permit(client, server)))),
@@ -103,7 +106,8 @@ function toPortSet(ports: readonly (number | string)[] | undefined): PortSet {
 function checkForbidden(scope: Scope, file: ClusterObject, spec: Spec, layer: NetworkLayer): void {
   const zoned = new Segmentations([file], scope.faultsOf);
   const pods = scope.pods.filter((pod) => !pod.hostNetwork);
-  if (pods.length ** 2 > PAIRS_LIMIT || spec.default?.betweenZones !== "deny") return;
+  if (spec.default?.betweenZones !== "deny") return;
+  if (pods.length ** 2 > PAIRS_LIMIT) return scope.skip(RULES.forbidden, TOO_MANY);
   const told = new Set<string>();
   for (const client of pods) {
     for (const server of pods) {

@@ -112,7 +112,7 @@ function checkSetting(
       for (const { target } of offered) {
         const number = typeof target === "string" ? namedPort(pod, target, "TCP") : target;
         if (number === null) continue;
-        const found = scope.peerAuthentications.effective(pod, number);
+        const found = scope.modeOf(pod, number);
         meshed.push({ pod, strict: found.mode === "STRICT" });
       }
     }

@@ -16,9 +16,9 @@ export function formatText({ profile, findings, notMade }: LintReport): string {
     told.add(finding.rule.id);
   }
   if (lines.length > 0) lines.push("");
-  if (notMade.length > 0) {
-    const ids = notMade.map(({ id }) => `    ${id}`);
-    lines.push("no pod or workload is declared: these checks were not made", ...ids, "");
+  for (const reason of new Set(notMade.map((one) => one.reason))) {
+    const ids = notMade.filter((one) => one.reason === reason).map(({ rule }) => `    ${rule.id}`);
+    lines.push(`${reason} among the manifests: these checks were not made`, ...ids, "");
   }
   const { error, warning, note, suppressed } = countFindings(findings);
   const counts = [count(error, "error"), count(warning, "warning"), count(note, "note")];
@@ -48,7 +48,7 @@ export function formatJson({ profile, findings, notMade }: LintReport): string {
       remedy: rule.remedy,
       controls: rule.controls ?? {},
     })),
-    not_made: notMade.map(({ id }) => id),
+    not_made: notMade.map(({ rule, reason }) => ({ rule: rule.id, reason })),
   };
   return `${JSON.stringify(report, null, 2)}\n`;
 }

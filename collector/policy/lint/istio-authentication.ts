@@ -199,17 +199,21 @@ function checkShadowed(scope: Scope, policies: readonly ClusterObject[]): Set<Cl
     }
   }
   const narrow = policies.filter((policy) => Object.keys(selectorOf(policy)).length > 0);
-  for (const [i, policy] of narrow.entries()) {
-    const older = narrow.slice(0, i).filter((other) => other.namespace === policy.namespace);
-    const same = older.find((o) => sorted(selectorOf(o)) === sorted(selectorOf(policy)));
-    if (same !== undefined) {
+  const first = new Map<Holder, ClusterObject>();
+  const bySelector = new Map<string, ClusterObject>();
+  for (const policy of narrow) {
+    const key = `${policy.namespace} ${sorted(selectorOf(policy))}`;
+    const same = bySelector.get(key);
+    if (same === undefined) bySelector.set(key, policy);
+    else {
       dead.add(policy);
       tell(policy, same, "by the same selector");
       continue;
     }
     const pods = selectedBy(scope, policy);
     const taken = pods.flatMap((pod) => {
-      const by = older.find((other) => selectedBy(scope, other).includes(pod));
+      const by = first.get(pod);
+      if (by === undefined) first.set(pod, policy);
       return by === undefined ? [] : [{ pod, by }];
     });
     if (taken.length === 0) continue;
@@ -227,7 +231,7 @@ function checkUndeclared(scope: Scope): void {
   const isOpen = (pod: Holder) => {
     const ports = pod.ports.filter((p) => p.transport === "TCP").map((p) => p.port);
     return (ports.length > 0 ? ports : [0]).some((port) => {
-      const { mode, because } = scope.peerAuthentications.effective(pod, port);
+      const { mode, because } = scope.modeOf(pod, port);
       return mode === "PERMISSIVE" && because.every(({ rule }) => rule === "spec");
     });
   };

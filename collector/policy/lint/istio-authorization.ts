@@ -10,7 +10,6 @@ import {
 } from "../../attribution/cluster-object.ts";
 import { formatHolder, type Holder } from "../../attribution/holder.ts";
 import { formatObject } from "../because.ts";
-import { ServicePorts } from "../istio/service-port.ts";
 import type { Step } from "../place.ts";
 import { ACCESS, CONFIGURATION, IDENTITY, type Rule } from "./rule.ts";
 import { nameWorkloads, numbered, type Scope } from "./scope.ts";
@@ -131,7 +130,6 @@ type Field = {
 };
 
 export function checkIstioAuthorization(scope: Scope): void {
-  const listeners = new ServicePorts(scope.declared.objects);
   for (const policy of scope.ofKind("AuthorizationPolicy", "security.istio.io/")) {
     const name = formatObject(policy);
     if (policy.annotations["istio.io/dry-run"] === "true") {
@@ -150,7 +148,7 @@ export function checkIstioAuthorization(scope: Scope): void {
       if (action === "ALLOW") checkAllow(scope, policy, i, rule);
       if (action === "ALLOW" || action === "DENY") {
         checkIdentity(scope, policy, action, i, rule, pods);
-        checkHttp(scope, policy, action, i, rule, pods, listeners);
+        checkHttp(scope, policy, action, i, rule, pods);
       }
     }
     checkAmbient(scope, policy, action, pods);
@@ -250,7 +248,7 @@ function openPods(scope: Scope, pods: readonly Holder[]): Holder[] {
     if (mesh !== "istio" && mesh !== "ambient") return false;
     const ports = pod.ports.filter((p) => p.transport === "TCP").map((p) => p.port);
     return (ports.length > 0 ? ports : [0]).some((port) => {
-      const { mode } = scope.peerAuthentications.effective(pod, port);
+      const { mode } = scope.modeOf(pod, port);
       return mode === "PERMISSIVE" || mode === "DISABLE";
     });
   });
@@ -285,7 +283,6 @@ function checkHttp(
   i: number,
   rule: Json,
   pods: readonly Holder[],
-  listeners: ServicePorts,
 ): void {
   const fields = fieldsOf(rule, ["spec", "rules", i]);
   const isLost = (field: Field, mesh: "istio" | "ambient") =>
@@ -319,7 +316,7 @@ function checkHttp(
       (p) =>
         p.transport === "TCP" &&
         (named.length === 0 || named.some((value) => String(value) === String(p.port))) &&
-        listeners.protocolOf(pod, p.port) === "tcp",
+        scope.protocolOf(pod, p.port) === "tcp",
     );
     if (port === undefined) continue;
     const what = action === "ALLOW" ? "the rule never matches there" : "the rule denies more there";

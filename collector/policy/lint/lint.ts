@@ -11,8 +11,8 @@ import { Scope } from "./scope.ts";
 export type LintReport = {
   profile: Profile | null;
   findings: readonly Finding[];
-  /** Rules that rest on pods, where none is declared. */
-  notMade: readonly Rule[];
+  /** Checks that were left out, and why. */
+  notMade: readonly { rule: Rule; reason: string }[];
 };
 
 /** `origins` tells where objects stand; `atMs` is when waivers are held against their end. */
@@ -25,13 +25,15 @@ export function lint(
 ): LintReport {
   const scope = new Scope(declared, inventory, atMs);
   for (const { check } of FAMILIES) check(scope);
-  const hasPods = scope.pods.length > 0;
+  if (scope.pods.length === 0) {
+    for (const rule of ALL_RULES) if (rule.needsPods) scope.skip(rule, "no pod or workload");
+  }
   return {
     profile,
     findings: toFindings(scope.found, new Places(origins), profile),
-    notMade: hasPods
-      ? []
-      : ALL_RULES.filter((rule) => rule.needsPods && levelOf(rule, profile) !== "off"),
+    notMade: [...scope.skipped].flatMap(([rule, reason]) =>
+      levelOf(rule, profile) === "off" ? [] : [{ rule, reason }],
+    ),
   };
 }
 

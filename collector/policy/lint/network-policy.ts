@@ -13,7 +13,7 @@ import { formatObject } from "../because.ts";
 import type { Direction } from "../network-policy.ts";
 import { readPeers, readPorts, type Peer, type Ternary } from "../peer.ts";
 import { ServiceTargets } from "../service-target.ts";
-import { and, or } from "../ternary.ts";
+import { and } from "../ternary.ts";
 import { ACCESS, BOUNDARY, CONFIGURATION, type Rule } from "./rule.ts";
 import { nameSome, nameWorkloads, numbered, type Scope } from "./scope.ts";
 
@@ -204,7 +204,8 @@ function isEverybody({ namespaces, pods }: Peer): boolean {
 }
 
 function isNobody(scope: Scope, peer: Peer, own: string): boolean {
-  return or(scope.pods.map((pod) => isPeer(scope, peer, own, pod))) === false;
+  const pods = peer.namespaces === "own" ? scope.podsIn(own) : scope.pods;
+  return pods.every((pod) => isPeer(scope, peer, own, pod) === false);
 }
 
 function isPeer(scope: Scope, { namespaces, pods }: Peer, own: string, pod: Holder): Ternary {
@@ -214,6 +215,8 @@ function isPeer(scope: Scope, { namespaces, pods }: Peer, own: string, pod: Hold
 }
 
 function checkPortNames(scope: Scope, { policy, direction, pods, at }: Place, rule: Json): void {
+  const ports = readPorts(valueAt(rule, "ports")) ?? [];
+  if (ports.every(({ name }) => name === null)) return;
   const peers = readPeers(valueAt(rule, "to"));
   const servers =
     direction === "ingress"
@@ -224,7 +227,7 @@ function checkPortNames(scope: Scope, { policy, direction, pods, at }: Place, ru
             : peers.some((peer) => isPeer(scope, peer, policy.namespace, pod) !== false),
         );
   if (servers.length === 0) return;
-  for (const [i, { name, transport }] of (readPorts(valueAt(rule, "ports")) ?? []).entries()) {
+  for (const [i, { name, transport }] of ports.entries()) {
     if (name === null) continue;
     if (servers.some((pod) => namedPort(pod, name, transport) !== null)) continue;
     const who =

@@ -12,8 +12,9 @@ const SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json";
 const FRAMEWORKS = { pci: "PCI-DSS-4.0.1", hipaa: "45-CFR", nist: "SP-800-53r5" } as const;
 
 /**
- * `manifests` is what the command was given, and `files` what it read there: findings' files are told from where a repository's
- * top is thought to be (`%SRCROOT%`), if that is a relative path, else from `MANIFESTS`.
+ * `manifests` is what the command was given, and `files` what it read there. Files are told from
+ * where a repository's top is thought to be (`%SRCROOT%`), if that is a relative path, else from
+ * `MANIFESTS`.
  */
 export function formatSarif(
   { profile, findings, notMade }: LintReport,
@@ -36,11 +37,11 @@ export function formatSarif(
     invocations: [
       {
         executionSuccessful: true,
-        toolExecutionNotifications: notMade.map((rule) => ({
+        toolExecutionNotifications: notMade.map(({ rule, reason }) => ({
           level: "note",
           descriptor: { id: "check-not-made" },
           associatedRule: { id: rule.id, index: ALL_RULES.indexOf(rule) },
-          message: { text: `${rule.id} was not made: no pod or workload is declared` },
+          message: { text: `${rule.id} was not made: ${reason} among the manifests` },
         })),
       },
     ],

@@ -11,7 +11,8 @@ import type { Inventory } from "../../attribution/inventory.ts";
 import { selects, type Selector } from "../../attribution/selector.ts";
 import type { Declared } from "../declared.ts";
 import { readMeshConfig, type MeshConfig } from "../istio/mesh-config.ts";
-import { PeerAuthentications } from "../istio/peer-authentication.ts";
+import { PeerAuthentications, type Effective } from "../istio/peer-authentication.ts";
+import { ServicePorts, type ListenerProtocol } from "../istio/service-port.ts";
 import type { Ternary } from "../peer.ts";
 import type { Step } from "../place.ts";
 import { Policy } from "../policy.ts";
@@ -42,11 +43,17 @@ export class Scope {
   readonly pods: readonly Holder[];
   readonly policy: Policy;
   readonly meshConfig: MeshConfig;
-  readonly peerAuthentications: PeerAuthentications;
   readonly atMs: number;
   readonly found: Found[] = [];
+  /** Checks that were left out, and why: for want of pods, or for too many of them. */
+  readonly skipped = new Map<Rule, string>();
+  private readonly peerAuthentications: PeerAuthentications;
+  private readonly servicePorts: ServicePorts;
   private readonly faults = new Map<ClusterObject, readonly Fault[]>();
   private readonly byKey = new Map<string, ClusterObject>();
+  private readonly byNamespace = new Map<string, Holder[]>();
+  private readonly modes = new WeakMap<Holder, Map<number, Effective>>();
+  private readonly protocols = new WeakMap<Holder, Map<number, ListenerProtocol>>();
   private readonly seen = new Set<string>();
 
   constructor(declared: Declared, inventory: Inventory, atMs: number) {
@@ -58,10 +65,16 @@ export class Scope {
     }
     this.valid = objects.filter((object) => this.faultsOf(object).length === 0);
     this.pods = sortsOf(inventory.pods(-Infinity));
+    for (const pod of this.pods) {
+      const known = this.byNamespace.get(pod.namespace);
+      if (known === undefined) this.byNamespace.set(pod.namespace, [pod]);
+      else known.push(pod);
+    }
     this.policy = new Policy(objects, { podsInBlocks: "never" });
     this.meshConfig = readMeshConfig(objects);
-    const { rootNamespace } = this.meshConfig;
-    this.peerAuthentications = new PeerAuthentications([...objects], this.faultsOf, rootNamespace);
+    const root = this.meshConfig.rootNamespace;
+    this.peerAuthentications = new PeerAuthentications([...objects], this.faultsOf, root);
+    this.servicePorts = new ServicePorts(objects);
   }
 
   readonly faultsOf = (object: ClusterObject): readonly Fault[] => {
@@ -85,8 +98,26 @@ export class Scope {
     return this.byKey.get(keyOf(object.kind, object.namespace, object.name)) ?? null;
   }
 
-  podsIn(namespace: string): Holder[] {
-    return this.pods.filter((pod) => pod.namespace === namespace);
+  podsIn(namespace: string): readonly Holder[] {
+    return this.byNamespace.get(namespace) ?? [];
+  }
+
+  /** Istio's mode of mutual TLS on a port of a pod. */
+  modeOf(pod: Holder, port: number): Effective {
+    const known = this.modes.get(pod) ?? new Map<number, Effective>();
+    this.modes.set(pod, known);
+    const mode = known.get(port) ?? this.peerAuthentications.effective(pod, port);
+    known.set(port, mode);
+    return mode;
+  }
+
+  /** What Istio reads on a port of a pod. */
+  protocolOf(pod: Holder, port: number): ListenerProtocol {
+    const known = this.protocols.get(pod) ?? new Map<number, ListenerProtocol>();
+    this.protocols.set(pod, known);
+    const protocol = known.get(port) ?? this.servicePorts.protocolOf(pod, port);
+    known.set(port, protocol);
+    return protocol;
   }
 
   /** A pod that the namespace might have, without any label of its own. */
@@ -109,6 +140,11 @@ export class Scope {
       (r) => r.key === NAME_LABEL && !selects([r], pod.namespaceLabels),
     );
     return isNamed || this.namespaceOf(pod.namespace) !== null ? false : null;
+  }
+
+  /** Tells that a check was left out. */
+  skip(rule: Rule, reason: string): void {
+    this.skipped.set(rule, reason);
   }
 
   report(rule: Rule, object: ClusterObject, path: readonly Step[], sentence: string): void {

@@ -10,7 +10,7 @@ import type { Holder } from "../../attribution/holder.ts";
 import { readLabelMap, readSelector, selects } from "../../attribution/selector.ts";
 import { formatObject } from "../because.ts";
 import type { Ternary } from "../peer.ts";
-import { and, or } from "../ternary.ts";
+import { and } from "../ternary.ts";
 import { CONFIGURATION, type Rule } from "./rule.ts";
 import type { Scope } from "./scope.ts";
 
@@ -59,7 +59,7 @@ export function checkSelection(scope: Scope): void {
   }
   for (const policy of adminPolicies(scope)) {
     const subject = valueAt(policy.body, "spec", "subject");
-    if (or(scope.pods.map((pod) => isSubject(scope, subject, pod))) === false) {
+    if (scope.pods.every((pod) => isSubject(scope, subject, pod) === false)) {
       tell(policy, ["spec", "subject"], "of the cluster");
     }
   }
