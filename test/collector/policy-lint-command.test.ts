@@ -132,6 +132,19 @@ t.test("policy lint", async (t) => {
   t.strictSame(json.counts, { error: 0, warning: 1, note: 0, suppressed: 0 });
 });
 
+t.test("an item of a list is told by its own place", async (t) => {
+  const item = (name: string, value: string) => ({
+    ...{ apiVersion: "security.istio.io/v1", kind: "PeerAuthentication" },
+    ...{ metadata: { name, namespace: name }, spec: { mtls: { mode: value } } },
+  });
+  const items = [item("a", "STRICT"), item("b", "DISABLE")];
+  const text = JSON.stringify({ kind: "List", items }, null, 2);
+  const [finding] = run(text).findings;
+  t.match(finding, { field: "spec.mtls.mode", object: { namespace: "b" } });
+  const line = text.split("\n")[finding!.line - 1]!;
+  t.equal(line.slice(finding!.column - 1), '"mode": "DISABLE"');
+});
+
 t.test("the demo's manifests", async (t) => {
   const manifests = path.resolve(import.meta.dirname, "../../scripts/scene/manifests");
   const { out, exitCode } = runLint({ manifests, format: "json" }, NOW_MS);

@@ -101,13 +101,13 @@ function checkSetting(
   for (const service of services) {
     const selector = valueAt(service.body, "spec", "selector");
     if (!isMap(selector)) continue;
+    const wanted = [...readLabelMap(labelsAt(selector)), ...labels];
     const offered = toServiceHolder(service, [], { labels: {}, annotations: {} }).ports.filter(
       (one) => one.transport === "TCP" && (port === null || one.port === port),
     );
     for (const pod of scope.podsIn(service.namespace)) {
-      const isServer = selects(readLabelMap(labelsAt(selector)), pod.labels);
+      if (!selects(wanted, pod.labels)) continue;
       const { mesh } = scope.policy.meshedOf(pod);
-      if (!isServer || !selects(labels, pod.labels)) continue;
       if (mesh !== "istio" && mesh !== "ambient") continue;
       for (const { target } of offered) {
         const number = typeof target === "string" ? namedPort(pod, target, "TCP") : target;
