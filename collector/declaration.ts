@@ -2,11 +2,13 @@
 import { readdirSync, statSync } from "node:fs";
 import path from "node:path";
 import { keyOf } from "./attribution/cluster-object.ts";
-import type { ClusterObject } from "./attribution/cluster-object.ts";
+import type { ClusterObject, Json, ObjectName } from "./attribution/cluster-object.ts";
+import type { Trouble } from "./attribution/cluster.ts";
 import { Inventory } from "./attribution/inventory.ts";
 import { readDeclared } from "./policy/declared.ts";
 import { PolicyHistory } from "./policy/history.ts";
 import type { Version } from "./policy/history.ts";
+import { parseVersionEntry } from "./policy/version-entry.ts";
 import { formatProblem } from "./policy/problem.ts";
 import type { Problem } from "./policy/problem.ts";
 
@@ -22,11 +24,20 @@ export class Declaration {
   readonly #log: Log;
   /** Objects as they were last read, by key. */
   #held = new Map<string, ClusterObject>();
-  #changes: Change[] = [];
+  readonly #changes: Change[] = [];
+  /** Keys of the first whole list; null once it has ended. */
+  #first: Set<string> | null = new Set();
+  /** When the evidence log was last written; -Infinity where there was none. */
+  #knownMs = -Infinity;
+  /** Resources that cannot be followed, by name; how many of the problems they are. */
+  readonly #blind = new Map<string, Trouble & { kind: string }>();
+  #blindTold = 0;
+  readonly #graceMs: number;
   #stamp = "";
 
   constructor(graceMs: number, log: Log) {
     this.#log = log;
+    this.#graceMs = graceMs;
     this.history = new PolicyHistory({ problems: this.#problems }, graceMs);
   }
 
@@ -35,23 +46,83 @@ export class Declaration {
     return this.#problems;
   }
 
-  /** Changes since the last call. */
-  takeChanges(): Change[] {
-    const changes = this.#changes;
-    this.#changes = [];
-    return changes;
+  /** Changes that are not in the evidence log yet. */
+  get changes(): readonly Change[] {
+    return this.#changes;
   }
 
-  apply(object: ClusterObject, nowMs: number): void {
+  /** The first of the changes, so many, are in the evidence log. */
+  logged(count: number): void {
+    this.#changes.splice(0, count);
+  }
+
+  /**
+   * Takes the history as the evidence log has it, before anything is read: of what differs from it
+   * then, nobody knows more than that it changed after `knownMs`, when the log was last written.
+   */
+  restore(entries: Iterable<{ body: unknown }>, knownMs: number): void {
+    for (const { body } of entries) {
+      const told = parseVersionEntry(body as Json);
+      if (told === null) continue;
+      const { object, firstSeenMs, sinceMs, lastSeenMs } = told.version;
+      if (told.removed) this.history.remove(object, lastSeenMs, sinceMs);
+      else this.history.apply(object, firstSeenMs, sinceMs);
+      this.#knownMs = knownMs;
+    }
+  }
+
+  /** Takes an object of the first whole list: nobody saw when it came to be there. */
+  applyFirst(object: ClusterObject, nowMs: number): void {
+    this.inventory.apply(object, -Infinity);
+    this.#first?.add(keyOf(object));
+    const isRestored = this.#knownMs !== -Infinity;
+    this.#note(this.history.apply(object, isRestored ? nowMs : -Infinity, this.#knownMs));
+  }
+
+  /** Takes that the first list was whole: what the log has beyond it went in the meantime. */
+  endFirst(nowMs: number): void {
+    const first = this.#first;
+    if (first === null) return;
+    this.#first = null;
+    for (const [key, { object }] of [...this.history.inForce()]) {
+      const isBlind = [...this.#blind.values()].some(({ kind }) => kind === object.kind);
+      if (!first.has(key) && !isBlind) this.remove(object, nowMs, this.#knownMs);
+    }
+  }
+
+  /** Takes what came about after `sinceMs`, and at `nowMs` at the latest. */
+  apply(object: ClusterObject, nowMs: number, sinceMs = nowMs): void {
     this.inventory.apply(object, nowMs);
-    const version = this.history.apply(object, nowMs);
+    this.#note(this.history.apply(object, nowMs, sinceMs));
+  }
+
+  remove(object: ObjectName, nowMs: number, sinceMs = nowMs): void {
+    this.inventory.remove(object, nowMs);
+    const version = this.history.remove(object, nowMs, sinceMs);
+    if (version) this.#changes.push({ version, removed: true });
+  }
+
+  #note(version: Version | null): void {
     if (version) this.#changes.push({ version, removed: false });
   }
 
-  remove(kind: string, namespace: string, name: string, nowMs: number): void {
-    this.inventory.remove(kind, namespace, name, nowMs);
-    const version = this.history.remove(kind, namespace, name, nowMs);
-    if (version) this.#changes.push({ version, removed: true });
+  /** Takes that the cluster cannot be followed for one resource, or can again (null). */
+  setBlind(kind: string, name: string, trouble: Trouble | null): void {
+    if (trouble === null) this.#blind.delete(name);
+    else this.#blind.set(name, { kind, ...trouble });
+  }
+
+  /** Makes problems of what has not been known for longer than the grace: call before judging. */
+  tellBlind(nowMs: number): void {
+    const long = [...this.#blind].filter(([, { sinceMs }]) => nowMs - sinceMs >= this.#graceMs);
+    if (long.length === 0 && this.#blindTold === 0) return;
+    const problems = long.map(([name, { kind, sinceMs, reason }]) => {
+      const since = new Date(sinceMs).toISOString();
+      const told = `${name} is not known since ${since}: ${reason}`;
+      return { ...NOWHERE, file: "cluster", kind, reason: told };
+    });
+    this.#problems.splice(this.#problems.length - this.#blindTold, this.#blindTold, ...problems);
+    this.#blindTold = problems.length;
   }
 
   /**
@@ -77,16 +148,17 @@ export class Declaration {
     this.#stamp = stamp;
     this.#problems.splice(0, Infinity, ...declared.problems);
     for (const problem of declared.problems) this.#log("warn", formatProblem(problem));
-    const found = new Map(declared.objects.map((o) => [keyOf(o.kind, o.namespace, o.name), o]));
+    const found = new Map(declared.objects.map((o) => [keyOf(o), o]));
     for (const [key, object] of this.#held) {
       if (found.has(key)) continue;
       if (declared.problems.some((problem) => hides(problem, object))) found.set(key, object);
-      else this.remove(object.kind, object.namespace, object.name, nowMs);
+      else this.remove(object, nowMs);
     }
     for (const [key, object] of found) {
-      if (this.#held.get(key)?.hash !== object.hash)
-        this.apply(object, isFirst ? -Infinity : nowMs);
+      if (isFirst) this.applyFirst(object, nowMs);
+      else if (this.#held.get(key)?.hash !== object.hash) this.apply(object, nowMs);
     }
+    this.endFirst(nowMs);
     this.#held = found;
     const kinds = declared.unknownKinds.length;
     const others = kinds > 0 ? `, ${kinds} documents of kinds that are not read` : "";

@@ -4,11 +4,12 @@ import { formatHolder } from "./attribution/holder.ts";
 import type { Holder } from "./attribution/holder.ts";
 import type { Declaration } from "./declaration.ts";
 import { encodeEntry, parseEntry } from "./evidence/entry.ts";
-import type { Json, JsonObject } from "./evidence/entry.ts";
+import type { JsonObject } from "./evidence/entry.ts";
 import type { EvidenceLog } from "./evidence/log.ts";
 import { proveEntry } from "./evidence/verify.ts";
 import type { Policy } from "./policy/policy.ts";
-import type { Gap, Store, VerdictKey, VerdictRow } from "./store/store.ts";
+import { toVersionEntry } from "./policy/version-entry.ts";
+import type { Gap, PolicyRow, Store, VerdictKey, VerdictRow } from "./store/store.ts";
 import { listDeclaredEdges } from "./verdict/declared-edges.ts";
 import type { DeclaredEdges } from "./verdict/declared-edges.ts";
 import type { ClusterFinding, NodeCoverage, Verdict, VerdictWord } from "./verdict/verdict.ts";
@@ -30,8 +31,6 @@ const LATE_WINDOWS = 20;
 /** Observations looked through at a time for late ones. */
 const LATE_BATCH = 5_000;
 const GAPS_BATCH = 10_000;
-/** An entry of the log holds at most 65,535 bytes (C2SP); larger objects go by their hash. */
-const OBJECT_BYTES_LIMIT = 48 << 10;
 /** Agents whose clock differs by more are told. */
 const CLOCK_LIMIT_MS = 2_000;
 
@@ -80,7 +79,7 @@ export class Judge {
   async step(nowMs: number): Promise<Judged[]> {
     const { windowMs, closeMs, store } = this.#options;
     const judged: Judged[] = [];
-    this.#restore();
+    this.restore();
     if (this.#cursorMs === 0) {
       // Kept at once: what is received from now on is judged, whenever the process is killed.
       const fromMs = Math.floor(nowMs / windowMs) * windowMs;
@@ -103,26 +102,28 @@ export class Judge {
    * Puts into the store what the log holds beyond it: a crash, or a full disk, came between the
    * two. A store that was lost gets all of its verdicts back; the log is never written for it.
    */
-  #restore(): void {
+  restore(): void {
     const { store, log, evidenceDirectory } = this.#options;
     let rows: VerdictRow[] = [];
     let withdrawn: VerdictKey[] = [];
+    let policies: PolicyRow[] = [];
     for (let index = this.#logged; index < log.size; index++) {
       const entry = parseEntry(Buffer.from(proveEntry(evidenceDirectory, index).entry));
       if (entry === null) continue;
       const told = rowOf(entry, index);
       if (told && entry["type"] === "withdrawn") withdrawn.push(told);
       else if (told) rows.push(told);
+      else if (entry["type"] === "policy") policies.push({ entry: index, body: entry });
       if (entry["type"] !== "window") continue;
       const fromMs = Date.parse(String(entry["from"]));
       const toMs = Date.parse(String(entry["to"]));
       const inWindow = rows.map((row) => ({ ...row, fromMs, toMs }));
       const window = entry["again"] === true ? this.#cursorMs : Math.max(this.#cursorMs, toMs);
       const gone = withdrawn.map((key) => ({ ...key, fromMs }));
-      store.saveVerdicts(inWindow, { window, logged: index + 1 }, gone);
+      store.saveVerdicts(inWindow, { window, logged: index + 1 }, gone, policies);
       this.#logged = index + 1;
       this.#cursorMs = window;
-      [rows, withdrawn] = [[], []];
+      [rows, withdrawn, policies] = [[], [], []];
     }
   }
 
@@ -186,7 +187,9 @@ export class Judge {
       changed.forEach((row, i) => {
         (row.body as { entry: number | null }).entry = first + policy.length + i;
       });
-      this.#save(fromMs, again, changed, withdrawn, size);
+      const policies = policy.map((body, i) => ({ entry: first + i, body }));
+      this.#save(fromMs, again, changed, withdrawn, size, policies);
+      this.#options.declaration.logged(policy.length);
     } else this.#save(fromMs, again, [], [], log.size);
     this.#count(judgement, again);
     return { fromMs, toMs, judgement };
@@ -205,12 +208,14 @@ export class Judge {
     rows: readonly VerdictRow[],
     withdrawn: readonly VerdictKey[],
     logged: number,
+    policies: readonly PolicyRow[] = [],
   ): void {
     const { store, windowMs } = this.#options;
     const window = again ? this.#cursorMs : fromMs + windowMs;
     // While windows are left to be judged again, a new start must find them again.
     const isLast = this.#dirty.size === 0 || (this.#dirty.size === 1 && this.#dirty.has(fromMs));
-    store.saveVerdicts(rows, { window, logged, ...(isLast ? this.#seen : {}) }, withdrawn);
+    const cursors = { window, logged, ...(isLast ? this.#seen : {}) };
+    store.saveVerdicts(rows, cursors, withdrawn, policies);
     this.#cursorMs = window;
     this.#logged = logged;
     this.#dirty.delete(fromMs);
@@ -305,24 +310,9 @@ export class Judge {
 
   /** Changes of policy objects since the last window, before the verdicts that rest on them. */
   #policyEntries(): JsonObject[] {
-    return this.#options.declaration.takeChanges().map(({ version, removed }) => {
-      const { object, firstSeenMs, lastSeenMs } = version;
-      const told = (ms: number) => (Number.isFinite(ms) ? new Date(ms).toISOString() : null);
-      const body = JSON.stringify(object.body);
-      return {
-        type: "policy",
-        removed,
-        kind: object.kind,
-        namespace: object.namespace,
-        name: object.name,
-        uid: object.uid,
-        resource_version: object.resourceVersion,
-        hash: object.hash,
-        first_seen: told(firstSeenMs),
-        last_seen: told(lastSeenMs),
-        object: body.length <= OBJECT_BYTES_LIMIT ? (JSON.parse(body) as Json) : null,
-      };
-    });
+    return this.#options.declaration.changes.map(({ version, removed }) =>
+      toJson(toVersionEntry(version, removed)),
+    );
   }
 }
 

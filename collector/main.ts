@@ -42,7 +42,6 @@ export async function runCollector(flags: Record<string, string | undefined>): P
   const store = openSqlite(path.join(config.data, "store"));
   const evidence = await EvidenceLog.open({ directory: evidenceDirectory, signer, log });
   const declaration = new Declaration(config.graceMs, log);
-  const following = await followDeclared(config, declaration, log);
   const judge = new Judge({
     store,
     log: evidence,
@@ -52,6 +51,9 @@ export async function runCollector(flags: Record<string, string | undefined>): P
     closeMs: config.closeMs,
     tolerance: config.tolerance,
   });
+  judge.restore();
+  declaration.restore(store.policies(), store.cursor("window"));
+  const following = await followDeclared(config, declaration, log);
   const ingest = await listen({
     host: config.uplinkHost,
     port: config.uplinkPort,
@@ -156,12 +158,22 @@ async function followDeclared(
   }
   const cluster: Cluster = new Cluster(kube, {
     // What the first list holds was there before: nobody knows since when.
-    applied: (object, nowMs) => declaration.apply(object, cluster.isSynced ? nowMs : -Infinity),
-    removed: (kind, namespace, name, nowMs) => declaration.remove(kind, namespace, name, nowMs),
+    applied: (object, nowMs, sinceMs) => {
+      if (cluster.isSynced) declaration.apply(object, nowMs, sinceMs);
+      else declaration.applyFirst(object, nowMs);
+    },
+    removed: (object, nowMs, sinceMs) => declaration.remove(object, nowMs, sinceMs),
+    blind: (kind, name, trouble) => declaration.setBlind(kind, name, trouble),
     log: (line) => log("info", line),
   });
   cluster.start();
-  return { ready: () => cluster.isSynced, stop: () => void cluster.stop() };
+  const ready = () => {
+    if (!cluster.isSynced) return false;
+    declaration.endFirst(Date.now());
+    declaration.tellBlind(Date.now());
+    return true;
+  };
+  return { ready, stop: () => void cluster.stop() };
 }
 
 async function judgeUntil(

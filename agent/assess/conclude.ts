@@ -55,6 +55,7 @@ const NOTES: Readonly<Record<string, string>> = {
   snapped: "frames were captured in part only: what was cut off is a gap in the stream",
   "not-tls": "the client's first bytes are no TLS",
   "login-only": "TLS covers the login alone: the data behind it stands in plaintext",
+  "answered-403": "a mesh's proxy denies with such an answer: whether it was let in is open",
   renegotiated: "the client began a second handshake inside of the first one, which is not seen",
   ech: "the hello carries an encrypted one inside: the name is the outer one",
   "tls-malformed": "records or messages contradict the protocol; reading stopped there",

@@ -270,7 +270,9 @@ function judgeFlow(
     // Where TLS may be asked for at any time, a gap may hide that it was, and was refused.
     const mayHide = upgrade.state === "none" && DIALOGUES.has(reading.protocol!);
     const isUnread = !isWhole && (mayHide || !reading.serverIsRead);
-    return negotiates || mayRefuse || isUnread ? NOTHING : { ...NOTHING, accepted: true };
+    return negotiates || mayRefuse || isUnread || reading.mayBeDenied
+      ? NOTHING
+      : { ...NOTHING, accepted: true };
   }
   const closed = reading.firstClose;
   const isTcp = (table.keys[flow * KEY + 9]! & 0xff) === IpProtocol.tcp;
@@ -473,6 +475,7 @@ function notesOf(facts: number, isWhole: boolean, reading: Reading | undefined):
   if ((facts & Fact.snapped) !== 0) notes.push("snapped");
   if (reading?.notTls) notes.push("not-tls");
   if (reading?.loginOnly) notes.push("login-only");
+  if (reading?.mayBeDenied) notes.push("answered-403");
   if (reading?.tls?.renegotiated) notes.push("renegotiated");
   if (reading?.tls?.clientHello?.encryptedClientHello) notes.push("ech");
   if (reading?.tls?.malformed.includes(true)) notes.push("tls-malformed");

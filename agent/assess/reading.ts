@@ -1,6 +1,6 @@
 /** Reads the openings of one flow: tells its protocol, follows upgrades, hands TLS its bytes. */
 import { httpCarries } from "../identify/http2.ts";
-import { mayYetRefuse, refusesPlaintext } from "../identify/refusal.ts";
+import { mayBeDenial, mayYetRefuse, refusesPlaintext } from "../identify/refusal.ts";
 import { DIALOGUES, MESSAGE_LIMIT } from "../identify/dialogue.ts";
 import type { Dialogue } from "../identify/dialogue.ts";
 import { Match } from "../identify/match.ts";
@@ -46,6 +46,8 @@ export class Reading {
   notTls = false;
   /** The server answered plaintext by asking for TLS, or by its protocol's refusal. */
   refusedInBand = false;
+  /** The answer may be a mesh's denial: it tells nothing of acceptance. */
+  mayBeDenied = false;
   /** The server's answer may yet turn out to be such a refusal. */
   mayRefuse = false;
   /** The server's first bytes came. */
@@ -450,6 +452,7 @@ export class Reading {
     const server = this.#progress!.opened[SERVER];
     if (role === SERVER && server) {
       this.refusedInBand ||= refusesPlaintext(this.protocol, server);
+      this.mayBeDenied = mayBeDenial(this.protocol, server);
       this.mayRefuse = !this.refusedInBand && mayYetRefuse(this.protocol, server);
       if (this.mayRefuse) return false;
     }

@@ -20,7 +20,7 @@ export type ClusterObject = {
   createdMs: number | null;
   labels: Labels;
   annotations: Labels;
-  /** `sha256:` and hex, over the canonical JSON without `status` and `metadata.managedFields`. */
+  /** `sha256:` and hex, over the canonical JSON without `status` and the server's bookkeeping. */
   hash: string;
   source: Source | null;
   body: JsonMap;
@@ -80,10 +80,20 @@ export function toCanonicalJson(value: unknown): string {
   return `{${fields.join(",")}}`;
 }
 
+/** What the API server notes about writes: it changes with `status`, and declares nothing. */
+const BOOKKEEPING = new Set(["managedFields", "resourceVersion", "generation", "selfLink"]);
+
+/** What somebody declared: the object without its status and the server's bookkeeping. */
+export function declaredPart(body: JsonMap): JsonMap {
+  const { status: _status, ...rest } = body;
+  const { metadata } = rest;
+  if (!isMap(metadata)) return rest;
+  const kept = Object.entries(metadata).filter(([key]) => !BOOKKEEPING.has(key));
+  return { ...rest, metadata: Object.fromEntries(kept) };
+}
+
 export function hashObject(body: JsonMap): string {
-  const { status: _status, metadata, ...rest } = body;
-  const { managedFields: _managed, ...kept } = isMap(metadata) ? metadata : {};
-  const json = toCanonicalJson(isMap(metadata) ? { ...rest, metadata: kept } : rest);
+  const json = toCanonicalJson(declaredPart(body));
   return `sha256:${createHash("sha256").update(json).digest("hex")}`;
 }
 
@@ -114,7 +124,16 @@ export function toClusterObject(body: unknown, source: Source | null): ClusterOb
   };
 }
 
-/** Names an object within the cluster: `NetworkPolicy/pay/default-deny`. */
-export function keyOf(kind: string, namespace: string, name: string): string {
-  return `${kind}/${namespace}/${name}`;
+/** `NetworkPolicy.networking.k8s.io`: the kind, and the group of its API version. */
+export function groupKind({ apiVersion, kind }: { apiVersion: string; kind: string }): string {
+  const group = apiVersion.includes("/") ? apiVersion.split("/")[0] : "";
+  return `${kind}.${group}`;
+}
+
+/** What an object is called within the cluster, in whichever version of its API. */
+export type ObjectName = Pick<ClusterObject, "apiVersion" | "kind" | "namespace" | "name">;
+
+/** `NetworkPolicy.networking.k8s.io/pay/default-deny` */
+export function keyOf(object: ObjectName): string {
+  return `${groupKind(object)}/${object.namespace}/${object.name}`;
 }

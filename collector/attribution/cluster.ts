@@ -12,53 +12,27 @@ import {
   valueAt,
   type ClusterObject,
   type Json,
+  type ObjectName,
 } from "./cluster-object.ts";
+import { nameOf, RESOURCES, type Resource } from "./resource.ts";
 
-/** One kind as the API serves it. One that is not served (no such CRD) is asked for again later. */
-export type Resource = {
-  apiVersion: string;
-  plural: string;
-  kind: string;
-  /** Follows some objects of the kind only: `metadata.name=istio`. */
-  fieldSelector?: string;
-};
-
-export const RESOURCES: readonly Resource[] = [
-  ...[
-    ["nodes", "Node"],
-    ["namespaces", "Namespace"],
-    ["pods", "Pod"],
-    ["services", "Service"],
-  ].map(([plural, kind]) => ({ apiVersion: "v1", plural: plural!, kind: kind! })),
-  { apiVersion: "discovery.k8s.io/v1", plural: "endpointslices", kind: "EndpointSlice" },
-  { apiVersion: "networking.k8s.io/v1", plural: "networkpolicies", kind: "NetworkPolicy" },
-  ...["AdminNetworkPolicy", "BaselineAdminNetworkPolicy"].map((kind) => ({
-    apiVersion: "policy.networking.k8s.io/v1alpha1",
-    plural: kind.toLowerCase().replace(/y$/, "ies"),
-    kind,
-  })),
-  ...["PeerAuthentication", "AuthorizationPolicy"].map((kind) => ({
-    apiVersion: "security.istio.io/v1",
-    plural: kind.toLowerCase().replace(/y$/, "ie").concat("s"),
-    kind,
-  })),
-  { apiVersion: "networking.istio.io/v1", plural: "destinationrules", kind: "DestinationRule" },
-  { apiVersion: "networking.istio.io/v1", plural: "serviceentries", kind: "ServiceEntry" },
-  {
-    apiVersion: "v1",
-    plural: "configmaps",
-    kind: "ConfigMap",
-    fieldSelector: "metadata.name=istio",
-  },
-];
-
-/** What the follower tells. Nothing else leaves it; none of these may throw. */
+/**
+ * What the follower tells. Nothing else leaves it; none of these may throw. A change came about
+ * after `sinceMs`, and at `nowMs` at the latest: behind a break nobody knows when.
+ */
 export type ClusterEvents = {
-  applied: (object: ClusterObject, nowMs: number) => void;
-  removed: (kind: string, namespace: string, name: string, nowMs: number) => void;
+  applied: (object: ClusterObject, nowMs: number, sinceMs: number) => void;
+  removed: (object: ObjectName, nowMs: number, sinceMs: number) => void;
   /** One line for each change of a resource's state. */
   log: (line: string) => void;
+  /**
+   * Since `sinceMs` it is not known what there is of a resource, or it is known again (null). Of
+   * one that is not served it is known: nothing.
+   */
+  blind: (kind: string, name: string, trouble: Trouble | null) => void;
 };
+
+export type Trouble = { sinceMs: number; reason: string };
 
 export type ClusterOptions = {
   resources?: readonly Resource[];
@@ -74,6 +48,21 @@ const BYTES_LIMIT = 256 << 20;
 const PAGE_LIMIT = 500;
 /** The server ends a watch after so long; well before the silence limit. */
 const WATCH_S = 240;
+
+const NOT_SERVED = "not served";
+
+/** A resource with the version in which it is served now: `v1`, `policy.linkerd.io/v1beta3`. */
+type Served = Resource & { apiVersion: string };
+
+/** How a watch came to its end: null for the version asks for a fresh list. */
+type Watched = {
+  version: string | null;
+  events: number;
+  /** When the server was last heard. */
+  aliveMs: number;
+  ended: boolean;
+  broken: string | null;
+};
 
 class ApiError extends Error {
   readonly status: number;
@@ -92,6 +81,7 @@ export class Cluster {
   private readonly silenceMs: number;
   private readonly stopping = new AbortController();
   private readonly states = new Map<string, string>();
+  private readonly blindSince = new Map<string, number>();
   private readonly listed = new Set<string>();
   private running: Promise<unknown> = Promise.resolve();
 
@@ -113,27 +103,28 @@ export class Cluster {
     await this.running;
   }
 
-  /** Every resource was listed at least once, or is not served. */
+  /** Every resource was listed at least once, is not served, or may not be read. */
   get isSynced(): boolean {
-    return this.resources.every(({ kind }) => this.listed.has(kind));
-  }
-
-  /** Resources that are not being watched right now, with their state. */
-  get troubles(): string[] {
-    return [...this.states].filter(([, state]) => state !== "watching").map((e) => e.join(": "));
+    return this.resources.every((resource) => this.listed.has(nameOf(resource)));
   }
 
   /** Lists, then watches from there; lists afresh when the version is gone or sense is lost. */
   private async follow(resource: Resource): Promise<void> {
     const present = new Map<string, ClusterObject>();
+    let served: Served | null = null;
     let version: string | null = null;
     let failures = 0;
+    let aliveMs = -Infinity;
     while (!this.stopping.signal.aborted) {
       try {
-        version ??= await this.list(resource, present);
-        this.listed.add(resource.kind);
+        if (served === null || version === null) {
+          served = await this.find(resource);
+          version = await this.list(served, present, aliveMs);
+        }
+        this.listed.add(nameOf(resource));
         this.tell(resource, "watching");
-        const seen = await this.watch(resource, version, present);
+        const seen = await this.watch(served, version, present);
+        aliveMs = seen.aliveMs;
         failures = seen.events > 0 || seen.ended ? 0 : failures + 1;
         version = seen.version;
         if (seen.broken !== null) {
@@ -144,11 +135,14 @@ export class Cluster {
       } catch (error) {
         if (this.stopping.signal.aborted) return;
         const { status } = error as Partial<ApiError>;
-        if (status === 404) this.listed.add(resource.kind);
-        this.tell(resource, status === 404 ? "not served" : `failed: ${(error as Error).message}`);
+        // What may not be read is told as such; to wait for it would judge nothing at all.
+        const isSettled = status === 404 || status === 403;
+        if (isSettled) this.listed.add(nameOf(resource));
+        if (status === 404) this.drop(present);
+        this.tell(resource, status === 404 ? NOT_SERVED : `failed: ${(error as Error).message}`);
         version = null;
         failures++;
-        await this.wait(status === 404 ? 100 : failures);
+        await this.wait(isSettled ? 100 : failures);
       }
     }
   }
@@ -159,15 +153,56 @@ export class Cluster {
   }
 
   private tell(resource: Resource, state: string): void {
-    if (this.states.get(resource.kind) === state) return;
-    this.states.set(resource.kind, state);
-    this.events.log(`cluster: ${resource.plural}: ${state}`);
+    const name = nameOf(resource);
+    if (this.states.get(name) === state) return;
+    this.states.set(name, state);
+    this.events.log(`cluster: ${name}: ${state}`);
+    if (state === "watching" || state === NOT_SERVED) {
+      this.blindSince.delete(name);
+      return this.events.blind(resource.kind, name, null);
+    }
+    const sinceMs = this.blindSince.get(name) ?? Date.now();
+    this.blindSince.set(name, sinceMs);
+    this.events.blind(resource.kind, name, { sinceMs, reason: state });
+  }
+
+  /** Which of the groups serves the kind now, and in which version. */
+  private async find(resource: Resource): Promise<Served> {
+    for (const group of resource.groups) {
+      if (group === "") return { ...resource, apiVersion: resource.version };
+      try {
+        const found = await this.getJson(`/apis/${group}`);
+        const versions = listAt(found, "versions").map((entry) => textAt(entry, "version"));
+        const preferred = textAt(found, "preferredVersion", "version");
+        const version = versions.includes(resource.version) ? resource.version : preferred;
+        if (version === null) throw new Error(`${group} names no version`);
+        const apiVersion = `${group}/${version}`;
+        if (resource.groups.length > 1 && !(await this.serves(apiVersion, resource))) continue;
+        return { ...resource, apiVersion };
+      } catch (error) {
+        if ((error as Partial<ApiError>).status !== 404) throw error;
+      }
+    }
+    throw new ApiError(404, `404 ${resource.groups.join(", ")}`);
+  }
+
+  private async serves(apiVersion: string, { plural }: Resource): Promise<boolean> {
+    const found = await this.getJson(`/apis/${apiVersion}`);
+    return listAt(found, "resources").some((entry) => textAt(entry, "name") === plural);
+  }
+
+  /** The kind is gone, and its objects with it. */
+  private drop(present: Map<string, ClusterObject>): void {
+    const nowMs = Date.now();
+    for (const object of present.values()) this.events.removed(object, nowMs, nowMs);
+    present.clear();
   }
 
   /** Makes `present` equal to what the API holds; returns the version to watch from. */
   private async list(
-    resource: Resource,
+    resource: Served,
     present: Map<string, ClusterObject>,
+    aliveMs: number,
   ): Promise<string | null> {
     const found = new Map<string, ClusterObject>();
     let version: string | null = null;
@@ -175,50 +210,52 @@ export class Cluster {
     do {
       const query: Record<string, string> = { limit: String(PAGE_LIMIT) };
       if (next !== null) query["continue"] = next;
-      const page = await this.getJson(resource, query);
+      const page = await this.getJson(pathOf(resource, query));
       if (!Array.isArray(valueAt(page, "items"))) throw new Error("the answer is no list");
       version = textAt(page, "metadata", "resourceVersion");
       next = textAt(page, "metadata", "continue");
       for (const item of listAt(page, "items")) {
         const object = this.toObject(resource, item);
-        if (object !== null) found.set(keyOf(object.kind, object.namespace, object.name), object);
+        if (object !== null) found.set(keyOf(object), object);
       }
     } while (next !== null);
     const nowMs = Date.now();
-    for (const [key, { kind, namespace, name }] of present) {
+    for (const [key, object] of present) {
       if (found.has(key)) continue;
       present.delete(key);
-      this.events.removed(kind, namespace, name, nowMs);
+      this.events.removed(object, nowMs, aliveMs);
     }
-    for (const [key, object] of found) this.take(key, object, present, nowMs);
+    for (const [key, object] of found) this.take(key, object, present, nowMs, aliveMs);
     return version;
   }
 
   /** Takes events until the stream ends; a null version asks for a fresh list. */
   private async watch(
-    resource: Resource,
+    resource: Served,
     from: string | null,
     present: Map<string, ClusterObject>,
-  ): Promise<{ version: string | null; events: number; ended: boolean; broken: string | null }> {
+  ): Promise<Watched> {
     const query = {
       watch: "true",
       allowWatchBookmarks: "true",
       timeoutSeconds: String(WATCH_S),
       resourceVersion: from ?? "0",
     };
-    const stream = await this.open(resource, query);
+    const stream = await this.open(pathOf(resource, query));
     const openedMs = Date.now();
     let version: string | null = from;
     let events = 0;
+    let aliveMs = openedMs;
     try {
       for await (const line of linesOf(stream)) {
+        aliveMs = Date.now();
         const event = JSON.parse(line) as Json;
         const type = textAt(event, "type");
         const body = valueAt(event, "object");
         if (type === "ERROR") {
           // 410 Gone, and anything else that the server gives up for: begin from a list.
           const broken = textAt(body, "message") ?? "the server ended the watch";
-          return { version: null, events, ended: false, broken };
+          return { version: null, events, aliveMs, ended: false, broken };
         }
         version = textAt(body, "metadata", "resourceVersion") ?? version;
         if (type === "BOOKMARK") continue;
@@ -227,21 +264,19 @@ export class Cluster {
           throw new Error("an event is none of the kinds known");
         }
         events++;
-        const key = keyOf(object.kind, object.namespace, object.name);
-        const nowMs = Date.now();
-        if (type !== "DELETED") this.take(key, object, present, nowMs);
-        else if (present.delete(key)) {
-          this.events.removed(object.kind, object.namespace, object.name, nowMs);
-        }
+        const key = keyOf(object);
+        if (type !== "DELETED") this.take(key, object, present, aliveMs, aliveMs);
+        else if (present.delete(key)) this.events.removed(object, aliveMs, aliveMs);
       }
       if (!stream.complete) throw new Error("the connection was cut");
       // One that ends at once, and tells nothing, counts as a failure: it would be asked for ever.
       const ended = Date.now() - openedMs > this.firstDelayMs;
-      return { version, events, ended, broken: null };
+      return { version, events, aliveMs: Date.now(), ended, broken: null };
     } catch (error) {
       if (this.stopping.signal.aborted) throw error;
       // Whether everything before the break arrived is not known: begin from a list.
-      return { version: null, events, ended: false, broken: (error as Error).message };
+      const broken = (error as Error).message;
+      return { version: null, events, aliveMs, ended: false, broken };
     } finally {
       stream.destroy();
     }
@@ -252,22 +287,23 @@ export class Cluster {
     object: ClusterObject,
     present: Map<string, ClusterObject>,
     nowMs: number,
+    sinceMs: number,
   ): void {
     const before = present.get(key);
     if (before !== undefined && before.uid !== object.uid) {
-      this.events.removed(object.kind, object.namespace, object.name, nowMs);
+      this.events.removed(before, nowMs, sinceMs);
     } else if (before?.resourceVersion && before.resourceVersion === object.resourceVersion) return;
     present.set(key, object);
-    this.events.applied(object, nowMs);
+    this.events.applied(object, nowMs, sinceMs);
   }
 
   /** Lists leave out what kind their items are. */
-  private toObject({ apiVersion, kind }: Resource, body: Json | undefined): ClusterObject | null {
+  private toObject({ apiVersion, kind }: Served, body: Json | undefined): ClusterObject | null {
     return isMap(body) ? toClusterObject({ apiVersion, kind, ...body }, null) : null;
   }
 
-  private async getJson(resource: Resource, query: Record<string, string>): Promise<Json> {
-    const stream = await this.open(resource, query);
+  private async getJson(path: string): Promise<Json> {
+    const stream = await this.open(path);
     const chunks: Buffer[] = [];
     let lengthBytes = 0;
     for await (const chunk of stream as AsyncIterable<Buffer>) {
@@ -280,19 +316,13 @@ export class Cluster {
   }
 
   /** Asks with the credentials as they are now: mounted tokens and certificates change. */
-  private async open(
-    { apiVersion, plural, fieldSelector }: Resource,
-    query: Record<string, string>,
-  ): Promise<http.IncomingMessage> {
+  private async open(path: string): Promise<http.IncomingMessage> {
     const cluster = this.kubeConfig.getCurrentCluster();
     if (cluster === null) throw new Error("the kubeconfig names no current cluster");
     const options: https.RequestOptions = {};
     await this.kubeConfig.applyToHTTPSOptions(options);
     if (!cluster.proxyUrl) options.agent = false; // a kept agent would keep old certificates
-    const root = apiVersion.includes("/") ? "apis" : "api";
-    const url = new URL(`${cluster.server.replace(/\/$/, "")}/${root}/${apiVersion}/${plural}`);
-    const selected = fieldSelector === undefined ? query : { ...query, fieldSelector };
-    url.search = new URLSearchParams(selected).toString();
+    const url = new URL(`${cluster.server.replace(/\/$/, "")}${path}`);
     const { request } = url.protocol === "https:" ? https : http;
     return new Promise((resolve, reject) => {
       const sent = request(url, { ...options, signal: this.stopping.signal }, (answer) => {
@@ -306,6 +336,13 @@ export class Cluster {
       sent.end();
     });
   }
+}
+
+function pathOf(resource: Served, query: Record<string, string>): string {
+  const { apiVersion, plural, fieldSelector } = resource;
+  const root = apiVersion.includes("/") ? "apis" : "api";
+  const selected = fieldSelector === undefined ? query : { ...query, fieldSelector };
+  return `/${root}/${apiVersion}/${plural}?${new URLSearchParams(selected).toString()}`;
 }
 
 /** Lines of a stream that are not empty; throws when the stream breaks, or a line has no end. */

@@ -46,6 +46,8 @@ export type Holder = {
   /** Containers' names, init containers that keep running beside the others too. */
   containers: readonly string[];
   ports: readonly HolderPort[];
+  /** The pod's spec, as its manifest or its template has it; null for what is no pod. */
+  spec: Json;
   uid: string | null;
   /** The object that says all this, at the version that opened the binding; null for outside. */
   object: HolderObject | null;
@@ -76,6 +78,7 @@ export function toExternal(address: string): Holder {
     namespaceAnnotations: NOTHING,
     containers: [],
     ports: [],
+    spec: null,
     uid: null,
     object: null,
   };
@@ -147,6 +150,7 @@ export function toPodHolder(
     namespaceAnnotations: space.annotations,
     containers: running.map((container) => textAt(container, "name") ?? ""),
     ports: running.flatMap((container) => listAt(container, "ports").flatMap(readContainerPort)),
+    spec: spec ?? null,
     uid: object.uid,
     object: pin(object),
   };

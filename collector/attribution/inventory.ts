@@ -6,7 +6,15 @@ import {
   toCanonicalAddress,
   type AddressRange,
 } from "./address.ts";
-import { keyOf, listAt, textAt, valueAt, type ClusterObject } from "./cluster-object.ts";
+import {
+  groupKind,
+  keyOf,
+  listAt,
+  textAt,
+  valueAt,
+  type ClusterObject,
+  type ObjectName,
+} from "./cluster-object.ts";
 import {
   namespaceText,
   toExternal,
@@ -30,9 +38,9 @@ export type LookUp = {
   toMs: number | null;
 };
 
-/** Kinds that the inventory reads; the others are passed over. */
+/** Kinds that the inventory reads, with their API group; the others are passed over. */
 export const KINDS_OF_INVENTORY: ReadonlySet<string> = new Set([
-  ...["Namespace", "Node", "Pod", "Service", "EndpointSlice"],
+  ...["Namespace.", "Node.", "Pod.", "Service.", "EndpointSlice.discovery.k8s.io"],
   ...WORKLOAD_KINDS,
 ]);
 
@@ -55,8 +63,8 @@ export class Inventory {
    * pod seen for the first time holds its addresses since its start, if it tells that.
    */
   apply(object: ClusterObject, nowMs: number): void {
-    if (!KINDS_OF_INVENTORY.has(object.kind)) return;
-    const key = keyOf(object.kind, object.namespace, object.name);
+    if (!KINDS_OF_INVENTORY.has(groupKind(object))) return;
+    const key = keyOf(object);
     const before = this.objects.get(key);
     if (before !== undefined && before.uid !== object.uid) this.end(key, nowMs);
     this.objects.set(key, object);
@@ -66,8 +74,9 @@ export class Inventory {
     else this.renew(key, object, nowMs);
   }
 
-  remove(kind: string, namespace: string, name: string, nowMs: number): void {
-    const key = keyOf(kind, namespace, name);
+  remove(object: ObjectName, nowMs: number): void {
+    const { kind, namespace, name } = object;
+    const key = keyOf(object);
     if (!this.objects.delete(key)) return;
     this.groupOf(kind, namespace).delete(key);
     if (kind === "Node") this.podRanges = null;
@@ -119,8 +128,9 @@ export class Inventory {
     return this.groupOf(kind, namespace).values();
   }
 
+  /** An object of a kind of Kubernetes' core, as it is now. */
   get(kind: string, namespace: string, name: string): ClusterObject | null {
-    return this.objects.get(keyOf(kind, namespace, name)) ?? null;
+    return this.objects.get(keyOf({ apiVersion: "v1", kind, namespace, name })) ?? null;
   }
 
   /** Forgets bindings that ended before; call it with the age of the oldest window still judged. */
@@ -152,7 +162,7 @@ export class Inventory {
   private holdersOf(kind: string, atMs: number): Holder[] {
     const found: Holder[] = [];
     for (const [key, timeline] of this.holders) {
-      if (!key.startsWith(`${kind}/`)) continue;
+      if (!key.startsWith(`${kind}./`)) continue;
       const holder = timeline.at(atMs);
       if (holder !== null) found.push(holder);
     }
@@ -182,7 +192,7 @@ export class Inventory {
     const keys = this.byAddress.get(address) ?? new Set<string>();
     this.byAddress.set(address, keys);
     for (const other of keys) {
-      if (other === key || nowMs === -Infinity || !other.startsWith("Pod/")) continue;
+      if (other === key || nowMs === -Infinity || !other.startsWith("Pod./")) continue;
       const timeline = this.holders.get(other);
       if (timeline?.current?.value.addresses.includes(address)) timeline.close(nowMs);
     }

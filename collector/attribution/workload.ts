@@ -1,17 +1,30 @@
 /** Turns workload objects whose pods are not there into the pods that their templates describe. */
-import { isMap, labelsAt, textAt, valueAt, type ClusterObject } from "./cluster-object.ts";
+import {
+  groupKind,
+  isMap,
+  labelsAt,
+  textAt,
+  valueAt,
+  type ClusterObject,
+} from "./cluster-object.ts";
 import { toPodHolder, workloadOf, type Holder, type NamespaceText } from "./holder.ts";
 
-/** Where each kind keeps its pod template. */
+const TEMPLATE = ["spec", "template"];
+/** Where each kind keeps its pod template; with the API groups that it was ever in. */
 const TEMPLATES: Readonly<Record<string, readonly string[]>> = {
-  Deployment: ["spec", "template"],
-  ReplicaSet: ["spec", "template"],
-  ReplicationController: ["spec", "template"],
-  StatefulSet: ["spec", "template"],
-  DaemonSet: ["spec", "template"],
-  DeploymentConfig: ["spec", "template"],
-  Job: ["spec", "template"],
-  CronJob: ["spec", "jobTemplate", "spec", "template"],
+  "Deployment.apps": TEMPLATE,
+  "Deployment.extensions": TEMPLATE,
+  "ReplicaSet.apps": TEMPLATE,
+  "ReplicaSet.extensions": TEMPLATE,
+  "ReplicationController.": TEMPLATE,
+  "StatefulSet.apps": TEMPLATE,
+  "DaemonSet.apps": TEMPLATE,
+  "DaemonSet.extensions": TEMPLATE,
+  "DeploymentConfig.apps.openshift.io": TEMPLATE,
+  "Rollout.argoproj.io": TEMPLATE,
+  "VirtualMachine.kubevirt.io": TEMPLATE,
+  "Job.batch": TEMPLATE,
+  "CronJob.batch": ["spec", "jobTemplate", "spec", "template"],
 };
 
 export const WORKLOAD_KINDS = Object.keys(TEMPLATES);
@@ -26,7 +39,7 @@ export function templatePods(
   pods: readonly Holder[],
   space: (namespace: string) => NamespaceText,
 ): Holder[] {
-  const templates = [...objects].filter((object) => object.kind in TEMPLATES);
+  const templates = [...objects].filter((object) => groupKind(object) in TEMPLATES);
   const declared = new Set(templates.map((o) => `${o.kind}/${o.namespace}/${o.name}`));
   const running = new Set<string>();
   for (const { workload } of pods) {
@@ -41,7 +54,7 @@ export function templatePods(
     const owned = workload.name !== object.name || workload.kind !== object.kind;
     if (owned && declared.has(`${workload.kind}/${workload.namespace}/${workload.name}`)) return [];
     if (running.has(`${object.kind}/${object.namespace}/${object.name}`)) return [];
-    const template = valueAt(object.body, ...TEMPLATES[object.kind]!);
+    const template = valueAt(object.body, ...TEMPLATES[groupKind(object)]!);
     if (!isMap(template)) return [];
     const pod = {
       name: textAt(template, "metadata", "name") ?? object.name,

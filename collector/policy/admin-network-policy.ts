@@ -113,6 +113,7 @@ export class AdminNetworkPolicies {
       let some = { allowed: NOTHING, denied: NOTHING, passed: NOTHING };
       for (const policy of equals) {
         let left = open;
+        if (policy.fault !== null) some = { ...some, denied: open }; // it may deny anything
         for (const rule of policy.rules[direction]) {
           const match = this.matches(policy, rule, other);
           // What is not certain is not let pass.
@@ -258,7 +259,9 @@ function readPeer(value: Json): Peer {
   const namespaces = valueAt(pods, "namespaceSelector") ?? valueAt(value, "namespaces");
   const nodes = valueAt(value, "nodes");
   return {
-    namespaces: namespaces === undefined ? null : readSelector(namespaces ?? undefined),
+    // Left out beside `podSelector` it is empty, and takes every namespace.
+    namespaces:
+      namespaces === undefined && pods === undefined ? null : readSelector(namespaces ?? undefined),
     pods: readSelector(valueAt(pods, "podSelector") ?? undefined),
     nodes: nodes === undefined ? null : readSelector(nodes),
     blocks: listAt(value, "networks").map((cidr) => ({

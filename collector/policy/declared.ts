@@ -4,6 +4,7 @@ import path from "node:path";
 import { isCollection, LineCounter, parseAllDocuments, visit, type Document } from "yaml";
 import { ConfigError } from "../../protocol/config-error.ts";
 import {
+  groupKind,
   isMap,
   listAt,
   textAt,
@@ -16,7 +17,7 @@ import { readApiEntry } from "./consul/api-entry.ts";
 import { isKnownKind, isUnreadPolicy } from "./known-kinds.ts";
 import { offsetOf, rangeOf, type Origin, type Place, type Step } from "./place.ts";
 import { formatPath, type Problem, type UnknownKind } from "./problem.ts";
-import { findFaults, groupKind } from "./shape.ts";
+import { findFaults } from "./shape.ts";
 
 export type Declared = {
   objects: ClusterObject[];
@@ -239,6 +240,8 @@ function nameOf(body: Json): Pick<Problem, "kind" | "name" | "namespaces"> {
   const kind = textAt(body, "kind");
   const name = textAt(body, "metadata", "name");
   const object = isMap(body) ? toClusterObject(body as JsonMap, null) : null;
+  // Settings are the whole mesh's: the policy itself makes them a doubt of all that rests on them.
+  if (kind === "ConfigMap") return { kind, name, namespaces: [] };
   const namespaces = object === null || object.namespace === "" ? ("all" as const) : null;
   return { kind, name, namespaces: namespaces ?? [object!.namespace] };
 }

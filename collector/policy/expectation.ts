@@ -35,6 +35,8 @@ export type Expectation = {
     /** The lowest TLS version that a declared path asks for: `TLSv1.2`. */
     minVersion?: string | null;
   };
+  /** What the client's mesh makes it send to the Service's name; null where that is not known. */
+  sends?: Posture | null;
   /** In the order of precedence; the deciding objects first. */
   pathBecause: readonly Because[];
   transportBecause: readonly Because[];

@@ -23,6 +23,8 @@ export type Question = {
 export type Answer = {
   path: PathDecision;
   transport: Expectation["transport"];
+  /** What the client's mesh makes it send. */
+  sends: Posture | null;
   wire: "accepted" | "refused" | "undecidable" | null;
   because: Because[];
   /** What could not be read and may change the answer. */
@@ -56,6 +58,7 @@ export function explain(
   return {
     path: path.path,
     transport: agreeOnTransport(expectations) ?? { ...first.transport, accepts: [], refuses: [] },
+    sends: agreeOn(expectations.map((e) => e.sends ?? null)),
     wire: wire === null ? null : judged.size === 1 ? toWire([...judged][0]!) : "undecidable",
     because: [...told.values()],
     doubts: [...doubts],
@@ -73,6 +76,10 @@ function agree(expectations: readonly Expectation[]): ReturnType<typeof combine>
 function agreeOnTransport(expectations: readonly Expectation[]): Expectation["transport"] | null {
   const texts = new Set(expectations.map((e) => JSON.stringify(e.transport)));
   return texts.size === 1 ? expectations[0]!.transport : null;
+}
+
+function agreeOn<T>(values: readonly T[]): T | null {
+  return new Set(values).size === 1 ? values[0]! : null;
 }
 
 function toWire(judged: boolean | null): "accepted" | "refused" | "undecidable" {
@@ -113,7 +120,7 @@ function findEnds(name: string, pods: readonly Holder[]): Holder[] {
   const sorts = new Map<string, Holder>();
   for (const pod of found) {
     // Replicas differ in nothing that a policy can name.
-    const { uid: _uid, object: _object, node, name: _name, ...rest } = pod;
+    const { uid: _uid, object: _object, spec: _spec, node, name: _name, ...rest } = pod;
     const sort = JSON.stringify([rest, pod.hostNetwork ? node : null]);
     if (!sorts.has(sort)) sorts.set(sort, pod);
   }
@@ -132,7 +139,7 @@ export function parsePort(text: string): { port: number; transport: Transport } 
 
 export function formatAnswer(answer: Answer, format: "text" | "json"): string {
   if (format === "json") return `${JSON.stringify(answer, null, 2)}\n`;
-  const { path, transport, wire, because, doubts } = answer;
+  const { path, transport, sends, wire, because, doubts } = answer;
   const { required, accepts, refuses, minVersion } = transport;
   const list = (postures: readonly Posture[]) => postures.join(", ") || "-";
   const version = minVersion ? `, at least ${minVersion}` : "";
@@ -140,6 +147,7 @@ export function formatAnswer(answer: Answer, format: "text" | "json"): string {
     `path       ${path}`,
     `transport  required ${required ?? "nothing declared"}${version}; ` +
       `accepts ${list(accepts)}; refuses ${list(refuses)}`,
+    ...(sends === null ? [] : [`client     its mesh makes it send ${sends}`]),
     ...(wire === null ? [] : [`wire       ${wire}`]),
     ...because.map((b) => `because    ${b.sentence} [${b.rule}, ${b.hash.slice(0, 19)}]`),
     ...doubts.map((doubt) => `doubt      ${doubt}`),

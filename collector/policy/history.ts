@@ -1,7 +1,8 @@
 /** Keeps every version of every policy object: the policy in force at an instant is known. */
-import { keyOf, type ClusterObject } from "../attribution/cluster-object.ts";
+import { keyOf, type ClusterObject, type ObjectName } from "../attribution/cluster-object.ts";
 import type { Transport } from "../attribution/holder.ts";
 import type { Expectation } from "./expectation.ts";
+import { isDeciding } from "./known-kinds.ts";
 import { Policy, type End, type PolicyOptions } from "./policy.ts";
 
 /** How long after a change either version's expectation counts: enforcement follows late. */
@@ -14,10 +15,14 @@ const COMPILED_LIMIT = 8;
 /** One version of an object, in force in [firstSeenMs, lastSeenMs). */
 export type Version = {
   object: ClusterObject;
+  /** It came about after this: earlier than `firstSeenMs` where the cluster could not be seen. */
+  sinceMs: number;
   firstSeenMs: number;
   /** Infinity while it is in force. */
   lastSeenMs: number;
 };
+
+type Change = { sinceMs: number; atMs: number };
 
 export class PolicyHistory {
   /** By kind, namespace and name; ascending, not overlapping. */
@@ -25,8 +30,8 @@ export class PolicyHistory {
   private readonly compiled = new Map<number, Policy>();
   private readonly options: PolicyOptions;
   private readonly graceMs: number;
-  /** Instants at which anything changed, ascending. */
-  private changes: number[] = [];
+  /** Instants by which anything had changed, ascending, each with the instant after which. */
+  private changes: Change[] = [];
 
   constructor(options: PolicyOptions = {}, graceMs = GRACE_MS) {
     this.options = options;
@@ -36,9 +41,11 @@ export class PolicyHistory {
   /**
    * Takes an object as it is from `nowMs` on; -Infinity for manifests. A version with the same
    * content is the same version. Returns it when it is new, else null: it is then to be logged.
+   * Pods and the like are no policy: they come with each question, as its ends.
    */
-  apply(object: ClusterObject, nowMs: number): Version | null {
-    const key = keyOf(object.kind, object.namespace, object.name);
+  apply(object: ClusterObject, nowMs: number, sinceMs = nowMs): Version | null {
+    if (!isDeciding(object)) return null;
+    const key = keyOf(object);
     const known = this.versions.get(key) ?? [];
     this.versions.set(key, known);
     const last = known.at(-1);
@@ -46,24 +53,32 @@ export class PolicyHistory {
       if (last.object.hash === object.hash && last.object.uid === object.uid) return null;
       last.lastSeenMs = nowMs;
     }
-    const version = { object, firstSeenMs: nowMs, lastSeenMs: Infinity };
+    const version = { object, sinceMs, firstSeenMs: nowMs, lastSeenMs: Infinity };
     known.push(version);
     if (known.length > VERSIONS_LIMIT) known.shift();
-    this.changed(nowMs);
+    this.changed(nowMs, sinceMs);
     return version;
   }
 
   /** Ends the version in force; returns it, or null when there was none. */
-  remove(kind: string, namespace: string, name: string, nowMs: number): Version | null {
-    const last = this.versions.get(keyOf(kind, namespace, name))?.at(-1);
+  remove(object: ObjectName, nowMs: number, sinceMs = nowMs): Version | null {
+    const last = this.versions.get(keyOf(object))?.at(-1);
     if (last === undefined || last.lastSeenMs !== Infinity) return null;
     last.lastSeenMs = nowMs;
-    this.changed(nowMs);
+    this.changed(nowMs, sinceMs);
     return last;
   }
 
-  versionsOf(kind: string, namespace: string, name: string): readonly Version[] {
-    return this.versions.get(keyOf(kind, namespace, name)) ?? [];
+  /** Keys and versions of what is in force now. */
+  *inForce(): Generator<[string, Version]> {
+    for (const [key, versions] of this.versions) {
+      const last = versions.at(-1);
+      if (last?.lastSeenMs === Infinity) yield [key, last];
+    }
+  }
+
+  versionsOf(object: ObjectName): readonly Version[] {
+    return this.versions.get(keyOf(object)) ?? [];
   }
 
   /** The objects in force at that instant. */
@@ -78,7 +93,7 @@ export class PolicyHistory {
 
   /** The policy in force at that instant, compiled once for each stretch without a change. */
   at(ms: number): Policy {
-    const since = this.changes.findLast((change) => change <= ms) ?? -Infinity;
+    const since = this.changes.findLast(({ atMs }) => atMs <= ms)?.atMs ?? -Infinity;
     const known = this.compiled.get(since);
     if (known !== undefined) return known;
     const policy = new Policy(this.objectsAt(ms), this.options);
@@ -90,8 +105,9 @@ export class PolicyHistory {
   }
 
   /**
-   * What is required of a connection that starts at `atMs`: one expectation, or within the grace
-   * after a change those of the versions before as well, the newest first. Any of them counts.
+   * What is required of a connection that starts at `atMs`: one expectation, or near a change
+   * more, the one in force first. Any of them counts. Within the grace after a change that is the
+   * version before, and while nobody could see when it came about, the version after as well.
    */
   expect(
     client: End,
@@ -102,18 +118,20 @@ export class PolicyHistory {
   ): [Expectation, ...Expectation[]] {
     const ask = (ms: number) => this.at(ms).expect(client, server, port, transport, atMs);
     const all: [Expectation, ...Expectation[]] = [ask(atMs)];
-    const recent = this.changes.filter((ms) => ms <= atMs && atMs - ms < this.graceMs);
-    for (const change of recent.toReversed()) {
+    const near = this.changes.filter((c) => c.sinceMs <= atMs && atMs - c.atMs < this.graceMs);
+    for (const change of near.toReversed()) {
       // The version before a change held until just before it.
-      const before = ask(change === -Infinity ? change : change - 1e-3);
-      if (!all.some((other) => isSame(other, before))) all.push(before);
+      const other = ask(change.atMs > atMs ? change.atMs : change.atMs - 1e-3);
+      if (!all.some((known) => isSame(known, other))) all.push(other);
     }
     return all;
   }
 
-  private changed(nowMs: number): void {
-    if (this.changes.at(-1) !== nowMs) this.changes.push(nowMs);
-    this.changes.sort((a, b) => a - b);
+  private changed(nowMs: number, sinceMs: number): void {
+    const last = this.changes.at(-1);
+    if (last?.atMs === nowMs) last.sinceMs = Math.min(last.sinceMs, sinceMs);
+    else this.changes.push({ atMs: nowMs, sinceMs });
+    if (last !== undefined && last.atMs > nowMs) this.changes.sort((a, b) => a.atMs - b.atMs);
     for (const since of [...this.compiled.keys()]) {
       if (since >= nowMs) this.compiled.delete(since);
     }
@@ -127,7 +145,7 @@ export class PolicyHistory {
       if (kept.length === 0) this.versions.delete(key);
       else this.versions.set(key, kept);
     }
-    this.changes = this.changes.filter((ms) => ms > beforeMs);
+    this.changes = this.changes.filter(({ atMs }) => atMs > beforeMs);
     this.compiled.clear();
   }
 }

@@ -1,5 +1,7 @@
 /** Lists the kinds that Wireproof reads, so that all others are told and never dropped silently. */
+import { groupKind, type ClusterObject } from "../attribution/cluster-object.ts";
 import { KINDS_OF_INVENTORY } from "../attribution/inventory.ts";
+import { tellsSettings } from "./linkerd/settings.ts";
 
 /** Kinds of the policy rooms, with their API group. */
 export const POLICY_KINDS: ReadonlySet<string> = new Set([
@@ -25,11 +27,18 @@ const CONTEXT_KINDS: ReadonlySet<string> = new Set([
   ...["HTTPRoute.gateway.networking.k8s.io", "GRPCRoute.gateway.networking.k8s.io"],
 ]);
 
-export function isKnownKind(groupKind: string): boolean {
-  const kind = groupKind.slice(0, groupKind.indexOf("."));
-  return (
-    KINDS_OF_INVENTORY.has(kind) || POLICY_KINDS.has(groupKind) || CONTEXT_KINDS.has(groupKind)
-  );
+export function isKnownKind(kind: string): boolean {
+  return KINDS_OF_INVENTORY.has(kind) || POLICY_KINDS.has(kind) || CONTEXT_KINDS.has(kind);
+}
+
+/** Of the inventory, what decisions rest on beside the ends themselves. */
+const SURROUNDINGS: ReadonlySet<string> = new Set(["Namespace.", "Node.", "Service."]);
+
+/** Reports whether a decision may rest on an object, other than as one of the two ends. */
+export function isDeciding(object: ClusterObject): boolean {
+  const kind = groupKind(object);
+  if (POLICY_KINDS.has(kind) || CONTEXT_KINDS.has(kind) || SURROUNDINGS.has(kind)) return true;
+  return isUnreadPolicy(kind) || tellsSettings(object);
 }
 
 /** Kinds that may decide about a path or transport, where they are not read: by API group. */
@@ -39,6 +48,6 @@ const UNREAD: readonly RegExp[] = [
 ];
 
 /** Reports whether a kind that is not read may decide about a path, or about transport. */
-export function isUnreadPolicy(groupKind: string): boolean {
-  return UNREAD.some((group) => group.test(groupKind));
+export function isUnreadPolicy(kind: string): boolean {
+  return UNREAD.some((group) => group.test(kind));
 }

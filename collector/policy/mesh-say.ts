@@ -10,6 +10,8 @@ export type MeshSay = {
   transportBecause: readonly Because[];
   /** The lowest TLS version that the server takes: `TLSv1.2`. */
   minVersion?: string | null;
+  /** What the client's proxy is set to send; null where that is not known. */
+  sends?: Posture | null;
 };
 
 export const UNKNOWN_TRANSPORT: Transport = { required: null, accepts: [], refuses: [] };

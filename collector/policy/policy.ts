@@ -6,20 +6,17 @@ import {
   type Holder,
   type Transport as Carrier,
 } from "../attribution/holder.ts";
-import { combine, toBecause, type Decision } from "./because.ts";
+import { combine, toBecause } from "./because.ts";
 import type { Because, Expectation, Posture } from "./expectation.ts";
-import { AuthorizationPolicies } from "./istio/authorization-policy.ts";
-import { readMeshConfig, type MeshConfig } from "./istio/mesh-config.ts";
-import { PeerAuthentications, toTransport, type Effective } from "./istio/peer-authentication.ts";
-import { ServicePorts } from "./istio/service-port.ts";
 import { ConsulPolicies } from "./consul/consul.ts";
+import { IstioPolicies, type IstioMesh } from "./istio/istio.ts";
 import { LinkerdPolicies } from "./linkerd/linkerd.ts";
 import { UNKNOWN_TRANSPORT, type MeshSay } from "./mesh-say.ts";
 import { readMeshed, type Mesh, type Meshed } from "./meshed.ts";
 import { NetworkLayer } from "./network-layer.ts";
 import type { PodsInBlocks, Ternary } from "./peer.ts";
 import type { PortSet } from "./port-set.ts";
-import type { Fault, Problem } from "./problem.ts";
+import { formatPath, type Fault, type Problem } from "./problem.ts";
 import { Segmentations, stricter, type Actor, type Zone } from "./segmentation.ts";
 import { findFaults } from "./shape.ts";
 
@@ -36,37 +33,27 @@ export type End = Holder | { external: string };
 
 export class Policy {
   readonly problems: readonly Problem[];
+  /** A mesh whose settings cannot be read may be set up in any way. */
+  private readonly settingsProblems: readonly Problem[];
   private readonly network: NetworkLayer;
-  private readonly peerAuthentications: PeerAuthentications;
-  private readonly authorizations: AuthorizationPolicies;
+  private readonly istio: IstioPolicies;
   private readonly linkerd: LinkerdPolicies;
   private readonly consul: ConsulPolicies;
   private readonly segmentations: Segmentations;
-  private readonly servicePorts: ServicePorts;
-  private readonly meshConfig: MeshConfig;
   private readonly mesh: Mesh | "none" | null;
-  private readonly reroutes: boolean;
   private readonly meshed = new WeakMap<Holder, Meshed>();
 
   constructor(objects: readonly ClusterObject[], options: PolicyOptions = {}) {
-    const faults = new Map<ClusterObject, Fault[]>();
-    const faultsOf = (object: ClusterObject) => {
-      const known = faults.get(object) ?? findFaults(object);
-      faults.set(object, known);
-      return known;
-    };
     this.problems = options.problems ?? [];
+    this.settingsProblems = objects
+      .filter(({ kind }) => kind === "ConfigMap")
+      .flatMap((object) => findFaults(object).map((fault) => toProblem(object, fault)));
     this.mesh = options.mesh ?? null;
-    this.meshConfig = readMeshConfig(objects);
-    const { rootNamespace } = this.meshConfig;
-    this.network = new NetworkLayer(objects, faultsOf, options.podsInBlocks ?? "undecidable");
-    this.peerAuthentications = new PeerAuthentications(objects, faultsOf, rootNamespace);
-    this.authorizations = new AuthorizationPolicies(objects, faultsOf, rootNamespace);
-    this.linkerd = new LinkerdPolicies(objects, faultsOf);
-    this.consul = new ConsulPolicies(objects, faultsOf);
-    this.segmentations = new Segmentations(objects, faultsOf);
-    this.servicePorts = new ServicePorts(objects);
-    this.reroutes = objects.some((object) => object.kind === "DestinationRule");
+    this.network = new NetworkLayer(objects, findFaults, options.podsInBlocks ?? "undecidable");
+    this.istio = new IstioPolicies(objects, findFaults);
+    this.linkerd = new LinkerdPolicies(objects, findFaults);
+    this.consul = new ConsulPolicies(objects, findFaults);
+    this.segmentations = new Segmentations(objects, findFaults);
   }
 
   /**
@@ -76,19 +63,13 @@ export class Policy {
   expect(from: End, to: End, port: number, carrier: Carrier, atMs: number): Expectation {
     const client = "external" in from ? toExternal(from.external) : from;
     const server = "external" in to ? toExternal(to.external) : to;
-    const meshed = this.meshedOf(server);
-    const effective =
-      meshed.mesh === "istio" || meshed.mesh === "ambient"
-        ? this.peerAuthentications.effective(server, port)
-        : null;
     const say = carrier === "TCP" ? this.sayOfMesh(client, server, port) : null;
     const decision = combine([
       this.network.decide(client, server, carrier, port),
-      ...this.decideMesh(client, server, port, carrier, effective),
       ...(say === null ? [] : [say.decision]),
       ...this.segmentations.decide(client, server, carrier, port, atMs),
     ]);
-    const transport = this.transport(client, server, port, carrier, effective, say);
+    const transport = this.transport(client, server, port, carrier, say);
     return {
       path: server.kind === "service" ? "undecidable" : decision.path,
       ...transport,
@@ -127,7 +108,7 @@ export class Policy {
     const shown = readMeshed(holder);
     if (shown.certain) return shown;
     for (const [mesh, name, policies] of this.selectors) {
-      if (!policies.some((policy) => policy.isSelected(holder))) continue;
+      if (!policies.isSelected(holder)) continue;
       const sentence = `a policy of ${name} selects it, and nothing says that it is not meshed`;
       return { mesh, certain: false, sentence };
     }
@@ -135,35 +116,29 @@ export class Policy {
   }
 
   /** Whose policies show by selecting a pod that it is meshed. */
-  private get selectors(): [Mesh, string, { isSelected(pod: Holder): boolean }[]][] {
+  private get selectors(): [Mesh, string, { isSelected(pod: Holder): boolean }][] {
     return [
-      ["istio", "Istio", [this.peerAuthentications, this.authorizations]],
-      ["linkerd", "Linkerd", [this.linkerd]],
-      ["consul", "Consul", [this.consul]],
+      ["istio", "Istio", this.istio],
+      ["linkerd", "Linkerd", this.linkerd],
+      ["consul", "Consul", this.consul],
     ];
   }
 
-  private decideMesh(
-    client: Holder,
-    server: Holder,
-    port: number,
-    carrier: Carrier,
-    effective: Effective | null,
-  ): Decision[] {
-    const { mesh } = this.meshedOf(server);
-    if ((mesh !== "istio" && mesh !== "ambient") || carrier !== "TCP") return [];
-    const listener = this.servicePorts.protocolOf(server, port);
-    const { trustDomain } = this.meshConfig;
-    const identified = this.isIdentified(client, effective);
-    const connection = { client, server, port, listener, identified, trustDomain };
-    return [this.authorizations.decide(connection, mesh)];
-  }
-
-  /** What the mesh of the server says, where it is not Istio; null where it says nothing. */
+  /** What the mesh of the server says; null where it is in none. */
   private sayOfMesh(client: Holder, server: Holder, port: number): MeshSay | null {
     const { mesh } = this.meshedOf(server);
-    if (mesh !== "linkerd" && mesh !== "consul") return null;
+    if (mesh === null) return null;
+    if (mesh === "istio" || mesh === "ambient") {
+      return this.istio.judge(client, this.istioMeshOf(client), server, mesh, port);
+    }
     return this[mesh].judge(client, this.isIn(client, mesh), server, port);
+  }
+
+  /** Which of Istio's an end is in, null for neither; undefined where nothing shows it. */
+  private istioMeshOf(holder: Holder): IstioMesh | null | undefined {
+    const { mesh, certain } = this.meshedOf(holder);
+    if (mesh === "istio" || mesh === "ambient") return mesh;
+    return mesh === null && holder.kind === "pod" && !certain ? undefined : null;
   }
 
   /** Whether an end is in the mesh; null where nothing shows it. */
@@ -173,44 +148,16 @@ export class Policy {
     return found.mesh === null && holder.kind === "pod" && !found.certain ? null : false;
   }
 
-  /** Whether the server will have read an identity from the client. */
-  private isIdentified(client: Holder, effective: Effective | null): Ternary {
-    const { mesh, certain } = this.meshedOf(client);
-    if (mesh === null) return client.kind === "pod" && !certain ? null : false;
-    if (mesh !== "istio" && mesh !== "ambient") return false;
-    switch (effective?.mode) {
-      case "STRICT":
-        return true;
-      case "PERMISSIVE":
-        return this.reroutes ? null : true; // a DestinationRule may switch it off
-      case "DISABLE":
-        return mesh === "ambient" ? null : false;
-      default:
-        return null;
-    }
-  }
-
   private transport(
     client: Holder,
     server: Holder,
     port: number,
     carrier: Carrier,
-    effective: Effective | null,
     say: MeshSay | null,
-  ): Pick<Expectation, "transport" | "transportBecause"> {
-    const meshed = this.meshedOf(server);
-    const because: Because[] = [];
-    let transport = UNKNOWN_TRANSPORT;
-    if (effective !== null && carrier === "TCP") {
-      because.push(...effective.because, ...toMeshBecause(server, meshed));
-      if (effective.mode !== null && (meshed.mesh === "istio" || meshed.mesh === "ambient")) {
-        const listener = this.servicePorts.protocolOf(server, port);
-        transport = toTransport(effective.mode, meshed.mesh, listener);
-      }
-    } else {
-      transport = say?.transport ?? transport;
-      because.push(...(say?.transportBecause ?? []), ...toMeshBecause(server, meshed));
-    }
+  ): Pick<Expectation, "transport" | "transportBecause" | "sends"> {
+    const transport = say?.transport ?? UNKNOWN_TRANSPORT;
+    const meshed = toMeshBecause(server, this.meshedOf(server));
+    const because = [...(say?.transportBecause ?? []), ...meshed];
     const zoned = this.segmentations.transport(client, server, carrier, port);
     const required = stricter(transport.required, zoned.required);
     return {
@@ -219,17 +166,24 @@ export class Policy {
         required === transport.required && required !== zoned.required
           ? [...because, ...zoned.because]
           : [...zoned.because, ...because],
+      sends: say?.sends ?? null,
     };
   }
 
   private doubtsOf(client: Holder, server: Holder): Problem[] {
-    return this.problems.filter(
+    return [...this.problems, ...this.settingsProblems].filter(
       ({ namespaces }) =>
         namespaces === "all" ||
         namespaces.includes(client.namespace) ||
         namespaces.includes(server.namespace),
     );
   }
+}
+
+function toProblem({ kind, name, source }: ClusterObject, fault: Fault): Problem {
+  const where = { file: source?.file ?? "cluster", line: source?.line ?? 1, column: 1 };
+  const reason = `${formatPath(fault.path)}: ${fault.reason}`;
+  return { ...where, kind, name, namespaces: "all", reason };
 }
 
 /** What the server does with a posture on the wire; null where it cannot be told. */

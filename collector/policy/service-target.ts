@@ -1,10 +1,21 @@
-/** Tells which ports of Services lead to a pod's port. */
+/** Tells which ports of Services lead to a pod's ports. */
 import { isMap, labelsAt, valueAt, type ClusterObject } from "../attribution/cluster-object.ts";
 import { namedPort, toServiceHolder, type Holder } from "../attribution/holder.ts";
 import { readLabelMap, selects } from "../attribution/selector.ts";
 
+/** A TCP port of a Service, and the container port of one pod that it leads to. */
+export type Offer = {
+  service: ClusterObject;
+  port: number;
+  target: number;
+  /** Name and `appProtocol` of the Service's port. */
+  name: string | null;
+  appProtocol: string | null;
+};
+
 export class ServiceTargets {
   private readonly byNamespace = new Map<string, ClusterObject[]>();
+  private readonly offers = new WeakMap<Holder, readonly Offer[]>();
 
   constructor(objects: readonly ClusterObject[]) {
     for (const object of objects) {
@@ -23,26 +34,28 @@ export class ServiceTargets {
     });
   }
 
+  /** All that Services offer of the pod. */
+  offersOf(pod: Holder): readonly Offer[] {
+    const known = this.offers.get(pod);
+    if (known !== undefined) return known;
+    const found = this.selecting(pod).flatMap((service) => offersBy(service, pod));
+    this.offers.set(pod, found);
+    return found;
+  }
+
   /** The TCP ports of Services that lead to this port of the pod. */
   portsTo(pod: Holder, port: number): number[] {
-    return this.pairsOf(pod).flatMap(([offered, number]) => (number === port ? [offered] : []));
+    return this.offersOf(pod)
+      .filter(({ target }) => target === port)
+      .map((offer) => offer.port);
   }
+}
 
-  /** The pod's ports that this port of its Services leads to. */
-  numbersOf(pod: Holder, port: number): number[] {
-    return this.pairsOf(pod).flatMap(([offered, number]) => (offered === port ? [number] : []));
-  }
-
-  /** TCP ports of Services, each with the pod's port behind it. */
-  private pairsOf(pod: Holder): [offered: number, number: number][] {
-    return this.selecting(pod).flatMap((service) =>
-      toServiceHolder(service, [], { labels: {}, annotations: {} }).ports.flatMap(
-        ({ transport, port, target }): [number, number][] => {
-          if (transport !== "TCP") return [];
-          const number = typeof target === "string" ? namedPort(pod, target, "TCP") : target;
-          return number === null ? [] : [[port, number]];
-        },
-      ),
-    );
-  }
+function offersBy(service: ClusterObject, pod: Holder): Offer[] {
+  const { ports } = toServiceHolder(service, [], { labels: {}, annotations: {} });
+  return ports.flatMap(({ port, target, transport, name, appProtocol }) => {
+    const number = typeof target === "string" ? namedPort(pod, target, "TCP") : target;
+    if (transport !== "TCP" || number === null) return [];
+    return [{ service, port, target: number, name, appProtocol }];
+  });
 }

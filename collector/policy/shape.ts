@@ -1,8 +1,16 @@
 /** Checks the fields of a declared object against what its kind allows; tells each fault's path. */
+import { parseDocument } from "yaml";
 import Type, { type TSchema } from "typebox";
 import { Value } from "typebox/value";
 import { parseRange } from "../attribution/address.ts";
-import { isMap, valueAt, type ClusterObject, type Json } from "../attribution/cluster-object.ts";
+import {
+  groupKind,
+  isMap,
+  textAt,
+  valueAt,
+  type ClusterObject,
+  type Json,
+} from "../attribution/cluster-object.ts";
 import { CONSUL_SPECS, findIntentionFaults } from "./consul/shape.ts";
 import {
   labels,
@@ -19,6 +27,7 @@ import {
 import { findLinkerdFaults, LINKERD_SPECS } from "./linkerd/shape.ts";
 import type { Fault } from "./problem.ts";
 import { findSegmentationFaults, Segmentation } from "./segmentation-shape.ts";
+import { readYaml } from "./yaml-text.ts";
 
 const networkPolicy = only({
   podSelector: selector,
@@ -213,14 +222,32 @@ const SPECS: Readonly<Record<string, TSchema>> = {
   "DaemonSet.apps": workload,
 };
 
-/** `NetworkPolicy.networking.k8s.io`: the kind, and the group of its API version. */
-export function groupKind(object: { apiVersion: string; kind: string }): string {
-  const group = object.apiVersion.includes("/") ? object.apiVersion.split("/")[0] : "";
-  return `${object.kind}.${group}`;
-}
+/** Objects never change, and most of them are in force for many versions of the policy. */
+const found = new WeakMap<ClusterObject, Fault[]>();
 
 /** Every wrong field of an object; empty for one that the API server would take. */
 export function findFaults(object: ClusterObject): Fault[] {
+  const known = found.get(object) ?? checkObject(object);
+  found.set(object, known);
+  return known;
+}
+
+/** YAML texts that tell how a mesh is set up, by the name of their ConfigMap. */
+const SETTINGS: Readonly<Record<string, string>> = { istio: "mesh", "linkerd-config": "values" };
+
+/** Settings that cannot be read are not the defaults. */
+function findSettingsFaults({ name, body }: ClusterObject): Fault[] {
+  const key = SETTINGS[name];
+  const text = key === undefined ? null : textAt(body, "data", key);
+  if (text === null) return [];
+  const path = ["data", key!];
+  const [error] = parseDocument(text).errors;
+  if (error !== undefined) return [{ path, reason: error.message.split("\n")[0]! }];
+  return isMap(readYaml(text)) ? [] : [{ path, reason: "must be a map" }];
+}
+
+function checkObject(object: ClusterObject): Fault[] {
+  if (groupKind(object) === "ConfigMap.") return findSettingsFaults(object);
   const schema = SPECS[groupKind(object)];
   if (schema === undefined) return findLabelFaults(object);
   const spec = valueAt(object.body, "spec");

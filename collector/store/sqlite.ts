@@ -12,11 +12,11 @@ import { DatabaseSync, type SQLOutputValue } from "node:sqlite";
 import type { Coverage } from "../../protocol/coverage.ts";
 import { ConfigError } from "../../protocol/config-error.ts";
 import type { Observation } from "../../protocol/observation.ts";
-import type { Appended, Gap, Received, SpoolState, Store } from "./store.ts";
+import type { Appended, Gap, PolicyRow, Received, SpoolState, Store } from "./store.ts";
 import type { StoredCoverage, StoredObservation } from "./store.ts";
 import type { VerdictKey, VerdictQuery, VerdictRow } from "./store.ts";
 
-const SCHEMA_VERSION = 1;
+const SCHEMA_VERSION = 2;
 /** A transaction takes batches until it has this many rows: some 20 ms (measured). */
 const GROUP_ROWS = 2000;
 /** Most rows that one statement deletes, so that no transaction grows without bound. */
@@ -57,6 +57,12 @@ CREATE INDEX verdicts_edge ON verdicts (edge, from_ms);
 CREATE TABLE cursors (name TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 `;
 
+// Since version 2. What the log holds of policies is read from it again, from its first entry on.
+const POLICIES = `
+CREATE TABLE policies (entry INTEGER PRIMARY KEY, body TEXT NOT NULL);
+UPDATE cursors SET at = 0 WHERE name = 'logged';
+`;
+
 const SQL = {
   acknowledged: "SELECT acknowledged FROM spools WHERE node = ? AND spool = ?",
   heard: `INSERT INTO spools VALUES (?, ?, 0, ?, ?, ?) ON CONFLICT DO UPDATE SET
@@ -91,6 +97,8 @@ const SQL = {
   verdictsOfEdge: `SELECT * FROM verdicts INDEXED BY verdicts_edge WHERE to_ms > ?1
     AND from_ms < ?2 AND from_ms >= ?1 - ${WINDOW_MS_LIMIT} AND edge = ?5
     AND (?3 IS NULL OR aspect = ?3) ORDER BY from_ms, aspect LIMIT ?4`,
+  savePolicy: "INSERT INTO policies VALUES (?, ?) ON CONFLICT DO NOTHING",
+  policies: "SELECT entry, body FROM policies ORDER BY entry",
   newestWindow: `SELECT from_ms, to_ms FROM verdicts WHERE aspect = ?
     ORDER BY from_ms DESC LIMIT 1`,
 } as const;
@@ -125,7 +133,8 @@ function prepareSchema(database: DatabaseSync, file: string): void {
     throw new ConfigError("CONFIG_STORE_VERSION", told);
   }
   if (found === SCHEMA_VERSION) return;
-  database.exec(`BEGIN; ${SCHEMA} PRAGMA user_version = ${SCHEMA_VERSION}; COMMIT`);
+  const steps = [SCHEMA, POLICIES].slice(found).join("");
+  database.exec(`BEGIN; ${steps} PRAGMA user_version = ${SCHEMA_VERSION}; COMMIT`);
 }
 
 class SqliteStore implements Store {
@@ -211,6 +220,7 @@ class SqliteStore implements Store {
     rows: readonly VerdictRow[],
     cursors: Readonly<Record<string, number>>,
     withdrawn: readonly VerdictKey[] = [],
+    policies: readonly PolicyRow[] = [],
   ): void {
     this.#transaction(() => {
       for (const { fromMs, edge, aspect } of withdrawn) {
@@ -218,6 +228,9 @@ class SqliteStore implements Store {
       }
       for (const { fromMs, toMs, edge, aspect, body } of rows) {
         this.#sql.saveVerdict.run(fromMs, toMs, edge, aspect, JSON.stringify(body));
+      }
+      for (const { entry, body } of policies) {
+        this.#sql.savePolicy.run(entry, JSON.stringify(body));
       }
       for (const [name, at] of Object.entries(cursors)) this.#sql.moveCursor.run(name, at);
     });
@@ -236,6 +249,12 @@ class SqliteStore implements Store {
       aspect: String(row["aspect"]),
       body: JSON.parse(String(row["body"])) as unknown,
     }));
+  }
+
+  *policies(): IterableIterator<PolicyRow> {
+    for (const row of this.#database.prepare(SQL.policies).iterate()) {
+      yield { entry: Number(row["entry"]), body: JSON.parse(String(row["body"])) as unknown };
+    }
   }
 
   newestWindow(aspect: string): { fromMs: number; toMs: number } | null {

@@ -65,6 +65,9 @@ export type VerdictQuery = {
   limit?: number;
 };
 
+/** One entry of the evidence log about a policy object; kept as long as the log is. */
+export type PolicyRow = { entry: number; body: unknown };
+
 /**
  * Law: what `append` resolved for is on the disk, once; what `saveVerdicts` returned for is on the
  * disk together with its cursors, so whoever consumes by cursor loses and repeats nothing, whenever
@@ -96,7 +99,10 @@ export type Store = {
     rows: readonly VerdictRow[],
     cursors: Readonly<Record<string, number>>,
     withdrawn?: readonly VerdictKey[],
+    policies?: readonly PolicyRow[],
   ): void;
+  /** All of them, in the order of the log. */
+  policies(): IterableIterator<PolicyRow>;
   verdicts(query: VerdictQuery): VerdictRow[];
   /** The window that begins last among those with rows of the aspect; null when there is none. */
   newestWindow(aspect: string): { fromMs: number; toMs: number } | null;

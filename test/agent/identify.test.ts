@@ -260,6 +260,41 @@ t.test("HTTP CONNECT: TLS behind a 2xx, and nothing behind another", async (t) =
   } as Said);
 });
 
+t.test("an answer by which a mesh's proxy denies is no acceptance", async (t) => {
+  const get: Turn = [">", text("GET / HTTP/1.1\r\nHost: a\r\n\r\n")];
+  const denied = (more: string) => text(`HTTP/1.1 403 Forbidden\r\n${more}`);
+  const open = { encryption: "plaintext", accepted: null, failed: null } as Said;
+  const answered = { encryption: "plaintext", accepted: true } as Said;
+  // linkerd2-proxy, app/core/src/errors/respond.rs: no field but these towards the unmeshed.
+  const date = "date: Sun, 22 Nov 2026 09:00:00 GMT\r\n";
+  const bare = denied(`content-length: 0\r\n${date}\r\n`);
+  check(t, [get, ["<", bare]], open);
+  check(t, [get, ["<", bare], get, ["<", bare]], open);
+  check(t, [get, ["<", bare], ["<", "close"]], open);
+  // Envoy's RBAC filter, as Istio's and Consul's sidecars answer.
+  const envoy = "content-length: 19\r\ncontent-type: text/plain\r\nserver: istio-envoy\r\n\r\n";
+  check(t, [get, ["<", denied(`${envoy}RBAC: access denied`)]], open);
+  check(t, [get, ["<", denied(envoy)], ["<", text("RBAC: access denied")], ["<", "close"]], open);
+  const own = "content-length: 4\r\nserver: nginx\r\n\r\nbad!";
+  check(t, [get, ["<", denied(own)], ["<", "close"]], answered);
+  check(
+    t,
+    [get, ["<", text("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")], ["<", "close"]],
+    answered,
+  );
+  const preface: Turn = [">", text("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u0004\0\0\0\0\0")];
+  const h2 = (...block: number[]): Turn => [
+    "<",
+    Buffer.from([
+      ...[0, 0, 0, 4, 0, 0, 0, 0, 0],
+      ...[0, 0, block.length, 1, 5, 0, 0, 0, 1, ...block],
+    ]),
+  ];
+  check(t, [preface, h2(0x48, 0x83, 0x68, 0x0c, 0xff)], open);
+  check(t, [preface, h2(0x48, 0x03, 0x34, 0x30, 0x33)], open);
+  check(t, [preface, h2(0x88, 0x5c, 0x01, 0x30, 0x40)], answered);
+});
+
 t.test("TLS inside a protocol that is not known: the hello is found all the same", async (t) => {
   const sieve: Turn[] = [
     ["<", text('"IMPLEMENTATION" "golden"\r\n"STARTTLS"\r\nOK\r\n')],

@@ -88,7 +88,7 @@ t.test("the hash leaves out status and managed fields, and nothing else", async 
 t.test("a reused address goes to the pod that had it at that time", async (t) => {
   const inventory = new Inventory();
   inventory.apply(pod("a", "10.0.0.1", { owner: "api-5d" }), 1000);
-  inventory.remove("Pod", "web", "a", 2000);
+  inventory.remove(pod("a", ""), 2000);
   inventory.apply(pod("b", "10.0.0.1"), 3000);
   t.equal(inventory.whoHad("10.0.0.1", 999), null, "before it was seen");
   t.equal(formatHolder(inventory.whoHad("10.0.0.1", 1000)!), "web/api-5d[ReplicaSet]");
@@ -109,7 +109,7 @@ t.test("a pod whose end is told late loses its address when another gets it", as
   inventory.apply(pod("b", "10.0.0.1"), 2000);
   t.equal(inventory.whoHad("10.0.0.1", 1999)?.name, "a");
   t.equal(inventory.whoHad("10.0.0.1", 2000)?.name, "b");
-  inventory.remove("Pod", "web", "a", 2500);
+  inventory.remove(pod("a", ""), 2500);
   t.equal(inventory.whoHad("10.0.0.1", 2600)?.name, "b");
 });
 
@@ -179,14 +179,14 @@ t.test("random lives of pods agree with the obvious slow version", async (t) => 
       const open = holds.find((h) => h.name === name && h.to === Infinity);
       if (open !== undefined) {
         open.to = now;
-        inventory.remove("Pod", "web", name, now);
+        inventory.remove(pod(name, ""), now);
         continue;
       }
       const ip = `10.0.0.${random(3)}`;
       // The address passes to the newest: exactly what a container network does.
       for (const h of holds) if (h.ip === ip && h.to === Infinity) h.to = now;
       holds.push({ name, ip, from: now, to: Infinity });
-      inventory.remove("Pod", "web", name, now);
+      inventory.remove(pod(name, ""), now);
       inventory.apply(pod(name, ip, { uid: `${name}-${now}` }), now);
     }
     for (let at = 0; at < 160; at++) {
@@ -281,11 +281,29 @@ class FakeApi {
   lists = 0;
   watches: http.ServerResponse[] = [];
   server = http.createServer((request, response) => this.answer(request, response));
+  /** A kind of which only a newer version is served, one in its second group, one forbidden. */
+  readonly others: Record<string, unknown> = {
+    "/apis/y.io": { versions: [{ version: "v2" }], preferredVersion: { version: "v2" } },
+    "/apis/y.io/v2/news": {
+      metadata: { resourceVersion: "1" },
+      items: [{ metadata: { name: "newer" }, status: { podIP: "v2" } }],
+    },
+    "/apis/b.io": { versions: [{ version: "v1" }], preferredVersion: { version: "v1" } },
+    "/apis/b.io/v1": { resources: [{ name: "olds" }] },
+    "/apis/b.io/v1/olds": { metadata: { resourceVersion: "1" }, items: [] },
+    "/apis/z.io": "forbidden",
+  };
   /** How the next watch is answered. */
   next: "ok" | "gone" | "500" = "ok";
 
   answer(request: http.IncomingMessage, response: http.ServerResponse): void {
     const url = new URL(request.url!, "http://x");
+    const other = this.others[url.pathname];
+    if (other !== undefined) {
+      response.writeHead(other === "forbidden" ? 403 : 200).flushHeaders();
+      if (url.searchParams.get("watch") !== "true") response.end(JSON.stringify(other));
+      return;
+    }
     if (url.pathname !== "/api/v1/pods") {
       response.statusCode = 404;
       response.end("{}");
@@ -354,17 +372,22 @@ t.test("the cluster's state survives whatever breaks, and equals a fresh list", 
   });
   const known = new Map<string, string>();
   const lines: string[] = [];
+  const blind: string[] = [];
   const cluster = new Cluster(
     kubeConfig,
     {
       applied: (o) => known.set(o.name, String((o.body["status"] as { podIP?: string }).podIP)),
-      removed: (_kind, _namespace, name) => known.delete(name),
+      removed: ({ name }) => known.delete(name),
       log: (line) => lines.push(line),
+      blind: (_kind, name, trouble) => blind.push(`${name}: ${trouble?.reason ?? "known"}`),
     },
     {
       resources: [
-        { apiVersion: "v1", plural: "pods", kind: "Pod" },
-        { apiVersion: "x.io/v1", plural: "things", kind: "Thing" },
+        { groups: [""], version: "v1", plural: "pods", kind: "Pod" },
+        { groups: ["x.io"], version: "v1", plural: "things", kind: "Thing" },
+        { groups: ["y.io"], version: "v1", plural: "news", kind: "New" },
+        { groups: ["a.io", "b.io"], version: "v1", plural: "olds", kind: "Old" },
+        { groups: ["z.io"], version: "v1", plural: "secrets", kind: "Secret" },
       ],
       firstDelayMs: 5,
       lastDelayMs: 20,
@@ -376,11 +399,11 @@ t.test("the cluster's state survives whatever breaks, and equals a fresh list", 
       [...api.store].map(([n, b]) => `${n}=${(b["status"] as { podIP: string }).podIP}`);
     const got = () => [...known].map(([n, ip]) => `${n}=${ip}`);
     for (let i = 0; i < 400; i++) {
-      const same = JSON.stringify(want().sort()) === JSON.stringify(got().sort());
+      const same = JSON.stringify([...want(), "newer=v2"].sort()) === JSON.stringify(got().sort());
       if (same && cluster.isSynced && api.watches.length > 0) break;
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
-    t.strictSame(got().sort(), want().sort(), what);
+    t.strictSame(got().sort(), [...want(), "newer=v2"].sort(), what);
   };
   for (let i = 0; i < 5; i++) api.set(`p${i}`, `10.0.0.${i}`, false);
   cluster.start();
@@ -418,7 +441,11 @@ t.test("the cluster's state survives whatever breaks, and equals a fresh list", 
 
   for (const watch of api.watches.splice(0)) watch.end();
   await settled("an orderly end");
-  t.ok(lines.some((line) => line.endsWith("things: not served")));
+  t.ok(lines.some((line) => line.endsWith("things.x.io: not served")));
+  t.ok(lines.includes("cluster: olds.a.io: watching"), "by the group that serves it");
+  t.ok(blind.includes("secrets.z.io: failed: 403 Forbidden"), "what is forbidden is told");
+  t.ok(blind.some((line) => line.startsWith("pods: watch broke")));
+  t.ok(blind.includes("pods: known"));
   t.ok(lines.length < 40, "a line for each change of state, not for each attempt");
   await cluster.stop();
   api.cut();

@@ -102,8 +102,10 @@ class Bench {
     const files = options.files ? { files: options.files } : {};
     this.log = await EvidenceLog.open({ directory: this.evidence, signer, log: say, ...files });
     this.declaration = new Declaration(15_000, say);
-    this.read(options.nowMs ?? FROM);
     this.judge = this.newJudge(this.store);
+    this.judge.restore();
+    this.declaration.restore(this.store.policies(), this.store.cursor("window"));
+    this.read(options.nowMs ?? FROM);
     return this;
   }
 

@@ -253,6 +253,11 @@ t.test("Istio: DestinationRule", async (t) => {
     ],
   });
   check(t, "istio-destinationrule-no-mtls", {
+    yes: web + rule("d", "{host: web, trafficPolicy: {tls: {sni: x}}}"), // DISABLE without a mode
+    at: "tls:",
+    no: [],
+  });
+  check(t, "istio-destinationrule-no-mtls", {
     yes: [web + off("web", "DISABLE"), web + off(fqdn, "MUTUAL")],
     at: "mode:",
     no: [

@@ -3,7 +3,6 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import t from "tap";
-import { parse } from "yaml";
 import {
   toClusterObject,
   type ClusterObject,
@@ -11,10 +10,8 @@ import {
 } from "../../collector/attribution/cluster-object.ts";
 import { formatHolder, type Holder, type Transport } from "../../collector/attribution/holder.ts";
 import { Inventory } from "../../collector/attribution/inventory.ts";
-import { parseManifests, type Declared } from "../../collector/policy/declared.ts";
-import { PolicyHistory } from "../../collector/policy/history.ts";
 import { judgeWire, Policy } from "../../collector/policy/policy.ts";
-import { runAllowed, runExplain, toInventory } from "../../collector/policy/policy-command.ts";
+import { runAllowed, runExplain } from "../../collector/policy/policy-command.ts";
 import {
   EVERYTHING,
   formatPortSet,
@@ -25,20 +22,7 @@ import {
   union,
 } from "../../collector/policy/port-set.ts";
 import { formatProblem } from "../../collector/policy/problem.ts";
-
-function read(text: string, file = "a.yaml"): Declared {
-  const declared: Declared = { objects: [], problems: [], unknownKinds: [], files: [] };
-  parseManifests(text, file, declared);
-  return declared;
-}
-
-function end(declared: Declared, name: string): Holder {
-  const found = toInventory(declared)
-    .pods(-Infinity)
-    .find((pod) => `${pod.namespace}/${pod.name}` === name);
-  if (found === undefined) throw new Error(`no ${name}`);
-  return found;
-}
+import { end, read } from "./manifests.ts";
 
 /** The path of `a -> b:port` by these manifests. */
 function check(text: string, from: string, to: string, port: number, transport: Transport = "TCP") {
@@ -158,6 +142,13 @@ t.test("admin tiers stand before and behind NetworkPolicy", async (t) => {
   t.equal(check(PODS + admin(2, "Pass") + admin(1, "Deny"), "a/x", "a/y", 80).path, "denied");
   t.equal(check(PODS + baseline, "a/x", "a/y", 81).path, "denied");
   t.equal(check(PODS + baseline + open, "a/x", "a/y", 81).path, "allowed");
+  const everywhere = admin(1, "Deny").replace("{namespaces: {}}]", "{pods: {podSelector: {}}}]");
+  t.equal(check(PODS + everywhere, "b/z", "a/y", 80).path, "denied", "of any namespace");
+  const broken = admin(1, "Deny").replace("namespaces: {}}]", "namespaces: {}, x: 1}]");
+  t.equal(check(PODS + broken + open, "a/x", "a/y", 81).path, "undecidable");
+  const declared = read(PODS + broken + open);
+  const permitted = new Policy(declared.objects).permit(end(declared, "a/x"), end(declared, "a/y"));
+  t.equal(formatPortSet(permitted), "No Connections", "it may deny anything");
 });
 
 type SlowSelector = {
@@ -669,28 +660,6 @@ t.test("the commands read a folder and answer", async (t) => {
   t.throws(() => runExplain({ ...options, port: "0" }, 0), { code: "CONFIG_PORT" });
   t.throws(() => runExplain({ ...options, wire: "ssl" }, 0), { code: "CONFIG_OPTION" });
   t.throws(() => runAllowed({ manifests: `${folder}/none` }, 0), { code: "CONFIG_NO_MANIFESTS" });
-});
-
-t.test("history: the policy at an instant, and the grace after a change", async (t) => {
-  const version = (text: string): ClusterObject => toClusterObject(parse(text), null)!;
-  const declared = read(PODS);
-  const [client, server] = [end(declared, "b/z"), end(declared, "a/y")];
-  const history = new PolicyHistory({}, 15_000);
-  const paths = (atMs: number) =>
-    history.expect(client, server, 80, "TCP", atMs).map((expectation) => expectation.path);
-  const deny = version(netpol("a/p", "{podSelector: {}}"));
-  t.equal(history.apply(deny, 100_000)?.firstSeenMs, 100_000);
-  t.equal(history.apply(deny, 101_000), null, "the same content is the same version");
-  history.apply(version(netpol("a/p", "{podSelector: {}, ingress: [{}]}")), 200_000);
-  history.remove("NetworkPolicy", "a", "p", 300_000);
-  t.strictSame(paths(99_999), ["undeclared"]);
-  t.strictSame(paths(100_000), ["denied", "undeclared"]);
-  t.strictSame(paths(114_999), ["denied", "undeclared"]);
-  t.strictSame(paths(115_000), ["denied"]);
-  t.strictSame(paths(210_000), ["allowed", "denied"]);
-  t.strictSame(paths(310_000), ["undeclared", "allowed"]);
-  t.equal(history.versionsOf("NetworkPolicy", "a", "p").length, 2);
-  t.equal(history.objectsAt(150_000)[0]?.hash, deny.hash);
 });
 
 t.test("5000 pods and 2000 policies compile, and answer quickly", async (t) => {

@@ -5,7 +5,6 @@ import { toBecause, UNDECLARED, type Decision } from "../because.ts";
 import type { Because } from "../expectation.ts";
 import { ANY_TRANSPORT, toTransport, toUnknown, type MeshSay } from "../mesh-say.ts";
 import type { Ternary } from "../peer.ts";
-import { PodBodies } from "../pod-body.ts";
 import type { Fault } from "../problem.ts";
 import { ServiceTargets } from "../service-target.ts";
 import { Intentions, type Service } from "./intentions.ts";
@@ -22,7 +21,6 @@ export class ConsulPolicies {
   private readonly intentions: Intentions;
   private readonly consul: ConsulSettings;
   private readonly targets: ServiceTargets;
-  private readonly bodies: PodBodies;
   private readonly settings = new WeakMap<Holder, PodSettings>();
 
   constructor(
@@ -32,7 +30,6 @@ export class ConsulPolicies {
     this.intentions = new Intentions(objects, faultsOf);
     this.consul = new ConsulSettings(objects, faultsOf);
     this.targets = new ServiceTargets(objects);
-    this.bodies = new PodBodies(objects);
   }
 
   /** Reports whether any intention names the pod's service, and not only every service. */
@@ -91,7 +88,7 @@ export class ConsulPolicies {
   private settingsOf(pod: Holder): PodSettings {
     const known = this.settings.get(pod);
     if (known !== undefined) return known;
-    const settings = readPodSettings(pod, this.bodies.specOf(pod));
+    const settings = readPodSettings(pod, pod.spec);
     this.settings.set(pod, settings);
     return settings;
   }

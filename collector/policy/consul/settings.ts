@@ -12,7 +12,7 @@ import { formatObject, toBecause, toFaultBecause } from "../because.ts";
 import type { Because } from "../expectation.ts";
 import type { Ternary } from "../peer.ts";
 import type { Fault } from "../problem.ts";
-import { containersOf } from "../pod-body.ts";
+import { containersOf } from "../container.ts";
 
 /** What holds where no intention speaks; null action: nothing declares it. */
 export type DefaultAction = { action: "allow" | "deny" | null; because: readonly Because[] };

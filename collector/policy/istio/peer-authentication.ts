@@ -26,6 +26,8 @@ export type Transport = {
 
 type Policy = { object: ClusterObject; selector: Labels; fault: Fault | null };
 
+type Levels = [mesh: Policy | null, namespace: Policy | null, workload: Policy | null];
+
 /** Rules of `ComposePeerAuthentication` (istio pilot/pkg/security/authn/policy_applier.go). */
 export class PeerAuthentications {
   private readonly byNamespace = new Map<string, Policy[]>();
@@ -55,7 +57,7 @@ export class PeerAuthentications {
   }
 
   /** The mode for a container's port. The wider levels come first in `because` when they decide. */
-  effective(pod: Holder, port: number): Effective {
+  effective(pod: Holder, port: number, mesh: "istio" | "ambient" = "istio"): Effective {
     const levels = this.levels(pod);
     const broken = levels.find((level) => level !== null && level.fault !== null);
     if (broken?.fault) {
@@ -65,6 +67,13 @@ export class PeerAuthentications {
     const atPort = workload === null ? null : readPortMode(workload.object, port);
     if (workload !== null && atPort !== null) {
       const rule = `spec.portLevelMtls.${port}.mode`;
+      if (mesh === "ambient" && atPort === "DISABLE" && this.staysStrict(levels)) {
+        const name = formatObject(workload.object);
+        const sentence =
+          `${name}: this port stays STRICT: in ambient DISABLE makes no exception from an ` +
+          "inherited STRICT, unless another port is PERMISSIVE";
+        return { mode: "STRICT", because: [toBecause(workload.object, rule, sentence)] };
+      }
       return { mode: atPort, because: [toModeBecause(workload.object, rule, atPort)] };
     }
     for (const level of levels.toReversed()) {
@@ -79,8 +88,22 @@ export class PeerAuthentications {
     return { mode: "PERMISSIVE", because };
   }
 
+  /**
+   * Where a workload sets no mode of its own and inherits STRICT, istiod leaves its ports'
+   * exceptions out unless one of them is PERMISSIVE (pilot/pkg/serviceregistry/ambient,
+   * convertedSelectorPeerAuthentications).
+   */
+  private staysStrict([mesh, namespace, workload]: Levels): boolean {
+    if (workload === null || readMode(workload.object) !== null) return false;
+    const inherited =
+      (namespace && readMode(namespace.object)) ?? (mesh && readMode(mesh.object)) ?? null;
+    const ports = valueAt(workload.object.body, "spec", "portLevelMtls");
+    const modes = isMap(ports) ? Object.values(ports).map((p) => textAt(p, "mode")) : [];
+    return inherited === "STRICT" && !modes.includes("PERMISSIVE");
+  }
+
   /** Mesh, namespace, workload; the oldest object of each level counts, the others do not. */
-  private levels(pod: Holder): [Policy | null, Policy | null, Policy | null] {
+  private levels(pod: Holder): Levels {
     const own = this.byNamespace.get(pod.namespace) ?? [];
     const root = this.byNamespace.get(this.rootNamespace) ?? [];
     const blind = ({ fault }: Policy) => fault?.path[1] === "selector"; // it may select any pod
@@ -130,6 +153,9 @@ export function toTransport(
   }
   if (mode === "DISABLE" && mesh === "istio" && protocol === "http") {
     return { required: "any", accepts: ["plaintext"], refuses: ["mtls"] };
+  }
+  if (mode === "DISABLE" && mesh === "istio" && protocol === "undecidable") {
+    return { required: "any", accepts: ["plaintext"], refuses: [] };
   }
   return { required: "any", accepts: ["plaintext", "tls", "mtls"], refuses: [] };
 }

@@ -1,6 +1,5 @@
-/** Tells which protocol Istio takes a pod's port to speak: by Service, ServiceEntry or Sidecar. */
+/** Tells which protocol Istio takes a pod's port to speak, by its Services and ServiceEntries. */
 import {
-  isMap,
   labelsAt,
   listAt,
   textAt,
@@ -8,23 +7,31 @@ import {
   type ClusterObject,
   type Json,
 } from "../../attribution/cluster-object.ts";
-import { namedPort, toServiceHolder, type Holder } from "../../attribution/holder.ts";
+import type { Holder } from "../../attribution/holder.ts";
 import { readLabelMap, selects } from "../../attribution/selector.ts";
+import type { Ternary } from "../peer.ts";
+import type { ServiceTargets } from "../service-target.ts";
+import { or } from "../ternary.ts";
 
-/** `unknown`: no Service has the port, or none says; Istio then looks at the bytes. */
-export type ListenerProtocol = "http" | "tcp" | "unknown";
+/**
+ * `unknown`: no Service has the port, or none says; Istio then looks at the bytes. `undecidable`:
+ * a Service that may have the port cannot be told from one that has not.
+ */
+export type ListenerProtocol = "http" | "tcp" | "unknown" | "undecidable";
 
 const HTTP = new Set(["http", "http2", "grpc", "grpc-web", "kubernetes.io/h2c", "h2c"]);
 const TCP = new Set(["tcp", "tls", "https", "mongo", "redis", "mysql", "mongodb"]);
 
 export class ServicePorts {
-  private readonly byNamespace = new Map<string, ClusterObject[]>();
+  private readonly targets: ServiceTargets;
+  private readonly entries = new Map<string, ClusterObject[]>();
 
-  constructor(objects: readonly ClusterObject[]) {
+  constructor(objects: readonly ClusterObject[], targets: ServiceTargets) {
+    this.targets = targets;
     for (const object of objects) {
-      if (object.kind !== "Service" && object.kind !== "ServiceEntry") continue;
-      const known = this.byNamespace.get(object.namespace);
-      if (known === undefined) this.byNamespace.set(object.namespace, [object]);
+      if (object.kind !== "ServiceEntry") continue;
+      const known = this.entries.get(object.namespace);
+      if (known === undefined) this.entries.set(object.namespace, [object]);
       else known.push(object);
     }
   }
@@ -32,47 +39,45 @@ export class ServicePorts {
   /** Services that disagree leave it unknown. */
   protocolOf(pod: Holder, port: number): ListenerProtocol {
     const found = new Set<ListenerProtocol>();
-    for (const object of this.byNamespace.get(pod.namespace) ?? []) {
-      const protocol =
-        object.kind === "Service" ? ofService(object, pod, port) : ofEntry(object, pod, port);
+    for (const { target, name, appProtocol } of this.targets.offersOf(pod)) {
+      if (target === port) found.add(toListener(appProtocol ?? name ?? ""));
+    }
+    for (const entry of this.entries.get(pod.namespace) ?? []) {
+      const protocol = ofEntry(entry, pod, port);
       if (protocol !== null) found.add(protocol);
     }
+    if (found.has("undecidable")) return "undecidable";
     return found.size === 1 ? [...found][0]! : "unknown";
   }
 }
 
-function ofService(service: ClusterObject, pod: Holder, port: number): ListenerProtocol | null {
-  const selector = valueAt(service.body, "spec", "selector");
-  if (!isMap(selector) || !selects(readLabelMap(labelsAt(selector)), pod.labels)) return null;
-  const { ports } = toServiceHolder(service, [], { labels: {}, annotations: {} });
-  for (const { target, transport, name, appProtocol } of ports) {
-    if (transport !== "TCP") continue;
-    const number = typeof target === "string" ? namedPort(pod, target, "TCP") : target;
-    if (number === port) return toListener(appProtocol ?? name ?? "");
-  }
-  return null;
-}
-
 function ofEntry(entry: ClusterObject, pod: Holder, port: number): ListenerProtocol | null {
   const selector = labelsAt(entry.body, "spec", "workloadSelector", "labels");
-  const isSelected =
-    (Object.keys(selector).length > 0 && selects(readLabelMap(selector), pod.labels)) ||
-    listAt(entry.body, "spec", "endpoints").some((endpoint) => isEndpoint(endpoint, pod));
-  if (!isSelected) return null;
+  const isSelected = or([
+    Object.keys(selector).length > 0 && selects(readLabelMap(selector), pod.labels),
+    ...listAt(entry.body, "spec", "endpoints").map((endpoint) => isEndpoint(endpoint, pod)),
+  ]);
+  if (isSelected === false) return null;
   for (const entryPort of listAt(entry.body, "spec", "ports")) {
     const number = valueAt(entryPort, "targetPort") ?? valueAt(entryPort, "number");
-    if (number === port) return toListener((textAt(entryPort, "protocol") ?? "").toLowerCase());
+    if (number !== port) continue;
+    const listener = toListener(textAt(entryPort, "protocol") ?? "");
+    if (isSelected === true) return listener;
+    return listener === "http" ? "undecidable" : "unknown"; // only HTTP is taken otherwise
   }
   return null;
 }
 
-function isEndpoint(endpoint: Json, pod: Holder): boolean {
+/** Null for an endpoint by its address, where the pod's is not known. */
+function isEndpoint(endpoint: Json, pod: Holder): Ternary {
   const address = textAt(endpoint, "address");
-  return address !== null && pod.addresses.includes(address);
+  if (address === null || pod.addresses.length > 0) return pod.addresses.includes(address ?? "");
+  const labels = Object.entries(labelsAt(endpoint, "labels"));
+  return labels.every(([key, value]) => pod.labels[key] === value) ? null : false;
 }
 
 /** `http-web`, `grpc`: the protocol is what stands before the first dash. */
-function toListener(text: string): ListenerProtocol {
+export function toListener(text: string): ListenerProtocol {
   const lower = text.toLowerCase();
   const word = lower.startsWith("grpc-web") ? "grpc-web" : lower.split("-")[0]!;
   if (HTTP.has(lower) || HTTP.has(word)) return "http";

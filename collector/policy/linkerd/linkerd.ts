@@ -6,7 +6,6 @@ import type { Decision } from "../because.ts";
 import type { Because } from "../expectation.ts";
 import { ANY_TRANSPORT, toTransport, toUnknown, type MeshSay } from "../mesh-say.ts";
 import { isInBlocks, type Ternary } from "../peer.ts";
-import { PodBodies } from "../pod-body.ts";
 import type { Fault } from "../problem.ts";
 import { ServiceTargets } from "../service-target.ts";
 import { and, or } from "../ternary.ts";
@@ -50,7 +49,6 @@ type Port = {
 
 export class LinkerdPolicies {
   private readonly cluster: ClusterSettings;
-  private readonly bodies: PodBodies;
   private readonly servers: Servers;
   private readonly authorizations: Authorizations;
   private readonly targets: ServiceTargets;
@@ -63,7 +61,6 @@ export class LinkerdPolicies {
     faultsOf: (object: ClusterObject) => readonly Fault[],
   ) {
     this.cluster = readClusterSettings(objects);
-    this.bodies = new PodBodies(objects);
     this.servers = new Servers(objects, faultsOf);
     this.authorizations = new Authorizations(objects, faultsOf, this.cluster);
     this.targets = new ServiceTargets(objects);
@@ -98,7 +95,7 @@ export class LinkerdPolicies {
   private settingsOf(pod: Holder): WorkloadSettings {
     const known = this.settings.get(pod);
     if (known !== undefined) return known;
-    const settings = readWorkloadSettings(pod, this.cluster, this.bodies);
+    const settings = readWorkloadSettings(pod, this.cluster);
     this.settings.set(pod, settings);
     return settings;
   }

@@ -1,5 +1,4 @@
 /** Reads what Linkerd's policies are read with: the control plane's settings, and a workload's. */
-import { parseDocument } from "yaml";
 import {
   isMap,
   listAt,
@@ -11,7 +10,8 @@ import {
 import { parseRange } from "../../attribution/address.ts";
 import type { Holder, HolderObject } from "../../attribution/holder.ts";
 import type { Block, Ternary } from "../peer.ts";
-import { containersOf, readArgument, readEnv, type PodBodies } from "../pod-body.ts";
+import { readYaml } from "../yaml-text.ts";
+import { containersOf, readArgument, readEnv } from "../container.ts";
 
 export type DefaultPolicy =
   | "all-authenticated"
@@ -137,18 +137,17 @@ export function readClusterSettings(objects: readonly ClusterObject[]): ClusterS
 function readValues(map: ClusterObject | null): Json | undefined {
   const text = textAt(map?.body, "data", "values");
   if (text === null) return undefined;
-  const document = parseDocument(text);
-  if (document.errors.length > 0) return null;
-  try {
-    const values = document.toJS({ maxAliasCount: 100 }) as Json;
-    return isMap(values) ? values : null;
-  } catch {
-    return null; // too many aliases
-  }
+  const values = readYaml(text);
+  return isMap(values) ? values : null;
 }
 
 function toMode(text: string | null): TransportMode | null {
   return text === "transport-header" || text === "transparent" ? text : null;
+}
+
+/** Reports whether an object tells with which settings Linkerd's control plane runs. */
+export function tellsSettings(object: ClusterObject): boolean {
+  return policyContainer(object) !== undefined;
 }
 
 function policyContainer(object: ClusterObject): Json | undefined {
@@ -199,13 +198,8 @@ const PREFIX = "config.linkerd.io/";
  * A pod that runs the proxy has its settings since it was made, and its own annotations tell them.
  * One that is yet to be made inherits those of its namespace (AppendNamespaceAnnotations).
  */
-export function readWorkloadSettings(
-  pod: Holder,
-  cluster: ClusterSettings,
-  bodies: PodBodies,
-): WorkloadSettings {
-  const spec = bodies.specOf(pod);
-  const containers = containersOf(spec);
+export function readWorkloadSettings(pod: Holder, cluster: ClusterSettings): WorkloadSettings {
+  const containers = containersOf(pod.spec);
   const proxy = containers.find((c) => textAt(c, "name") === "linkerd-proxy");
   const init = containers.find((c) => textAt(c, "name") === "linkerd-init");
   const isInjected = pod.containers.includes("linkerd-proxy");

@@ -1,5 +1,5 @@
 /** Checks where a segmentation file and the NetworkPolicy family contradict each other. */
-import type { ClusterObject } from "../../attribution/cluster-object.ts";
+import { groupKind, type ClusterObject } from "../../attribution/cluster-object.ts";
 import type { Holder, Transport } from "../../attribution/holder.ts";
 import { formatObject } from "../because.ts";
 import type { Because } from "../expectation.ts";
@@ -17,7 +17,6 @@ import {
 } from "../port-set.ts";
 import type { Segmentation as Spec } from "../segmentation-shape.ts";
 import { Segmentations } from "../segmentation.ts";
-import { groupKind } from "../shape.ts";
 import { CONFIGURATION, type Rule } from "./rule.ts";
 import type { Scope } from "./scope.ts";
 import { nameZone, podsByZone, segmentations, specOf } from "./zone.ts";

@@ -59,10 +59,10 @@ export function checkDestinationRules(scope: Scope): void {
 function settingsOf({ body }: ClusterObject): Setting[] {
   const spec = valueAt(body, "spec");
   const read = (policy: Json | undefined, path: Step[], subset: Json | null): Setting[] => {
-    const mode = textAt(policy, "tls", "mode");
+    const mode = modeOf(policy);
     const top = mode === null ? [] : [{ mode, path: [...path, "tls", "mode"], port: null, subset }];
     const ports = numbered(listAt(policy, "portLevelSettings")).flatMap(([i, setting]) => {
-      const found = textAt(setting, "tls", "mode");
+      const found = modeOf(setting);
       const port = valueAt(setting, "port", "number");
       if (found === null || typeof port !== "number") return [];
       return [
@@ -77,6 +77,11 @@ function settingsOf({ body }: ClusterObject): Setting[] {
       read(valueAt(subset, "trafficPolicy"), ["spec", "subsets", i, "trafficPolicy"], subset),
     ),
   ];
+}
+
+/** Settings of TLS without a mode switch it off: DISABLE is the first of the API's list. */
+function modeOf(policy: Json | undefined): string | null {
+  return isMap(valueAt(policy, "tls")) ? (textAt(policy, "tls", "mode") ?? "DISABLE") : null;
 }
 
 /** A name without a dot is of the rule's own namespace (`ResolveShortnameToFQDN`). */

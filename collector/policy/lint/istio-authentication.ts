@@ -163,7 +163,9 @@ function checkPorts(scope: Scope, policy: ClusterObject, targets: ServiceTargets
       targets.portsTo(pod, port).length > 0;
     if (pods.length === 0 || pods.some(isMeant)) continue;
     const meant = pods.flatMap((pod) =>
-      targets.numbersOf(pod, port).map((number) => ({ pod, number })),
+      targets
+        .offersOf(pod)
+        .flatMap((offer) => (offer.port === port ? [{ pod, number: offer.target }] : [])),
     )[0];
     if (meant !== undefined) {
       const sentence =

@@ -1,9 +1,8 @@
 /** Checks what of the manifests could not be read, is not valid, or is of a kind not read. */
-import { keyOf, type ClusterObject } from "../../attribution/cluster-object.ts";
+import { groupKind, keyOf, type ClusterObject } from "../../attribution/cluster-object.ts";
 import { formatObject } from "../because.ts";
 import { isKnownKind, isUnreadPolicy } from "../known-kinds.ts";
 import { formatPath } from "../problem.ts";
-import { groupKind } from "../shape.ts";
 import { CONFIGURATION, type Rule } from "./rule.ts";
 import { nameSome, type Scope } from "./scope.ts";
 
@@ -92,7 +91,7 @@ export function checkManifests(scope: Scope, ruleIds: ReadonlySet<string>): void
       const sentence = `${formatObject(object)}: ${formatPath(path)}: ${reason}`;
       scope.report(RULES.invalid, object, path, sentence);
     }
-    const key = keyOf(groupKind(object), object.namespace, object.name);
+    const key = keyOf(object);
     const before = seen.get(key);
     seen.set(key, before ?? object);
     if (before !== undefined) {

@@ -1,13 +1,13 @@
 /** Gathers what the checks of the linter read, and takes what they find. */
 import {
-  keyOf,
+  groupKind,
   valueAt,
   type ClusterObject,
   type Json,
   type Labels,
 } from "../../attribution/cluster-object.ts";
 import { formatHolder, namespaceText, toExternal, type Holder } from "../../attribution/holder.ts";
-import type { Inventory } from "../../attribution/inventory.ts";
+import { KINDS_OF_INVENTORY, type Inventory } from "../../attribution/inventory.ts";
 import { selects, type Selector } from "../../attribution/selector.ts";
 import type { Declared } from "../declared.ts";
 import { readMeshConfig, type MeshConfig } from "../istio/mesh-config.ts";
@@ -17,6 +17,7 @@ import type { Ternary } from "../peer.ts";
 import type { Step } from "../place.ts";
 import { Policy } from "../policy.ts";
 import type { Fault, Problem } from "../problem.ts";
+import { ServiceTargets } from "../service-target.ts";
 import { findFaults } from "../shape.ts";
 import type { Rule } from "./rule.ts";
 
@@ -50,7 +51,8 @@ export class Scope {
   private readonly peerAuthentications: PeerAuthentications;
   private readonly servicePorts: ServicePorts;
   private readonly faults = new Map<ClusterObject, readonly Fault[]>();
-  private readonly byKey = new Map<string, ClusterObject>();
+  /** Of the kinds that the inventory reads, by kind, namespace and name. */
+  private readonly byName = new Map<string, ClusterObject>();
   private readonly byNamespace = new Map<string, Holder[]>();
   private readonly modes = new WeakMap<Holder, Map<number, Effective>>();
   private readonly protocols = new WeakMap<Holder, Map<number, ListenerProtocol>>();
@@ -61,7 +63,7 @@ export class Scope {
     this.declared = declared;
     this.atMs = atMs;
     for (const object of objects) {
-      this.byKey.set(keyOf(object.kind, object.namespace, object.name), object);
+      if (KINDS_OF_INVENTORY.has(groupKind(object))) this.byName.set(nameOf(object), object);
     }
     this.valid = objects.filter((object) => this.faultsOf(object).length === 0);
     this.pods = sortsOf(inventory.pods(-Infinity));
@@ -74,7 +76,7 @@ export class Scope {
     this.meshConfig = readMeshConfig(objects);
     const root = this.meshConfig.rootNamespace;
     this.peerAuthentications = new PeerAuthentications([...objects], this.faultsOf, root);
-    this.servicePorts = new ServicePorts(objects);
+    this.servicePorts = new ServicePorts(objects, new ServiceTargets(objects));
   }
 
   readonly faultsOf = (object: ClusterObject): readonly Fault[] => {
@@ -90,12 +92,12 @@ export class Scope {
 
   /** Null where it is not declared, and nothing but its name is known. */
   namespaceOf(name: string): ClusterObject | null {
-    return this.byKey.get(keyOf("Namespace", "", name)) ?? null;
+    return this.byName.get(nameOf({ kind: "Namespace", namespace: "", name })) ?? null;
   }
 
   objectOf({ object }: Holder): ClusterObject | null {
     if (object === null) return null;
-    return this.byKey.get(keyOf(object.kind, object.namespace, object.name)) ?? null;
+    return this.byName.get(nameOf(object)) ?? null;
   }
 
   podsIn(namespace: string): readonly Holder[] {
@@ -106,7 +108,8 @@ export class Scope {
   modeOf(pod: Holder, port: number): Effective {
     const known = this.modes.get(pod) ?? new Map<number, Effective>();
     this.modes.set(pod, known);
-    const mode = known.get(port) ?? this.peerAuthentications.effective(pod, port);
+    const mesh = this.policy.meshedOf(pod).mesh === "ambient" ? "ambient" : "istio";
+    const mode = known.get(port) ?? this.peerAuthentications.effective(pod, port, mesh);
     known.set(port, mode);
     return mode;
   }
@@ -173,6 +176,10 @@ export class Scope {
     if (found.rule.needsPods === true && this.pods.length === 0) return;
     this.found.push(found);
   }
+}
+
+function nameOf({ kind, namespace, name }: Pick<ClusterObject, "kind" | "namespace" | "name">) {
+  return `${kind}/${namespace}/${name}`;
 }
 
 const NAME_LABEL = "kubernetes.io/metadata.name";

@@ -1,0 +1,166 @@
+/** Judges connections to Istio's pods: sidecars, ambient, gateways (Istio 1.2x). */
+import type { ClusterObject } from "../../attribution/cluster-object.ts";
+import { formatHolder, type Holder } from "../../attribution/holder.ts";
+import { formatObject, toBecause, UNDECLARED, type Decision } from "../because.ts";
+import type { Because, Posture } from "../expectation.ts";
+import { UNKNOWN_TRANSPORT, type MeshSay } from "../mesh-say.ts";
+import type { Ternary } from "../peer.ts";
+import type { Fault } from "../problem.ts";
+import { ServiceTargets } from "../service-target.ts";
+import { AuthorizationPolicies } from "./authorization-policy.ts";
+import { DestinationRules, type ClientRule } from "./destination-rule.ts";
+import { Gateways, toTransport as toListenerTransport } from "./gateway.ts";
+import { readMeshConfig, type MeshConfig } from "./mesh-config.ts";
+import { PeerAuthentications, toTransport, type Effective } from "./peer-authentication.ts";
+import { ServicePorts, toListener, type ListenerProtocol } from "./service-port.ts";
+import { Sidecars, type Ingress } from "./sidecar.ts";
+
+export type IstioMesh = "istio" | "ambient";
+
+export class IstioPolicies {
+  private readonly config: MeshConfig;
+  private readonly peerAuthentications: PeerAuthentications;
+  private readonly authorizations: AuthorizationPolicies;
+  private readonly services: ServicePorts;
+  private readonly sidecars: Sidecars;
+  private readonly gateways: Gateways;
+  private readonly destinationRules: DestinationRules;
+
+  constructor(
+    objects: readonly ClusterObject[],
+    faultsOf: (object: ClusterObject) => readonly Fault[],
+  ) {
+    this.config = readMeshConfig(objects);
+    const { rootNamespace } = this.config;
+    this.peerAuthentications = new PeerAuthentications(objects, faultsOf, rootNamespace);
+    this.authorizations = new AuthorizationPolicies(objects, faultsOf, rootNamespace);
+    const targets = new ServiceTargets(objects);
+    this.services = new ServicePorts(objects, targets);
+    this.sidecars = new Sidecars(objects, rootNamespace);
+    this.gateways = new Gateways(objects, targets);
+    this.destinationRules = new DestinationRules(objects, targets, rootNamespace);
+  }
+
+  /** Reports whether any object selects the pod. */
+  isSelected(pod: Holder): boolean {
+    return this.peerAuthentications.isSelected(pod) || this.authorizations.isSelected(pod);
+  }
+
+  /**
+   * What the server's proxy does with a TCP connection from `client`, whose own mesh is `from`:
+   * null where it is in none of Istio's, undefined where nothing shows it.
+   */
+  judge(
+    client: Holder,
+    from: IstioMesh | null | undefined,
+    server: Holder,
+    mesh: IstioMesh,
+    port: number,
+  ): MeshSay {
+    if (mesh === "istio" && this.gateways.isGateway(server)) {
+      const say = this.gateways.judge(server, port);
+      // What a gateway decides it decides by HTTP, or by the name that TLS asks for.
+      const decision = this.decide(client, false, server, mesh, port, "unknown");
+      return { ...say, decision };
+    }
+    const effective = this.peerAuthentications.effective(server, port, mesh);
+    const ingress = mesh === "istio" ? this.sidecars.ingressOf(server, port) : null;
+    const listener = this.protocolOf(server, port, ingress);
+    const rule = from === "istio" ? this.ruleFor(client, server, port) : null;
+    const identified = this.isIdentified(from, mesh, effective, rule);
+    const decision = this.decide(client, identified, server, mesh, port, listener);
+    const sends = sentBy(from, mesh, effective, rule);
+    const because = [...effective.because, ...(rule?.because ?? [])];
+    if (effective.mode === null) {
+      return { decision, transport: UNKNOWN_TRANSPORT, transportBecause: because, sends };
+    }
+    const tls = ingress?.listener?.tlsMode ?? null;
+    if (ingress !== null && tls !== null && effective.mode === "DISABLE") {
+      // Under any other mode the mesh's own TLS counts (core/listener_inbound.go).
+      const told = toOwnTls(ingress, tls, server);
+      const transport = toListenerTransport(tls);
+      return { decision, transport, transportBecause: [told, ...because], sends };
+    }
+    const transport = toTransport(effective.mode, mesh, listener);
+    return { decision, transport, transportBecause: because, sends };
+  }
+
+  private decide(
+    client: Holder,
+    identified: Ternary,
+    server: Holder,
+    mesh: IstioMesh,
+    port: number,
+    listener: ListenerProtocol,
+  ): Decision {
+    const { trustDomain } = this.config;
+    const connection = { client, server, port, listener, identified, trustDomain };
+    return this.authorizations.decide(connection, mesh) ?? UNDECLARED;
+  }
+
+  /** A Sidecar's listeners stand for the Services' ports; what it leaves out is passed through. */
+  private protocolOf(server: Holder, port: number, ingress: Ingress | null): ListenerProtocol {
+    if (ingress === null) return this.services.protocolOf(server, port);
+    return ingress.listener === null ? "unknown" : toListener(ingress.listener.protocol);
+  }
+
+  /** What the client's proxy is told to send; MeshConfig's default where no rule says it. */
+  private ruleFor(client: Holder, server: Holder, port: number): ClientRule | null {
+    const rule = this.destinationRules.modeFor(client, server, port);
+    if (rule !== null || this.config.autoMtls) return rule;
+    return { mode: "DISABLE", because: [] };
+  }
+
+  /** Whether the server will have read an identity from the client. */
+  private isIdentified(
+    from: IstioMesh | null | undefined,
+    mesh: IstioMesh,
+    effective: Effective,
+    rule: ClientRule | null,
+  ): Ternary {
+    if (from === undefined) return null;
+    if (from === null) return false;
+    if (effective.mode === "STRICT") return true; // else it was not let in
+    if (effective.mode === null) return null;
+    if (mesh === "ambient") return effective.mode === "PERMISSIVE" ? true : null;
+    if (effective.mode === "DISABLE") return false;
+    if (rule === null) return true;
+    if (rule.mode === "ISTIO_MUTUAL") return true;
+    return rule.mode === "DISABLE" || rule.mode === "SIMPLE" ? false : null;
+  }
+}
+
+function toOwnTls({ object, listener }: Ingress, mode: string, server: Holder): Because {
+  const rule = `spec.ingress[${listener!.at}].tls.mode`;
+  const sentence = `${formatObject(object)}: ${formatHolder(server)} ends TLS itself: ${mode}`;
+  return toBecause(object, rule, sentence);
+}
+
+/**
+ * What a client's proxy sends when it is asked by the Service's name; null where unknown.
+ * `plaintext`: the mesh adds no TLS to what the program sends.
+ */
+function sentBy(
+  from: IstioMesh | null | undefined,
+  mesh: IstioMesh,
+  effective: Effective,
+  rule: ClientRule | null,
+): Posture | null {
+  if (from === undefined || from === null) return null;
+  if (mesh === "ambient") return "mtls"; // HBONE, from sidecars too
+  if (from === "ambient") return effective.mode === "DISABLE" ? "plaintext" : null;
+  switch (rule?.mode) {
+    case "ISTIO_MUTUAL":
+    case "MUTUAL":
+      return "mtls";
+    case "SIMPLE":
+      return "tls";
+    case "DISABLE":
+      return "plaintext";
+    case null:
+      return null;
+    case undefined:
+      if (effective.mode === null) return null;
+      return effective.mode === "DISABLE" ? "plaintext" : "mtls";
+  }
+}

@@ -1,0 +1,153 @@
+/** Tests which policy was in force at an instant: versions, grace, what the evidence log keeps. */
+import t from "tap";
+import { parse } from "yaml";
+import { toClusterObject, type ClusterObject } from "../../collector/attribution/cluster-object.ts";
+import { Declaration } from "../../collector/declaration.ts";
+import { PolicyHistory } from "../../collector/policy/history.ts";
+import { parseVersionEntry, toVersionEntry } from "../../collector/policy/version-entry.ts";
+import { end, read } from "./manifests.ts";
+
+const netpol = (name: string, spec: string) =>
+  `---\n{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: ` +
+  `${name.split("/")[1]}, namespace: ${name.split("/")[0]}}, spec: ${spec}}\n`;
+const pod = (name: string) =>
+  `---\n{apiVersion: v1, kind: Pod, metadata: {name: ${name.split("/")[1]}, ` +
+  `namespace: ${name.split("/")[0]}}, spec: {containers: []}}\n`;
+const version = (text: string): ClusterObject => toClusterObject(parse(text), null)!;
+
+const DECLARED = read(pod("a/y") + pod("b/z"));
+const [CLIENT, SERVER] = [end(DECLARED, "b/z"), end(DECLARED, "a/y")];
+const DENY = version(netpol("a/p", "{podSelector: {}}"));
+const ALLOW = version(netpol("a/p", "{podSelector: {}, ingress: [{}]}"));
+const paths = (history: PolicyHistory, atMs: number) =>
+  history.expect(CLIENT, SERVER, 80, "TCP", atMs).map((expectation) => expectation.path);
+
+t.test("the policy at an instant, and the grace after a change", async (t) => {
+  const history = new PolicyHistory({}, 15_000);
+  t.equal(history.apply(DENY, 100_000)?.firstSeenMs, 100_000);
+  t.equal(history.apply(DENY, 101_000), null, "the same content is the same version");
+  history.apply(ALLOW, 200_000);
+  history.remove(ALLOW, 300_000);
+  t.strictSame(paths(history, 99_999), ["undeclared"]);
+  t.strictSame(paths(history, 100_000), ["denied", "undeclared"]);
+  t.strictSame(paths(history, 114_999), ["denied", "undeclared"]);
+  t.strictSame(paths(history, 115_000), ["denied"]);
+  t.strictSame(paths(history, 210_000), ["allowed", "denied"]);
+  t.strictSame(paths(history, 310_000), ["undeclared", "allowed"]);
+  t.equal(history.versionsOf(ALLOW).length, 2);
+  t.equal(history.objectsAt(150_000)[0]?.hash, DENY.hash);
+});
+
+t.test("a change that nobody saw come about counts from when it may have", async (t) => {
+  const history = new PolicyHistory({}, 15_000);
+  history.apply(DENY, -Infinity);
+  history.apply(ALLOW, 200_000, 100_000);
+  t.strictSame(paths(history, 99_999), ["denied"]);
+  t.strictSame(paths(history, 100_000), ["denied", "allowed"], "it may have changed already");
+  t.strictSame(paths(history, 199_999), ["denied", "allowed"]);
+  t.strictSame(paths(history, 200_000), ["allowed", "denied"]);
+  t.strictSame(paths(history, 215_000), ["allowed"]);
+});
+
+t.test("kinds of one name in two API groups are two objects", async (t) => {
+  const history = new PolicyHistory();
+  const of = (apiVersion: string) =>
+    version(`{apiVersion: ${apiVersion}, kind: AuthorizationPolicy, metadata: {name: a}}`);
+  const [istio, linkerd] = [of("security.istio.io/v1"), of("policy.linkerd.io/v1alpha1")];
+  history.apply(istio, 1000);
+  history.apply(linkerd, 1000);
+  t.equal(history.objectsAt(2000).length, 2);
+  t.equal(history.apply(of("security.istio.io/v1beta1"), 3000)?.firstSeenMs, 3000);
+  t.equal(history.objectsAt(4000).length, 2, "another version of the API is the same object");
+});
+
+t.test("what declares nothing is no version", async (t) => {
+  const history = new PolicyHistory();
+  const service = (more: string) =>
+    version(`{apiVersion: v1, kind: Service, metadata: {name: s${more}}, spec: {}}`);
+  t.ok(history.apply(service(", resourceVersion: '1', generation: 1"), 1000));
+  t.equal(history.apply(service(", resourceVersion: '2', generation: 2"), 2000), null);
+  t.equal(history.apply(version(pod("a/y")), 3000), null, "pods are ends, not policy");
+  t.strictSame(
+    history.objectsAt(4000).map((object) => object.kind),
+    ["Service"],
+  );
+});
+
+t.test("the log's entries give the history back", async (t) => {
+  const long = version(
+    netpol("a/long", `{podSelector: {matchLabels: {x: "${"y".repeat(50_000)}"}}}`),
+  );
+  const managed = version(
+    "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: m, namespace: a, " +
+      "uid: u-1, resourceVersion: '7', generation: 3, managedFields: [" +
+      "{manager: helm, time: '2026-01-01T00:00:00Z'}, {manager: jo, time: '2026-02-01T00:00:00Z'}, " +
+      "{manager: kubelet, time: '2026-03-01T00:00:00Z', subresource: status}]}, " +
+      "spec: {podSelector: {}}, status: {conditions: []}}",
+  );
+  for (const object of [DENY, long, managed]) {
+    const told = { object, sinceMs: 1000, firstSeenMs: 2000, lastSeenMs: Infinity };
+    const entry = JSON.parse(JSON.stringify(toVersionEntry(told, false)));
+    t.ok(JSON.stringify(entry).length < 65_535, "it fits into an entry");
+    const back = parseVersionEntry(entry)!;
+    t.equal(back.version.object.hash, object.hash, "the hash is that of what is kept");
+    t.match(back, { removed: false, version: { sinceMs: 1000, firstSeenMs: 2000 } });
+  }
+  const since = { object: managed, sinceMs: -Infinity, firstSeenMs: -Infinity, lastSeenMs: 5000 };
+  const entry = toVersionEntry(since, true);
+  t.match(entry, { first_seen: null, last_seen: "1970-01-01T00:00:05.000Z", generation: 3 });
+  t.match(entry, { changed_by: { who: "jo", at: "2026-02-01T00:00:00Z" }, uid: "u-1" });
+  t.notOk("managedFields" in (entry["object"] as { metadata: object }).metadata);
+  t.equal(parseVersionEntry({ type: "verdict" }), null);
+  t.equal(parseVersionEntry({ type: "policy", object: null, object_gzip: "!" }), null);
+});
+
+t.test("a new start goes on with the history of the log", async (t) => {
+  const say = () => {};
+  const first = new Declaration(15_000, say);
+  first.applyFirst(DENY, 1000);
+  first.endFirst(1000);
+  const log = first.changes.map(({ version, removed }) => ({
+    body: toVersionEntry(version, removed),
+  }));
+  t.equal(log.length, 1);
+  first.logged(1);
+  t.equal(first.changes.length, 0);
+
+  const same = new Declaration(15_000, say);
+  same.restore(log, 100_000);
+  same.applyFirst(DENY, 500_000);
+  same.endFirst(500_000);
+  t.equal(same.changes.length, 0, "nothing changed in the meantime");
+  t.strictSame(paths(same.history, 50_000), ["denied"]);
+
+  const other = new Declaration(15_000, say);
+  other.restore(log, 100_000);
+  other.applyFirst(ALLOW, 500_000);
+  other.endFirst(500_000);
+  t.strictSame(paths(other.history, 50_000), ["denied"], "as the log has it");
+  t.strictSame(paths(other.history, 300_000), ["denied", "allowed"], "down: it may be either");
+  t.strictSame(paths(other.history, 600_000), ["allowed"]);
+
+  const gone = new Declaration(15_000, say);
+  gone.restore(log, 100_000);
+  gone.endFirst(500_000);
+  t.strictSame(paths(gone.history, 300_000), ["denied", "undeclared"]);
+  t.strictSame(paths(gone.history, 600_000), ["undeclared"]);
+  t.match(gone.changes, [{ removed: true }]);
+});
+
+t.test("a kind that cannot be followed makes doubtful what is judged", async (t) => {
+  const declaration = new Declaration(15_000, () => {});
+  const reason = "failed: 403 Forbidden";
+  declaration.setBlind("NetworkPolicy", "networkpolicies", { sinceMs: 1000, reason });
+  declaration.tellBlind(10_000);
+  t.equal(declaration.problems.length, 0, "a break shorter than the grace is none");
+  declaration.tellBlind(20_000);
+  t.match(declaration.problems, [{ kind: "NetworkPolicy", reason: /403 Forbidden/ }]);
+  const [expectation] = declaration.history.expect(CLIENT, SERVER, 80, "TCP", 20_000);
+  t.equal(expectation.doubts?.length, 1);
+  declaration.setBlind("NetworkPolicy", "networkpolicies", null);
+  declaration.tellBlind(21_000);
+  t.equal(declaration.problems.length, 0);
+});

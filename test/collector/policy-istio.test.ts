@@ -1,0 +1,251 @@
+/**
+ * Tests Istio's rules for transport, from its own simulations and sources: `simulation` is
+ * pilot/pkg/networking/core/*_simulation_test.go, `reachability` is
+ * tests/integration/security/reachability_test.go.
+ */
+import t from "tap";
+import { Policy } from "../../collector/policy/policy.ts";
+import { end, inBand, read, wire } from "./manifests.ts";
+
+const pod = (name: string, labels = "app: foo", more = "", spec = "") => {
+  const [namespace, own] = name.split("/");
+  return (
+    `---\n{apiVersion: v1, kind: Pod, metadata: {name: ${own}, namespace: ${namespace}, ` +
+    `labels: {${labels}}${more}}, spec: {containers: [{name: a, ports: [{containerPort: 8080, ` +
+    `name: http-web}]}${spec}]}, status: {podIP: 10.0.0.${own!.length}}}\n`
+  );
+};
+const SIDECAR = ", {name: istio-proxy}";
+const PODS = pod("default/srv", "app: foo", "", SIDECAR) + pod("other/cli", "", "", SIDECAR);
+
+const object = (kind: string, group: string, name: string, spec: string) => {
+  const [namespace, own] = name.split("/");
+  return (
+    `---\n{apiVersion: ${group}/v1, kind: ${kind}, metadata: {name: ${own}, ` +
+    `namespace: ${namespace}}, spec: ${spec}}\n`
+  );
+};
+const security = "security.istio.io";
+const networking = "networking.istio.io";
+const FOO = "selector: {matchLabels: {app: foo}}";
+const peerAuth = (mode: string, ports = "") =>
+  object(
+    ...(["PeerAuthentication", security, "default/pa"] as const),
+    `{${FOO}${mode === "" ? "" : `, mtls: {mode: ${mode}}`}` +
+      `${ports === "" ? "" : `, portLevelMtls: {${ports}}`}}`,
+  );
+const meshWide = (mode: string) =>
+  object("PeerAuthentication", security, "istio-system/wide", `{mtls: {mode: ${mode}}}`);
+const rule = (name: string, host: string, more: string) =>
+  object("DestinationRule", networking, name, `{host: ${host}, ${more}}`);
+const SERVICE =
+  "---\n{apiVersion: v1, kind: Service, metadata: {name: srv, namespace: default}, spec: " +
+  "{selector: {app: foo}, ports: [{name: http-web, port: 80, targetPort: 8080}]}}\n";
+
+const ask = (text: string, port: number, from = "other/cli", to = "default/srv") => {
+  const declared = read(text);
+  const policy = new Policy(declared.objects, { problems: declared.problems });
+  return policy.expect(end(declared, from), end(declared, to), port, "TCP", 0);
+};
+
+t.test("Sidecar: its listeners are the ports that Istio knows", async (t) => {
+  const sidecar = (ingress: string) =>
+    object(
+      "Sidecar",
+      networking,
+      "default/sc",
+      `{workloadSelector: {labels: {app: foo}}, ingress: [${ingress}]}`,
+    );
+  const listener = (number: number, protocol: string, tls = "") =>
+    `{port: {number: ${number}, protocol: ${protocol}, name: x}, defaultEndpoint: "x"${tls}}`;
+  const disabled = peerAuth("STRICT", "9080: {mode: DISABLE}");
+  const at = (text: string, port = 9080) => wire(ask(PODS + text, port));
+
+  t.equal(at(disabled), "any +++", "simulation: a port that is passed through takes anything");
+  t.equal(at(disabled + sidecar(listener(9080, "HTTP"))), "any +?-", "mesh TLS is no HTTP");
+  t.equal(at(disabled + sidecar(listener(9080, "TCP"))), "any +++");
+  t.equal(at(disabled + sidecar(listener(9080, "TCP")), 8080), "mtls --+");
+  const service = SERVICE.replace("8080", "9080");
+  t.equal(at(disabled + service), "any +?-", "the Service says that it is HTTP");
+  t.equal(
+    at(disabled + service + sidecar(listener(7000, "TCP"))),
+    "any +++",
+    "simulation, partial: no listener, though the Service has the port",
+  );
+
+  const simple = sidecar(listener(9080, "HTTPS", ", tls: {mode: SIMPLE}"));
+  t.equal(at(disabled + simple), "tls -+-", "TestInboundSidecarTLSModes, simple, disabled");
+  const mutual = sidecar(listener(9080, "TLS", ", tls: {mode: MUTUAL}"));
+  t.equal(at(disabled + mutual), "mtls --+", "TestInboundSidecarTLSModes, mutual, disabled");
+  const strict = peerAuth("STRICT", "9080: {mode: STRICT}");
+  t.equal(at(strict + simple), "mtls --+", "TestInboundSidecarTLSModes, strict: not its own TLS");
+  const permissive = peerAuth("STRICT", "9080: {mode: PERMISSIVE}");
+  t.equal(at(permissive + simple), "any +++", "permissive: not its own TLS either");
+});
+
+t.test("a ServiceEntry's endpoint by address is told only from known addresses", async (t) => {
+  const entry = object(
+    ...(["ServiceEntry", networking, "default/se"] as const),
+    "{hosts: [a.b], location: MESH_INTERNAL, resolution: STATIC, endpoints: [{address: 10.0.0.3}], " +
+      "ports: [{name: http, number: 8000, protocol: HTTP}]}",
+  );
+  const disable = peerAuth("DISABLE");
+  t.equal(wire(ask(PODS + disable + entry, 8000)), "any +?-", "simulation: protocol error");
+  const unknown = PODS.replaceAll(/, status: \{podIP: [\d.]+\}/g, "");
+  t.equal(wire(ask(unknown + disable + entry, 8000)), "any +??", "it may be that address");
+  t.equal(wire(ask(PODS.replaceAll("10.0.0.3", "10.9.9.9") + disable + entry, 8000)), "any +++");
+});
+
+t.test("gateways: their listeners count, and PeerAuthentication does not", async (t) => {
+  const gateway =
+    "---\n{apiVersion: v1, kind: Pod, metadata: {name: gw, namespace: edge, labels: " +
+    "{istio: gateway}}, spec: {containers: [{name: istio-proxy}]}}\n" +
+    "---\n{apiVersion: v1, kind: Service, metadata: {name: gw, namespace: edge}, spec: {selector: " +
+    "{istio: gateway}, ports: [{name: https, port: 443, targetPort: 8443}]}}\n";
+  const servers = (list: string) =>
+    object("Gateway", networking, "edge/gw", `{selector: {istio: gateway}, servers: [${list}]}`);
+  const server = (number: number, protocol: string, tls: string) =>
+    `{port: {number: ${number}, name: x, protocol: ${protocol}}, hosts: ["*"]${tls}}`;
+  const at = (list: string, port: number, more = "") =>
+    wire(
+      ask(PODS + gateway + meshWide("STRICT") + servers(list) + more, port, "other/cli", "edge/gw"),
+    );
+  const simple = server(443, "HTTPS", ", tls: {mode: SIMPLE, minProtocolVersion: TLSV1_2}");
+  t.equal(at(simple, 8443), "tls -+-", "the Service's port leads to the container's");
+  t.equal(at(simple, 443), "null ???", "no listener is there");
+  t.equal(
+    at(server(9443, "TLS", ", tls: {mode: MUTUAL}"), 9443),
+    "mtls --+",
+    "no Service: as it is",
+  );
+  t.equal(at(server(443, "TLS", ", tls: {mode: PASSTHROUGH}"), 8443), "tls -??");
+  t.equal(at(server(443, "TLS", ", tls: {mode: OPTIONAL_MUTUAL}"), 8443), "tls -++");
+  t.equal(at(server(80, "HTTP", ""), 80), "any +++");
+  t.equal(at(server(80, "HTTP", ", tls: {httpsRedirect: true}"), 80), "any +++");
+  t.equal(
+    at(`${simple}, ${server(443, "HTTPS", ", tls: {mode: MUTUAL}")}`, 8443),
+    "null ???",
+    "by the name that is asked for",
+  );
+  t.equal(at("", 15021), "null ???", "STRICT in the mesh is not for gateways");
+  const version = ask(PODS + gateway + servers(simple), 8443, "other/cli", "edge/gw");
+  t.equal(version.transport.minVersion, "TLSv1.2");
+
+  const kubernetes =
+    "---\n{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: k, namespace: " +
+    "edge}, spec: {listeners: [{name: a, port: 443, protocol: HTTPS, tls: {mode: Terminate}}, " +
+    "{name: b, port: 444, protocol: TLS, tls: {mode: Passthrough}}, {name: c, port: 80, protocol: " +
+    "HTTP}, {name: d, port: 445, protocol: HTTPS, tls: {options: " +
+    "{gateway.istio.io/tls-terminate-mode: MUTUAL}}}]}}\n" +
+    pod("edge/k8s", "gateway.networking.k8s.io/gateway-name: k", "", SIDECAR);
+  const ports = [443, 444, 80, 445].map((port) =>
+    wire(ask(PODS + kubernetes, port, "other/cli", "edge/k8s")),
+  );
+  t.strictSame(ports, ["tls -+-", "tls -??", "any +++", "mtls --+"]);
+});
+
+t.test("what clients send: auto mutual TLS, and DestinationRules", async (t) => {
+  const sends = (text: string, from = "other/cli") => ask(PODS + SERVICE + text, 8080, from).sends;
+  const host = "srv.default.svc.cluster.local";
+  const tls = (mode: string) => `trafficPolicy: {tls: {mode: ${mode}}}`;
+  t.equal(sends(meshWide("STRICT")), "mtls", "reachability: global automtls strict");
+  t.equal(sends(meshWide("DISABLE")), "plaintext", "reachability: global automtls disable");
+  t.equal(sends(peerAuth("STRICT", "8080: {mode: DISABLE}")), "plaintext", "mtls port override");
+  const wide = (mode: string) => rule("istio-system/wide", '"*.local"', tls(mode));
+  t.equal(
+    sends(meshWide("PERMISSIVE") + wide("DISABLE")),
+    "plaintext",
+    "global plaintext to mtls permissive",
+  );
+  t.equal(sends(meshWide("PERMISSIVE") + wide("ISTIO_MUTUAL")), "mtls", "global mtls permissive");
+  t.equal(sends(wide("SIMPLE")), "tls");
+  const near = rule("other/near", host, tls("DISABLE"));
+  t.equal(sends(wide("ISTIO_MUTUAL") + near), "plaintext", "the client's namespace comes first");
+  t.equal(
+    sends(rule("default/far", "srv", tls("DISABLE")) + wide("ISTIO_MUTUAL")),
+    "plaintext",
+    "a short name is in the rule's namespace",
+  );
+  t.equal(
+    sends(rule("default/own", "srv", `exportTo: ["."], ${tls("DISABLE")}`)),
+    "mtls",
+    "not exported to the client",
+  );
+  const ports =
+    "trafficPolicy: {tls: {mode: ISTIO_MUTUAL}, portLevelSettings: [{port: {number: 80}, tls: {mode: DISABLE}}]}";
+  t.equal(
+    sends(rule("default/ports", "srv", ports)),
+    "plaintext",
+    "the Service's port counts before all",
+  );
+  const subset = `subsets: [{name: v1, labels: {app: foo}, ${tls("DISABLE")}}]`;
+  t.equal(
+    sends(rule("default/sub", "srv", `${subset}, ${tls("ISTIO_MUTUAL")}`)),
+    null,
+    "which subset is the route's choice",
+  );
+  const other = `subsets: [{name: v1, labels: {app: bar}, ${tls("DISABLE")}}]`;
+  t.equal(
+    sends(rule("default/sub", "srv", `${other}, ${tls("ISTIO_MUTUAL")}`)),
+    "mtls",
+    "a subset without this pod",
+  );
+  const config = (text: string) =>
+    `---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: "${text}"}}\n`;
+  t.equal(
+    sends(config("enableAutoMtls: false")),
+    "plaintext",
+    "without auto mutual TLS the mesh adds none by itself",
+  );
+  t.equal(sends(pod("other/naked", "sidecar.istio.io/inject: 'false'"), "other/naked"), null);
+});
+
+t.test("settings that cannot be read are not the defaults", async (t) => {
+  const config = (text: string) =>
+    "---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, " +
+    `data: {mesh: ${JSON.stringify(text)}}}\n`;
+  t.strictSame(ask(PODS + config("rootNamespace: x"), 8080).doubts, []);
+  for (const broken of ["a: [", "- a list", `a: &a [1]\nb: [${"*a, ".repeat(500)}]`]) {
+    const { doubts } = ask(PODS + config(broken), 8080);
+    t.match(doubts, [{ kind: "ConfigMap", reason: /^data\.mesh: /, namespaces: "all" }]);
+  }
+  const told = read(config("a: ["));
+  t.match(told.problems, [{ kind: "ConfigMap", name: "istio" }], "told with file and line");
+});
+
+t.test("an identity is known where the client surely sends one", async (t) => {
+  const allow = object(
+    ...(["AuthorizationPolicy", security, "default/allow"] as const),
+    `{${FOO}, rules: [{from: [{source: {namespaces: [other]}}]}]}`,
+  );
+  const service = SERVICE.replace("http-web", "tcp-x");
+  const path = (text: string) => ask(PODS + service + allow + text, 8080);
+  t.equal(path("").path, "allowed", "auto mutual TLS");
+  const tls = (mode: string) => rule("default/d", "srv", `trafficPolicy: {tls: {mode: ${mode}}}`);
+  t.equal(path(tls("DISABLE")).path, "denied", "plaintext has no identity");
+  t.equal(path(tls("ISTIO_MUTUAL")).path, "allowed");
+  t.equal(path(tls("MUTUAL")).path, "undecidable", "a certificate of its own");
+  t.equal(
+    path(meshWide("STRICT") + tls("DISABLE")).path,
+    "allowed",
+    "whoever is in has an identity",
+  );
+  const http = ask(PODS + SERVICE + allow + tls("DISABLE"), 8080);
+  t.ok(inBand(http), "an HTTP listener answers 403");
+});
+
+t.test("ambient: an exception by DISABLE alone does not undo an inherited STRICT", async (t) => {
+  const pods =
+    pod("default/srv", "app: foo, istio.io/dataplane-mode: ambient") + pod("other/cli", "");
+  const at = (text: string, port: number) => wire(ask(pods + text, port));
+  const strict = meshWide("STRICT");
+  t.equal(at(strict + peerAuth("", "8080: {mode: DISABLE}"), 8080), "mtls --+");
+  t.equal(
+    at(strict + peerAuth("", "8080: {mode: DISABLE}, 9090: {mode: PERMISSIVE}"), 8080),
+    "any +++",
+  );
+  t.equal(at(strict + peerAuth("", "8080: {mode: PERMISSIVE}"), 8080), "any +++");
+  t.equal(at(peerAuth("STRICT", "8080: {mode: DISABLE}"), 8080), "any +++");
+  t.equal(at(strict + peerAuth("PERMISSIVE", "8080: {mode: STRICT}"), 8080), "mtls --+");
+  t.equal(at(strict + peerAuth("PERMISSIVE", "8080: {mode: STRICT}"), 9090), "any +++");
+});
