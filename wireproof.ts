@@ -188,6 +188,26 @@ policy
     print(runDiff(options, Date.now()));
   });
 
+/** The manual lists the rules, which are read only by those who ask for them. */
+const isLint = process.argv[2] === "policy" && process.argv[3] === "lint";
+const lintManual = isLint ? (await import("./collector/policy/lint/manual.ts")).LINT_MANUAL : "";
+
+policy
+  .command("lint")
+  .description("tell what is wrong or weak in the declared policy, before any packet")
+  .requiredOption("--manifests <dir>", "folder or file of manifests, or - for standard input")
+  .option("--profile <profile>", "pci, hipaa or strict: how grave each finding is (see below)")
+  .option("--format <format>", "text, json or sarif", "text")
+  .option("--fail-on <level>", "error, warning or note: exit 1 from this level on", "error")
+  .option("--at <time>", "when waivers are held against their end (default: now)")
+  .addHelpText("after", lintManual)
+  .action(async (options) => {
+    const { runLint } = await import("./collector/policy/lint-command.ts");
+    const { out, exitCode } = runLint(options, Date.now());
+    print({ out, warnings: [] });
+    process.exitCode = exitCode;
+  });
+
 function print({ out, warnings }: { out: string; warnings: readonly string[] }): void {
   for (const warning of warnings) process.stderr.write(`wireproof: ${warning}\n`);
   process.stdout.write(out);

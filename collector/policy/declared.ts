@@ -1,15 +1,7 @@
 /** Reads manifests from disk into pinned objects; what cannot be read is told, the rest loads. */
 import { globSync, readFileSync, statSync } from "node:fs";
 import path from "node:path";
-import {
-  isCollection,
-  visit,
-  isMap as isYamlMap,
-  isSeq,
-  LineCounter,
-  parseAllDocuments,
-  type Document,
-} from "yaml";
+import { isCollection, LineCounter, parseAllDocuments, visit, type Document } from "yaml";
 import { ConfigError } from "../../protocol/config-error.ts";
 import {
   groupKind,
@@ -23,6 +15,7 @@ import {
 } from "../attribution/cluster-object.ts";
 import { readApiEntry } from "./consul/api-entry.ts";
 import { isKnownKind, isUnreadPolicy } from "./known-kinds.ts";
+import { offsetOf, rangeOf, type Origin, type Place, type Step } from "./place.ts";
 import { formatPath, type Problem, type UnknownKind } from "./problem.ts";
 import { findFaults } from "./shape.ts";
 
@@ -32,6 +25,8 @@ export type Declared = {
   unknownKinds: UnknownKind[];
   /** Names of the files that were read, as they are told. */
   files: string[];
+  /** Where each object was read from; kept only for those who bring the map. */
+  origins?: Map<ClusterObject, Origin>;
 };
 
 /** Largest manifest that is read, in bytes. */
@@ -44,14 +39,23 @@ export function isManifest(file: string): boolean {
   return /\.(ya?ml|json)$/i.test(file);
 }
 
-type Step = string | number;
+/** The document that is being read. */
+type Reading = {
+  file: string;
+  text: string;
+  document: number;
+  locate: (steps: readonly Step[]) => Place;
+};
 
 /**
  * Reads a folder with all that is below it, one file, or standard input (`-`). Throws a
  * ConfigError only where nothing at all can be read: no such path, or no manifest in it.
  */
-export function readDeclared(from: string): Declared {
-  const declared: Declared = { objects: [], problems: [], unknownKinds: [], files: [] };
+export function readDeclared(from: string, origins?: Map<ClusterObject, Origin>): Declared {
+  const declared: Declared = {
+    ...{ objects: [], problems: [], unknownKinds: [], files: [] },
+    ...(origins && { origins }),
+  };
   for (const { name, file } of listFiles(from)) {
     declared.files.push(name);
     try {
@@ -97,17 +101,26 @@ export function parseManifests(text: string, file: string, declared: Declared): 
   if (json !== null) {
     // Positions in JSON are worth a second reading only where something is wrong.
     const probe: Declared = { objects: [], problems: [], unknownKinds: [], files: [] };
-    readObject(json, [], file, () => ({ line: 1, column: 1 }), probe);
+    if (declared.origins !== undefined) probe.origins = new Map();
+    const locate = () => ({ line: 1, column: 1 });
+    readObject(json, [], { file, text, document: 0, locate }, probe);
     if (probe.problems.length === 0 && text.length > 1 << 20) {
       declared.objects.push(...probe.objects);
       declared.unknownKinds.push(...probe.unknownKinds);
+      for (const [object, origin] of probe.origins ?? []) declared.origins?.set(object, origin);
       return;
     }
   }
   const lines = new LineCounter();
   const documents = parseAllDocuments(text, { lineCounter: lines, uniqueKeys: true });
   if (!Array.isArray(documents)) return; // no document at all
-  for (const document of documents) readDocument(document, file, lines, declared);
+  for (const [i, document] of documents.entries()) {
+    const locate = (steps: readonly Step[]) => {
+      const place = lines.linePos(offsetOf(document, steps));
+      return { line: Math.max(place.line, 1), column: Math.max(place.col, 1) };
+    };
+    readDocument(document, { file, text, document: i, locate }, lines, declared);
+  }
 }
 
 function parseJson(text: string): Json | null {
@@ -118,11 +131,13 @@ function parseJson(text: string): Json | null {
   }
 }
 
-function readDocument(document: Document, file: string, lines: LineCounter, to: Declared): void {
-  const locate = (steps: readonly Step[]) => {
-    const place = lines.linePos(offsetOf(document, steps));
-    return { line: Math.max(place.line, 1), column: Math.max(place.col, 1) };
-  };
+function readDocument(
+  document: Document,
+  reading: Reading,
+  lines: LineCounter,
+  to: Declared,
+): void {
+  const { file, locate } = reading;
   const odd = oddKeyOf(document);
   if (odd !== null) {
     const place = lines.linePos(odd);
@@ -145,7 +160,7 @@ function readDocument(document: Document, file: string, lines: LineCounter, to: 
     return;
   }
   if (body === null || body === undefined) return; // a comment between two `---`
-  readObject(body, [], file, locate, to);
+  readObject(body, [], reading, to);
 }
 
 /** Where a mapping has a map or a list for a key, as YAML allows and no manifest does; or null. */
@@ -162,13 +177,8 @@ function oddKeyOf(document: Document): number | null {
 }
 
 /** Reads one object, or each item of a list of them. */
-function readObject(
-  body: Json,
-  at: readonly Step[],
-  file: string,
-  locate: (steps: readonly Step[]) => { line: number; column: number },
-  to: Declared,
-): void {
+function readObject(body: Json, at: readonly Step[], reading: Reading, to: Declared): void {
+  const { file, locate } = reading;
   const kind = textAt(body, "kind");
   const items = isMap(body) && Array.isArray(body["items"]) ? listAt(body, "items") : null;
   if (items !== null && (kind === null || kind.endsWith("List"))) {
@@ -180,12 +190,12 @@ function readObject(
         isMap(item) && itemKind !== null
           ? { apiVersion: version ?? undefined, kind: itemKind, ...item }
           : item;
-      readObject(whole, [...at, "items", i], file, locate, to);
+      readObject(whole, [...at, "items", i], reading, to);
     });
     return;
   }
   if (Array.isArray(body) && body.length > 0 && body.every((item) => readApiEntry(item))) {
-    body.forEach((item, i) => readObject(item as Json, [...at, i], file, locate, to));
+    body.forEach((item, i) => readObject(item as Json, [...at, i], reading, to));
     return;
   }
   const place = locate(at);
@@ -195,7 +205,15 @@ function readObject(
     if (kind === null && textAt(body, "apiVersion") === null) {
       // Some other file: no decision depends on it.
       const reason = "is no Kubernetes object";
-      to.problems.push({ file, ...place, kind, name: null, namespaces: [], reason });
+      to.problems.push({
+        file,
+        ...place,
+        kind,
+        name: null,
+        namespaces: [],
+        reason,
+        about: "foreign",
+      });
     } else {
       const reason = "kind or metadata.name is missing";
       to.problems.push({ file, ...place, ...nameOf(body), reason });
@@ -207,14 +225,16 @@ function readObject(
     to.unknownKinds.push({ file, line: place.line, apiVersion, kind: object.kind, name });
     if (isUnreadPolicy(groupKind(object))) {
       const reason = "is a policy of a kind that is not read: what depends on it is unproven";
-      to.problems.push({ file, ...place, ...nameOf(object.body), reason });
+      to.problems.push({ file, ...place, ...nameOf(object.body), reason, about: "kind" });
     }
   }
   for (const fault of findFaults(object)) {
     const reason = `${formatPath(fault.path)}: ${fault.reason}`;
     const where = locate([...at, ...(entry?.toSource(fault.path) ?? fault.path)]);
-    to.problems.push({ file, ...where, ...nameOf(object.body), reason });
+    to.problems.push({ file, ...where, ...nameOf(object.body), reason, about: "field" });
   }
+  const { text, document } = reading;
+  to.origins?.set(object, { text, document, at, toSource: entry?.toSource ?? null });
   to.objects.push(object);
 }
 
@@ -227,29 +247,4 @@ function nameOf(body: Json): Pick<Problem, "kind" | "name" | "namespaces"> {
   if (kind === "ConfigMap") return { kind, name, namespaces: [] };
   const namespaces = object === null || object.namespace === "" ? ("all" as const) : null;
   return { kind, name, namespaces: namespaces ?? [object!.namespace] };
-}
-
-/** Where a path of the document begins; the nearest enclosing node where the path ends early. */
-function offsetOf(document: Document, steps: readonly Step[]): number {
-  let node: unknown = document.contents;
-  let offset = rangeOf(node) ?? document.range?.[0] ?? 0;
-  for (const step of steps) {
-    let next: unknown;
-    if (isYamlMap(node)) {
-      const pair = node.items.find((p) => String((p.key as { value?: unknown })?.value) === step);
-      offset = rangeOf(pair?.key) ?? offset;
-      next = pair?.value;
-    } else if (isSeq(node) && typeof step === "number") {
-      next = node.items[step];
-      offset = rangeOf(next) ?? offset;
-    }
-    if (next === undefined || next === null) break;
-    node = next;
-  }
-  return offset;
-}
-
-function rangeOf(node: unknown): number | null {
-  const range = (node as { range?: readonly number[] } | null | undefined)?.range;
-  return range?.[0] ?? null;
 }

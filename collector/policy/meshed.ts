@@ -6,7 +6,8 @@ export type Mesh = "istio" | "ambient" | "linkerd" | "consul";
 /** Null mesh: none. `certain` is false where nothing is shown either way. */
 export type Meshed = { mesh: Mesh | null; certain: boolean; sentence: string };
 
-const SIDECARS: Readonly<Record<string, Mesh>> = {
+/** Containers that are a proxy, by the mesh that puts them there. */
+export const SIDECARS: Readonly<Record<string, Mesh>> = {
   "istio-proxy": "istio",
   "linkerd-proxy": "linkerd",
   "consul-dataplane": "consul",

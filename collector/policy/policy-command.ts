@@ -72,7 +72,7 @@ function otherLayers({ objects }: Declared, nowMs: number) {
     narrow(policy, cuts, client, server, ports, nowMs);
 }
 
-function oneOf<T extends string>(flag: string, text: string, names: readonly T[]): T {
+export function oneOf<T extends string>(flag: string, text: string, names: readonly T[]): T {
   const found = names.find((name) => name === text);
   if (found !== undefined) return found;
   throw new ConfigError("CONFIG_OPTION", `${flag} ${text}: expected ${names.join(", ")}`);

@@ -13,6 +13,8 @@ export type Problem = {
   kind: string | null;
   name: string | null;
   namespaces: readonly string[] | "all";
+  /** A wrong field, a policy of a kind that is not read, or no manifest; else the text itself. */
+  about?: "field" | "kind" | "foreign";
 };
 
 /** A document that is well-formed but of a kind that no room reads. */

@@ -24,7 +24,7 @@ type Port = number | string;
 /** One file. Several are judged each by itself, and the gravest decision counts. */
 type File = { object: ClusterObject; spec: Spec | null; fault: Fault | null };
 
-const DAY_MS = 86_400_000;
+export const DAY_MS = 86_400_000;
 
 export class Segmentations {
   private readonly files: readonly File[];
@@ -154,7 +154,7 @@ function decideOne(
 }
 
 /** A date ends with its day, UTC. */
-function endOf(until: string): number {
+export function endOf(until: string): number {
   return Date.parse(until) + (until.includes("T") ? 0 : DAY_MS);
 }
 
@@ -162,7 +162,8 @@ function isEnd(wanted: string | undefined, zone: string | null): boolean {
   return wanted === undefined || wanted === "*" || wanted === zone;
 }
 
-function findZone(spec: Spec, holder: Holder): Spec["zones"][number] | null {
+/** The first zone that selects the end. */
+export function findZone(spec: Spec, holder: Holder): Spec["zones"][number] | null {
   return spec.zones.find(({ select }) => isSelected(select, holder)) ?? null;
 }
 
@@ -192,7 +193,8 @@ function hasPort(ports: readonly Port[] | undefined, transport: Transport, port:
   });
 }
 
-function isSelected(select: Select, holder: Holder): boolean {
+/** Whether a zone, or an actor, is this end. */
+export function isSelected(select: Select, holder: Holder): boolean {
   const { namespaces, labels, cidrs } = select;
   const isInside = holder.kind === "pod" || holder.kind === "service";
   if (isInside && (namespaces !== undefined || labels !== undefined)) {
