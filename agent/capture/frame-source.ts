@@ -4,6 +4,12 @@
 export const FRAME_LIMIT = 1 << 20;
 
 /**
+ * Captured bytes of a live frame, where what to keep is not chosen by flow: a whole TLS record, as
+ * offload delivers it.
+ */
+export const SNAP_BYTES = 17_000;
+
+/**
  * Called for each frame. `[at, end)` of `view` are the captured bytes: borrowed, valid during the
  * call. `timeUs` is microseconds since the epoch, `lane` the interface (`FrameSource.lanes`).
  */
@@ -32,7 +38,15 @@ export type Watch = {
   /** Frames handed over, and those the kernel dropped, since the watch began. */
   delivered: number;
   dropped: number;
+  /** Frames that were counted by flow, and not handed over. */
+  cutOff: number;
+  /** Of a watch that ended by a fault: until when nothing is missing, ms since the epoch. */
+  untilMs?: number;
 };
+
+/** What `--capture` may say; `auto` takes the first of the others that works. */
+export const CAPTURES = ["auto", "ring", "libpcap"] as const;
+export type CaptureChoice = (typeof CAPTURES)[number];
 
 /** A source that runs until it is closed; interfaces may come and go. */
 export type LiveSource = {
@@ -40,6 +54,8 @@ export type LiveSource = {
   kind: "ring-cutoff" | "ring" | "libpcap" | "file";
   /** Interfaces under watch, with counters as they are now. */
   watches(): Watch[];
+  /** Frames that the kernel dropped so far without telling whose they were, on any interface. */
+  droppedOnAny(): number;
   /** Opens what has appeared and closes what has gone; returns the watches that ended. */
   rescan(): Watch[];
   close(): void;

@@ -2,12 +2,11 @@
 import { createRequire } from "node:module";
 import { endianness } from "node:os";
 import { ConfigError } from "../../protocol/config-error.ts";
+import { SNAP_BYTES } from "./frame-source.ts";
 import type { LiveSource, OnFrame, Watch } from "./frame-source.ts";
 import { listInterfaces } from "./interfaces.ts";
 import type { HostInterface } from "./interfaces.ts";
 
-/** Captured bytes of a frame: a whole TLS record, as offload delivers it. */
-const SNAP_BYTES = 17_000;
 /** Kernel buffer of one session. */
 const BUFFER_BYTES = 2 << 20;
 /** Milliseconds after which the kernel hands over a block that is not full. */
@@ -32,7 +31,7 @@ type PcapSession = {
 };
 type Pcap = { createSession(device: string, options: object): PcapSession };
 
-type Open = Watch & { session: PcapSession; droppedBefore: number };
+type Open = Watch & { session: PcapSession };
 
 export type LibpcapOptions = {
   pattern: RegExp | null;
@@ -74,6 +73,11 @@ export class Libpcap implements LiveSource {
     return [...this.#watches.values()];
   }
 
+  /** Each session tells its own drops. */
+  droppedOnAny(): number {
+    return 0;
+  }
+
   rescan(): Watch[] {
     const found = new Map(listInterfaces(this.#options.pattern).map((i) => [i.name, i]));
     for (const [name, watch] of this.#watches) {
@@ -110,7 +114,7 @@ export class Libpcap implements LiveSource {
     }
     this.#refused.delete(host.name);
     const lane = this.#lanes++ & 0xffff;
-    const watch: Open = { ...host, lane, delivered: 0, dropped: 0, droppedBefore: 0, session };
+    const watch: Open = { ...host, lane, delivered: 0, dropped: 0, cutOff: 0, session };
     this.#watches.set(host.name, watch);
     this.#hand(watch);
     this.#options.log("info", `watching ${host.name}`);

@@ -62,6 +62,7 @@ export class Replay implements LiveSource {
         addresses: addresses.has(lane) ? [addresses.get(lane)!] : [],
         delivered: 0,
         dropped: 0,
+        cutOff: 0,
       }));
     // All nodes of one recording keep the same time: the first frame of the whole file is now.
     const sorted = frames.toSorted((a, b) => a.timeUs - b.timeUs);
@@ -83,6 +84,10 @@ export class Replay implements LiveSource {
 
   watches(): Watch[] {
     return this.#watches;
+  }
+
+  droppedOnAny(): number {
+    return 0;
   }
 
   /** Begins with the first call: the first frame is now, the others keep their distance to it. */
