@@ -41,7 +41,7 @@ export const AGENT_SETTINGS: readonly SettingRow[] = [
   ["spool <dir>", "where batches wait for the collector", "/var/lib/wireproof/spool"],
   ["spool-mib <n>", "largest spool, MiB", "256"],
   ["interfaces <regex>", "whole names of interfaces to watch (default: pods' host sides)", null],
-  ["capture <how>", "auto (the best that is allowed), ring or libpcap", "auto"],
+  ["capture <how>", "auto (the best that is allowed), ring-cutoff, ring or libpcap", "auto"],
   ["ring-mib <n>", "memory of the packet ring, MiB", "32"],
   ["replay <file>", "replay a pcapng whose interfaces are named NODE/NAME, in its own pace", null],
   ["report-interval <ms>", "between two reports of a living flow", "30000"],

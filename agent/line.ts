@@ -2,6 +2,7 @@
 import { Reading } from "./assess/reading.ts";
 import { endsOf, observe } from "./assess/observe.ts";
 import type { Trace } from "./assess/trace.ts";
+import type { PassedOver } from "./capture/frame-source.ts";
 import { Counters } from "./counters.ts";
 import { decodeFrame } from "./decode/ethernet.ts";
 import { Fragments } from "./decode/fragments.ts";
@@ -10,6 +11,7 @@ import { IpProtocol, Packet, Stop, Tcp } from "./decode/packet.ts";
 import { Fact, FlowTable, News, Side } from "./flow/flow-table.ts";
 import type { FlowTableOptions } from "./flow/flow-table.ts";
 import { KEY } from "./flow/flow-key.ts";
+import { Ledger } from "./ledger.ts";
 import { CLIENT, SERVER } from "./tls/handshake.ts";
 import type { Flow } from "../protocol/flow-record.ts";
 
@@ -72,6 +74,8 @@ export class Line {
   #traced = -1;
   /** Flows over UDP whose connection is being followed. */
   #followed = 0;
+  /** Of a source that does not hand over every frame. */
+  #ledger: Ledger | null = null;
 
   constructor(options: LineOptions, onFlow: OnFlow) {
     this.#trace = options.traced?.trace ?? null;
@@ -84,6 +88,11 @@ export class Line {
     this.#toldUs = new Float64Array(options.table.flows);
     this.serial = new Float64Array(options.table.flows);
     this.revision = new Uint32Array(options.table.flows);
+  }
+
+  /** Counts from now on also what the source counts and does not hand over. */
+  countPassedOver(source: PassedOver | null): void {
+    this.#ledger = source && new Ledger(this.table, source);
   }
 
   /** Takes one frame; see `OnFrame`. Allocates only for flows whose opening it reads. */
@@ -166,9 +175,10 @@ export class Line {
     for (;;) {
       const flow = this.table.take(this.#packet, view, lane);
       if (flow !== -1) return flow;
-      const displaced = this.table.displaced;
-      if (this.table.makesRoom) this.counters.evicted++;
-      this.#end(displaced);
+      const { displaced, makesRoom } = this.table;
+      if (makesRoom) this.counters.evicted++;
+      else this.#ledger?.settleReplaced(displaced);
+      this.#end(displaced, !makesRoom);
     }
   }
 
@@ -177,6 +187,7 @@ export class Line {
     const news = table.news;
     if ((news & News.opened) !== 0) {
       this.counters.opened++;
+      this.#ledger?.open(flow);
       this.#readings[flow] = undefined;
       this.#told[flow] = 0;
       this.serial[flow] = this.counters.opened;
@@ -325,14 +336,17 @@ export class Line {
     this.#tell(flow, false);
   }
 
-  #tell(flow: number, final: boolean): void {
+  #tell(flow: number, final: boolean, isReplaced = false): void {
+    if (!isReplaced) this.#ledger?.settle(flow);
     this.#toldUs[flow] = this.nowUs;
     this.revision[flow]!++;
     this.#onFlow(observe(this.table, flow, this.#readings[flow], this.nowUs), flow, final);
   }
 
-  #end(flow: number): void {
-    this.#tell(flow, true);
+  /** Ends a flow; `isReplaced` when its ends have connected anew. */
+  #end(flow: number, isReplaced = false): void {
+    this.#tell(flow, true, isReplaced);
+    if (!isReplaced) this.#ledger?.forget(flow);
     if (this.#readings[flow]?.follows) this.#followed--;
     this.#readings[flow] = undefined;
     if (flow === this.#traced) this.#traced = -1;
@@ -376,7 +390,9 @@ export class Line {
     for (;;) {
       const flow = this.table.expired(nowUs);
       if (flow < 0) return;
-      this.#end(flow);
+      this.table.nowUs = nowUs;
+      if (this.#ledger?.settle(flow)) this.table.renew(flow);
+      else this.#end(flow);
     }
   }
 
@@ -386,10 +402,15 @@ export class Line {
    */
   report(calls: number): void {
     const { capacity, count } = this.table;
+    this.#ledger?.sweep();
     if (count === 0) return;
     const until = Math.min(capacity, this.#reportCursor + Math.ceil(capacity / calls));
     for (let flow = this.#reportCursor; flow < until; flow++) {
       if (!this.table.isOpen(flow)) continue;
+      if (this.#ledger?.settle(flow)) {
+        this.table.nowUs = this.nowUs;
+        this.table.renew(flow);
+      }
       const told = this.#toldUs[flow]!;
       const due = this.nowUs - told >= this.#options.reportIntervalMs * 1000;
       if (due && this.table.lastUs[flow]! > told) this.#tell(flow, false);

@@ -48,9 +48,11 @@ export async function runAgent(flags: Flags): Promise<void> {
           choice: config.capture,
           pattern: config.interfaces,
           ringBytes: config.ringMib << 20,
+          flows: LIVE_TABLE.flows,
           ...{ onFrame, log, onChange: () => rescan() },
         })
       : await Replay.open(config.replay, `${config.node}/`, onFrame, log);
+  line.countPassedOver(capture.passedOver);
   const uplink = await Uplink.open({
     node: config.node,
     software: SOFTWARE,

@@ -35,6 +35,9 @@ export function agentMetrics(line: Line, uplink: Uplink, capture: LiveSource): R
   add("dropped_on_any_total", "Frames that the kernel dropped on any interface", () =>
     capture.droppedOnAny(),
   );
+  add("cutoff_refused_total", "Frames handed over for want of room to count their flow", () =>
+    capture.refused(),
+  );
   add("rows_offered_total", "Rows offered to the uplink", () => uplink.counters.offered);
   add("rows_acknowledged_total", "Rows acknowledged", () => uplink.counters.acknowledged);
   new Counter({
@@ -82,6 +85,16 @@ export function agentMetrics(line: Line, uplink: Uplink, capture: LiveSource): R
     collect() {
       this.reset();
       for (const w of capture.watches()) this.set({ interface: w.name }, w.dropped);
+    },
+  });
+  new Gauge({
+    name: "wireproof_agent_interface_cut_off",
+    help: "Frames counted by flow and not handed over, by interface, since its watch began",
+    labelNames: ["interface"],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const w of capture.watches()) this.set({ interface: w.name }, w.cutOff);
     },
   });
   new Gauge({

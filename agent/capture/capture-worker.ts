@@ -42,8 +42,11 @@ function readError(): number {
   return new DataView(error.buffer).getInt32(0, true);
 }
 
+/** A thread in poll cannot be ended: without this a process that exits would wait for ever. */
+const POLL_MS = 1000;
+
 for (;;) {
-  if (calls.poll(waits, 3, -1) === 0) continue;
+  if (calls.poll(waits, 3, POLL_MS) === 0) continue;
   const [onRing, onLinks, onStop] = [polled[3]!, polled[7]!, polled[11]!];
   if (onStop !== 0) break;
   let wake = (onRing & POLLIN) !== 0 ? Wake.frames : 0;

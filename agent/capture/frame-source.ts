@@ -45,8 +45,31 @@ export type Watch = {
 };
 
 /** What `--capture` may say; `auto` takes the first of the others that works. */
-export const CAPTURES = ["auto", "ring", "libpcap"] as const;
+export const CAPTURES = ["auto", "ring-cutoff", "ring", "libpcap"] as const;
 export type CaptureChoice = (typeof CAPTURES)[number];
+
+/**
+ * What a source counted of flows and did not hand over. A flow's key stands at `k` of `keys` as
+ * `agent/flow/flow-key.ts` writes it: ends in 8 words, ports, protocol | lane << 8.
+ */
+export type PassedOver = {
+  /** Payload of each side that is handed over; nothing of a flow is passed over before that. */
+  readonly budgetBytes: number;
+  /** Frames were dropped, so what was handed over may be less than was spent. */
+  readonly hasLost: boolean;
+  /** By side, of the flow that was read last: packets, and bytes of IP, since it is known. */
+  readonly packets: Float64Array;
+  readonly bytes: Float64Array;
+  /** The same as they stood when its ends last connected anew. */
+  readonly marked: Float64Array;
+  readonly markedBytes: Float64Array;
+  /** Reads a flow's counts; false where nothing is known of it. */
+  read(keys: Int32Array, k: number): boolean;
+  /** The flow has ended: its counts are given up. */
+  forget(keys: Int32Array, k: number): void;
+  /** Gives up counts of flows that `isFlow` does not know, some at a time. */
+  sweep(isFlow: (keys: Int32Array) => boolean): void;
+};
 
 /** A source that runs until it is closed; interfaces may come and go. */
 export type LiveSource = {
@@ -56,8 +79,12 @@ export type LiveSource = {
   watches(): Watch[];
   /** Frames that the kernel dropped so far without telling whose they were, on any interface. */
   droppedOnAny(): number;
+  /** Frames handed over so far only because there was no room to count their flow. */
+  refused(): number;
   /** Opens what has appeared and closes what has gone; returns the watches that ended. */
   rescan(): Watch[];
+  /** Null where every frame is handed over. */
+  readonly passedOver: PassedOver | null;
   close(): void;
 };
 

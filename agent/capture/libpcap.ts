@@ -55,6 +55,7 @@ function loadPcap(): Pcap {
 
 export class Libpcap implements LiveSource {
   readonly kind = "libpcap";
+  readonly passedOver = null;
   readonly #options: LibpcapOptions;
   readonly #pcap: Pcap;
   readonly #watches = new Map<string, Open>();
@@ -75,6 +76,10 @@ export class Libpcap implements LiveSource {
 
   /** Each session tells its own drops. */
   droppedOnAny(): number {
+    return 0;
+  }
+
+  refused(): number {
     return 0;
   }
 
@@ -114,7 +119,9 @@ export class Libpcap implements LiveSource {
     }
     this.#refused.delete(host.name);
     const lane = this.#lanes++ & 0xffff;
-    const watch: Open = { ...host, lane, delivered: 0, dropped: 0, cutOff: 0, session };
+    const { name, index, addresses } = host;
+    const counters = { delivered: 0, dropped: 0, cutOff: 0 };
+    const watch: Open = { name, index, addresses, lane, ...counters, session };
     this.#watches.set(host.name, watch);
     this.#hand(watch);
     this.#options.log("info", `watching ${host.name}`);

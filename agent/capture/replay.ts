@@ -14,6 +14,7 @@ const BYTES_LIMIT = 256 << 20;
 
 export class Replay implements LiveSource {
   readonly kind = "file";
+  readonly passedOver = null;
   readonly #frames: Kept[];
   readonly #watches: Watch[];
   readonly #onFrame: OnFrame;
@@ -87,6 +88,10 @@ export class Replay implements LiveSource {
   }
 
   droppedOnAny(): number {
+    return 0;
+  }
+
+  refused(): number {
     return 0;
   }
 

@@ -1,8 +1,11 @@
 /** Captures live through one packet ring for all interfaces; interfaces may come and go. */
 import type { LiveSource, OnFrame, Watch } from "./frame-source.ts";
 import { SNAP_BYTES } from "./frame-source.ts";
+import { FlowCutoff } from "./flow-cutoff.ts";
 import { listInterfaces } from "./interfaces.ts";
+import type { HostInterface } from "./interfaces.ts";
 import { PacketRing, BLOCK_BYTES } from "./packet-ring.ts";
+import { CutOffFlows } from "./cut-off-flows.ts";
 import { RingReader } from "./ring-reader.ts";
 import { RingWaiter } from "./ring-waiter.ts";
 import { AF_NETLINK, RefusedCall, SOCK_RAW } from "./system-calls.ts";
@@ -27,15 +30,24 @@ export type RingCaptureOptions = {
   onChange: () => void;
   log: (level: "info" | "warn" | "error", text: string) => void;
   ringBytes: number;
+  /** Room for flows, and payload of each side that is handed over; null hands everything over. */
+  cutoff: { flows: number; budgetBytes: number } | null;
   /** Another waiting thread than the usual, for tests of its faults. */
   worker?: URL;
 };
 
 /** A ring that is being read. */
-type Open = { ring: PacketRing; reader: RingReader; waiter: RingWaiter; links: number };
+type Open = {
+  ring: PacketRing;
+  reader: RingReader;
+  waiter: RingWaiter;
+  links: number;
+  cutoff: FlowCutoff | null;
+};
 
 export class RingCapture implements LiveSource {
-  readonly kind: "ring" = "ring";
+  readonly kind: "ring-cutoff" | "ring";
+  readonly passedOver: CutOffFlows | null;
   readonly #options: RingCaptureOptions;
   readonly #watches = new Map<number, Watch>();
   /** Watches that ended since the last rescan. */
@@ -44,6 +56,8 @@ export class RingCapture implements LiveSource {
   #open: Open | null;
   /** Of rings before this one. */
   #droppedBefore = 0;
+  #refusedBefore = 0;
+  #isFull = false;
   #faultsBefore = 0;
   #isStale = true;
   #lookedMs = 0;
@@ -55,6 +69,9 @@ export class RingCapture implements LiveSource {
   /** Throws `RefusedCall`. */
   constructor(options: RingCaptureOptions) {
     this.#options = options;
+    const { cutoff } = options;
+    this.kind = cutoff ? "ring-cutoff" : "ring";
+    this.passedOver = cutoff ? new CutOffFlows(cutoff.budgetBytes, this.#watches) : null;
     this.#open = this.#openRing();
   }
 
@@ -62,8 +79,13 @@ export class RingCapture implements LiveSource {
     const { calls, onFrame, log, ringBytes, worker } = this.#options;
     const ring = new PacketRing(calls, ringBytes);
     let links = -1;
+    let cutoff: FlowCutoff | null = null;
     try {
-      ring.filterInterfaces([], SNAP_BYTES);
+      if (this.#options.cutoff) {
+        const { flows, budgetBytes } = this.#options.cutoff;
+        cutoff = new FlowCutoff(calls, flows, budgetBytes);
+        ring.filterBy(cutoff.programFd);
+      } else ring.filterInterfaces([], SNAP_BYTES);
       ring.bind();
       links = this.#openLinks();
       const reader = new RingReader(ring.bytes, BLOCK_BYTES, this.#watches, onFrame);
@@ -73,9 +95,11 @@ export class RingCapture implements LiveSource {
         onWake: (wake, errno) => this.#wake(wake, errno),
       });
       this.#readMs = Date.now();
-      return { ring, reader, waiter, links };
+      this.passedOver?.use(cutoff);
+      return { ring, reader, waiter, links, cutoff };
     } catch (error) {
       ring.close();
+      cutoff?.close();
       if (links >= 0) calls.close(links);
       throw error;
     }
@@ -125,12 +149,29 @@ export class RingCapture implements LiveSource {
   }
 
   watches(): Watch[] {
+    for (const watch of this.#watches.values()) this.#countCutOff(watch);
     return [...this.#watches.values()];
+  }
+
+  #countCutOff(watch: Watch): void {
+    const cutoff = this.#open?.cutoff;
+    if (cutoff?.readInterface(watch.index)) watch.cutOff = cutoff.cutOff;
   }
 
   droppedOnAny(): number {
     this.#open?.ring.count();
-    return this.#droppedBefore + (this.#open?.ring.dropped ?? 0);
+    const dropped = this.#droppedBefore + (this.#open?.ring.dropped ?? 0);
+    if (dropped > 0 && this.passedOver) this.passedOver.hasLost = true;
+    return dropped;
+  }
+
+  refused(): number {
+    let refused = this.#refusedBefore;
+    const cutoff = this.#open?.cutoff;
+    for (const { index } of this.#watches.values()) {
+      if (cutoff?.readInterface(index)) refused += cutoff.refused;
+    }
+    return refused;
   }
 
   /** Times that the waiting thread ended by a fault. */
@@ -141,6 +182,11 @@ export class RingCapture implements LiveSource {
   rescan(): Watch[] {
     if (this.#open === null) this.#reopen();
     else this.#read();
+    this.droppedOnAny();
+    if (!this.#isFull && this.refused() > 0) {
+      this.#isFull = true;
+      this.#options.log("warn", "no room to count more flows: they are handed over whole");
+    }
     if (this.#open !== null) this.#look();
     const ended = this.#ended;
     this.#ended = [];
@@ -164,19 +210,37 @@ export class RingCapture implements LiveSource {
       }
       if (!changed) this.#read(); // its last frames
       changed = true;
-      this.#watches.delete(index);
+      this.#forbid(watch);
       this.#ended.push(watch);
       this.#options.log("info", `no longer watching ${watch.name}: the interface is gone`);
     }
     for (const [index, host] of found) {
       if (this.#watches.has(index)) continue;
       changed = true;
-      const lane = this.#lanes++ & 0xffff;
-      this.#watches.set(index, { ...host, lane, delivered: 0, dropped: 0, cutOff: 0 });
+      this.#allow(host);
       this.#options.log("info", `watching ${host.name}`);
     }
-    if (changed) this.#open.ring.filterInterfaces([...this.#watches.keys()], SNAP_BYTES);
+    if (changed && this.#open.cutoff === null) {
+      this.#open.ring.filterInterfaces([...this.#watches.keys()], SNAP_BYTES);
+    }
     return changed;
+  }
+
+  #allow({ name, index, hardware, addresses }: HostInterface): void {
+    const lane = this.#lanes++ & 0xffff;
+    const counters = { delivered: 0, dropped: 0, cutOff: 0 };
+    this.#watches.set(index, { name, index, lane, addresses, ...counters });
+    this.passedOver?.know(lane, index);
+    this.#open?.cutoff?.allow(index, hardware);
+  }
+
+  #forbid(watch: Watch): void {
+    const cutoff = this.#open?.cutoff;
+    this.#watches.delete(watch.index);
+    if (!cutoff?.readInterface(watch.index)) return;
+    watch.cutOff = cutoff.cutOff;
+    this.#refusedBefore += cutoff.refused;
+    cutoff.forbid(watch.index);
   }
 
   /** The ring cannot be read on: its watches end where it was last read whole. */
@@ -184,9 +248,9 @@ export class RingCapture implements LiveSource {
     if (this.#open === null) return;
     this.#options.log("error", `the packet ring is opened anew: ${reason}`);
     for (const watch of this.#watches.values()) {
+      this.#forbid(watch);
       this.#ended.push({ ...watch, untilMs: this.#readMs });
     }
-    this.#watches.clear();
     this.#closeRing();
     this.#isStale = true;
   }
@@ -205,13 +269,15 @@ export class RingCapture implements LiveSource {
   #closeRing(): void {
     const open = this.#open;
     if (open === null) return;
-    const { ring, waiter, links } = open;
+    const { ring, waiter, links, cutoff } = open;
     ring.count();
     this.#droppedBefore += ring.dropped;
     this.#faultsBefore += waiter.faults;
     this.#open = null;
+    this.passedOver?.use(null);
     waiter.close(() => {
       ring.close();
+      cutoff?.close();
       this.#options.calls.close(links);
     });
   }

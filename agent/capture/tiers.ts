@@ -1,6 +1,7 @@
 /** Opens the best live source that the machine allows, or the one that was asked for. */
 import { ConfigError } from "../../protocol/config-error.ts";
 import type { CaptureChoice, LiveSource, OnFrame } from "./frame-source.ts";
+import { BUDGET_BYTES } from "./flow-cutoff.ts";
 import { Libpcap } from "./libpcap.ts";
 import { RingCapture } from "./ring-capture.ts";
 import { RefusedCall, SystemCalls } from "./system-calls.ts";
@@ -12,6 +13,8 @@ export type CaptureOptions = {
   /** Whole names of interfaces to watch; null for those that lead into other namespaces. */
   pattern: RegExp | null;
   ringBytes: number;
+  /** Room for flows in the cutoff. */
+  flows: number;
   onFrame: OnFrame;
   /** Called when interfaces came or went between two calls of `rescan`. */
   onChange: () => void;
@@ -19,7 +22,11 @@ export type CaptureOptions = {
 };
 
 const OPEN: Record<Tier, (options: CaptureOptions) => LiveSource> = {
-  ring: (options) => new RingCapture({ ...options, calls: new SystemCalls() }),
+  "ring-cutoff": (options) => {
+    const cutoff = { flows: options.flows, budgetBytes: BUDGET_BYTES };
+    return new RingCapture({ ...options, cutoff, calls: new SystemCalls() });
+  },
+  ring: (options) => new RingCapture({ ...options, cutoff: null, calls: new SystemCalls() }),
   libpcap: (options) => new Libpcap(options),
 };
 
@@ -35,7 +42,7 @@ export function openCapture(options: CaptureOptions): LiveSource {
       throw new ConfigError("CONFIG_CAPTURE_REFUSED", told, error);
     }
   }
-  for (const tier of ["ring"] as const) {
+  for (const tier of ["ring-cutoff", "ring"] as const) {
     try {
       return tell(OPEN[tier](options), log);
     } catch (error) {

@@ -2,7 +2,8 @@
  * Captures by one tier, in a network namespace of its own, what it sends itself, and prints what
  * came of it: one line of JSON. Pairs of veths are there: `saN` sends, `sbN` is watched.
  *
- *     node capturing.ts TIER golden PAIRS | mixed | deleted | flood FRAMES BYTES | worker | broken
+ *     node capturing.ts TIER golden PAIRS | mixed | again | full FLOWS [swept] | deleted
+ *     node capturing.ts TIER flood FRAMES BYTES | worker | broken | opened | crash
  */
 import { spawnSync } from "node:child_process";
 import { globSync, readdirSync } from "node:fs";
@@ -23,7 +24,7 @@ import { FrameSender } from "../../scripts/bench/sender.ts";
 import { viewOf } from "../frames.ts";
 import { GOLDEN, framesOf } from "./captures.ts";
 import type { Frame } from "./captures.ts";
-import { mixedTraffic } from "./mixed.ts";
+import { bulk, mixedTraffic } from "./mixed.ts";
 
 const [tier, what, ...rest] = process.argv.slice(2) as [CaptureChoice, string, ...string[]];
 const log: string[] = [];
@@ -31,7 +32,7 @@ const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve,
 
 function open(onFrame: OnFrame, more: Record<string, unknown> = {}): LiveSource {
   const source = openCapture({
-    ...{ choice: tier, pattern: /^sb\d+$/, ringBytes: 32 << 20, onFrame },
+    ...{ choice: tier, pattern: /^sb\d+$/, ringBytes: 32 << 20, flows: 4096, onFrame },
     ...{ onChange: () => log.push("changed"), log: (_: string, text: string) => log.push(text) },
     ...more,
   });
@@ -80,6 +81,11 @@ async function golden(pairs: number): Promise<object> {
     lanes[lane]!.times.push(timeUs);
     lanes[lane]!.line.frame(view, at, end, wire, timeUs, linkType, lane);
   });
+  const newCountedLine = (records: Flow[]) => {
+    const line = newLine(records);
+    line.countPassedOver(source.passedOver);
+    return line;
+  };
   const files = globSync("*.pcap", { cwd: GOLDEN }).sort();
   const captures: { name: string; frames: Frame[] }[] = [];
   for (const name of files) {
@@ -93,7 +99,7 @@ async function golden(pairs: number): Promise<object> {
     round.forEach(({ frames }, n) => {
       const records: Flow[] = [];
       const lane = source.watches().find((watch) => watch.name === `sb${n}`)!.lane;
-      lanes[lane] = { line: newLine(records), records, times: [] };
+      lanes[lane] = { line: newCountedLine(records), records, times: [] };
       const sender = new FrameSender(`sa${n}`, frames.map((f) => f.bytes)); // prettier-ignore
       sent += sender.send();
       sender.close();
@@ -128,6 +134,7 @@ async function mixed(): Promise<object> {
   const source = open((view, at, end, wire, timeUs, linkType, lane) =>
     line.frame(view, at, end, wire, timeUs, linkType, lane),
   );
+  line.countPassedOver(source.passedOver);
   const sender = new FrameSender("sa0", frames);
   for (let at = 0; at < frames.length; at += 500) {
     sender.send(at, Math.min(frames.length, at + 500));
@@ -139,6 +146,19 @@ async function mixed(): Promise<object> {
   const stopped = line.counters.stoppedByName();
   const dropped = source.droppedOnAny();
   source.close();
+  // What the same frames say when they are handed over one by one.
+  const expected: Flow[] = [];
+  const reader = newLine(expected);
+  frames.forEach((frame, i) =>
+    reader.frame(viewOf(frame), 0, frame.length, frame.length, 1.7e15 + i, 1, 0),
+  );
+  reader.finish();
+  const sorted = (list: Flow[]) =>
+    meaning(list)
+      .map((record) => JSON.stringify(record))
+      .sort();
+  const [one, other] = [sorted(records), sorted(expected)];
+  const wrong = one.flatMap((text, i) => (text === other[i] ? [] : [text, other[i]]));
   const told: Record<string, unknown> = {};
   for (const r of records) {
     const ends = [`${r.src_ip}:${r.src_port}`, `${r.dst_ip}:${r.dst_port}`];
@@ -149,7 +169,67 @@ async function mixed(): Promise<object> {
       [ends[1]!]: [r.packets[1], r.bytes[1]],
     };
   }
-  return { sent: frames.length, strays, flows, told, counts: open_, stopped, dropped };
+  return { sent: frames.length, strays, flows, told, wrong, counts: open_, stopped, dropped };
+}
+
+/** Records by their ends: packets and bytes, client first. */
+const countersOf = (records: readonly Flow[]) =>
+  records.map((r) => [r.src_port, ...r.packets, ...r.bytes]);
+
+/** Two ends connect anew three times, a bulk each; the frames come all at once. */
+async function again(): Promise<object> {
+  const records: Flow[] = [];
+  const line = newLine(records);
+  const source = open((view, at, end, wire, timeUs, linkType, lane) =>
+    line.frame(view, at, end, wire, timeUs, linkType, lane),
+  );
+  line.countPassedOver(source.passedOver);
+  const frames = [200_000, 1000, 300_000].flatMap((size, i) => bulk(20_000, size, i * 1e6));
+  let sent = 0;
+  for (const sender of [new FrameSender("sa0", frames)]) {
+    for (let at = 0; at < frames.length; at += 50) {
+      sent += sender.send(at, Math.min(frames.length, at + 50));
+      await sleep(60); // what was cut off of one connection is read before the next but one begins
+    }
+  }
+  await until(source, sent);
+  line.finish();
+  const told = { sent, flows: countersOf(records), counts: counts(source)[0] };
+  source.close();
+  return told;
+}
+
+/** More flows than the cutoff has room for, then as many again, with or without a sweep between. */
+async function full(flows: number, isSwept: boolean): Promise<object> {
+  const records: Flow[] = [];
+  const line = newLine(records);
+  const source = open(
+    (view, at, end, wire, timeUs, linkType, lane) => {
+      // Of the first half nothing reaches the line: it is as if they had been lost on the way.
+      if (view.getUint16(at + 34) < 30_000 && view.getUint16(at + 36) < 30_000) return;
+      line.frame(view, at, end, wire, timeUs, linkType, lane);
+    },
+    { flows },
+  ) as RingCapture;
+  line.countPassedOver(source.passedOver);
+  let sent = 0;
+  const send = async (from: number) => {
+    for (let n = 0; n < 2 * flows; n++) {
+      const sender = new FrameSender("sa0", bulk(from + n, 60_000, 0));
+      sent += sender.send();
+      sender.close();
+    }
+    await until(source, sent);
+    return source.refused();
+  };
+  const first = await send(20_000);
+  for (let i = 0; i < 4 && isSwept; i++) line.report(1);
+  const second = (await send(40_000)) - first;
+  line.finish();
+  const counters = new Set(countersOf(records).map((row) => row.slice(1).join(" ")));
+  const told = { sent, first, second, counters: [...counters], counts: counts(source)[0] };
+  source.close();
+  return { ...told, flows: records.length };
 }
 
 /** Frames through an interface that is deleted, and made anew, while others go on. */
@@ -212,6 +292,7 @@ async function worker(): Promise<object> {
   const faulty = new URL("faulty-worker.ts", import.meta.url);
   const source = new RingCapture({
     ...{ calls, pattern: /^sb\d+$/, ringBytes: 32 << 20, onFrame: () => came++, worker: faulty },
+    cutoff: null,
     ...{ onChange: () => {}, log: (_, text) => log.push(text) },
   });
   source.rescan();
@@ -253,8 +334,11 @@ async function broken(): Promise<object> {
   Atomics.wait(pause, 0, 0, 100); // the kernel hands the block over, and nobody reads it yet
   new DataView(bytes).setUint32((512 << 10) + 12, 0xffffff, true);
   const brokenMs = Date.now();
-  await sleep(200);
-  const ended = source.rescan(); // opens it anew
+  const ended: Watch[] = [];
+  for (let i = 0; i < 200 && (ended.length === 0 || source.watches().length === 0); i++) {
+    await sleep(10);
+    ended.push(...source.rescan()); // opens it anew
+  }
   const again = came;
   const more = sender.send();
   await until(source, more);
@@ -273,12 +357,31 @@ async function broken(): Promise<object> {
   };
 }
 
+/** Which tier was opened, and what the log says of it. */
+async function opened(): Promise<object> {
+  const source = open(() => {});
+  const { kind } = source;
+  source.close();
+  return { kind };
+}
+
+/** The agent ends by a fault of its own while the waiting thread sits in poll. */
+async function crash(): Promise<object> {
+  open(() => {});
+  await sleep(200);
+  throw new Error("planted");
+}
+
 const result = {
   golden: () => golden(Number(rest[0])),
   mixed,
+  again,
+  full: () => full(Number(rest[0]), rest[1] === "swept"),
   deleted,
   worker,
   broken,
+  opened,
+  crash,
   flood: () => flood(Number(rest[0]), Number(rest[1])),
 }[what]!;
 const told = await result();

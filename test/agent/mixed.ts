@@ -38,13 +38,25 @@ type Sent = { up: boolean; segment: Bytes; fragmented?: boolean };
 type Kind = { name: string; proto: "tcp" | "udp"; is6: boolean; vlan: boolean; wrap: string };
 
 /** A TCP connection whose server sends `size` bytes in segments that are each acknowledged. */
-function connection(from: number, to: number, size: number, each: number): Sent[] {
+function connection(from: number, to: number, size: number, each: number, isn = 0): Sent[] {
   const up = (flags: number, at: number, seen: number, payload?: Bytes): Sent => {
-    const fields = { from, to, flags, sequence: 1000 + at, acknowledgment: 5000 + seen };
+    const fields = {
+      from,
+      to,
+      flags,
+      sequence: isn + 1000 + at,
+      acknowledgment: isn + 5000 + seen,
+    };
     return { up: true, segment: tcp(fields, payload) };
   };
   const down = (flags: number, at: number, seen: number, payload?: Bytes): Sent => {
-    const fields = { from: to, to: from, flags, sequence: 5000 + at, acknowledgment: 1000 + seen };
+    const fields = {
+      from: to,
+      to: from,
+      flags,
+      sequence: isn + 5000 + at,
+      acknowledgment: isn + 1000 + seen,
+    };
     return { up: false, segment: tcp(fields, payload) };
   };
   const request = latin1("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -56,6 +68,15 @@ function connection(from: number, to: number, size: number, each: number): Sent[
   }
   sent.push(down(FIN | ACK, at, asked), up(FIN | ACK, asked, at + 1), down(ACK, at + 1, asked + 1));
   return sent;
+}
+
+/** The frames of one connection over IPv4 from a port, in segments of 1000 bytes. */
+export function bulk(from: number, size: number, isn: number): Bytes[] {
+  const [client, server] = ["10.200.0.1", "10.200.0.2"];
+  return connection(from, 8000, size, 1000, isn).map(({ up, segment }) => {
+    const [source, destination] = up ? [client, server] : [server, client];
+    return ethernet(ipv4({ source: source!, destination: destination! }, segment));
+  });
 }
 
 /** Datagrams both ways. */
@@ -111,6 +132,15 @@ function framesOf(kind: Kind, sent: Sent, source: string, destination: string, i
   const carrier = { source: "172.16.0.1", destination: "172.16.0.2", protocol: TUNNEL_UDP };
   return [{ frame: ethernet(ipv4(carrier, outer)), bytes: packet.length }];
 }
+
+/**
+ * What the cutoff keeps back of `mixedTraffic(…, 8, 400_000)`, at 48 KiB for each side. TCP: 50 of
+ * 400 segments of 1000 bytes are handed over, and the 49 acknowledgments before the last of them:
+ * 701 are kept back, in two bulks of five kinds (not behind IPv6 extensions, not in a tunnel). UDP:
+ * 49 of a side's datagrams of 1008 bytes with their headers, of 134 up and 266 down: 302 are kept
+ * back, in two bulks of two kinds (no fragments).
+ */
+export const KEPT_BACK = 10 * 701 + 4 * 302;
 
 /** `perKind` flows of each kind: most short, every fourth a bulk of `bulkBytes`; in any order. */
 export function mixedTraffic(seed: number, perKind: number, bulkBytes: number): Mixed {
