@@ -55,6 +55,8 @@ export class Line {
   readonly counters = new Counters();
   /** Time of the latest frame, microseconds since the epoch. */
   nowUs = 0;
+  /** Time of the frame that is taken by `frameNow`. */
+  readonly clock = new Float64Array(1);
 
   readonly fragments = new Fragments();
   readonly #packet = new Packet();
@@ -95,7 +97,7 @@ export class Line {
     this.#ledger = source && new Ledger(this.table, source);
   }
 
-  /** Takes one frame; see `OnFrame`. Allocates only for flows whose opening it reads. */
+  /** Takes one frame; see `OnFrame`. */
   frame(
     view: DataView,
     at: number,
@@ -105,6 +107,20 @@ export class Line {
     linkType: number,
     lane: number,
   ): void {
+    this.clock[0] = timeUs;
+    this.frameNow(view, at, end, wireLength, linkType, lane);
+  }
+
+  /** Takes one frame of the time in `clock`. Allocates only for flows whose opening it reads. */
+  frameNow(
+    view: DataView,
+    at: number,
+    end: number,
+    wireLength: number,
+    linkType: number,
+    lane: number,
+  ): void {
+    const timeUs = this.clock[0]!;
     if (timeUs > this.nowUs) this.nowUs = timeUs;
     this.fragments.nowUs = timeUs;
     this.fragments.lane = lane;

@@ -1,7 +1,7 @@
 /** Runs the agent: captures, reads flows, and brings observations and coverage to the collector. */
 import { randomBytes } from "node:crypto";
 import { pino } from "pino";
-import type { LiveSource, OnFrame, Watch } from "./capture/frame-source.ts";
+import type { LiveSource, OnLiveFrame, Watch } from "./capture/frame-source.ts";
 import { Replay } from "./capture/replay.ts";
 import { openCapture } from "./capture/tiers.ts";
 import { readAgentConfig } from "./config.ts";
@@ -40,8 +40,9 @@ export async function runAgent(flags: Flags): Promise<void> {
     { table: LIVE_TABLE, revisions: true, reportIntervalMs: config.reportIntervalMs },
     (record, flow, final) => sightings.tell(line, record, flow, final),
   );
-  const onFrame: OnFrame = (view, at, end, wire, timeUs, linkType, lane) =>
-    line.frame(view, at, end, wire, timeUs, linkType, lane);
+  const { clock } = line;
+  const onFrame: OnLiveFrame = (view, at, end, wire, linkType, lane) =>
+    line.frameNow(view, at, end, wire, linkType, lane);
   const capture: LiveSource =
     config.replay === null
       ? openCapture({
@@ -49,9 +50,9 @@ export async function runAgent(flags: Flags): Promise<void> {
           pattern: config.interfaces,
           ringBytes: config.ringMib << 20,
           flows: LIVE_TABLE.flows,
-          ...{ onFrame, log, onChange: () => rescan() },
+          ...{ clock, onFrame, log, onChange: () => rescan() },
         })
-      : await Replay.open(config.replay, `${config.node}/`, onFrame, log);
+      : await Replay.open(config.replay, `${config.node}/`, clock, onFrame, log);
   line.countPassedOver(capture.passedOver);
   const uplink = await Uplink.open({
     node: config.node,

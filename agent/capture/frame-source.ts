@@ -25,6 +25,20 @@ export type OnFrame = (
   direction: number,
 ) => void;
 
+/**
+ * As `OnFrame`, of a live source: the frame's time stands in the source's `clock[0]`, since a
+ * double that is handed to a function is born anew on the heap for each call.
+ */
+export type OnLiveFrame = (
+  view: DataView,
+  at: number,
+  end: number,
+  wireLength: number,
+  linkType: number,
+  lane: number,
+  direction: number,
+) => void;
+
 /** Which way a frame crossed its interface: at a pod's host side, `inbound` comes from the pod. */
 export const Direction = { unknown: 0, inbound: 1, outbound: 2 } as const;
 

@@ -3,7 +3,7 @@ import { createRequire } from "node:module";
 import { endianness } from "node:os";
 import { ConfigError } from "../../protocol/config-error.ts";
 import { SNAP_BYTES } from "./frame-source.ts";
-import type { LiveSource, OnFrame, Watch } from "./frame-source.ts";
+import type { LiveSource, OnLiveFrame, Watch } from "./frame-source.ts";
 import { listInterfaces } from "./interfaces.ts";
 import type { HostInterface } from "./interfaces.ts";
 
@@ -35,7 +35,8 @@ type Open = Watch & { session: PcapSession };
 
 export type LibpcapOptions = {
   pattern: RegExp | null;
-  onFrame: OnFrame;
+  clock: Float64Array;
+  onFrame: OnLiveFrame;
   log: (level: "info" | "warn" | "error", text: string) => void;
 };
 
@@ -135,12 +136,12 @@ export class Libpcap implements LiveSource {
     const head = new DataView(header.buffer, header.byteOffset, header.length);
     const little = endianness() === "LE";
     const linkType = LINK_TYPES.get(session.link_type) ?? -1;
-    const { onFrame } = this.#options;
+    const { clock, onFrame } = this.#options;
     session.on("packet", () => {
       watch.delivered++;
-      const timeUs = head.getUint32(0, little) * 1e6 + head.getUint32(4, little);
+      clock[0] = head.getUint32(0, little) * 1e6 + head.getUint32(4, little);
       const captured = Math.min(head.getUint32(8, little), buf.length);
-      onFrame(view, 0, captured, head.getUint32(12, little), timeUs, linkType, watch.lane, 0);
+      onFrame(view, 0, captured, head.getUint32(12, little), linkType, watch.lane, 0);
     });
     // The addon throws out of its callback when the interface vanishes under it.
     const inner = session.session;

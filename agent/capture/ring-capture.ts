@@ -1,5 +1,5 @@
 /** Captures live through one packet ring for all interfaces; interfaces may come and go. */
-import type { LiveSource, OnFrame, Watch } from "./frame-source.ts";
+import type { LiveSource, OnLiveFrame, Watch } from "./frame-source.ts";
 import { SNAP_BYTES } from "./frame-source.ts";
 import { FlowCutoff } from "./flow-cutoff.ts";
 import { listInterfaces } from "./interfaces.ts";
@@ -25,7 +25,9 @@ const ENETDOWN = 100;
 export type RingCaptureOptions = {
   calls: SystemCalls;
   pattern: RegExp | null;
-  onFrame: OnFrame;
+  /** Each frame's time is set in `clock[0]`, microseconds since the epoch. */
+  clock: Float64Array;
+  onFrame: OnLiveFrame;
   /** Called when interfaces came or went between two calls of `rescan`. */
   onChange: () => void;
   log: (level: "info" | "warn" | "error", text: string) => void;
@@ -76,7 +78,7 @@ export class RingCapture implements LiveSource {
   }
 
   #openRing(): Open {
-    const { calls, onFrame, log, ringBytes, worker } = this.#options;
+    const { calls, clock, onFrame, log, ringBytes, worker } = this.#options;
     const ring = new PacketRing(calls, ringBytes);
     let links = -1;
     let cutoff: FlowCutoff | null = null;
@@ -88,7 +90,7 @@ export class RingCapture implements LiveSource {
       } else ring.filterInterfaces([], SNAP_BYTES);
       ring.bind();
       links = this.#openLinks();
-      const reader = new RingReader(ring.bytes, BLOCK_BYTES, this.#watches, onFrame);
+      const reader = new RingReader(ring.bytes, BLOCK_BYTES, this.#watches, clock, onFrame);
       const waiter = new RingWaiter({
         ...{ calls, ring: ring.fd, links, log },
         ...(worker ? { worker } : {}),

@@ -1,6 +1,6 @@
 /** Reads frames out of the blocks of a TPACKET_V3 ring, where they lie. */
 import { Direction } from "./frame-source.ts";
-import type { OnFrame, Watch } from "./frame-source.ts";
+import type { OnLiveFrame, Watch } from "./frame-source.ts";
 
 /** `struct tpacket_block_desc` (linux/if_packet.h): positions of what is read. */
 const BLOCK_STATUS = 8;
@@ -43,7 +43,8 @@ export class RingReader {
   readonly #blockBytes: number;
   readonly #blocks: number;
   readonly #watches: ReadonlyMap<number, Watch>;
-  readonly #onFrame: OnFrame;
+  readonly #clock: Float64Array;
+  readonly #onFrame: OnLiveFrame;
   #next = 0;
   /** The interface of the last frame, which is most often that of the next. */
   #index = -1;
@@ -57,13 +58,15 @@ export class RingReader {
     bytes: ArrayBuffer,
     blockBytes: number,
     watches: ReadonlyMap<number, Watch>,
-    onFrame: OnFrame,
+    clock: Float64Array,
+    onFrame: OnLiveFrame,
   ) {
     this.#view = new DataView(bytes);
     this.#words = new Int32Array(bytes);
     this.#blockBytes = blockBytes;
     this.#blocks = bytes.byteLength / blockBytes;
     this.#watches = watches;
+    this.#clock = clock;
     this.#onFrame = onFrame;
   }
 
@@ -124,13 +127,13 @@ export class RingReader {
       wire += VLAN_BYTES;
     }
     const micros = Math.floor(view.getUint32(at + 8, true) / 1000);
+    this.#clock[0] = view.getUint32(at + 4, true) * 1e6 + micros;
     watch.delivered++;
     this.#onFrame(
       view,
       start,
       start + captured,
       wire,
-      view.getUint32(at + 4, true) * 1e6 + micros,
       isEthernet ? LINK_ETHERNET : RAW_IP.includes(hardware) ? LINK_RAW : LINK_UNREAD,
       watch.lane,
       isOut ? Direction.outbound : Direction.inbound,

@@ -1,6 +1,6 @@
 /** Opens the best live source that the machine allows, or the one that was asked for. */
 import { ConfigError } from "../../protocol/config-error.ts";
-import type { CaptureChoice, LiveSource, OnFrame } from "./frame-source.ts";
+import type { CaptureChoice, LiveSource, OnLiveFrame } from "./frame-source.ts";
 import { BUDGET_BYTES } from "./flow-cutoff.ts";
 import { Libpcap } from "./libpcap.ts";
 import { RingCapture } from "./ring-capture.ts";
@@ -15,7 +15,9 @@ export type CaptureOptions = {
   ringBytes: number;
   /** Room for flows in the cutoff. */
   flows: number;
-  onFrame: OnFrame;
+  /** Each frame's time is set in `clock[0]`, microseconds since the epoch. */
+  clock: Float64Array;
+  onFrame: OnLiveFrame;
   /** Called when interfaces came or went between two calls of `rescan`. */
   onChange: () => void;
   log: (level: "info" | "warn" | "error", text: string) => void;

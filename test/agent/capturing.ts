@@ -12,6 +12,7 @@ import type {
   CaptureChoice,
   LiveSource,
   OnFrame,
+  OnLiveFrame,
   Watch,
 } from "../../agent/capture/frame-source.ts";
 import { RingCapture } from "../../agent/capture/ring-capture.ts";
@@ -30,8 +31,12 @@ const [tier, what, ...rest] = process.argv.slice(2) as [CaptureChoice, string, .
 const log: string[] = [];
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
-function open(onFrame: OnFrame, more: Record<string, unknown> = {}): LiveSource {
+function open(handle: OnFrame, more: Record<string, unknown> = {}): LiveSource {
+  const clock = new Float64Array(1);
+  const onFrame: OnLiveFrame = (view, at, end, wire, linkType, lane, direction) =>
+    handle(view, at, end, wire, clock[0]!, linkType, lane, direction);
   const source = openCapture({
+    clock,
     ...{ choice: tier, pattern: /^sb\d+$/, ringBytes: 32 << 20, flows: 4096, onFrame },
     ...{ onChange: () => log.push("changed"), log: (_: string, text: string) => log.push(text) },
     ...more,
@@ -293,6 +298,7 @@ async function worker(): Promise<object> {
   const source = new RingCapture({
     ...{ calls, pattern: /^sb\d+$/, ringBytes: 32 << 20, onFrame: () => came++, worker: faulty },
     cutoff: null,
+    clock: new Float64Array(1),
     ...{ onChange: () => {}, log: (_, text) => log.push(text) },
   });
   source.rescan();
