@@ -1,6 +1,7 @@
 /**
  * Measures the agent's reading: packets per CPU-second beside other tools on the same file, memory
- * at 50,000 concurrent flows, collections per million packets; writes test/bench/results.md.
+ * at 50,000 concurrent flows, collections per million packets, and live capture by each tier; writes
+ * test/bench/results.md.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
@@ -8,6 +9,7 @@ import { cpus, loadavg, totalmem } from "node:os";
 import path from "node:path";
 import { writeCapture } from "./bench/capture.ts";
 import type { Made } from "./bench/capture.ts";
+import { liveReport } from "./bench/live.ts";
 
 const ROOT = path.join(import.meta.dirname, "..");
 const CACHE = path.join(ROOT, "node_modules/.cache/wireproof");
@@ -135,4 +137,5 @@ const garbage = spawnSync(
 const { decodeAndFlow, wholeLine } = JSON.parse(garbage.stdout) as Record<string, number>;
 print(`\nCollections in a million packets: ${decodeAndFlow} in decode and flow,`);
 print(`${wholeLine} in the line for flows whose opening was read.`);
+for (const line of await liveReport()) print(line);
 writeFileSync(path.join(ROOT, "test/bench/results.md"), `${lines.join("\n")}\n`);
