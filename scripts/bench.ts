@@ -1,6 +1,6 @@
 /**
  * Measures the agent's reading: packets per CPU-second beside other tools on the same file, memory
- * at 50,000 concurrent flows, collections per million packets, and live capture by each tier; writes
+ * at 50,000 concurrent flows, collections per million packets, live capture by each tier; writes
  * test/bench/results.md.
  */
 import { spawnSync } from "node:child_process";
