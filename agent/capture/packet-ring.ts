@@ -57,8 +57,8 @@ export class PacketRing {
   }
 
   /** The ring's memory, until `close`. */
-  get bytes(): ArrayBuffer {
-    return this.#memory.bytes;
+  get view(): DataView {
+    return this.#memory.view;
   }
 
   /** Lets pass the frames of these interfaces, cut to `snap` bytes. */

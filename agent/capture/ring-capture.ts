@@ -93,7 +93,7 @@ export class RingCapture implements LiveSource {
       } else ring.filterInterfaces([], SNAP_BYTES);
       ring.bind();
       links = this.#openLinks();
-      const reader = new RingReader(ring.bytes, BLOCK_BYTES, this.#watches, clock, onFrame);
+      const reader = new RingReader(ring.view, BLOCK_BYTES, this.#watches, clock, onFrame);
       const waiter = new RingWaiter({
         ...{ calls, ring: ring.fd, links, log },
         ...(worker ? { worker } : {}),

@@ -38,8 +38,8 @@ const LINK_UNREAD = -1;
 const BLOCKS_A_TURN = 16;
 
 export class RingReader {
-  readonly #view: DataView<ArrayBuffer>;
-  readonly #words: Int32Array<ArrayBuffer>;
+  readonly #view: DataView;
+  readonly #words: Int32Array;
   readonly #blockBytes: number;
   readonly #blocks: number;
   readonly #watches: ReadonlyMap<number, Watch>;
@@ -53,20 +53,20 @@ export class RingReader {
   #watch: Watch | undefined;
 
   /**
-   * `bytes` is the ring, shared with the kernel; frames of interfaces that are not in `watches`, by
+   * `view` is the ring, shared with the kernel; frames of interfaces that are not in `watches`, by
    * their index, are passed over.
    */
   constructor(
-    bytes: ArrayBuffer,
+    view: DataView,
     blockBytes: number,
     watches: ReadonlyMap<number, Watch>,
     clock: Float64Array,
     onFrame: OnLiveFrame,
   ) {
-    this.#view = new DataView(bytes);
-    this.#words = new Int32Array(bytes);
+    this.#view = view;
+    this.#words = new Int32Array(view.buffer, view.byteOffset, view.byteLength / 4);
     this.#blockBytes = blockBytes;
-    this.#blocks = bytes.byteLength / blockBytes;
+    this.#blocks = view.byteLength / blockBytes;
     this.#watches = watches;
     this.#clock = clock;
     this.#onFrame = onFrame;

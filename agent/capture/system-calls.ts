@@ -21,7 +21,12 @@ const EFD_CLOEXEC = 0o2000000;
 
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 1;
+const MAP_PRIVATE = 2;
+const MAP_FIXED = 0x10;
+const MAP_ANONYMOUS = 0x20;
 const MAP_FAILED = 0xffffffffffffffffn;
+/** The largest page of a machine, on arm64. */
+const PAGE_BYTES = 1 << 16;
 
 /** Numbers of bpf(2), which the C library does not wrap (asm/unistd.h of each). */
 const BPF_NUMBER: Readonly<Record<string, number>> = { x64: 321, arm64: 280 };
@@ -38,8 +43,8 @@ export class RefusedCall extends Error {
   }
 }
 
-/** Memory that the kernel shares: `bytes` must not be touched any more once it is unmapped. */
-export type Mapped = { address: bigint; bytes: ArrayBuffer };
+/** Memory that the kernel shares; once it is unmapped it reads as zeros. */
+export type Mapped = { address: bigint; view: DataView<SharedArrayBuffer> };
 
 type Call = (...args: unknown[]) => number;
 
@@ -52,7 +57,6 @@ export class SystemCalls {
   readonly #setOption: Call;
   readonly #getOption: Call;
   readonly #map: (...args: unknown[]) => bigint;
-  readonly #unmap: Call;
   readonly #poll: Call;
   readonly #close: Call;
   readonly #receive: Call;
@@ -86,7 +90,6 @@ export class SystemCalls {
       this.#map = c.func(
         "void *mmap(void *at, size_t length, int protection, int flags, int fd, int64_t offset)",
       ) as (...args: unknown[]) => bigint;
-      this.#unmap = bind("int munmap(void *at, size_t length)");
       this.#poll = bind("int poll(void *waits, ulong count, int timeout)");
       this.#close = bind("int close(int fd)");
       this.#receive = bind("long recv(int fd, void *into, size_t length, int flags)");
@@ -136,18 +139,28 @@ export class SystemCalls {
     if (this.#getOption(fd, level, name, into, length) < 0) throw this.#refused(attempt);
   }
 
-  /** Maps what stands behind `fd`, to be read and written. */
+  /**
+   * Maps what stands behind `fd`, to be read and written. It takes the place of memory of a
+   * `SharedArrayBuffer`: a view that outlives it never points to nothing; and of shared memory the
+   * engine keeps no account, by which a large ring would make it collect garbage ever again.
+   */
   map(fd: number, length: number, attempt: string): Mapped {
-    const address = this.#map(null, length, PROT_READ_WRITE, MAP_SHARED, fd, 0);
-    if (BigInt(address) === MAP_FAILED) throw this.#refused(attempt);
-    return { address, bytes: this.#koffi.view(address, length) };
+    const shared = new SharedArrayBuffer(length + PAGE_BYTES);
+    const base = this.addressOf(new Uint8Array(shared));
+    const page = BigInt(PAGE_BYTES);
+    const address = ((base + page - 1n) / page) * page;
+    this.#mapAt(address, length, MAP_SHARED, fd, attempt);
+    return { address, view: new DataView(shared, Number(address - base), length) };
   }
 
-  /** Takes the memory away; views of it are detached first, so that they throw and do not crash. */
-  unmap({ address, bytes }: Mapped): void {
-    const length = bytes.byteLength;
-    bytes.transfer();
-    this.#unmap(address, length);
+  #mapAt(address: bigint, length: number, flags: number, fd: number, attempt: string): void {
+    const at = this.#map(address, length, PROT_READ_WRITE, flags | MAP_FIXED, fd, 0);
+    if (BigInt(at) === MAP_FAILED) throw this.#refused(attempt);
+  }
+
+  /** Gives mapped memory back. */
+  unmap({ address, view }: Mapped): void {
+    this.#mapAt(address, view.byteLength, MAP_PRIVATE | MAP_ANONYMOUS, -1, "munmap");
   }
 
   /**

@@ -65,10 +65,16 @@ function readerOf(ring: ArrayBuffer, ...watches: readonly Watch[]) {
   const told: string[] = [];
   const map = new Map(watches.map((w) => [w.index, w]));
   const clock = new Float64Array(1);
-  const reader = new RingReader(ring, BLOCK, map, clock, (view, at, end, wire, link, lane, way) => {
-    const bytes = Buffer.from(view.buffer, at, end - at).toString("hex");
-    told.push([bytes, wire, clock[0], link, lane, way].join(" "));
-  });
+  const reader = new RingReader(
+    new DataView(ring),
+    BLOCK,
+    map,
+    clock,
+    (view, at, end, wire, link, lane, way) => {
+      const bytes = Buffer.from(view.buffer, at, end - at).toString("hex");
+      told.push([bytes, wire, clock[0], link, lane, way].join(" "));
+    },
+  );
   return { reader, told };
 }
 

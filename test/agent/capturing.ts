@@ -360,7 +360,7 @@ async function broken(): Promise<object> {
     }
     return domain[0] === AF_PACKET;
   })!; // prettier-ignore
-  const { bytes } = calls.map(fd, 32 << 20, "the ring once more");
+  const { view } = calls.map(fd, 32 << 20, "the ring once more");
   const sender = new FrameSender("sa0", mixedTraffic(3, 1, 0).frames);
   let sent = sender.send();
   await until(source, sent);
@@ -368,7 +368,7 @@ async function broken(): Promise<object> {
   sent += sender.send();
   const pause = new Int32Array(new SharedArrayBuffer(4));
   Atomics.wait(pause, 0, 0, 100); // the kernel hands the block over, and nobody reads it yet
-  new DataView(bytes).setUint32((512 << 10) + 12, 0xffffff, true);
+  view.setUint32((512 << 10) + 12, 0xffffff, true);
   const brokenMs = Date.now();
   const ended: Watch[] = [];
   for (let i = 0; i < 200 && (ended.length === 0 || source.watches().length === 0); i++) {
