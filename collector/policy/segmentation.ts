@@ -4,6 +4,7 @@ import { valueAt, type ClusterObject } from "../attribution/cluster-object.ts";
 import { formatHolder, type Holder, type Transport } from "../attribution/holder.ts";
 import { formatObject, toBecause, toFaultBecause, UNDECLARED, type Decision } from "./because.ts";
 import type { Because, Posture } from "./expectation.ts";
+import type { CryptoProfile } from "../../protocol/crypto-profile.ts";
 import type { Fault } from "./problem.ts";
 import type { Segmentation as Spec } from "./segmentation-shape.ts";
 
@@ -15,6 +16,7 @@ export type Actor = { name: string; kind: string | null; to: readonly string[] }
 export type SegmentationTransport = {
   required: Posture | "any" | null;
   minVersion: string | null;
+  crypto: readonly CryptoProfile[];
   because: readonly Because[];
 };
 
@@ -86,21 +88,26 @@ export class Segmentations {
     let required: Posture | "any" | null = null;
     let minVersion: string | null = null;
     const because: Because[] = [];
+    const crypto = new Set<CryptoProfile>();
     for (const { object, spec } of this.files) {
       if (spec === null) continue;
       const found = findPath(spec, client, server, transport, port);
       if (found === null) continue;
       const wanted = found.path.transport ?? null;
       const version = found.path.minVersion ?? null;
-      if (wanted === null && version === null) continue;
+      const profiles = found.path.crypto ?? [];
+      if (wanted === null && version === null && profiles.length === 0) continue;
+      for (const profile of profiles) crypto.add(profile as CryptoProfile);
       required = stricter(required, wanted ?? "tls");
       if (minVersion === null || (version !== null && version > minVersion)) minVersion = version;
-      const words = [wanted, version === null ? null : `at least ${version}`].filter(Boolean);
+      const words = [wanted, version === null ? null : `at least ${version}`, ...profiles].filter(
+        Boolean,
+      );
       const { from, to } = found.path;
       const sentence = `${formatObject(object)} requires ${words.join(", ")} from ${from} to ${to}`;
       because.push(toBecause(object, `spec.paths[${found.at}].transport`, sentence));
     }
-    return { required, minVersion, because };
+    return { required, minVersion, crypto: [...crypto].sort(), because };
   }
 }
 
@@ -133,10 +140,14 @@ function decideOne(
     const sentence = `allowed by ${name}: path ${found.at} leads from ${from} to ${to}`;
     return say("allowed", `spec.paths[${found.at}]`, sentence);
   }
-  if (from === to) return UNDECLARED; // inside one zone, or outside of all
+  const actor = decideByActor(object, spec, client, to, transport, port);
+  if (actor !== null && actor.path === "allowed") return actor;
+  if (from !== null && from === to) return UNDECLARED; // inside one zone
+  if (actor === null && from === to) return UNDECLARED; // outside of all
   const told = (end: Holder, zone: string | null) => `${formatHolder(end)} (${zone ?? "no zone"})`;
   const crossing = `${told(client, from)} to ${told(server, to)}`;
-  if ((spec.default?.betweenZones ?? "undeclared") === "undeclared") return UNDECLARED;
+  const isOpen = (spec.default?.betweenZones ?? "undeclared") === "undeclared";
+  if (actor === null && isOpen) return UNDECLARED;
   const waived = (spec.waivers ?? []).findIndex(
     (waiver) =>
       atMs < endOf(waiver.until) &&
@@ -149,8 +160,36 @@ function decideOne(
     const sentence = `let pass by ${name}: ${who} waived ${crossing} until ${until}: ${why}`;
     return say("allowed", `spec.waivers[${waived}]`, sentence);
   }
+  if (actor !== null) return actor;
   const sentence = `denied by ${name}: no path leads from ${crossing} on ${transport} ${port}`;
   return say("denied", "spec.default.betweenZones", sentence);
+}
+
+/** An actor that alone leads to the zone on this port: it may, and whoever else comes may not. */
+function decideByActor(
+  object: ClusterObject,
+  spec: Spec,
+  client: Holder,
+  to: string | null,
+  transport: Transport,
+  port: number,
+): Decision | null {
+  const leading = (spec.actors ?? [])
+    .map((actor, at) => ({ actor, at }))
+    .filter(({ actor }) => actor.only === true && (actor.to ?? []).includes(to ?? ""))
+    .filter(({ actor }) => hasPort(actor.ports, transport, port));
+  const [first] = leading;
+  if (first === undefined) return null;
+  const own = leading.find(({ actor }) => isSelected(actor.select, client));
+  const name = formatObject(object);
+  const { actor, at } = own ?? first;
+  const names = leading.map((other) => other.actor.name).join(", ");
+  const sentence =
+    own === undefined
+      ? `denied by ${name}: access to ${to} on ${transport} ${port} goes through ${names} only`
+      : `allowed by ${name}: ${formatHolder(client)} is ${actor.name}, which leads to ${to}`;
+  const because = [toBecause(object, `spec.actors[${at}]`, sentence)];
+  return { path: own === undefined ? "denied" : "allowed", because };
 }
 
 /** A date ends with its day, UTC. */
@@ -195,7 +234,8 @@ function hasPort(ports: readonly Port[] | undefined, transport: Transport, port:
 
 /** Whether a zone, or an actor, is this end. */
 export function isSelected(select: Select, holder: Holder): boolean {
-  const { namespaces, labels, cidrs } = select;
+  const { namespaces, labels, cidrs, nodes } = select;
+  if (nodes === true && holder.kind === "node") return true;
   const isInside = holder.kind === "pod" || holder.kind === "service";
   if (isInside && (namespaces !== undefined || labels !== undefined)) {
     const there = namespaces === undefined || namespaces.includes(holder.namespace);

@@ -541,37 +541,6 @@ t.test(
   },
 );
 
-t.test("a segmentation file gives zones, paths, waivers and transport", async (t) => {
-  const zones = (rest: string) =>
-    "---\n{apiVersion: wireproof.io/v1, kind: Segmentation, metadata: {name: s}, spec: {zones: " +
-    "[{name: cards, scope: cde, select: {namespaces: [a], labels: {app: y}}}, {name: shop, " +
-    `select: {namespaces: [b]}}, {name: bank, select: {cidrs: [198.51.100.0/24]}}], ${rest}}}\n`;
-  const deny = "default: {betweenZones: deny}";
-  t.equal(check(PODS + zones(deny), "b/z", "a/y", 80).path, "denied");
-  t.equal(check(PODS + zones(deny), "a/x", "a/y", 80).path, "denied", "from outside of all zones");
-  t.equal(check(PODS + zones("paths: []"), "b/z", "a/y", 80).path, "undeclared");
-  const paths = 'paths: [{from: shop, to: cards, ports: [80, "90-95/udp"], transport: mtls}]';
-  const allowed = check(PODS + zones(`${paths}, ${deny}`), "b/z", "a/y", 80);
-  t.equal(allowed.path, "allowed");
-  t.equal(allowed.transport.required, "mtls");
-  t.equal(check(PODS + zones(`${paths}, ${deny}`), "b/z", "a/y", 81).path, "denied");
-  t.equal(check(PODS + zones(`${paths}, ${deny}`), "b/z", "a/y", 95, "UDP").path, "allowed");
-  const waiver = "waivers: [{who: jo, why: T-1, until: 1970-01-01, to: cards}]";
-  const declared = read(PODS + zones(`${deny}, ${waiver}`));
-  const policy = new Policy(declared.objects);
-  const ask = (atMs: number) =>
-    policy.expect(end(declared, "b/z"), end(declared, "a/y"), 80, "TCP", atMs).path;
-  t.equal(ask(86_399_999), "allowed", "a date ends with its day");
-  t.equal(ask(86_400_000), "denied");
-  t.strictSame(policy.zonesOf(end(declared, "a/y")), [{ name: "cards", scope: "cde" }]);
-  const wrong = read(`${zones("paths: [{from: nowhere, to: cards}]")}`);
-  t.match(formatProblem(wrong.problems[0]!), /spec\.paths\[0\]\.from: there is no zone nowhere/);
-  t.match(
-    formatProblem(read(zones("path: []")).problems[0]!),
-    /a\.yaml:2:\d+: Segmentation s: spec: unknown field path/,
-  );
-});
-
 t.test("manifests: what is broken is told with its place, the rest loads", async (t) => {
   const good = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n";
   const broken = read(
