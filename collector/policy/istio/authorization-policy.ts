@@ -27,6 +27,7 @@ type Match = { ternary: Ternary; because: Because };
 export class AuthorizationPolicies {
   private readonly byNamespace = new Map<string, Policy[]>();
   private readonly rootNamespace: string;
+  private readonly selected = new WeakMap<Holder, readonly Policy[]>();
 
   constructor(
     objects: readonly ClusterObject[],
@@ -120,8 +121,16 @@ export class AuthorizationPolicies {
     };
   }
 
-  private selecting(pod: Holder): Policy[] {
+  private selecting(pod: Holder): readonly Policy[] {
     if (pod.kind !== "pod") return [];
+    const known = this.selected.get(pod);
+    if (known !== undefined) return known;
+    const found = this.select(pod);
+    this.selected.set(pod, found);
+    return found;
+  }
+
+  private select(pod: Holder): Policy[] {
     const own = this.byNamespace.get(pod.namespace) ?? [];
     const root =
       pod.namespace === this.rootNamespace ? [] : (this.byNamespace.get(this.rootNamespace) ?? []);

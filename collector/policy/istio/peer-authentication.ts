@@ -32,6 +32,7 @@ type Levels = [mesh: Policy | null, namespace: Policy | null, workload: Policy |
 export class PeerAuthentications {
   private readonly byNamespace = new Map<string, Policy[]>();
   private readonly rootNamespace: string;
+  private readonly found = new WeakMap<Holder, Levels>();
 
   constructor(
     objects: readonly ClusterObject[],
@@ -104,6 +105,14 @@ export class PeerAuthentications {
 
   /** Mesh, namespace, workload; the oldest object of each level counts, the others do not. */
   private levels(pod: Holder): Levels {
+    const known = this.found.get(pod);
+    if (known !== undefined) return known;
+    const levels = this.findLevels(pod);
+    this.found.set(pod, levels);
+    return levels;
+  }
+
+  private findLevels(pod: Holder): Levels {
     const own = this.byNamespace.get(pod.namespace) ?? [];
     const root = this.byNamespace.get(this.rootNamespace) ?? [];
     const blind = ({ fault }: Policy) => fault?.path[1] === "selector"; // it may select any pod
