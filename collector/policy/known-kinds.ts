@@ -12,6 +12,8 @@ export const POLICY_KINDS: ReadonlySet<string> = new Set([
   "NetworkAuthentication.policy.linkerd.io",
   ...["ServiceIntentions.consul.hashicorp.com", "ServiceDefaults.consul.hashicorp.com"],
   ...["ProxyDefaults.consul.hashicorp.com", "Mesh.consul.hashicorp.com"],
+  ...["CiliumNetworkPolicy.cilium.io", "CiliumClusterwideNetworkPolicy.cilium.io"],
+  "CiliumCIDRGroup.cilium.io",
   "Segmentation.wireproof.io",
 ]);
 
@@ -32,6 +34,17 @@ export function isKnownKind(groupKind: string): boolean {
   );
 }
 
+/** Kinds of Cilium's that tell what its agents found, or how addresses are given and announced. */
+const CILIUM_STATE: ReadonlySet<string> = new Set(
+  [
+    ...["CiliumEndpoint", "CiliumEndpointSlice", "CiliumIdentity", "CiliumNode"],
+    ...["CiliumExternalWorkload", "CiliumLoadBalancerIPPool", "CiliumPodIPPool"],
+    ...["CiliumL2AnnouncementPolicy", "CiliumGatewayClassConfig", "CiliumBGPAdvertisement"],
+    ...["CiliumBGPClusterConfig", "CiliumBGPNodeConfig", "CiliumBGPNodeConfigOverride"],
+    ...["CiliumBGPPeerConfig", "CiliumBGPPeeringPolicy"],
+  ].map((kind) => `${kind}.cilium.io`),
+);
+
 /** Kinds that may decide about a path or transport, where they are not read: by API group. */
 const UNREAD: readonly RegExp[] = [
   /^[^.]+\.(cilium\.io|(crd\.)?projectcalico\.org|policy\.linkerd\.io)$/,
@@ -40,5 +53,5 @@ const UNREAD: readonly RegExp[] = [
 
 /** Reports whether a kind that is not read may decide about a path, or about transport. */
 export function isUnreadPolicy(groupKind: string): boolean {
-  return UNREAD.some((group) => group.test(groupKind));
+  return !CILIUM_STATE.has(groupKind) && UNREAD.some((group) => group.test(groupKind));
 }

@@ -1,8 +1,12 @@
-/** Judges pairs of ends by the NetworkPolicy family: admin tier, NetworkPolicy, baseline tier. */
+/**
+ * Judges pairs of ends by the NetworkPolicy family: admin tier, NetworkPolicy with Cilium's
+ * policies, baseline tier.
+ */
 import { textAt, type ClusterObject } from "../attribution/cluster-object.ts";
 import type { Holder, Transport } from "../attribution/holder.ts";
 import { AdminNetworkPolicies } from "./admin-network-policy.ts";
 import { combine, UNDECLARED, type Decision } from "./because.ts";
+import { CiliumPolicies } from "./cilium/cilium.ts";
 import { NetworkPolicies, type Direction } from "./network-policy.ts";
 import type { PodsInBlocks } from "./peer.ts";
 import { intersect, subtract, union, type PortSet } from "./port-set.ts";
@@ -11,6 +15,7 @@ import type { Fault } from "./problem.ts";
 export class NetworkLayer {
   private readonly admin: AdminNetworkPolicies;
   private readonly policies: NetworkPolicies;
+  private readonly cilium: CiliumPolicies;
   private readonly baseline: AdminNetworkPolicies;
 
   constructor(
@@ -37,12 +42,17 @@ export class NetworkLayer {
       faultsOf,
       podsInBlocks,
     );
+    this.cilium = new CiliumPolicies(objects, faultsOf);
     this.baseline = tier("BaselineAdminNetworkPolicy", "Baseline");
   }
 
   /** A connection needs the client's egress and the server's ingress; replies are implied. */
   decide(client: Holder, server: Holder, transport: Transport, port: number): Decision {
-    if (isExempt(client, server)) return UNDECLARED;
+    if (isExempt(client, server)) {
+      // Cilium alone may deny what comes from the pod's own node.
+      if (client.kind !== "node" || server.kind !== "pod" || server.hostNetwork) return UNDECLARED;
+      return this.cilium.decideLocal(client, server, transport, port);
+    }
     return combine([
       this.decideOne("egress", client, server, transport, port),
       this.decideOne("ingress", server, client, transport, port),
@@ -66,14 +76,16 @@ export class NetworkLayer {
   ): Decision {
     const admin = this.admin.decide(direction, pod, other, transport, port);
     if (admin.path !== "undeclared") return admin;
-    const decided = this.policies.decide(direction, pod, other, transport, port);
+    const kubernetes = this.policies.decide(direction, pod, other, transport, port);
+    const decided = this.cilium.decide(direction, pod, other, transport, port, kubernetes);
     if (decided.path !== "undeclared") return decided;
     return this.baseline.decide(direction, pod, other, transport, port);
   }
 
   private permitOne(direction: Direction, pod: Holder, other: Holder): PortSet {
     const admin = this.admin.permit(direction, pod, other);
-    const permit = this.policies.permit(direction, pod, other);
+    const kubernetes = this.policies.permit(direction, pod, other);
+    const permit = this.cilium.permit(direction, pod, other, kubernetes);
     let rest = permit.ports;
     if (!permit.selected) {
       rest = subtract(rest, this.baseline.permit(direction, pod, other).denied);

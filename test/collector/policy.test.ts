@@ -606,7 +606,7 @@ t.test("manifests: what is broken is told with its place, the rest loads", async
   const typed = read("kind: NamespaceList\napiVersion: v1\nitems:\n- metadata: {name: a}\n");
   t.match(typed.objects, [{ kind: "Namespace", namespace: "", name: "a" }]);
   const unknown = read(
-    "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: c}\n",
+    "apiVersion: cilium.io/v2\nkind: CiliumLocalRedirectPolicy\nmetadata: {name: c}\n",
   );
   t.equal(unknown.unknownKinds.length, 1);
   t.match(unknown.problems[0]?.reason, /unproven/, "a policy that is not read is a doubt");
