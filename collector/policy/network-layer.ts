@@ -88,7 +88,8 @@ export class NetworkLayer {
     const permit = this.cilium.permit(direction, pod, other, kubernetes);
     let rest = permit.ports;
     if (!permit.selected) {
-      rest = subtract(rest, this.baseline.permit(direction, pod, other).denied);
+      const { denied } = this.baseline.permit(direction, pod, other);
+      rest = union(permit.chosen, subtract(rest, denied));
     }
     return union(admin.allowed, subtract(rest, admin.denied));
   }

@@ -9,9 +9,11 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import t from "tap";
-import type { Transport } from "../../collector/attribution/holder.ts";
+import { toExternal, type Transport } from "../../collector/attribution/holder.ts";
 import { isRelevant } from "../../collector/policy/cilium/identity.ts";
 import type { Expectation, PathDecision } from "../../collector/policy/expectation.ts";
+import { NetworkLayer } from "../../collector/policy/network-layer.ts";
+import { holds } from "../../collector/policy/port-set.ts";
 import { Policy, type End } from "../../collector/policy/policy.ts";
 import { runAllowed, toInventory } from "../../collector/policy/policy-command.ts";
 import { formatProblem } from "../../collector/policy/problem.ts";
@@ -733,6 +735,88 @@ function runOut(allowed: (text: string, to: string) => string[], text: string): 
     .map((line) => line.replace(/^.*=> (.*)\[External\].*$/, "$1"));
 }
 
+t.test("what may be used is what is decided, port by port (seed 7)", async (t) => {
+  let seed = 7;
+  const pick = <T>(items: readonly T[]): T => {
+    seed = (Math.imul(seed, 1103515245) + 12345) & 0x7fffffff;
+    return items[(seed >> 8) % items.length]!;
+  };
+  const selectors = ["{}", "{matchLabels: {role: frontend}}", "{matchLabels: {role: backend}}"];
+  const peers = (side: string) =>
+    pick([
+      ...selectors.map((one) => `${side}Endpoints: [${one}]`),
+      ...["all", "world", "cluster", "none"].map((one) => `${side}Entities: [${one}]`),
+      `${side}Endpoints: [{matchLabels: {'k8s:io.kubernetes.pod.namespace': b}}]`,
+      `${side}CIDR: [1.2.0.0/16]`,
+      `${side}Endpoints: []`,
+      "",
+    ]);
+  const port = () =>
+    pick([
+      "{port: '80', protocol: TCP}",
+      "{port: '79', endPort: 82}",
+      "{port: web}",
+      "{port: '0'}",
+    ]);
+  const http = "{ports: [{port: '80', protocol: TCP}], rules: {http: [{path: /}]}}";
+  const ports = (isDeny: boolean) => {
+    const clause = pick([`{ports: [${port()}]}`, isDeny ? "{ports: [{port: '81'}]}" : http]);
+    return pick(["", `toPorts: [${clause}]`]);
+  };
+  const entries = (side: string, isDeny: boolean) =>
+    Array.from({ length: pick([1, 2]) }, () => {
+      const fields = [peers(side), ports(isDeny)].filter((text) => text !== "");
+      return `{${fields.join(", ")}}`;
+    }).join(", ");
+  const random = (i: number) => {
+    const direction = pick(["ingress", "egress"]);
+    const side = direction === "ingress" ? "from" : "to";
+    const isDeny = pick([false, false, true]);
+    const open = pick(["", "", `, enableDefaultDeny: {${direction}: false}`]);
+    const list = `${direction}${isDeny ? "Deny" : ""}: [${entries(side, isDeny)}]`;
+    const make = pick([policy, wide]);
+    return make(`{endpointSelector: ${pick(selectors)}, ${list}${open}}`, `r${i}`);
+  };
+  const plain = ["[Ingress], ingress: [{ports: [{port: 80}]}]", "[Ingress]", "[Egress]"];
+  const base =
+    "---\n{apiVersion: policy.networking.k8s.io/v1alpha1, kind: BaselineAdminNetworkPolicy, " +
+    "metadata: {name: default}, spec: {subject: {namespaces: {}}, ingress: [{action: Deny, from: " +
+    "[{namespaces: {}}], ports: [{portNumber: {port: 80, protocol: TCP}}]}]}}\n";
+  const counts: Record<string, number> = {};
+  let differing = 0;
+  for (let round = 0; round < 120; round++) {
+    const some = Array.from({ length: pick([1, 2, 3, 4]) }, (_, i) => random(i)).join("");
+    const np = pick(["", "", kubernetes(`{podSelector: {}, policyTypes: ${pick(plain)}}`), base]);
+    const declared = read(PODS + some + np);
+    t.strictSame(declared.problems, [], some);
+    const layer = new NetworkLayer(declared.objects, () => [], "never");
+    const ends = ["a/web", "a/db", "b/web"].map((name) => end(declared, name));
+    for (const [from, to] of ends.flatMap((one) =>
+      [...ends, toExternal("1.2.3.4")].map((two) => [one, two] as const),
+    )) {
+      if (from === to) continue;
+      for (const [client, server] of [
+        [from, to],
+        [to, from],
+      ] as const) {
+        const permitted = layer.permit(client, server);
+        for (const number of [78, 79, 80, 81, 8080]) {
+          for (const transport of ["TCP", "UDP"] as const) {
+            const { path: decided } = layer.decide(client, server, transport, number);
+            counts[decided] = (counts[decided] ?? 0) + 1;
+            const passes = decided === "allowed" || decided === "undeclared";
+            if (holds(permitted, transport, number) !== passes) differing++;
+          }
+        }
+      }
+    }
+  }
+  t.equal(differing, 0);
+  for (const decided of ["allowed", "denied", "undeclared", "undecidable"]) {
+    t.ok((counts[decided] ?? 0) > 200, `${decided}: ${counts[decided]}`);
+  }
+});
+
 t.test("strangers' input never throws, and look-ups are quick", async (t) => {
   const junk = ["null", "1", "x", "[]", "[null]", "{}", "{a: 1}", "[{}]", "[[1]]", "true", "'$:'"];
   const fields = [
@@ -753,6 +837,13 @@ t.test("strangers' input never throws, and look-ups are quick", async (t) => {
       const one = forDb(`ingress: [{${inner}: ${value}}]`);
       t.doesNotThrow(() => ask(one, "a/web"), one);
     }
+  }
+  for (const value of junk) {
+    const one = policy("{endpointSelector: {}, ingress: [{}]}").replace(
+      /}\n$/,
+      `, specs: ${value}}\n`,
+    );
+    t.doesNotThrow(() => ask(one, "a/web"), one);
   }
   const many = Array.from({ length: 300 }, (_, i) =>
     forDb(

@@ -32,6 +32,9 @@ type Hits = {
   isolating: Selected[];
 };
 
+/** `chosen`: what a rule lets pass, so that no tier behind has a say in it. */
+type Chosen = Permit & { chosen: PortSet };
+
 type Asked = {
   direction: Direction;
   subject: Holder;
@@ -76,12 +79,6 @@ export class CiliumPolicies {
     this.isEmpty = this.sections.size === 0 && enforcement === "default" && !audits;
   }
 
-  /** Whether any policy selects the pod, or may. */
-  isSelected(pod: Holder): boolean {
-    const { ingress, egress } = this.selecting(pod);
-    return ingress.length + egress.length > 0;
-  }
-
   /**
    * Judges one direction: ingress of `subject` from `other`, or egress of `subject` to `other`,
    * where `kubernetes` is what NetworkPolicies say of it. Cilium keeps both in one table: each may
@@ -123,31 +120,34 @@ export class CiliumPolicies {
   }
 
   /** All that the policies let pass in one direction; what is not certain is not let pass. */
-  permit(direction: Direction, subject: Holder, other: Holder, kubernetes: Permit): Permit {
+  permit(direction: Direction, subject: Holder, other: Holder, kubernetes: Permit): Chosen {
+    const told = { ...kubernetes, chosen: kubernetes.selected ? kubernetes.ports : NOTHING };
     const sections = this.isEmpty ? [] : this.selecting(subject)[direction];
     const isAlways = this.settings.enforcement === "always" && isPod(subject);
-    if (sections.length === 0 && !isAlways) return kubernetes;
-    const isolated =
+    if (sections.length === 0 && !isAlways) return told;
+    const selected =
       kubernetes.selected || isAlways || sections.some(({ section }) => section.isolates);
     if (sections.some(({ section }) => section.fault !== null)) {
-      return { selected: true, ports: NOTHING };
+      return { selected: true, ports: NOTHING, chosen: NOTHING };
     }
     const server = direction === "ingress" ? subject : other;
-    const ports = this.context.identities
+    const found = this.context.identities
       .of(subject, other)
-      .map((identity) => this.permitOne(sections, identity, server, isolated, kubernetes))
-      .reduce(intersect);
-    return { selected: isolated, ports };
+      .map((identity) => this.permitOne(sections, identity, server, told));
+    const chosen = found.map((one) => subtract(one.chosen, one.taken)).reduce(intersect);
+    if (selected) return { selected, ports: chosen, chosen };
+    const closed = found.map((one) => union(one.taken, subtract(one.proxied, one.chosen)));
+    return { selected, ports: subtract(EVERYTHING, closed.reduce(union)), chosen };
   }
 
+  /** What rules let pass, what they may take away, and what a proxy lets pass in part. */
   private permitOne(
     sections: readonly Selected[],
     identity: Identity,
     server: Holder,
-    isolated: boolean,
-    kubernetes: Permit,
-  ): PortSet {
-    let allowed = kubernetes.selected ? kubernetes.ports : NOTHING;
+    kubernetes: Chosen,
+  ): Record<"chosen" | "taken" | "proxied", PortSet> {
+    let { chosen } = kubernetes;
     let taken = NOTHING;
     let proxied = NOTHING;
     for (const { section, certain } of sections) {
@@ -155,19 +155,17 @@ export class CiliumPolicies {
         const { ternary } = matchPeers(rule.peers, identity, this.context);
         if (ternary === false) continue;
         const isSure = certain && ternary === true;
-        const clauses = rule.ports ?? EVERY_PORT;
-        for (const clause of clauses) {
+        for (const clause of rule.ports ?? EVERY_PORT) {
           const ports = clause === null ? EVERYTHING : portsOf(clause, server);
           const conditions = conditionsOf(rule, clause?.conditions);
           if (rule.isDeny || conditions.some(({ yields }) => !yields)) taken = union(taken, ports);
           else if (conditions.length > 0) proxied = union(proxied, ports);
-          else if (isSure) allowed = union(allowed, ports);
+          else if (isSure) chosen = union(chosen, ports);
         }
       }
     }
-    if (this.isLetIn(identity, server)) allowed = EVERYTHING;
-    const open = isolated ? allowed : union(allowed, subtract(EVERYTHING, proxied));
-    return subtract(open, taken);
+    if (this.isLetIn(identity, server)) chosen = union(chosen, subtract(EVERYTHING, proxied));
+    return { chosen, taken, proxied };
   }
 
   private decideOne(
@@ -234,6 +232,7 @@ export class CiliumPolicies {
     for (const selected of sections) {
       if (selected.section.fault !== null) hits.broken.push(selected.section);
       for (const rule of selected.section.rules) {
+        if (port < rule.span[0] || rule.span[1] < port) continue;
         let match: PeerMatch | null = null;
         for (const clause of rule.ports ?? EVERY_PORT) {
           if (clause !== null && !speaksOf(clause, server, transport, port)) continue;

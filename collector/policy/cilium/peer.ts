@@ -281,7 +281,8 @@ function whyUnsure(peer: Peer, { kind, isApiServer }: Identity): string {
   }
   if (peer.kind === "entity") return "nothing tells which families of addresses are in use";
   if (peer.kind === "groups") return "which CiliumCIDRGroups there are is not declared";
+  if (kind === "world") return "nothing tells which families of addresses are in use";
   return kind === "pod" || kind === "unknown"
     ? "ConfigMap cilium-config would tell which labels count, and the cluster's name"
-    : "which labels of it count, or which address it uses, is not declared";
+    : "which of its labels count, or which address it uses, is not declared";
 }

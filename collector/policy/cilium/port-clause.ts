@@ -75,6 +75,16 @@ function readSpan(value: Json): PortSpan[] {
   return [{ carriers, first, last, name: null }];
 }
 
+/** The lowest and the highest port that any clause may speak of. */
+export function spanOf(clauses: readonly PortClause[] | null): readonly [number, number] {
+  const spans = clauses?.flatMap((clause) => clause.spans) ?? null;
+  if (spans === null || spans.some(({ name }) => name !== null)) return [1, 65535];
+  return [
+    spans.reduce((lowest, { first }) => Math.min(lowest, first), 65536),
+    spans.reduce((highest, { last }) => Math.max(highest, last), 0),
+  ];
+}
+
 /** The ports of this server that a clause speaks of. */
 export function portsOf({ spans }: PortClause, server: Holder): PortSet {
   let set = NOTHING;

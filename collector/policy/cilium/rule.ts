@@ -11,7 +11,7 @@ import type { Direction } from "../network-policy.ts";
 import type { Fault } from "../problem.ts";
 import { inNamespace, readLabelSelector, type LabelSelector } from "./label-selector.ts";
 import { readPeers, type PeerContext, type Peers } from "./peer.ts";
-import { readPortClauses, type PortClause } from "./port-clause.ts";
+import { readPortClauses, spanOf, type PortClause } from "./port-clause.ts";
 import { listRules, SECTIONS } from "./shape.ts";
 
 export type Rule = {
@@ -21,6 +21,8 @@ export type Rule = {
   peers: Peers;
   /** Null for every port. */
   ports: readonly PortClause[] | null;
+  /** No clause speaks of a port below the first, or above the second. */
+  span: readonly [lowest: number, highest: number];
   authentication: "required" | "test-always-fail" | null;
 };
 
@@ -78,12 +80,14 @@ function compileSection(
     const peers = readPeers(entry, side, object.namespace, isDeny, context);
     if (peers === null) return [];
     const mode = textAt(entry, "authentication", "mode");
+    const ports = readPortClauses(entry);
     return [
       {
         isDeny,
         at: place,
         peers,
-        ports: readPortClauses(entry),
+        ports,
+        span: spanOf(ports),
         authentication: mode === "disabled" ? null : (mode as Rule["authentication"]),
       },
     ];
