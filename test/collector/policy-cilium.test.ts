@@ -227,10 +227,12 @@ t.test("namespaces and labels (k8s: Namespaces; utils Test_ParseToCiliumRule)", 
     "denied",
     "k8s: Multi-Cluster",
   );
-  const foreign = policy(
-    "{endpointSelector: {matchLabels: {'k8s:io.kubernetes.pod.namespace': b}}, ingress: [{}]}",
-  );
-  t.equal(ask(foreign, "a/web", "b/web").path, "undeclared", "k8s: endpointSelector stays at home");
+  const foreign = (key: string) =>
+    policy(`{endpointSelector: {matchLabels: {'${key}': b}}, ingress: [{}]}`);
+  const namespace = "io.kubernetes.pod.namespace";
+  t.equal(ask(foreign(`k8s:${namespace}`), "a/web", "b/web").path, "undeclared", "k8s: not there");
+  t.equal(ask(foreign(`k8s:${namespace}`), "a/web").path, "denied", "utils: its own stands in");
+  t.equal(ask(foreign(namespace), "a/web").path, "undeclared", "utils: no pod is in both");
   const own = matching("role: frontend");
   const choosing = settings("labels: 'k8s:app'");
   t.equal(ask(own + choosing, "a/web").path, "undecidable", "filter: which labels count is chosen");

@@ -186,6 +186,8 @@ export class CiliumPolicies {
     ];
     const sure = allows.filter(({ ternary }) => ternary === true);
     const isLocal = direction === "ingress" && this.isLetIn(identity, subject);
+    // Where nothing isolates, some versions let all requests pass (l4.go ensureWildcard), others
+    // only those that a rule names (intro.rst): that is not known here.
     const rest = proxied.map((hit) => this.tell(hit, other, "undecidable"));
     if (sure.length > 0 || kubernetes.path === "allowed") {
       if (doubts.length > 0) return say("undecidable", doubts);

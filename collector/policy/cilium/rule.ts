@@ -1,6 +1,7 @@
 /** Compiles Cilium's policies into rules: whom each is for, whom it speaks of, and what it says. */
 import {
   isMap,
+  labelsAt,
   listAt,
   textAt,
   valueAt,
@@ -9,6 +10,7 @@ import {
 } from "../../attribution/cluster-object.ts";
 import type { Direction } from "../network-policy.ts";
 import type { Fault } from "../problem.ts";
+import { NAMESPACE_KEY } from "./identity.ts";
 import { inNamespace, readLabelSelector, type LabelSelector } from "./label-selector.ts";
 import { readPeers, type PeerContext, type Peers } from "./peer.ts";
 import { readPortClauses, spanOf, type PortClause } from "./port-clause.ts";
@@ -103,13 +105,21 @@ function compileSection(
   };
 }
 
-/** A policy of a namespace is for its pods only, whatever else its selector says. */
+/**
+ * A policy of a namespace is for its pods only: its namespace stands in for the one that the labels
+ * of the selector name with their source, and beside any other (utils.go ParseToCiliumRule).
+ */
 function readSubject(object: ClusterObject, spec: Json): Pick<Section, "onNodes" | "applies"> {
   const nodes = valueAt(spec, "nodeSelector") ?? null;
   if (nodes !== null) return { onNodes: true, applies: readLabelSelector(nodes) };
-  const pods = readLabelSelector(valueAt(spec, "endpointSelector") ?? undefined);
+  const selector = valueAt(spec, "endpointSelector") ?? undefined;
   const { namespace } = object;
-  return { onNodes: false, applies: namespace === "" ? pods : inNamespace(pods, namespace) };
+  if (namespace === "") return { onNodes: false, applies: readLabelSelector(selector) };
+  const labels = Object.entries(labelsAt(selector, "matchLabels"));
+  const matchLabels = Object.fromEntries(labels.filter(([key]) => key !== `k8s:${NAMESPACE_KEY}`));
+  const expressions = listAt(selector, "matchExpressions");
+  const own = readLabelSelector({ matchLabels, matchExpressions: expressions });
+  return { onNodes: false, applies: inNamespace(own, namespace) };
 }
 
 /** The checker of shapes tells no more faults than this: others may be behind them. */
