@@ -132,7 +132,7 @@ print("\n2,000 policies of one family over 5,000 pods:\n");
 print("| family | namespaces | compiled | one changed | a pair, at first | a pair | RSS |");
 print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
 const policies = built ? "dist/scripts/bench/policy.js" : "scripts/bench/policy.ts";
-for (const family of ["NetworkPolicy", "AdminNetworkPolicy", "Istio", "Calico"]) {
+for (const family of ["NetworkPolicy", "AdminNetworkPolicy", "Istio", "Calico", "Cilium"]) {
   for (const spaces of ["100", "10"]) {
     const told = spawnSync(node, [policies, family, spaces], { cwd: ROOT, encoding: "utf8" });
     const m = JSON.parse(told.stdout) as Record<string, number>;

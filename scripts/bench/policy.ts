@@ -69,6 +69,15 @@ const FAMILIES: Readonly<Record<string, { pod?: JsonMap; make: Make }>> = {
       return object("security.istio.io/v1", "AuthorizationPolicy", metadata, spec);
     },
   },
+  Cilium: {
+    make: (name, namespace) => {
+      const fromEndpoints = [{ matchLabels: labels() }, { matchLabels: labels() }];
+      const toPorts = [{ ports: [{ port: "8080", protocol: "TCP" }] }];
+      const key = random(5) === 0 ? "ingressDeny" : "ingress";
+      const spec = { endpointSelector: selector(), [key]: [{ fromEndpoints, toPorts }] };
+      return object("cilium.io/v2", "CiliumNetworkPolicy", { name, namespace }, spec);
+    },
+  },
   Calico: {
     make: (name, namespace) => {
       const { app, tier } = labels() as { app?: string; tier?: string };

@@ -151,6 +151,25 @@ t.test("admin tiers stand before and behind NetworkPolicy", async (t) => {
   t.equal(formatPortSet(permitted), "No Connections", "it may deny anything");
 });
 
+t.test("policies of two network plugins in one folder: the graver decision counts", async (t) => {
+  const calico = (action: string) =>
+    "---\n{apiVersion: projectcalico.org/v3, kind: NetworkPolicy, metadata: {name: c, namespace: a}, " +
+    `spec: {types: [Ingress], ingress: [{action: ${action}}]}}\n`;
+  const cilium = (rule: string) =>
+    "---\n{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {name: c, namespace: a}, " +
+    `spec: {endpointSelector: {}, ${rule}}}\n`;
+  const all = "ingress: [{fromEntities: [all]}]";
+  const none = "ingressDeny: [{fromEntities: [all]}]";
+  const path = (text: string) => check(PODS + text, "a/x", "a/y", 80).path;
+  t.strictSame([path(calico("Allow")), path(cilium(all))], ["allowed", "allowed"]);
+  t.equal(path(calico("Allow") + cilium(all)), "allowed");
+  t.equal(path(calico("Allow") + cilium(none)), "denied");
+  t.equal(path(calico("Deny") + cilium(all)), "denied");
+  const declared = read(PODS + calico("Allow") + cilium(none));
+  const permitted = new Policy(declared.objects).permit(end(declared, "a/x"), end(declared, "a/y"));
+  t.equal(formatPortSet(permitted), "No Connections");
+});
+
 type SlowSelector = {
   matchLabels?: Record<string, string>;
   matchExpressions?: { key: string; operator: string; values?: string[] }[];
@@ -566,7 +585,7 @@ t.test("manifests: what is broken is told with its place, the rest loads", async
   const typed = read("kind: NamespaceList\napiVersion: v1\nitems:\n- metadata: {name: a}\n");
   t.match(typed.objects, [{ kind: "Namespace", namespace: "", name: "a" }]);
   const unknown = read(
-    "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: c}\n",
+    "apiVersion: cilium.io/v2\nkind: CiliumLocalRedirectPolicy\nmetadata: {name: c}\n",
   );
   t.equal(unknown.unknownKinds.length, 1);
   t.match(unknown.problems[0]?.reason, /unproven/, "a policy that is not read is a doubt");
