@@ -270,7 +270,7 @@ function verdictOf(
     aspect,
     verdict,
     reason,
-    sentence: sentenceOf(verdict, reason, counts, because),
+    sentence: sentenceOf(verdict, reason, counts, because, inGrace),
     inferred: of.some((c) => c.inferred) && verdict === "confirmed" && aspect === "transport",
     counts,
     bound: boundOf(base, counts),
@@ -300,6 +300,7 @@ function sentenceOf(
   reason: Reason,
   counts: Verdict["counts"],
   because: readonly Because[],
+  inGrace: boolean,
 ): string {
   const { supporting, contradicting, unreadable } = counts;
   const numbers =
@@ -307,7 +308,8 @@ function sentenceOf(
       ? ""
       : ` (${supporting} for, ${contradicting} against, ${unreadable} unreadable)`;
   const rule = because[0] ? `; ${because[0].sentence}` : "";
-  return `${verdict}: ${REASONS[reason]}${numbers}${rule}`;
+  const grace = inGrace ? "; the policy changed: what either version lets pass counts" : "";
+  return `${verdict}: ${REASONS[reason]}${numbers}${rule}${grace}`;
 }
 
 /** Declared edges without traffic: unproven, and whether anybody could have seen any. */

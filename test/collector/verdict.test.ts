@@ -332,6 +332,7 @@ t.test("within the grace of a change either version counts, and it says so", asy
     judge(sightingsOf(["web > ledger plain accepted"]), { expect: closed }),
   );
   t.equal(verdict!.inGrace, true);
+  t.match(verdict!.sentence, /the policy changed: what either version lets pass counts$/);
   t.equal(exercised(judge(sightingsOf(["web > ledger plain accepted"]), {}))[0]!.inGrace, false);
 });
 
