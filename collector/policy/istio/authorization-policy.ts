@@ -25,7 +25,7 @@ type Policy = {
 type Match = { ternary: Ternary; because: Because };
 
 export class AuthorizationPolicies {
-  private readonly byNamespace = new Map<string, Policy[]>();
+  private readonly byNamespace: ReadonlyMap<string, Policy[]>;
   private readonly rootNamespace: string;
   private readonly selected = new WeakMap<Holder, readonly Policy[]>();
 
@@ -35,15 +35,12 @@ export class AuthorizationPolicies {
     rootNamespace: string,
   ) {
     this.rootNamespace = rootNamespace;
-    for (const object of objects) {
-      if (object.kind !== "AuthorizationPolicy") continue;
-      if (!object.apiVersion.startsWith("security.istio.io/")) continue;
-      if (object.annotations["istio.io/dry-run"] === "true") continue; // never decides
-      const policy = compile(object, faultsOf(object)[0] ?? null);
-      const known = this.byNamespace.get(object.namespace);
-      if (known === undefined) this.byNamespace.set(object.namespace, [policy]);
-      else known.push(policy);
-    }
+    const policies = objects
+      .filter((o) => o.kind === "AuthorizationPolicy")
+      .filter((o) => o.apiVersion.startsWith("security.istio.io/"))
+      .filter((o) => o.annotations["istio.io/dry-run"] !== "true") // never decides
+      .map((object) => compile(object, faultsOf(object)[0] ?? null));
+    this.byNamespace = Map.groupBy(policies, ({ object }) => object.namespace);
   }
 
   /** Reports whether any object selects the pod. */

@@ -30,7 +30,7 @@ type Levels = [mesh: Policy | null, namespace: Policy | null, workload: Policy |
 
 /** Rules of `ComposePeerAuthentication` (istio pilot/pkg/security/authn/policy_applier.go). */
 export class PeerAuthentications {
-  private readonly byNamespace = new Map<string, Policy[]>();
+  private readonly byNamespace: ReadonlyMap<string, Policy[]>;
   private readonly rootNamespace: string;
   private readonly found = new WeakMap<Holder, Levels>();
 
@@ -43,13 +43,11 @@ export class PeerAuthentications {
     const found = objects.filter(
       (o) => o.kind === "PeerAuthentication" && o.apiVersion.startsWith("security.istio.io/"),
     );
-    for (const object of found.sort(byAge)) {
+    const policies = found.sort(byAge).map((object): Policy => {
       const selector = labelsAt(object.body, "spec", "selector", "matchLabels");
-      const policy = { object, selector, fault: faultsOf(object)[0] ?? null };
-      const known = this.byNamespace.get(object.namespace);
-      if (known === undefined) this.byNamespace.set(object.namespace, [policy]);
-      else known.push(policy);
-    }
+      return { object, selector, fault: faultsOf(object)[0] ?? null };
+    });
+    this.byNamespace = Map.groupBy(policies, ({ object }) => object.namespace);
   }
 
   /** Reports whether any object selects the pod: mesh-wide, by namespace, or by labels. */
