@@ -172,8 +172,8 @@ function compile(object: ClusterObject, direction: Direction): Policy | null {
   const types = valueAt(spec, "policyTypes");
   const named = Array.isArray(types) && types.length > 0 ? types : null;
   const word = direction === "ingress" ? "Ingress" : "Egress";
-  // Without policyTypes: always ingress; egress when there is an egress list.
-  const stated = direction === "ingress" || Array.isArray(valueAt(spec, "egress"));
+  // Without policyTypes: always ingress; egress when there is an egress rule (defaults.go).
+  const stated = direction === "ingress" || listAt(spec, "egress").length > 0;
   if (named === null ? !stated : !named.includes(word)) return null;
   const peers = direction === "ingress" ? "from" : "to";
   const rules = listAt(spec, direction).map((rule: Json) => ({
