@@ -40,3 +40,20 @@ t.test("an empty egress list is no egress rule (networking/v1/defaults.go)", asy
   t.equal(ask(pods + netpol("{egress: [{ports: [{port: 1}]}]}"), "a/x", "b/y"), "denied");
 });
 
+t.test("a pod's own node is let in, and nobody knows which it is without its name", async (t) => {
+  const nodes = ["w1", "w2"]
+    .map((name) => `---\n{apiVersion: v1, kind: Node, metadata: {name: ${name}}}\n`)
+    .join("");
+  const placed = nodes + pod("a/x", ", nodeName: w1") + netpol("{policyTypes: [Ingress, Egress]}");
+  t.equal(ask(placed, "w1", "a/x"), "undeclared");
+  t.equal(ask(placed, "w2", "a/x"), "denied");
+  t.equal(ask(placed, "a/x", "w2"), "denied");
+  t.equal(ask(placed, "a/x", "w1"), "undecidable", "the API grants traffic from the node alone");
+  const anywhere = nodes + pod("a/x") + netpol("{}");
+  t.equal(ask(anywhere, "w1", "a/x"), "undecidable");
+  t.equal(ask(anywhere + netpol("{ingress: [{}]}"), "w1", "a/x"), "allowed");
+  const host = pod("b/host", ", hostNetwork: true, nodeName: w1");
+  t.equal(ask(placed + host, "b/host", "a/x"), "undecidable", "some plugins take it for its node");
+  t.equal(ask(placed + host.replace("w1", "w2"), "b/host", "a/x"), "denied");
+});
+
