@@ -4,6 +4,7 @@ import { valueAt, type ClusterObject } from "../attribution/cluster-object.ts";
 import { formatHolder, type Holder, type Transport } from "../attribution/holder.ts";
 import { formatObject, toBecause, toFaultBecause, UNDECLARED, type Decision } from "./because.ts";
 import type { Because, Posture } from "./expectation.ts";
+import type { Ternary } from "./peer.ts";
 import type { Fault } from "./problem.ts";
 import type { Segmentation as Spec } from "./segmentation-shape.ts";
 
@@ -76,7 +77,7 @@ export class Segmentations {
     });
   }
 
-  /** The strictest requirement of the paths that let this pair pass. */
+  /** The strictest requirement of the paths that let this pair pass, or may. */
   transport(
     client: Holder,
     server: Holder,
@@ -88,17 +89,20 @@ export class Segmentations {
     const because: Because[] = [];
     for (const { object, spec } of this.files) {
       if (spec === null) continue;
-      const found = findPath(spec, client, server, transport, port);
-      if (found === null) continue;
-      const wanted = found.path.transport ?? null;
-      const version = found.path.minVersion ?? null;
-      if (wanted === null && version === null) continue;
-      required = stricter(required, wanted ?? "tls");
-      if (minVersion === null || (version !== null && version > minVersion)) minVersion = version;
-      const words = [wanted, version === null ? null : `at least ${version}`].filter(Boolean);
-      const { from, to } = found.path;
-      const sentence = `${formatObject(object)} requires ${words.join(", ")} from ${from} to ${to}`;
-      because.push(toBecause(object, `spec.paths[${found.at}].transport`, sentence));
+      const crossings = listCrossings(spec, client, server);
+      for (const [at, path] of (spec.paths ?? []).entries()) {
+        const wanted = wantedBy(path);
+        const isMeant = crossings.some((crossing) => isOnPath(path, crossing, transport, port));
+        if (wanted === null || !isMeant) continue;
+        const version = path.minVersion ?? null;
+        required = stricter(required, wanted);
+        if (minVersion === null || (version !== null && version > minVersion)) minVersion = version;
+        const told = [path.transport, version === null ? null : `at least ${version}`];
+        const words = told.filter(Boolean).join(", ");
+        const ends = `from ${path.from} to ${path.to}`;
+        const sentence = `${formatObject(object)} requires ${words} ${ends}`;
+        because.push(toBecause(object, `spec.paths[${at}].transport`, sentence));
+      }
     }
     return { required, minVersion, because };
   }
@@ -111,6 +115,16 @@ export function stricter(a: Posture | "any" | null, b: Posture | "any" | null) {
   return STRICTNESS.indexOf(a) >= STRICTNESS.indexOf(b) ? a : b;
 }
 
+/** Each pair of zones that the ends may be in; null: in none. */
+type Crossing = { from: string | null; to: string | null };
+
+function listCrossings(spec: Spec, client: Holder, server: Holder): Crossing[] {
+  const from = listZones(spec, client);
+  const to = listZones(spec, server);
+  return from.flatMap((one) => to.map((other) => ({ from: one, to: other })));
+}
+
+/** Decides for each pair of zones that may be meant: one answer alone is the decision. */
 function decideOne(
   object: ClusterObject,
   spec: Spec,
@@ -120,18 +134,42 @@ function decideOne(
   port: number,
   atMs: number,
 ): Decision {
-  const from = findZone(spec, client)?.name ?? null;
-  const to = findZone(spec, server)?.name ?? null;
+  const ends: Ends = { client, server, transport, port, atMs };
+  const crossings = listCrossings(spec, client, server);
+  const decisions = crossings.map((crossing) => decideCrossing(object, spec, crossing, ends));
+  const wanted = crossings.map((crossing) => {
+    const paths = (spec.paths ?? []).filter((path) => isOnPath(path, crossing, transport, port));
+    return paths.map(wantedBy).reduce(stricter, null);
+  });
+  const [first] = decisions;
+  const isOne = decisions.every(({ path }) => path === first!.path);
+  if (isOne && wanted.every((word) => word === wanted[0])) return first!;
+  const sentence =
+    `undecidable: in which zones of ${formatObject(object)} ${formatHolder(client)} and ` +
+    `${formatHolder(server)} are depends on an address that is not known`;
+  const because = decisions.flatMap((decision) => decision.because);
+  return { path: "undecidable", because: [toBecause(object, "spec.zones", sentence), ...because] };
+}
+
+type Ends = { client: Holder; server: Holder; transport: Transport; port: number; atMs: number };
+
+function decideCrossing(
+  object: ClusterObject,
+  spec: Spec,
+  { from, to }: Crossing,
+  { client, server, transport, port, atMs }: Ends,
+): Decision {
   const say = (path: Decision["path"], rule: string, sentence: string): Decision => ({
     path,
     because: [toBecause(object, rule, sentence)],
   });
   const name = formatObject(object);
-  const found = findPath(spec, client, server, transport, port);
-  if (found !== null) {
-    const { from, to } = found.path;
-    const sentence = `allowed by ${name}: path ${found.at} leads from ${from} to ${to}`;
-    return say("allowed", `spec.paths[${found.at}]`, sentence);
+  const paths = spec.paths ?? [];
+  const at = paths.findIndex((path) => isOnPath(path, { from, to }, transport, port));
+  if (at >= 0) {
+    const path = paths[at]!;
+    const sentence = `allowed by ${name}: path ${at} leads from ${path.from} to ${path.to}`;
+    return say("allowed", `spec.paths[${at}]`, sentence);
   }
   if (from === to) return UNDECLARED; // inside one zone, or outside of all
   const told = (end: Holder, zone: string | null) => `${formatHolder(end)} (${zone ?? "no zone"})`;
@@ -162,24 +200,31 @@ function isEnd(wanted: string | undefined, zone: string | null): boolean {
   return wanted === undefined || wanted === "*" || wanted === zone;
 }
 
-/** The first zone that selects the end. */
+/** The first zone that is certain to select the end. */
 export function findZone(spec: Spec, holder: Holder): Spec["zones"][number] | null {
   return spec.zones.find(({ select }) => isSelected(select, holder)) ?? null;
 }
 
-function findPath(
-  spec: Spec,
-  client: Holder,
-  server: Holder,
-  transport: Transport,
-  port: number,
-): { path: NonNullable<Spec["paths"]>[number]; at: number } | null {
-  const from = findZone(spec, client)?.name ?? null;
-  const to = findZone(spec, server)?.name ?? null;
-  const at = (spec.paths ?? []).findIndex(
-    (path) => isEnd(path.from, from) && isEnd(path.to, to) && hasPort(path.ports, transport, port),
-  );
-  return at < 0 ? null : { path: spec.paths![at]!, at };
+/** The zones that an end may be in, each the first that selects it; null: none does. */
+function listZones(spec: Spec, holder: Holder): (string | null)[] {
+  const may: (string | null)[] = [];
+  for (const { name, select } of spec.zones) {
+    const answer = selects(select, holder);
+    if (answer !== false) may.push(name);
+    if (answer === true) return may;
+  }
+  return [...may, null];
+}
+
+type Path = NonNullable<Spec["paths"]>[number];
+
+function isOnPath(path: Path, { from, to }: Crossing, transport: Transport, port: number): boolean {
+  return isEnd(path.from, from) && isEnd(path.to, to) && hasPort(path.ports, transport, port);
+}
+
+/** A lowest version asks for TLS. */
+function wantedBy({ transport, minVersion }: Path): Posture | "any" | null {
+  return transport ?? (minVersion === undefined ? null : "tls");
 }
 
 /** `8443`, `9000-9010`, `53/udp`; TCP where it does not say. Without a list, every port. */
@@ -193,16 +238,21 @@ function hasPort(ports: readonly Port[] | undefined, transport: Transport, port:
   });
 }
 
-/** Whether a zone, or an actor, is this end. */
+/** Whether a zone, or an actor, is certain to be this end. */
 export function isSelected(select: Select, holder: Holder): boolean {
-  const { namespaces, labels, cidrs } = select;
-  const isInside = holder.kind === "pod" || holder.kind === "service";
+  return selects(select, holder) === true;
+}
+
+/** Whether a zone is this end; null where that depends on an address that is not known. */
+function selects({ namespaces, labels, cidrs = [] }: Select, holder: Holder): Ternary {
+  const isInside = holder.kind !== "external";
   if (isInside && (namespaces !== undefined || labels !== undefined)) {
     const there = namespaces === undefined || namespaces.includes(holder.namespace);
     const carries = Object.entries(labels ?? {}).every(([k, v]) => holder.labels[k] === v);
     if (there && carries) return true;
   }
-  return (cidrs ?? []).some((cidr) => {
+  if (cidrs.length > 0 && holder.addresses.length === 0) return null;
+  return cidrs.some((cidr) => {
     const range = parseRange(cidr);
     if (range === null) return false;
     return holder.addresses.some((text) => {
