@@ -254,6 +254,7 @@ export class Judge {
       nodes: inventory.nodes(toMs - 1),
       expect: (client, server, port, carrier, atMs) =>
         history.expect(client, server, port, carrier, atMs),
+      actorOf: (holder) => history.at(toMs - 1).actorOf(holder)?.name ?? null,
       zonesOf: (holder) =>
         history
           .at(toMs - 1)

@@ -1,6 +1,7 @@
 /**
  * Measures the agent's reading: packets per CPU-second beside other tools on the same file, memory
- * at 50,000 concurrent flows, collections per million packets; writes test/bench/results.md.
+ * at 50,000 concurrent flows, collections per million packets; then how long policies take to
+ * compile and to be asked. Writes test/bench/results.md.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
@@ -126,6 +127,21 @@ print(
 );
 print(`buffers ${number(memory["buffersMib"]!)} MiB, ${memory["openings"]} openings in use;`);
 print(`${memory["usPerFlow"]!.toFixed(1)} µs of CPU for the opening of a flow.`);
+
+print("\n2,000 policies of one family over 5,000 pods:\n");
+print("| family | namespaces | compiled | one changed | a pair, at first | a pair | RSS |");
+print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
+const policies = built ? "dist/scripts/bench/policy.js" : "scripts/bench/policy.ts";
+for (const family of ["NetworkPolicy", "AdminNetworkPolicy", "Istio", "Calico", "Cilium"]) {
+  for (const spaces of ["100", "10"]) {
+    const told = spawnSync(node, [policies, family, spaces], { cwd: ROOT, encoding: "utf8" });
+    const m = JSON.parse(told.stdout) as Record<string, number>;
+    const ms = (name: string) => `${number(m[name]!)} ms`;
+    const us = (name: string) => `${m[name]!.toFixed(1)} µs`;
+    const rest = [ms("changeMs"), us("firstUs"), us("lookupUs"), `${number(m["rssMib"]!)} MiB`];
+    print(`| ${[family, spaces, ms("compileMs"), ...rest].join(" | ")} |`);
+  }
+}
 
 const garbage = spawnSync(
   node,

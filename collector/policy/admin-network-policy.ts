@@ -16,16 +16,8 @@ import { readSelector, selects, type Selector } from "../attribution/selector.ts
 import { formatObject, toBecause, toFaultBecause, type Decision } from "./because.ts";
 import type { Because, PathDecision } from "./expectation.ts";
 import type { Direction } from "./network-policy.ts";
-import { matchesPeers, portsOn, type Peer, type PortRule, type Ternary } from "./peer.ts";
-import {
-  EVERYTHING,
-  holds,
-  intersect,
-  NOTHING,
-  subtract,
-  union,
-  type PortSet,
-} from "./port-set.ts";
+import { hasPort, matchesPeers, portsOn, type Peer, type PortRule, type Ternary } from "./peer.ts";
+import { EVERYTHING, intersect, NOTHING, subtract, union, type PortSet } from "./port-set.ts";
 import type { Fault } from "./problem.ts";
 import { or } from "./ternary.ts";
 
@@ -57,6 +49,7 @@ export type Tier = { allowed: PortSet; denied: PortSet };
 /** One tier: its policies by priority; in each the first rule that matches decides. */
 export class AdminNetworkPolicies {
   private readonly policies: readonly Policy[];
+  private readonly selected = new WeakMap<Holder, readonly Policy[][]>();
   /** Nodes by name: a pod on the node's own network is reached by the node's addresses. */
   private readonly nodes: ReadonlyMap<string, ClusterObject>;
 
@@ -156,8 +149,7 @@ export class AdminNetworkPolicies {
     }
     const says: Say[] = [];
     for (const [i, rule] of rules[direction].entries()) {
-      const ports = portsOn(rule.ports, server);
-      if (ports !== null && !holds(ports, transport, port)) continue;
+      if (!hasPort(rule.ports, server, transport, port)) continue;
       const match = this.matches(rule, other);
       if (match === false) continue;
       const isSure = match === true;
@@ -189,8 +181,10 @@ export class AdminNetworkPolicies {
   }
 
   /** Those that select the pod, together where their priority is equal. */
-  private selecting(pod: Holder): Policy[][] {
+  private selecting(pod: Holder): readonly Policy[][] {
     if (pod.kind !== "pod" || pod.hostNetwork) return [];
+    const known = this.selected.get(pod);
+    if (known !== undefined) return known;
     const groups: Policy[][] = [];
     for (const policy of this.policies) {
       const { namespaces, pods } = policy;
@@ -199,6 +193,7 @@ export class AdminNetworkPolicies {
       if (last?.[0]?.priority === policy.priority) last.push(policy);
       else groups.push([policy]);
     }
+    this.selected.set(pod, groups);
     return groups;
   }
 }

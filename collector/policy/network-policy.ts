@@ -4,6 +4,7 @@ import { formatHolder, type Holder, type Transport } from "../attribution/holder
 import { readSelector, selects, type Selector } from "../attribution/selector.ts";
 import { formatObject, toBecause, toFaultBecause, UNDECLARED, type Decision } from "./because.ts";
 import {
+  hasPort,
   matchesPeers,
   portsOn,
   readPeers,
@@ -13,7 +14,7 @@ import {
   type PortRule,
   type Ternary,
 } from "./peer.ts";
-import { EVERYTHING, holds, NOTHING, union, type PortSet } from "./port-set.ts";
+import { EVERYTHING, NOTHING, union, type PortSet } from "./port-set.ts";
 import type { Fault } from "./problem.ts";
 
 export type Direction = "ingress" | "egress";
@@ -55,7 +56,7 @@ export class NetworkPolicies {
     for (const object of objects) {
       const fault = faultsOf(object)[0] ?? null;
       for (const direction of ["ingress", "egress"] as const) {
-        const policy = fault === null ? compile(object, direction) : broken(object, fault);
+        const policy = compileBoth(object, fault)[direction];
         if (policy === null) continue;
         const known = this.byNamespace[direction].get(object.namespace);
         if (known === undefined) this.byNamespace[direction].set(object.namespace, [policy]);
@@ -148,8 +149,7 @@ export class NetworkPolicies {
     if (policy.fault !== null) return { ternary: null, rule: -1 };
     let unsure: Match = { ternary: false, rule: -1 };
     for (const [i, rule] of policy.rules.entries()) {
-      const ports = portsOn(rule.ports, server);
-      if (ports !== null && !holds(ports, transport, port)) continue;
+      if (!hasPort(rule.ports, server, transport, port)) continue;
       const own = policy.object.namespace;
       const ternary = matchesPeers(rule.peers, other, own, this.podsInBlocks);
       if (ternary === true) return { ternary, rule: i };
@@ -184,6 +184,20 @@ function toUnsure(policy: Policy, match: Match, direction: Direction, other: Hol
 
 function broken(object: ClusterObject, fault: Fault): Policy {
   return { object, applies: [], rules: [], fault };
+}
+
+type Compiled = Readonly<Record<Direction, Policy | null>>;
+/** Objects never change; each is compiled once for all versions of the policy that it is in. */
+const compiled = new WeakMap<ClusterObject, Compiled>();
+
+function compileBoth(object: ClusterObject, fault: Fault | null): Compiled {
+  const known = compiled.get(object);
+  if (known !== undefined) return known;
+  const of = (direction: Direction) =>
+    fault === null ? compile(object, direction) : broken(object, fault);
+  const both = { ingress: of("ingress"), egress: of("egress") };
+  compiled.set(object, both);
+  return both;
 }
 
 /** Null when the policy says nothing about this direction. */

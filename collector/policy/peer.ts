@@ -106,6 +106,23 @@ export function portsOn(rules: readonly PortRule[] | null, server: Holder): Port
   return set;
 }
 
+/** Reports whether the rules speak of this port of the server. */
+export function hasPort(
+  rules: readonly PortRule[] | null,
+  server: Holder,
+  carrier: Transport,
+  port: number,
+): boolean {
+  if (rules === null) return true;
+  for (const { transport, first, last, name, anyTransport } of rules) {
+    if (transport !== carrier && !anyTransport) continue;
+    if (name !== null) {
+      if (namedPort(server, name, carrier) === port) return true;
+    } else if ((first ?? 1) <= port && port <= (last ?? 65535)) return true;
+  }
+  return false;
+}
+
 /** Reports whether one of the peers is the holder; a policy's own namespace is `own`. */
 export function matchesPeers(
   peers: readonly Peer[] | null,

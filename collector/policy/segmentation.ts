@@ -5,6 +5,7 @@ import { formatHolder, type Holder, type Transport } from "../attribution/holder
 import { formatObject, toBecause, toFaultBecause, UNDECLARED, type Decision } from "./because.ts";
 import type { Because, Posture } from "./expectation.ts";
 import type { Ternary } from "./peer.ts";
+import type { CryptoProfile } from "../../protocol/crypto-profile.ts";
 import type { Fault } from "./problem.ts";
 import type { Segmentation as Spec } from "./segmentation-shape.ts";
 
@@ -16,6 +17,7 @@ export type Actor = { name: string; kind: string | null; to: readonly string[] }
 export type SegmentationTransport = {
   required: Posture | "any" | null;
   minVersion: string | null;
+  crypto: readonly CryptoProfile[];
   because: readonly Because[];
 };
 
@@ -87,6 +89,7 @@ export class Segmentations {
     let required: Posture | "any" | null = null;
     let minVersion: string | null = null;
     const because: Because[] = [];
+    const crypto = new Set<CryptoProfile>();
     for (const { object, spec } of this.files) {
       if (spec === null) continue;
       const crossings = listCrossings(spec, client, server);
@@ -95,16 +98,18 @@ export class Segmentations {
         const isMeant = crossings.some((crossing) => isOnPath(path, crossing, transport, port));
         if (wanted === null || !isMeant) continue;
         const version = path.minVersion ?? null;
+        const profiles = path.crypto ?? [];
+        for (const profile of profiles) crypto.add(profile as CryptoProfile);
         required = stricter(required, wanted);
         if (minVersion === null || (version !== null && version > minVersion)) minVersion = version;
-        const told = [path.transport, version === null ? null : `at least ${version}`];
-        const words = told.filter(Boolean).join(", ");
+        const least = version === null ? null : `at least ${version}`;
+        const words = [path.transport, least, ...profiles].filter(Boolean).join(", ");
         const ends = `from ${path.from} to ${path.to}`;
         const sentence = `${formatObject(object)} requires ${words} ${ends}`;
         because.push(toBecause(object, `spec.paths[${at}].transport`, sentence));
       }
     }
-    return { required, minVersion, because };
+    return { required, minVersion, crypto: [...crypto].sort(), because };
   }
 }
 
@@ -136,7 +141,7 @@ function decideOne(
 ): Decision {
   const ends: Ends = { client, server, transport, port, atMs };
   const crossings = listCrossings(spec, client, server);
-  const decisions = crossings.map((crossing) => decideCrossing(object, spec, crossing, ends));
+  const decisions = crossings.flatMap((crossing) => decideCrossing(object, spec, crossing, ends));
   const wanted = crossings.map((crossing) => {
     const paths = (spec.paths ?? []).filter((path) => isOnPath(path, crossing, transport, port));
     return paths.map(wantedBy).reduce(stricter, null);
@@ -145,36 +150,53 @@ function decideOne(
   const isOne = decisions.every(({ path }) => path === first!.path);
   if (isOne && wanted.every((word) => word === wanted[0])) return first!;
   const sentence =
-    `undecidable: in which zones of ${formatObject(object)} ${formatHolder(client)} and ` +
-    `${formatHolder(server)} are depends on an address that is not known`;
+    `undecidable: who ${formatHolder(client)} and ${formatHolder(server)} are in ` +
+    `${formatObject(object)} depends on an address that is not known`;
   const because = decisions.flatMap((decision) => decision.because);
   return { path: "undecidable", because: [toBecause(object, "spec.zones", sentence), ...because] };
 }
 
 type Ends = { client: Holder; server: Holder; transport: Transport; port: number; atMs: number };
 
+/** More than one decision where it is not known whether the client is an actor. */
 function decideCrossing(
+  object: ClusterObject,
+  spec: Spec,
+  crossing: Crossing,
+  ends: Ends,
+): Decision[] {
+  const { transport, port } = ends;
+  const at = (spec.paths ?? []).findIndex((path) => isOnPath(path, crossing, transport, port));
+  if (at >= 0) {
+    const { from, to } = spec.paths![at]!;
+    const sentence = `allowed by ${formatObject(object)}: path ${at} leads from ${from} to ${to}`;
+    return [{ path: "allowed", because: [toBecause(object, `spec.paths[${at}]`, sentence)] }];
+  }
+  const says = decideByActor(object, spec, crossing.to, ends);
+  const denied = says.find(({ path }) => path === "denied") ?? null;
+  const others = says.filter(({ path }) => path === "allowed");
+  if (others.length > 0 && denied === null) return others;
+  return [...others, decideBetween(object, spec, crossing, ends, denied)];
+}
+
+/** Where neither a path nor an actor leads; `denied` by an actor that alone does. */
+function decideBetween(
   object: ClusterObject,
   spec: Spec,
   { from, to }: Crossing,
   { client, server, transport, port, atMs }: Ends,
+  denied: Decision | null,
 ): Decision {
   const say = (path: Decision["path"], rule: string, sentence: string): Decision => ({
     path,
     because: [toBecause(object, rule, sentence)],
   });
   const name = formatObject(object);
-  const paths = spec.paths ?? [];
-  const at = paths.findIndex((path) => isOnPath(path, { from, to }, transport, port));
-  if (at >= 0) {
-    const path = paths[at]!;
-    const sentence = `allowed by ${name}: path ${at} leads from ${path.from} to ${path.to}`;
-    return say("allowed", `spec.paths[${at}]`, sentence);
-  }
-  if (from === to) return UNDECLARED; // inside one zone, or outside of all
+  if (from === to && (from !== null || denied === null)) return UNDECLARED; // or outside of all
   const told = (end: Holder, zone: string | null) => `${formatHolder(end)} (${zone ?? "no zone"})`;
   const crossing = `${told(client, from)} to ${told(server, to)}`;
-  if ((spec.default?.betweenZones ?? "undeclared") === "undeclared") return UNDECLARED;
+  const isOpen = (spec.default?.betweenZones ?? "undeclared") === "undeclared";
+  if (denied === null && isOpen) return UNDECLARED;
   const waived = (spec.waivers ?? []).findIndex(
     (waiver) =>
       atMs < endOf(waiver.until) &&
@@ -187,8 +209,44 @@ function decideCrossing(
     const sentence = `let pass by ${name}: ${who} waived ${crossing} until ${until}: ${why}`;
     return say("allowed", `spec.waivers[${waived}]`, sentence);
   }
+  if (denied !== null) return denied;
   const sentence = `denied by ${name}: no path leads from ${crossing} on ${transport} ${port}`;
   return say("denied", "spec.default.betweenZones", sentence);
+}
+
+/**
+ * Actors that alone lead to the zone on this port: they may, and whoever else comes may not. None
+ * where there are none; both answers where it is not known whether the client is one of them.
+ */
+function decideByActor(
+  object: ClusterObject,
+  spec: Spec,
+  to: string | null,
+  { client, transport, port }: Ends,
+): Decision[] {
+  const leading = (spec.actors ?? [])
+    .map((actor, at) => ({ actor, at, isClient: selects(actor.select, client) }))
+    .filter(({ actor }) => actor.only === true && (actor.to ?? []).some((zone) => isEnd(zone, to)))
+    .filter(({ actor }) => hasPort(actor.ports, transport, port));
+  const [first] = leading;
+  if (first === undefined) return [];
+  const name = formatObject(object);
+  const own =
+    leading.find(({ isClient }) => isClient === true) ??
+    leading.find(({ isClient }) => isClient === null);
+  const decisions: Decision[] = [];
+  if (own !== undefined) {
+    const who = `${formatHolder(client)} is ${own.actor.name}`;
+    const sentence = `allowed by ${name}: ${who}, which leads to ${to}`;
+    const because = [toBecause(object, `spec.actors[${own.at}]`, sentence)];
+    decisions.push({ path: "allowed", because });
+    if (own.isClient === true) return decisions;
+  }
+  const names = leading.map(({ actor }) => actor.name).join(", ");
+  const what = `access to ${to} on ${transport} ${port}`;
+  const sentence = `denied by ${name}: ${what} goes through ${names} only`;
+  const because = [toBecause(object, `spec.actors[${first.at}]`, sentence)];
+  return [...decisions, { path: "denied", because }];
 }
 
 /** A date ends with its day, UTC. */
@@ -222,9 +280,9 @@ function isOnPath(path: Path, { from, to }: Crossing, transport: Transport, port
   return isEnd(path.from, from) && isEnd(path.to, to) && hasPort(path.ports, transport, port);
 }
 
-/** A lowest version asks for TLS. */
-function wantedBy({ transport, minVersion }: Path): Posture | "any" | null {
-  return transport ?? (minVersion === undefined ? null : "tls");
+/** A lowest version, or a profile of cryptography, asks for TLS. */
+function wantedBy({ transport, minVersion, crypto = [] }: Path): Posture | "any" | null {
+  return transport ?? (minVersion === undefined && crypto.length === 0 ? null : "tls");
 }
 
 /** `8443`, `9000-9010`, `53/udp`; TCP where it does not say. Without a list, every port. */
@@ -244,8 +302,10 @@ export function isSelected(select: Select, holder: Holder): boolean {
 }
 
 /** Whether a zone is this end; null where that depends on an address that is not known. */
-function selects({ namespaces, labels, cidrs = [] }: Select, holder: Holder): Ternary {
-  const isInside = holder.kind !== "external";
+function selects(select: Select, holder: Holder): Ternary {
+  const { namespaces, labels, cidrs = [], nodes } = select;
+  if (nodes === true && holder.kind === "node") return true;
+  const isInside = holder.kind === "pod" || holder.kind === "service";
   if (isInside && (namespaces !== undefined || labels !== undefined)) {
     const there = namespaces === undefined || namespaces.includes(holder.namespace);
     const carries = Object.entries(labels ?? {}).every(([k, v]) => holder.labels[k] === v);

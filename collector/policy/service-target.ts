@@ -14,16 +14,12 @@ export type Offer = {
 };
 
 export class ServiceTargets {
-  private readonly byNamespace = new Map<string, ClusterObject[]>();
+  private readonly byNamespace: ReadonlyMap<string, ClusterObject[]>;
   private readonly offers = new WeakMap<Holder, readonly Offer[]>();
 
   constructor(objects: readonly ClusterObject[]) {
-    for (const object of objects) {
-      if (object.kind !== "Service" || object.apiVersion !== "v1") continue;
-      const known = this.byNamespace.get(object.namespace);
-      if (known === undefined) this.byNamespace.set(object.namespace, [object]);
-      else known.push(object);
-    }
+    const services = objects.filter((o) => o.kind === "Service" && o.apiVersion === "v1");
+    this.byNamespace = Map.groupBy(services, ({ namespace }) => namespace);
   }
 
   /** Services that select the pod. */

@@ -1,6 +1,5 @@
 /** Tests what segmentation files say of ends whose zone is not known, and of paths that overlap. */
 import t from "tap";
-import { toInventory } from "../../collector/policy/policy-command.ts";
 import { Policy } from "../../collector/policy/policy.ts";
 import { end, read } from "./manifests.ts";
 
@@ -19,9 +18,8 @@ const PODS = pod("a/cards") + pod("b/shop") + pod("b/far", ", status: {podIP: 10
 
 function ask(text: string, from: string, to: string) {
   const declared = read(text);
-  const nodes = toInventory(declared).nodes(-Infinity);
-  const find = (name: string) => nodes.find((node) => node.name === name) ?? end(declared, name);
-  return new Policy(declared.objects).expect(find(from), find(to), 80, "TCP", 0);
+  const policy = new Policy(declared.objects);
+  return policy.expect(end(declared, from), end(declared, to), 80, "TCP", 0);
 }
 
 t.test("an address that is not known may be in a zone's range", async (t) => {
@@ -48,8 +46,11 @@ t.test("of the paths that lead from end to end the strictest transport is asked 
   t.equal(ask(PODS + bank, "b/shop", "a/cards").transport.required, "mtls");
 });
 
-t.test("labels select a node too: an end that carries them", async (t) => {
-  const node = "---\n{apiVersion: v1, kind: Node, metadata: {name: w1, labels: {app: cards}}}\n";
-  t.equal(ask(PODS + node + file("paths: []"), "w1", "b/far").path, "denied");
-  t.equal(ask(PODS + node + file("paths: []"), "w1", "a/cards").path, "undeclared");
+t.test("an actor may be an end whose address is not known; and it may lead anywhere", async (t) => {
+  const hoop = (to: string) =>
+    file(`actors: [{name: hoop, select: {cidrs: [10.8.0.0/16]}, to: [${to}], only: true}]`);
+  t.equal(ask(PODS + hoop("cards"), "b/far", "a/cards").path, "denied");
+  t.equal(ask(PODS + hoop("cards"), "b/shop", "a/cards").path, "undecidable");
+  t.equal(ask(PODS + hoop("cards"), "a/cards", "b/far").path, "denied", "by the default");
+  t.equal(ask(PODS + hoop("'*'"), "b/far", "b/far").path, "denied", "any end, in a zone or not");
 });

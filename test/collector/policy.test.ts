@@ -151,6 +151,25 @@ t.test("admin tiers stand before and behind NetworkPolicy", async (t) => {
   t.equal(formatPortSet(permitted), "No Connections", "it may deny anything");
 });
 
+t.test("policies of two network plugins in one folder: the graver decision counts", async (t) => {
+  const calico = (action: string) =>
+    "---\n{apiVersion: projectcalico.org/v3, kind: NetworkPolicy, metadata: {name: c, namespace: a}, " +
+    `spec: {types: [Ingress], ingress: [{action: ${action}}]}}\n`;
+  const cilium = (rule: string) =>
+    "---\n{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {name: c, namespace: a}, " +
+    `spec: {endpointSelector: {}, ${rule}}}\n`;
+  const all = "ingress: [{fromEntities: [all]}]";
+  const none = "ingressDeny: [{fromEntities: [all]}]";
+  const path = (text: string) => check(PODS + text, "a/x", "a/y", 80).path;
+  t.strictSame([path(calico("Allow")), path(cilium(all))], ["allowed", "allowed"]);
+  t.equal(path(calico("Allow") + cilium(all)), "allowed");
+  t.equal(path(calico("Allow") + cilium(none)), "denied");
+  t.equal(path(calico("Deny") + cilium(all)), "denied");
+  const declared = read(PODS + calico("Allow") + cilium(none));
+  const permitted = new Policy(declared.objects).permit(end(declared, "a/x"), end(declared, "a/y"));
+  t.equal(formatPortSet(permitted), "No Connections");
+});
+
 type SlowSelector = {
   matchLabels?: Record<string, string>;
   matchExpressions?: { key: string; operator: string; values?: string[] }[];
@@ -541,37 +560,6 @@ t.test(
   },
 );
 
-t.test("a segmentation file gives zones, paths, waivers and transport", async (t) => {
-  const zones = (rest: string) =>
-    "---\n{apiVersion: wireproof.io/v1, kind: Segmentation, metadata: {name: s}, spec: {zones: " +
-    "[{name: cards, scope: cde, select: {namespaces: [a], labels: {app: y}}}, {name: shop, " +
-    `select: {namespaces: [b]}}, {name: bank, select: {cidrs: [198.51.100.0/24]}}], ${rest}}}\n`;
-  const deny = "default: {betweenZones: deny}";
-  t.equal(check(PODS + zones(deny), "b/z", "a/y", 80).path, "denied");
-  t.equal(check(PODS + zones(deny), "a/x", "a/y", 80).path, "denied", "from outside of all zones");
-  t.equal(check(PODS + zones("paths: []"), "b/z", "a/y", 80).path, "undeclared");
-  const paths = 'paths: [{from: shop, to: cards, ports: [80, "90-95/udp"], transport: mtls}]';
-  const allowed = check(PODS + zones(`${paths}, ${deny}`), "b/z", "a/y", 80);
-  t.equal(allowed.path, "allowed");
-  t.equal(allowed.transport.required, "mtls");
-  t.equal(check(PODS + zones(`${paths}, ${deny}`), "b/z", "a/y", 81).path, "denied");
-  t.equal(check(PODS + zones(`${paths}, ${deny}`), "b/z", "a/y", 95, "UDP").path, "allowed");
-  const waiver = "waivers: [{who: jo, why: T-1, until: 1970-01-01, to: cards}]";
-  const declared = read(PODS + zones(`${deny}, ${waiver}`));
-  const policy = new Policy(declared.objects);
-  const ask = (atMs: number) =>
-    policy.expect(end(declared, "b/z"), end(declared, "a/y"), 80, "TCP", atMs).path;
-  t.equal(ask(86_399_999), "allowed", "a date ends with its day");
-  t.equal(ask(86_400_000), "denied");
-  t.strictSame(policy.zonesOf(end(declared, "a/y")), [{ name: "cards", scope: "cde" }]);
-  const wrong = read(`${zones("paths: [{from: nowhere, to: cards}]")}`);
-  t.match(formatProblem(wrong.problems[0]!), /spec\.paths\[0\]\.from: there is no zone nowhere/);
-  t.match(
-    formatProblem(read(zones("path: []")).problems[0]!),
-    /a\.yaml:2:\d+: Segmentation s: spec: unknown field path/,
-  );
-});
-
 t.test("manifests: what is broken is told with its place, the rest loads", async (t) => {
   const good = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n";
   const broken = read(
@@ -597,7 +585,7 @@ t.test("manifests: what is broken is told with its place, the rest loads", async
   const typed = read("kind: NamespaceList\napiVersion: v1\nitems:\n- metadata: {name: a}\n");
   t.match(typed.objects, [{ kind: "Namespace", namespace: "", name: "a" }]);
   const unknown = read(
-    "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: c}\n",
+    "apiVersion: cilium.io/v2\nkind: CiliumLocalRedirectPolicy\nmetadata: {name: c}\n",
   );
   t.equal(unknown.unknownKinds.length, 1);
   t.match(unknown.problems[0]?.reason, /unproven/, "a policy that is not read is a doubt");

@@ -25,8 +25,9 @@ type Policy = {
 type Match = { ternary: Ternary; because: Because };
 
 export class AuthorizationPolicies {
-  private readonly byNamespace = new Map<string, Policy[]>();
+  private readonly byNamespace: ReadonlyMap<string, Policy[]>;
   private readonly rootNamespace: string;
+  private readonly selected = new WeakMap<Holder, readonly Policy[]>();
 
   constructor(
     objects: readonly ClusterObject[],
@@ -34,15 +35,12 @@ export class AuthorizationPolicies {
     rootNamespace: string,
   ) {
     this.rootNamespace = rootNamespace;
-    for (const object of objects) {
-      if (object.kind !== "AuthorizationPolicy") continue;
-      if (!object.apiVersion.startsWith("security.istio.io/")) continue;
-      if (object.annotations["istio.io/dry-run"] === "true") continue; // never decides
-      const policy = compile(object, faultsOf(object)[0] ?? null);
-      const known = this.byNamespace.get(object.namespace);
-      if (known === undefined) this.byNamespace.set(object.namespace, [policy]);
-      else known.push(policy);
-    }
+    const policies = objects
+      .filter((o) => o.kind === "AuthorizationPolicy")
+      .filter((o) => o.apiVersion.startsWith("security.istio.io/"))
+      .filter((o) => o.annotations["istio.io/dry-run"] !== "true") // never decides
+      .map((object) => compile(object, faultsOf(object)[0] ?? null));
+    this.byNamespace = Map.groupBy(policies, ({ object }) => object.namespace);
   }
 
   /** Reports whether any object selects the pod. */
@@ -120,8 +118,16 @@ export class AuthorizationPolicies {
     };
   }
 
-  private selecting(pod: Holder): Policy[] {
+  private selecting(pod: Holder): readonly Policy[] {
     if (pod.kind !== "pod") return [];
+    const known = this.selected.get(pod);
+    if (known !== undefined) return known;
+    const found = this.select(pod);
+    this.selected.set(pod, found);
+    return found;
+  }
+
+  private select(pod: Holder): Policy[] {
     const own = this.byNamespace.get(pod.namespace) ?? [];
     const root =
       pod.namespace === this.rootNamespace ? [] : (this.byNamespace.get(this.rootNamespace) ?? []);

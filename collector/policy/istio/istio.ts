@@ -1,5 +1,5 @@
 /** Judges connections to Istio's pods: sidecars, ambient, gateways (Istio 1.2x). */
-import type { ClusterObject } from "../../attribution/cluster-object.ts";
+import { textAt, type ClusterObject } from "../../attribution/cluster-object.ts";
 import { formatHolder, type Holder } from "../../attribution/holder.ts";
 import { formatObject, toBecause, UNDECLARED, type Decision } from "../because.ts";
 import type { Because, Posture } from "../expectation.ts";
@@ -10,6 +10,7 @@ import { ServiceTargets } from "../service-target.ts";
 import { AuthorizationPolicies } from "./authorization-policy.ts";
 import { DestinationRules, type ClientRule } from "./destination-rule.ts";
 import { Gateways, toTransport as toListenerTransport } from "./gateway.ts";
+import { HBONE_PORT, judgePassedBy, judgeProbe, leavesOut, mayLeaveOut } from "./interception.ts";
 import { readMeshConfig, type MeshConfig } from "./mesh-config.ts";
 import { PeerAuthentications, toTransport, type Effective } from "./peer-authentication.ts";
 import { ServicePorts, toListener, type ListenerProtocol } from "./service-port.ts";
@@ -21,6 +22,7 @@ export class IstioPolicies {
   private readonly config: MeshConfig;
   private readonly peerAuthentications: PeerAuthentications;
   private readonly authorizations: AuthorizationPolicies;
+  private readonly targets: ServiceTargets;
   private readonly services: ServicePorts;
   private readonly sidecars: Sidecars;
   private readonly gateways: Gateways;
@@ -35,6 +37,7 @@ export class IstioPolicies {
     this.peerAuthentications = new PeerAuthentications(objects, faultsOf, rootNamespace);
     this.authorizations = new AuthorizationPolicies(objects, faultsOf, rootNamespace);
     const targets = new ServiceTargets(objects);
+    this.targets = targets;
     this.services = new ServicePorts(objects, targets);
     this.sidecars = new Sidecars(objects, rootNamespace);
     this.gateways = new Gateways(objects, targets);
@@ -63,13 +66,20 @@ export class IstioPolicies {
       const decision = this.decide(client, false, server, mesh, port, "unknown");
       return { ...say, decision };
     }
+    const passed = mesh === "istio" ? judgePassedBy(server, port) : judgeProbe(client, server);
+    if (passed !== null) return passed;
+    if (mesh === "ambient" && port === HBONE_PORT) return this.judgeTunnel(client, from, server);
     const effective = this.peerAuthentications.effective(server, port, mesh);
     const ingress = mesh === "istio" ? this.sidecars.ingressOf(server, port) : null;
     const listener = this.protocolOf(server, port, ingress);
     const rule = from === "istio" ? this.ruleFor(client, server, port) : null;
-    const identified = this.isIdentified(from, mesh, effective, rule);
+    const isOut = from === "istio" && this.isLeftOut(client, server, port);
+    const isThrough = mesh === "ambient" && this.isBehindWaypoint(client, server, port);
+    const identified = isThrough
+      ? null
+      : this.isIdentified(isOut ? null : from, mesh, effective, rule);
     const decision = this.decide(client, identified, server, mesh, port, listener);
-    const sends = sentBy(from, mesh, effective, rule);
+    const sends = this.isByName(client, server, port) ? sentBy(from, mesh, effective, rule) : null;
     const because = [...effective.because, ...(rule?.because ?? [])];
     if (effective.mode === null) {
       return { decision, transport: UNKNOWN_TRANSPORT, transportBecause: because, sends };
@@ -85,6 +95,47 @@ export class IstioPolicies {
     return { decision, transport, transportBecause: because, sends };
   }
 
+  /** HBONE is mutual TLS whatever is declared; the port that it leads to is inside. */
+  private judgeTunnel(client: Holder, from: IstioMesh | null | undefined, server: Holder): MeshSay {
+    const identified = from === undefined ? null : from !== null;
+    const decision = this.decide(client, identified, server, "ambient", HBONE_PORT, "tcp");
+    const sentence = `${formatHolder(server)}: port ${HBONE_PORT} is ztunnel's, and takes HBONE`;
+    const { object } = server;
+    const told = object === null ? [] : [toBecause(object, "port of ztunnel", sentence)];
+    const transport = {
+      required: "mtls",
+      accepts: ["mtls"],
+      refuses: ["plaintext", "tls"],
+    } as const;
+    return { decision, transport, transportBecause: told, sends: from ? "mtls" : null };
+  }
+
+  /**
+   * Whether the client's proxy knows the server by a Service with an address of its own. Without
+   * one (headless, or straight to the pod) it hands on what the program sends, or not, by version.
+   */
+  private isByName(client: Holder, server: Holder, port: number): boolean {
+    const offers = this.targets.offersOf(server).filter(({ target }) => target === port);
+    if (offers.some(({ service }) => textAt(service.body, "spec", "clusterIP") === "None")) {
+      return false;
+    }
+    return !mayLeaveOut(client) && !this.isLeftOut(client, server, port);
+  }
+
+  /** What comes through a waypoint has the waypoint's identity, and is decided there by HTTP. */
+  private isBehindWaypoint(client: Holder, server: Holder, port: number): boolean {
+    if (this.gateways.isGateway(client)) return false;
+    const label = "istio.io/use-waypoint";
+    const offers = this.targets.offersOf(server).filter(({ target }) => target === port);
+    const labels = [server.labels, ...offers.map((o) => o.service.labels), server.namespaceLabels];
+    const told = labels.map((found) => found[label]).find((name) => name !== undefined);
+    return told !== undefined && told !== "none";
+  }
+
+  private isLeftOut(client: Holder, server: Holder, port: number): boolean {
+    return leavesOut(client, [port, ...this.targets.portsTo(server, port)]);
+  }
+
   private decide(
     client: Holder,
     identified: Ternary,
@@ -94,7 +145,8 @@ export class IstioPolicies {
     listener: ListenerProtocol,
   ): Decision {
     const { trustDomain } = this.config;
-    const connection = { client, server, port, listener, identified, trustDomain };
+    const isTunnel = mesh === "ambient" && port === HBONE_PORT;
+    const connection = { client, server, port, listener, identified, trustDomain, isTunnel };
     return this.authorizations.decide(connection, mesh) ?? UNDECLARED;
   }
 

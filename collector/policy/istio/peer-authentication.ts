@@ -30,8 +30,9 @@ type Levels = [mesh: Policy | null, namespace: Policy | null, workload: Policy |
 
 /** Rules of `ComposePeerAuthentication` (istio pilot/pkg/security/authn/policy_applier.go). */
 export class PeerAuthentications {
-  private readonly byNamespace = new Map<string, Policy[]>();
+  private readonly byNamespace: ReadonlyMap<string, Policy[]>;
   private readonly rootNamespace: string;
+  private readonly found = new WeakMap<Holder, Levels>();
 
   constructor(
     objects: readonly ClusterObject[],
@@ -42,13 +43,11 @@ export class PeerAuthentications {
     const found = objects.filter(
       (o) => o.kind === "PeerAuthentication" && o.apiVersion.startsWith("security.istio.io/"),
     );
-    for (const object of found.sort(byAge)) {
+    const policies = found.sort(byAge).map((object): Policy => {
       const selector = labelsAt(object.body, "spec", "selector", "matchLabels");
-      const policy = { object, selector, fault: faultsOf(object)[0] ?? null };
-      const known = this.byNamespace.get(object.namespace);
-      if (known === undefined) this.byNamespace.set(object.namespace, [policy]);
-      else known.push(policy);
-    }
+      return { object, selector, fault: faultsOf(object)[0] ?? null };
+    });
+    this.byNamespace = Map.groupBy(policies, ({ object }) => object.namespace);
   }
 
   /** Reports whether any object selects the pod: mesh-wide, by namespace, or by labels. */
@@ -104,6 +103,14 @@ export class PeerAuthentications {
 
   /** Mesh, namespace, workload; the oldest object of each level counts, the others do not. */
   private levels(pod: Holder): Levels {
+    const known = this.found.get(pod);
+    if (known !== undefined) return known;
+    const levels = this.findLevels(pod);
+    this.found.set(pod, levels);
+    return levels;
+  }
+
+  private findLevels(pod: Holder): Levels {
     const own = this.byNamespace.get(pod.namespace) ?? [];
     const root = this.byNamespace.get(this.rootNamespace) ?? [];
     const blind = ({ fault }: Policy) => fault?.path[1] === "selector"; // it may select any pod

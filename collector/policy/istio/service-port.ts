@@ -24,16 +24,12 @@ const TCP = new Set(["tcp", "tls", "https", "mongo", "redis", "mysql", "mongodb"
 
 export class ServicePorts {
   private readonly targets: ServiceTargets;
-  private readonly entries = new Map<string, ClusterObject[]>();
+  private readonly entries: ReadonlyMap<string, ClusterObject[]>;
 
   constructor(objects: readonly ClusterObject[], targets: ServiceTargets) {
     this.targets = targets;
-    for (const object of objects) {
-      if (object.kind !== "ServiceEntry") continue;
-      const known = this.entries.get(object.namespace);
-      if (known === undefined) this.entries.set(object.namespace, [object]);
-      else known.push(object);
-    }
+    const found = objects.filter(({ kind }) => kind === "ServiceEntry");
+    this.entries = Map.groupBy(found, ({ namespace }) => namespace);
   }
 
   /** Services that disagree leave it unknown. */

@@ -15,6 +15,8 @@ export type Connection = {
   /** Whether the client proved an identity: null where that cannot be told. */
   identified: Ternary;
   trustDomain: string;
+  /** Ambient's HBONE: what it leads to is inside. */
+  isTunnel: boolean;
 };
 
 /** How a rule's HTTP-only fields count on a TCP listener (istio pilot/pkg/security/authz/model). */
@@ -106,6 +108,7 @@ function testOf(name: string, connection: Connection): Test {
       return (value) => isInBlock(value, server);
     case "ports":
     case "destination.port":
+      if (connection.isTunnel) return "unseen"; // the port stands inside of it
       return (value) => value === String(port);
     case "remoteIpBlocks":
     case "remote.ip":
