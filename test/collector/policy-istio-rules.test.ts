@@ -49,3 +49,23 @@ t.test("of Services that disagree the oldest counts, which is not known here", a
   t.equal(wire(ask(SIDECARS + disable + empty)), "any +++", "no selector selects no pod");
 });
 
+t.test("ambient: ports and wider policies, of which istiod makes nothing", async (t) => {
+  const peer = (name: string, spec: string) => object("PeerAuthentication", name, `{${spec}}`);
+  const mesh = peer("istio-system/mesh", "mtls: {mode: STRICT}");
+  const own = (spec: string) => peer("a/own", `selector: {matchLabels: {app: srv}}, ${spec}`);
+  const at = (text: string, port = 80) => wire(ask(TUNNELS + text, port));
+  const permissive = own("portLevelMtls: {80: {mode: PERMISSIVE}}");
+  t.equal(at(mesh + permissive, 81), "mtls --+");
+  const unset = peer("a/space", "mtls: {mode: UNSET}");
+  t.equal(
+    at(mesh + unset + permissive, 81),
+    "mtls ??+",
+    "convertPeerAuthentication takes the namespace's UNSET for open, and the static policy is gone",
+  );
+  t.equal(at(mesh + unset + permissive), "any +++");
+  const unselecting = peer("a/space", "selector: {matchLabels: {}}, mtls: {mode: UNSET}");
+  t.equal(at(mesh + unselecting + permissive, 81), "mtls --+", "it looks at policies without one");
+  const strict = own("mtls: {mode: PERMISSIVE}, portLevelMtls: {80: {mode: STRICT}}");
+  t.equal(at(mesh + strict), "mtls ??+", "left to the parent, which the workload overrides");
+  t.equal(at(strict), "mtls --+");
+});

@@ -91,7 +91,7 @@ export class IstioPolicies {
       const transport = toListenerTransport(tls);
       return { decision, transport, transportBecause: [told, ...because], sends };
     }
-    const transport = toTransport(effective.mode, mesh, listener);
+    const transport = toTransport(effective.mode, mesh, listener, effective.isEnforced);
     return { decision, transport, transportBecause: because, sends };
   }
 
