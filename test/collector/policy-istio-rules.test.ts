@@ -40,6 +40,64 @@ const ask = (text: string, port = 80, from = "b/cli") => {
   return new Policy(declared.objects).expect(client, end(declared, "a/srv"), port, "TCP", 0);
 };
 
+t.test("rules as Envoy gets them", async (t) => {
+  const path = (spec: string, space = "a", more = "") =>
+    ask(SIDECARS + TCP + rules(spec, space, more)).path;
+  const either = "{rules: [{to: [{operation: {methods: [GET]}}, {operation: {ports: ['80']}}]}]}";
+  t.equal(path(either), "denied", "model: one field of HTTP, and the whole ALLOW rule is left out");
+  t.equal(path("{rules: [null]}"), "denied", "builder: skipped nil rule");
+  const account = "{rules: [{from: [{source: {serviceAccounts: [cli]}}]}]}";
+  t.equal(path(account, "istio-system"), "denied", "of the policy's namespace");
+  t.equal(path(account.replace("[cli]", "[b/cli]"), "istio-system"), "allowed");
+  const custom =
+    "{action: CUSTOM, provider: {name: x}, rules: [{to: [{operation: {ports: ['81']}}]}]}";
+  t.equal(path(custom), "allowed", "a policy is there, and its rule does not match");
+  const handed = rules(custom.replace("81", "80")).replace("name: p", "name: q");
+  const outside = rules("{}") + handed;
+  t.equal(ask(SIDECARS + TCP + outside).path, "denied", "ALLOW denies, whatever CUSTOM says");
+  for (const word of ["true", "1", "T", "True"]) {
+    const dry = `, annotations: {istio.io/dry-run: '${word}'}`;
+    t.equal(path("{}", "a", dry), "undeclared", `builder, ParseBool: ${word}`);
+  }
+  t.equal(path("{}", "a", ", annotations: {istio.io/dry-run: 'yes'}"), "denied");
+  const unmarked = pod("a/srv", "app: srv") + pod("b/cli", "app: cli", SIDECAR);
+  const dry = rules("{}", "a", ", annotations: {istio.io/dry-run: 'true'}");
+  t.equal(wire(ask(unmarked + dry)), "any +++", "a dry run selects the pod: it is meshed");
+});
+
+t.test("rules as ztunnel gets them", async (t) => {
+  const path = (spec: string, from = "192.0.2.1") => ask(TUNNELS + rules(spec), 80, from).path;
+  const deny = (rule: string) => `{action: DENY, rules: [${rule}]}`;
+  t.equal(path(deny("{to: [{operation: {methods: [GET]}}]}")), "allowed", "rbac: empty, skipped");
+  t.equal(path(deny("{to: [{operation: {methods: [GET], ports: ['80']}}]}")), "denied");
+  const mixed =
+    "{from: [{source: {ipBlocks: [192.0.2.1]}}], when: [{key: remote.ip, values: ['::']}]}";
+  t.equal(path(deny(mixed)), "allowed", "ambient: an empty clause");
+  t.equal(path(`{rules: [{to: [{operation: {hosts: [x], ports: ['80']}}]}]}`), "denied", "ambient");
+  t.equal(path(`{rules: [{when: [{key: source.serviceAccount, notValues: [x]}]}]}`), "denied");
+  t.equal(path(deny("{}")), "denied", "what comes without a tunnel is closed where one can see it");
+  t.ok(inBand(ask(TUNNELS + rules(deny("{}")))), "what comes in the tunnel is not");
+  t.equal(path("{action: CUSTOM, provider: {name: x}, rules: [{}]}"), "undeclared");
+});
+
+t.test("a client shows its identity where its proxy knows the server by a Service", async (t) => {
+  const allow = rules("{rules: [{from: [{source: {namespaces: [b]}}]}]}");
+  t.equal(ask(SIDECARS + TCP + allow).path, "allowed", "auto mutual TLS");
+  t.equal(ask(SIDECARS + allow).path, "undecidable", "straight to the pod");
+  t.equal(ask(SIDECARS + service("tcp", ", clusterIP: None") + allow).path, "undecidable");
+  const strict = object("PeerAuthentication", "istio-system/s", "{mtls: {mode: STRICT}}");
+  const other = allow.replace("namespaces: [b]", "namespaces: [c]");
+  t.equal(ask(SIDECARS + other + strict + TCP).path, "denied");
+  const tunnel = pod("a/srv", "app: srv", SIDECAR) + pod("b/cli", TUNNEL);
+  t.equal(ask(tunnel + TCP + allow).path, "undecidable", "HBONE to a sidecar, or plaintext");
+  const disable = object("PeerAuthentication", "a/d", "{mtls: {mode: DISABLE}}");
+  t.equal(ask(TUNNELS + disable + allow).path, "allowed", "the tunnel is always there");
+  const both =
+    "{action: DENY, rules: [{from: [{source: {namespaces: [b]}}]}, " +
+    "{from: [{source: {notPrincipals: ['*']}}]}]}";
+  t.equal(ask(tunnel + TCP + rules(both)).path, "denied", "whichever it is");
+});
+
 t.test("of Services that disagree the oldest counts, which is not known here", async (t) => {
   const disable = object("PeerAuthentication", "a/d", "{mtls: {mode: DISABLE}}");
   t.equal(wire(ask(SIDECARS + disable + service("http"))), "any +?-");
