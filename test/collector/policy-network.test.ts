@@ -15,11 +15,12 @@ const pod = (name: string, spec = "", more = "") => {
 };
 const at = (address: string) => `, status: {podIPs: [${address}]}`;
 const netpol = (spec: string) =>
-  "---\n{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: p, namespace: a}, " +
-  `spec: ${spec}}\n`;
+  "---\n{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: " +
+  `{name: p, namespace: a}, spec: ${spec}}\n`;
 const admin = (name: string, egress: string, priority = 1) =>
   "---\n{apiVersion: policy.networking.k8s.io/v1alpha1, kind: AdminNetworkPolicy, metadata: " +
-  `{name: ${name}}, spec: {priority: ${priority}, subject: {namespaces: {}}, egress: [${egress}]}}\n`;
+  `{name: ${name}}, spec: {priority: ${priority}, subject: {namespaces: {}}, ` +
+  `egress: [${egress}]}}\n`;
 
 /** The path between ends `namespace/name`, nodes (`w1`) or addresses. */
 function ask(text: string, from: string, to: string, port = 80, transport: Transport = "TCP") {
