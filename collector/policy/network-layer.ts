@@ -5,7 +5,7 @@
  */
 import { textAt, type ClusterObject } from "../attribution/cluster-object.ts";
 import type { Holder, Transport } from "../attribution/holder.ts";
-import { AdminNetworkPolicies } from "./admin-network-policy.ts";
+import { AdminNetworkPolicies, type Ways } from "./admin-network-policy.ts";
 import { combine, UNDECLARED, type Decision } from "./because.ts";
 import { CalicoPolicies, hasCalico } from "./calico/calico.ts";
 import { CiliumPolicies } from "./cilium/cilium.ts";
@@ -41,7 +41,7 @@ export class NetworkLayer {
         return found === name || (found !== "Admin" && found !== "Baseline");
       });
       const policies = [...group(kind, version), ...cluster];
-      return new AdminNetworkPolicies(policies, faultsOf, inBlocks, nodes);
+      return new AdminNetworkPolicies(policies, faultsOf, nodes);
     };
     this.admin = tier("AdminNetworkPolicy", "Admin");
     const policies = (some: readonly ClusterObject[]) =>
@@ -70,6 +70,11 @@ export class NetworkLayer {
 
   /** All that a pair may use, as far as it is certain. */
   permit(client: Holder, server: Holder): PortSet {
+    if (isExempt(client, server)) {
+      return client.kind === "pod"
+        ? EVERYTHING
+        : this.cilium.permit("ingress", server, client, NO_POLICY).ports;
+    }
     return intersect(
       this.permitOne("egress", client, server),
       this.permitOne("ingress", server, client),
@@ -89,12 +94,14 @@ export class NetworkLayer {
       const also = this.cilium.decide(direction, pod, other, transport, port, UNDECLARED);
       return also.path === "undeclared" ? decided : combine([decided, also]);
     }
-    const admin = this.admin.decide(direction, pod, other, transport, port);
-    if (admin.path !== "undeclared") return admin;
+    const admin = this.admin.follow(direction, pod, other, transport, port);
+    if (!admin.paths.has("undeclared")) return toDecision(admin);
     const kubernetes = this.policies.decide(direction, pod, other, transport, port);
     const decided = this.cilium.decide(direction, pod, other, transport, port, kubernetes);
-    if (decided.path !== "undeclared") return decided;
-    return this.baseline.decide(direction, pod, other, transport, port);
+    if (decided.path !== "undeclared") {
+      return toDecision(follows(admin, { ...decided, paths: new Set([decided.path]) }));
+    }
+    return toDecision(follows(admin, this.baseline.follow(direction, pod, other, transport, port)));
   }
 
   private permitOne(direction: Direction, pod: Holder, other: Holder): PortSet {
@@ -115,6 +122,20 @@ export class NetworkLayer {
 }
 
 const NO_POLICY = { selected: false, ports: EVERYTHING };
+
+/** The ways through a tier, and those through the next for what it passes on. */
+function follows(first: Ways, next: Pick<Ways, "paths"> & Pick<Decision, "because">): Ways {
+  if (first.paths.size === 1) return { paths: next.paths, because: [...next.because] };
+  const ends = [...first.paths].filter((path) => path !== "undeclared");
+  const because = [...first.because, ...next.because];
+  return { paths: new Set([...ends, ...next.paths]), because };
+}
+
+/** One way out alone is the decision; more, and nobody knows which. */
+function toDecision({ paths, because }: Ways): Decision {
+  const [path] = paths;
+  return { path: paths.size > 1 ? "undecidable" : path!, because };
+}
 
 /** A node reaches the pods that run on it, and a pod itself, whatever is declared. */
 function isExempt(client: Holder, server: Holder): boolean {

@@ -79,6 +79,7 @@ export class NetworkPolicies {
     const policies = this.selecting(direction, pod);
     if (policies.length === 0) return UNDECLARED;
     const server = direction === "ingress" ? pod : other;
+    const node = mayBeOwnNode(pod, other);
     const unsure: { policy: Policy; match: Match }[] = [];
     for (const policy of policies) {
       const match = this.match(policy, other, server, transport, port);
@@ -91,6 +92,12 @@ export class NetworkPolicies {
         return { path: "allowed", because: [allowed] };
       }
       if (match.ternary === null) unsure.push({ policy, match });
+    }
+    if (node !== null) {
+      const because = policies.map(({ object }) =>
+        toBecause(object, `spec.${direction}`, `undecidable: ${formatHolder(other)} ${node}`),
+      );
+      return { path: "undecidable", because };
     }
     if (unsure.length > 0) {
       const because = unsure.map(({ policy, match }) => toUnsure(policy, match, direction, other));
@@ -152,6 +159,19 @@ export class NetworkPolicies {
   }
 }
 
+/**
+ * Why it is not certain that policies bind `other`; null where it is. "Traffic to and from the node
+ * where a Pod is running is always allowed" (the documentation's page on Network Policies), whereas
+ * the API says so of traffic from it alone. A pod on the node's network may be taken for the node.
+ */
+function mayBeOwnNode(pod: Holder, other: Holder): string | null {
+  if (other.kind !== "node" && !(other.kind === "pod" && other.hostNetwork)) return null;
+  if (pod.node !== null && other.node !== null && pod.node !== other.node) return null;
+  const may = pod.node === null || other.node === null ? "may run" : "runs";
+  if (other.kind === "pod") return `${may} on the pod's node, which plugins may let pass`;
+  return `${may === "runs" ? "is" : "may be"} the pod's node, which plugins may let pass`;
+}
+
 function toUnsure(policy: Policy, match: Match, direction: Direction, other: Holder) {
   const { object, fault } = policy;
   if (fault !== null) return toFaultBecause(object, fault);
@@ -186,8 +206,8 @@ function compile(object: ClusterObject, direction: Direction): Policy | null {
   const types = valueAt(spec, "policyTypes");
   const named = Array.isArray(types) && types.length > 0 ? types : null;
   const word = direction === "ingress" ? "Ingress" : "Egress";
-  // Without policyTypes: always ingress; egress when there is an egress list.
-  const stated = direction === "ingress" || Array.isArray(valueAt(spec, "egress"));
+  // Without policyTypes: always ingress; egress when there is an egress rule (defaults.go).
+  const stated = direction === "ingress" || listAt(spec, "egress").length > 0;
   if (named === null ? !stated : !named.includes(word)) return null;
   const peers = direction === "ingress" ? "from" : "to";
   const rules = listAt(spec, direction).map((rule: Json) => ({

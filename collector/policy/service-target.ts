@@ -26,7 +26,9 @@ export class ServiceTargets {
   selecting(pod: Holder): ClusterObject[] {
     return (this.byNamespace.get(pod.namespace) ?? []).filter((service) => {
       const selector = valueAt(service.body, "spec", "selector");
-      return isMap(selector) && selects(readLabelMap(labelsAt(selector)), pod.labels);
+      // An empty selector is none: the Service has the endpoints that somebody else gives it.
+      if (!isMap(selector) || Object.keys(selector).length === 0) return false;
+      return selects(readLabelMap(labelsAt(selector)), pod.labels);
     });
   }
 

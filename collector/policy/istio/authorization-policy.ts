@@ -12,7 +12,7 @@ import { formatObject, toBecause, toFaultBecause, UNDECLARED, type Decision } fr
 import type { Because } from "../expectation.ts";
 import type { Ternary } from "../peer.ts";
 import type { Fault } from "../problem.ts";
-import { matchesRule, type Connection } from "./source-match.ts";
+import { matchesRule, matchesTunnelRule, type Connection } from "./source-match.ts";
 
 type Policy = {
   object: ClusterObject;
@@ -23,6 +23,8 @@ type Policy = {
 };
 
 type Match = { ternary: Ternary; because: Because };
+
+const EITHER = ["http", "tcp"] as const;
 
 export class AuthorizationPolicies {
   private readonly byNamespace: ReadonlyMap<string, Policy[]>;
@@ -38,7 +40,6 @@ export class AuthorizationPolicies {
     const policies = objects
       .filter((o) => o.kind === "AuthorizationPolicy")
       .filter((o) => o.apiVersion.startsWith("security.istio.io/"))
-      .filter((o) => o.annotations["istio.io/dry-run"] !== "true") // never decides
       .map((object) => compile(object, faultsOf(object)[0] ?? null));
     this.byNamespace = Map.groupBy(policies, ({ object }) => object.namespace);
   }
@@ -50,12 +51,15 @@ export class AuthorizationPolicies {
 
   /**
    * CUSTOM, then DENY, then ALLOW; without an ALLOW policy everything is allowed. A denial that is
-   * answered inside the encryption, by HTTP or in an ambient tunnel, is `undecidable`.
+   * answered inside the encryption, by HTTP or in an ambient tunnel, is `undecidable`. Each of
+   * `identities` is one that the client may have shown.
    */
-  decide(connection: Connection, mesh: "istio" | "ambient"): Decision {
-    const { server, client } = connection;
-    const who = formatHolder(client);
-    const policies = this.selecting(server);
+  decide(
+    connection: Omit<Connection, "identified">,
+    identities: readonly Ternary[],
+    mesh: "istio" | "ambient",
+  ): Decision {
+    const policies = this.selecting(connection.server).filter(({ object }) => !isDryRun(object));
     if (policies.length === 0) return UNDECLARED;
     const broken = policies.filter((policy) => policy.fault !== null);
     if (broken.length > 0)
@@ -63,59 +67,24 @@ export class AuthorizationPolicies {
         path: "undecidable",
         because: broken.map((p) => toFaultBecause(p.object, p.fault!)),
       };
-    const ofAction = (action: string) =>
-      policies.filter((policy) => policy.action === action && canMatch(policy, mesh));
-    const custom = ofAction("CUSTOM").map((policy) => match(policy, connection));
-    const deny = ofAction("DENY").map((policy) => match(policy, connection));
-    const allow = ofAction("ALLOW").map((policy) => match(policy, connection));
-
-    const denied = deny.filter((m) => m.ternary === true);
-    if (denied.length > 0) return this.toDenial(denied, connection, mesh);
-    const outside = custom.filter((m) => m.ternary !== false);
-    if (outside.length > 0) return { path: "undecidable", because: becauseOf(outside) };
-    const unsure = [...deny, ...allow].filter((m) => m.ternary === null);
-    const allowed = allow.filter((m) => m.ternary === true);
-    if (allow.length > 0 && allowed.length === 0 && unsure.length === 0) {
-      const none = allow.map(({ because }) => ({
-        ...because,
-        rule: "spec.rules",
-        sentence: `denied by ${formatObject(because)}: no ALLOW rule matches ${who}`,
-      }));
-      return this.toDenial(
-        none.map((because) => ({ ternary: true, because })),
-        connection,
-        mesh,
-      );
-    }
-    if (deny.some((m) => m.ternary === null) || (allow.length > 0 && allowed.length === 0)) {
-      return { path: "undecidable", because: becauseOf(unsure) };
-    }
-    if (allowed.length > 0) return { path: "allowed", because: becauseOf(allowed) };
-    if (deny.length === 0) return UNDECLARED; // AUDIT and the like never decide
-    const passed = deny.map(({ because }) => ({
-      ...because,
-      rule: "spec.rules",
-      sentence: `allowed: no DENY rule of ${formatObject(because)} matches ${who}`,
-    }));
-    return { path: "allowed", because: passed };
-  }
-
-  private toDenial(
-    matches: readonly Match[],
-    { listener }: Connection,
-    mesh: "istio" | "ambient",
-  ): Decision {
-    const because = becauseOf(matches);
-    if (listener === "tcp" && mesh === "istio") return { path: "denied", because };
-    const where =
-      mesh === "ambient" ? "inside the ambient tunnel" : "by HTTP inside the encryption";
-    return {
-      path: "undecidable",
-      because: because.map((b) => ({
-        ...b,
-        sentence: `denial-in-band: ${b.sentence}; answered ${where}, unreadable from outside`,
-      })),
-    };
+    // What nobody has told the protocol of is taken for HTTP, or for TCP, by its first bytes.
+    const isTold = mesh === "ambient" || connection.listener === "tcp";
+    const listeners = isTold || connection.listener === "http" ? [connection.listener] : EITHER;
+    const decisions = identities.flatMap((identified) =>
+      listeners.map((listener) =>
+        decideFor(policies, { ...connection, identified, listener }, mesh),
+      ),
+    );
+    const [first] = decisions;
+    if (decisions.every(({ path }) => path === first!.path)) return first!;
+    const unsure = decisions.filter(({ path }) => path === "undecidable");
+    const because = [...unsure, ...decisions].flatMap((decision) => decision.because);
+    if (unsure.length > 0) return { path: "undecidable", because: [...new Set(because)] };
+    const who = formatHolder(connection.client);
+    const sentence =
+      `undecidable: it depends on whether ${who} shows an identity, or speaks HTTP, ` +
+      "and neither is declared";
+    return { path: "undecidable", because: [{ ...because[0]!, sentence }, ...because] };
   }
 
   private selecting(pod: Holder): readonly Policy[] {
@@ -137,6 +106,74 @@ export class AuthorizationPolicies {
       return Object.entries(selector).every(([key, value]) => pod.labels[key] === value);
     });
   }
+}
+
+/** `strconv.ParseBool` reads the annotation (authz/builder/builder.go isDryRun). */
+export function isDryRun({ annotations }: ClusterObject): boolean {
+  return /^(1|t|T|TRUE|true|True)$/.test(annotations["istio.io/dry-run"] ?? "");
+}
+
+function decideFor(
+  policies: readonly Policy[],
+  connection: Connection,
+  mesh: "istio" | "ambient",
+): Decision {
+  const who = formatHolder(connection.client);
+  const ofAction = (action: string) =>
+    policies
+      .filter((policy) => policy.action === action && canMatch(policy, mesh))
+      .map((policy) => match(policy, connection, mesh));
+  const [custom, deny, allow] = [ofAction("CUSTOM"), ofAction("DENY"), ofAction("ALLOW")];
+
+  const denied = deny.filter((m) => m.ternary === true);
+  if (denied.length > 0) return toDenial(denied, connection, mesh);
+  if (allow.length > 0 && allow.every((m) => m.ternary === false)) {
+    // Whatever those of DENY and CUSTOM come to.
+    const none = allow.map(({ because }) => ({
+      ...because,
+      rule: "spec.rules",
+      sentence: `denied by ${formatObject(because)}: no ALLOW rule matches ${who}`,
+    }));
+    return toDenial(
+      none.map((because) => ({ ternary: true, because })),
+      connection,
+      mesh,
+    );
+  }
+  const outside = custom.filter((m) => m.ternary !== false);
+  if (outside.length > 0) return { path: "undecidable", because: becauseOf(outside) };
+  const unsure = [...deny, ...allow].filter((m) => m.ternary === null);
+  const allowed = allow.filter((m) => m.ternary === true);
+  if (deny.some((m) => m.ternary === null) || (allow.length > 0 && allowed.length === 0)) {
+    return { path: "undecidable", because: becauseOf(unsure) };
+  }
+  if (allowed.length > 0) return { path: "allowed", because: becauseOf(allowed) };
+  if (deny.length + custom.length === 0) return UNDECLARED; // AUDIT and the like never decide
+  const passed = [...deny, ...custom].map(({ because }) => ({
+    ...because,
+    rule: "spec.rules",
+    sentence: `allowed: no rule of ${formatObject(because)} matches ${who}`,
+  }));
+  return { path: "allowed", because: passed };
+}
+
+function toDenial(
+  matches: readonly Match[],
+  { listener, identified }: Connection,
+  mesh: "istio" | "ambient",
+): Decision {
+  const because = becauseOf(matches);
+  // What comes without an identity comes outside of the tunnel, and ztunnel closes it there.
+  const isSeen = mesh === "ambient" ? identified === false : listener === "tcp";
+  if (isSeen) return { path: "denied", because };
+  const where = mesh === "ambient" ? "inside the ambient tunnel" : "by HTTP inside the encryption";
+  return {
+    path: "undecidable",
+    because: because.map((b) => ({
+      ...b,
+      sentence: `denial-in-band: ${b.sentence}; answered ${where}, unreadable from outside`,
+    })),
+  };
 }
 
 function compile(object: ClusterObject, fault: Fault | null): Policy {
@@ -161,11 +198,16 @@ function canMatch(policy: Policy, mesh: "istio" | "ambient"): boolean {
 }
 
 /** No rules match nothing; one empty rule matches everything. */
-function match({ object, action }: Policy, connection: Connection): Match {
+function match(
+  { object, action }: Policy,
+  connection: Connection,
+  mesh: "istio" | "ambient",
+): Match {
   const side = action === "ALLOW" ? "ALLOW" : "DENY";
   let found: { ternary: Ternary; at: number } = { ternary: false, at: -1 };
   for (const [i, rule] of listAt(object.body, "spec", "rules").entries()) {
-    const ternary = matchesRule(rule, side, connection);
+    const matches = mesh === "ambient" ? matchesTunnelRule : matchesRule;
+    const ternary = matches(rule, side, connection, object.namespace);
     if (ternary === true) {
       found = { ternary, at: i };
       break;
