@@ -16,7 +16,15 @@ import { readSelector, selects, type Selector } from "../attribution/selector.ts
 import { formatObject, toBecause, toFaultBecause, type Decision } from "./because.ts";
 import type { Because, PathDecision } from "./expectation.ts";
 import type { Direction } from "./network-policy.ts";
-import { hasPort, matchesPeers, portsOn, type Peer, type PortRule, type Ternary } from "./peer.ts";
+import {
+  hasPort,
+  matchesPeers,
+  portsOn,
+  type Peer,
+  type PodsInBlocks,
+  type PortRule,
+  type Ternary,
+} from "./peer.ts";
 import { EVERYTHING, intersect, NOTHING, subtract, union, type PortSet } from "./port-set.ts";
 import type { Fault } from "./problem.ts";
 import { or } from "./ternary.ts";
@@ -50,6 +58,7 @@ export type Tier = { allowed: PortSet; denied: PortSet };
 export class AdminNetworkPolicies {
   private readonly policies: readonly Policy[];
   private readonly selected = new WeakMap<Holder, readonly Policy[][]>();
+  private readonly podsInBlocks: PodsInBlocks;
   /** Nodes by name: a pod on the node's own network is reached by the node's addresses. */
   private readonly nodes: ReadonlyMap<string, ClusterObject>;
 
@@ -57,7 +66,9 @@ export class AdminNetworkPolicies {
     objects: readonly ClusterObject[],
     faultsOf: (object: ClusterObject) => readonly Fault[],
     nodes: readonly ClusterObject[],
+    podsInBlocks: PodsInBlocks,
   ) {
+    this.podsInBlocks = podsInBlocks;
     this.nodes = new Map(nodes.map((node) => [node.name, node]));
     this.policies = objects
       .map((object) => compile(object, faultsOf(object)[0] ?? null))
@@ -119,7 +130,7 @@ export class AdminNetworkPolicies {
         let left = open;
         if (policy.fault !== null) denied = union(denied, open); // it may deny anything
         for (const rule of policy.rules[direction]) {
-          const match = this.matches(rule, other);
+          const match = this.matches(policy, rule, other);
           if (match === false) continue;
           const here = intersect(left, portsOn(rule.ports, server) ?? EVERYTHING);
           if (rule.action === "Deny") denied = union(denied, here);
@@ -150,7 +161,7 @@ export class AdminNetworkPolicies {
     const says: Say[] = [];
     for (const [i, rule] of rules[direction].entries()) {
       if (!hasPort(rule.ports, server, transport, port)) continue;
-      const match = this.matches(rule, other);
+      const match = this.matches(policy, rule, other);
       if (match === false) continue;
       const isSure = match === true;
       const title = rule.name === null ? "" : ` (${rule.name})`;
@@ -165,9 +176,11 @@ export class AdminNetworkPolicies {
   }
 
   /** A pod on the node's own network is no pod to a rule: it is met by the node's addresses. */
-  private matches({ peers }: Rule, other: Holder): Ternary {
+  private matches({ object }: Policy, { peers }: Rule, other: Holder): Ternary {
     if (other.kind !== "pod" || !other.hostNetwork) {
-      return matchesPeers(peers, other, "", "match");
+      // "cluster-internal traffic will be checked against the rule as well", of both versions.
+      const isOut = this.podsInBlocks === "outside" && object.kind !== "ClusterNetworkPolicy";
+      return matchesPeers(peers, other, "", isOut ? "never" : "match");
     }
     const node = other.node === null ? undefined : this.nodes.get(other.node);
     if (node !== undefined) {

@@ -41,7 +41,7 @@ export class NetworkLayer {
         return found === name || (found !== "Admin" && found !== "Baseline");
       });
       const policies = [...group(kind, version), ...cluster];
-      return new AdminNetworkPolicies(policies, faultsOf, nodes);
+      return new AdminNetworkPolicies(policies, faultsOf, nodes, podsInBlocks);
     };
     this.admin = tier("AdminNetworkPolicy", "Admin");
     const policies = (some: readonly ClusterObject[]) =>

@@ -15,8 +15,9 @@ import { NOTHING, onePort, union, type PortSet } from "./port-set.ts";
  * Whether an address range matches a pod whose address lies in it. NetworkPolicy leaves that to the
  * network plugin ("should be cluster-external IPs"): Calico matches, Cilium does not. The policies
  * of the cluster do not: "cluster-internal traffic will be checked as well" (`match`).
+ * `outside`: pods stand without their addresses, and in no range, whatever names it.
  */
-export type PodsInBlocks = "never" | "undecidable" | "match";
+export type PodsInBlocks = "outside" | "never" | "undecidable" | "match";
 
 /** Null: depends on what is not known. */
 export type Ternary = boolean | null;
