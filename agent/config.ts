@@ -1,5 +1,7 @@
 /** Reads the agent's settings from flags, environment, file and defaults. */
 import { hostname } from "node:os";
+import { CAPTURES } from "./capture/frame-source.ts";
+import type { CaptureChoice } from "./capture/frame-source.ts";
 import { ConfigError } from "../protocol/config-error.ts";
 import { Settings } from "../protocol/settings.ts";
 import { readSettingsFile } from "../protocol/settings-file.ts";
@@ -17,6 +19,8 @@ export type AgentConfig = {
   spoolMib: number;
   /** Whole names of interfaces to watch; null watches what leads into other namespaces. */
   interfaces: RegExp | null;
+  capture: CaptureChoice;
+  ringMib: number;
   /** A recording that is replayed as if it were live, instead of capturing. */
   replay: string | null;
   reportIntervalMs: number;
@@ -37,6 +41,8 @@ export const AGENT_SETTINGS: readonly SettingRow[] = [
   ["spool <dir>", "where batches wait for the collector", "/var/lib/wireproof/spool"],
   ["spool-mib <n>", "largest spool, MiB", "256"],
   ["interfaces <regex>", "whole names of interfaces to watch (default: pods' host sides)", null],
+  ["capture <how>", "auto (the best that is allowed), ring-cutoff, ring or libpcap", "auto"],
+  ["ring-mib <n>", "memory of the packet ring, MiB", "32"],
   ["replay <file>", "replay a pcapng whose interfaces are named NODE/NAME, in its own pace", null],
   ["report-interval <ms>", "between two reports of a living flow", "30000"],
   ["coverage-interval <ms>", "between two reports of coverage", "10000"],
@@ -69,6 +75,11 @@ export function readAgentConfig(flags: Flags): AgentConfig {
     const wanted = "debug, info, warn or error";
     throw new ConfigError("CONFIG_LOG_LEVEL", `agent: --log-level must be ${wanted}`);
   }
+  const capture = CAPTURES.find((choice) => choice === settings.need("capture"));
+  if (capture === undefined) {
+    const wanted = CAPTURES.join(", ");
+    throw new ConfigError("CONFIG_CAPTURE", `agent: --capture must be one of ${wanted}`);
+  }
   return {
     node: settings.need("node"),
     collector: settings.need("collector"),
@@ -79,6 +90,8 @@ export function readAgentConfig(flags: Flags): AgentConfig {
     spool: settings.need("spool"),
     spoolMib: settings.number("spool-mib", 1),
     interfaces,
+    capture,
+    ringMib: settings.number("ring-mib", 1),
     replay: settings.get("replay"),
     reportIntervalMs: settings.number("report-interval", 100),
     coverageIntervalMs: settings.number("coverage-interval", 100),

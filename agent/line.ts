@@ -2,6 +2,7 @@
 import { Reading } from "./assess/reading.ts";
 import { endsOf, observe } from "./assess/observe.ts";
 import type { Trace } from "./assess/trace.ts";
+import type { PassedOver } from "./capture/frame-source.ts";
 import { Counters } from "./counters.ts";
 import { decodeFrame } from "./decode/ethernet.ts";
 import { Fragments } from "./decode/fragments.ts";
@@ -11,6 +12,7 @@ import { Fact, FlowTable, News, Side } from "./flow/flow-table.ts";
 import type { FlowTableOptions } from "./flow/flow-table.ts";
 import { Floods } from "./flow/floods.ts";
 import { KEY } from "./flow/flow-key.ts";
+import { Ledger } from "./ledger.ts";
 import { CLIENT, SERVER } from "./tls/handshake.ts";
 import type { Flow } from "../protocol/flow-record.ts";
 
@@ -54,6 +56,8 @@ export class Line {
   readonly counters = new Counters();
   /** Time of the latest frame, microseconds since the epoch. */
   nowUs = 0;
+  /** Time of the frame that is taken by `frameNow`. */
+  readonly clock = new Float64Array(1);
 
   readonly fragments = new Fragments();
   readonly #packet = new Packet();
@@ -75,6 +79,8 @@ export class Line {
   #traced = -1;
   /** Flows over UDP whose connection is being followed. */
   #followed = 0;
+  /** Of a source that does not hand over every frame. */
+  #ledger: Ledger | null = null;
 
   constructor(options: LineOptions, onFlow: OnFlow) {
     this.#trace = options.traced?.trace ?? null;
@@ -89,7 +95,12 @@ export class Line {
     this.revision = new Uint32Array(options.table.flows);
   }
 
-  /** Takes one frame; see `OnFrame`. Allocates only for flows whose opening it reads. */
+  /** Counts from now on also what the source counts and does not hand over. */
+  countPassedOver(source: PassedOver | null): void {
+    this.#ledger = source && new Ledger(this.table, source);
+  }
+
+  /** Takes one frame; see `OnFrame`. */
   frame(
     view: DataView,
     at: number,
@@ -99,6 +110,20 @@ export class Line {
     linkType: number,
     lane: number,
   ): void {
+    this.clock[0] = timeUs;
+    this.frameNow(view, at, end, wireLength, linkType, lane);
+  }
+
+  /** Takes one frame of the time in `clock`. Allocates only for flows whose opening it reads. */
+  frameNow(
+    view: DataView,
+    at: number,
+    end: number,
+    wireLength: number,
+    linkType: number,
+    lane: number,
+  ): void {
+    const timeUs = this.clock[0]!;
     if (timeUs > this.nowUs) this.nowUs = timeUs;
     this.fragments.nowUs = timeUs;
     this.fragments.lane = lane;
@@ -169,10 +194,11 @@ export class Line {
     for (;;) {
       const flow = this.table.take(this.#packet, view, lane);
       if (flow !== -1) return flow;
-      const displaced = this.table.displaced;
-      if (this.table.makesRoom) this.counters.evicted++;
-      if (this.table.makesRoom && this.#isUntold(displaced)) this.#aggregate(displaced);
-      else this.#end(displaced);
+      const { displaced, makesRoom } = this.table;
+      if (makesRoom) this.counters.evicted++;
+      else this.#ledger?.settleReplaced(displaced);
+      if (makesRoom && this.#isUntold(displaced)) this.#aggregate(displaced);
+      else this.#end(displaced, !makesRoom);
     }
   }
 
@@ -194,6 +220,7 @@ export class Line {
     const news = table.news;
     if ((news & News.opened) !== 0) {
       this.counters.opened++;
+      this.#ledger?.open(flow);
       this.#readings[flow] = undefined;
       this.#told[flow] = 0;
       this.serial[flow] = this.counters.opened;
@@ -342,14 +369,17 @@ export class Line {
     this.#tell(flow, false);
   }
 
-  #tell(flow: number, final: boolean): void {
+  #tell(flow: number, final: boolean, isReplaced = false): void {
+    if (!isReplaced) this.#ledger?.settle(flow);
     this.#toldUs[flow] = this.nowUs;
     this.revision[flow]!++;
     this.#onFlow(observe(this.table, flow, this.#readings[flow], this.nowUs), flow, final);
   }
 
-  #end(flow: number): void {
-    this.#tell(flow, true);
+  /** Ends a flow; `isReplaced` when its ends have connected anew. */
+  #end(flow: number, isReplaced = false): void {
+    this.#tell(flow, true, isReplaced);
+    if (!isReplaced) this.#ledger?.forget(flow);
     if (this.#readings[flow]?.follows) this.#followed--;
     this.#readings[flow] = undefined;
     if (flow === this.#traced) this.#traced = -1;
@@ -393,7 +423,9 @@ export class Line {
     for (;;) {
       const flow = this.table.expired(nowUs);
       if (flow < 0) return;
-      this.#end(flow);
+      this.table.nowUs = nowUs;
+      if (this.#ledger?.settle(flow)) this.table.renew(flow);
+      else this.#end(flow);
     }
   }
 
@@ -403,10 +435,15 @@ export class Line {
    */
   report(calls: number): void {
     const { capacity, count } = this.table;
+    this.#ledger?.sweep();
     if (count === 0) return;
     const until = Math.min(capacity, this.#reportCursor + Math.ceil(capacity / calls));
     for (let flow = this.#reportCursor; flow < until; flow++) {
       if (!this.table.isOpen(flow)) continue;
+      if (this.#ledger?.settle(flow)) {
+        this.table.nowUs = this.nowUs;
+        this.table.renew(flow);
+      }
       const told = this.#toldUs[flow]!;
       const due = this.nowUs - told >= this.#options.reportIntervalMs * 1000;
       if (due && this.table.lastUs[flow]! > told) this.#tell(flow, false);

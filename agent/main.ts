@@ -1,9 +1,9 @@
 /** Runs the agent: captures, reads flows, and brings observations and coverage to the collector. */
 import { randomBytes } from "node:crypto";
 import { pino } from "pino";
-import { Libpcap } from "./capture/libpcap.ts";
-import type { LiveSource, OnFrame, Watch } from "./capture/frame-source.ts";
+import type { LiveSource, OnLiveFrame, Watch } from "./capture/frame-source.ts";
 import { Replay } from "./capture/replay.ts";
+import { openCapture } from "./capture/tiers.ts";
 import { readAgentConfig } from "./config.ts";
 import { FLOW_TABLE_DEFAULTS } from "./flow/flow-table.ts";
 import { Line } from "./line.ts";
@@ -44,12 +44,20 @@ export async function runAgent(flags: Flags): Promise<void> {
     { table: LIVE_TABLE, revisions: true, reportIntervalMs: config.reportIntervalMs },
     (record, flow, final) => sightings.tell(line, record, flow, final),
   );
-  const onFrame: OnFrame = (view, at, end, wire, timeUs, linkType, lane) =>
-    line.frame(view, at, end, wire, timeUs, linkType, lane);
+  const { clock } = line;
+  const onFrame: OnLiveFrame = (view, at, end, wire, linkType, lane) =>
+    line.frameNow(view, at, end, wire, linkType, lane);
   const capture: LiveSource =
     config.replay === null
-      ? new Libpcap({ pattern: config.interfaces, log, onFrame })
-      : await Replay.open(config.replay, `${config.node}/`, onFrame, log);
+      ? openCapture({
+          choice: config.capture,
+          pattern: config.interfaces,
+          ringBytes: config.ringMib << 20,
+          flows: LIVE_TABLE.flows,
+          ...{ clock, onFrame, log, onChange: () => rescan() },
+        })
+      : await Replay.open(config.replay, `${config.node}/`, clock, onFrame, log);
+  line.countPassedOver(capture.passedOver);
   const uplink = await Uplink.open({
     node: config.node,
     software: SOFTWARE,
@@ -60,15 +68,18 @@ export async function runAgent(flags: Flags): Promise<void> {
     batchAgeMs: Math.min(1000, config.coverageIntervalMs),
     backoffMaxMs: 5000,
   });
-  const metrics = agentMetrics(line, uplink, () => capture.watches());
+  const metrics = agentMetrics(line, uplink, capture);
   const server = config.metrics === null ? null : await serveMetrics(config.metrics, metrics, log);
 
-  const watchesEnded = (ended: readonly Watch[]) => {
-    for (const watch of ended)
-      uplink.offer(sightings.coverage(watch, line, capture.kind, Date.now()));
+  const tellCoverage = (watches: readonly Watch[]) => {
+    const nowMs = Date.now();
+    for (const watch of watches) uplink.offer(sightings.coverage(watch, line, capture.kind, nowMs));
+    const lost = sightings.lostOnAny(capture.droppedOnAny(), capture.kind, nowMs);
+    if (lost !== null) uplink.offer(lost);
   };
   const rescan = () => {
-    watchesEnded(capture.rescan());
+    const ended = capture.rescan();
+    if (ended.length > 0) tellCoverage(ended);
     for (const watch of capture.watches()) sightings.know(watch, Date.now());
   };
   rescan();
@@ -79,11 +90,7 @@ export async function runAgent(flags: Flags): Promise<void> {
       line.advance(Date.now() * 1000);
       line.report(Math.ceil(config.reportIntervalMs / 4 / TICK_MS));
     }, TICK_MS),
-    setInterval(() => {
-      for (const watch of capture.watches()) {
-        uplink.offer(sightings.coverage(watch, line, capture.kind, Date.now()));
-      }
-    }, config.coverageIntervalMs),
+    setInterval(() => tellCoverage(capture.watches()), config.coverageIntervalMs),
   ];
   await new Promise<void>((resolve) => {
     process.once("SIGINT", resolve);
@@ -91,7 +98,7 @@ export async function runAgent(flags: Flags): Promise<void> {
   });
   timers.forEach(clearInterval);
   log("info", "stopping: open flows are told as they are");
-  watchesEnded(capture.watches());
+  tellCoverage(capture.watches());
   capture.close();
   line.finish();
   await uplink.stop();

@@ -2,7 +2,7 @@
 import { createServer } from "node:http";
 import type { Server } from "node:http";
 import { Counter, Gauge, Registry, collectDefaultMetrics } from "prom-client";
-import type { Watch } from "./capture/frame-source.ts";
+import type { LiveSource } from "./capture/frame-source.ts";
 import type { Line } from "./line.ts";
 import type { Uplink } from "./uplink/uplink.ts";
 import { ConfigError } from "../protocol/config-error.ts";
@@ -20,7 +20,7 @@ function readCounter(registry: Registry, name: string, help: string, read: () =>
   });
 }
 
-export function agentMetrics(line: Line, uplink: Uplink, watches: () => Watch[]): Registry {
+export function agentMetrics(line: Line, uplink: Uplink, capture: LiveSource): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const { counters, table } = line;
@@ -32,6 +32,12 @@ export function agentMetrics(line: Line, uplink: Uplink, watches: () => Watch[])
   add("flows_evicted_total", "Flows that made room for others", () => counters.evicted);
   add("openings_discarded_total", "Openings without a free slot", () => counters.noSlot);
   add("clock_steps_total", "Times that the clock was set back", () => counters.clockSteps);
+  add("dropped_on_any_total", "Frames that the kernel dropped on any interface", () =>
+    capture.droppedOnAny(),
+  );
+  add("cutoff_refused_total", "Frames handed over for want of room to count their flow", () =>
+    capture.refused(),
+  );
   add("rows_offered_total", "Rows offered to the uplink", () => uplink.counters.offered);
   add("rows_acknowledged_total", "Rows acknowledged", () => uplink.counters.acknowledged);
   new Counter({
@@ -78,7 +84,26 @@ export function agentMetrics(line: Line, uplink: Uplink, watches: () => Watch[])
     registers: [registry],
     collect() {
       this.reset();
-      for (const w of watches()) this.set({ interface: w.name }, w.dropped);
+      for (const w of capture.watches()) this.set({ interface: w.name }, w.dropped);
+    },
+  });
+  new Gauge({
+    name: "wireproof_agent_interface_cut_off",
+    help: "Frames counted by flow and not handed over, by interface, since its watch began",
+    labelNames: ["interface"],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const w of capture.watches()) this.set({ interface: w.name }, w.cutOff);
+    },
+  });
+  new Gauge({
+    name: "wireproof_agent_capture",
+    help: "1 for the way in which frames are captured",
+    labelNames: ["source"],
+    registers: [registry],
+    collect() {
+      this.set({ source: capture.kind }, 1);
     },
   });
   return registry;

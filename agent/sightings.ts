@@ -15,6 +15,7 @@ type Told = {
   sinceMs: number;
   delivered: number;
   dropped: number;
+  cutOff: number;
 };
 
 export class Sightings {
@@ -23,6 +24,9 @@ export class Sightings {
   /** By lane: the interface as it was last seen; kept while its flows live. */
   readonly #lanes = new Map<number, Told>();
   #discardedBefore = 0;
+  /** Frames dropped on any interface, when that was last told, and since when. */
+  #lostBefore = 0;
+  #lostSinceMs = 0;
   readonly #stoppedBefore: Record<string, number> = {};
 
   constructor(run: string, offer: (observation: Observation) => void) {
@@ -36,7 +40,8 @@ export class Sightings {
     if (known) known.addresses = watch.addresses;
     else {
       const { name, addresses } = watch;
-      this.#lanes.set(watch.lane, { name, addresses, sinceMs: nowMs, delivered: 0, dropped: 0 });
+      const counted = { delivered: 0, dropped: 0, cutOff: 0 };
+      this.#lanes.set(watch.lane, { name, addresses, sinceMs: nowMs, ...counted });
     }
   }
 
@@ -67,7 +72,8 @@ export class Sightings {
   coverage(watch: Watch, line: Line, source: LiveSource["kind"], nowMs: number): Coverage {
     this.know(watch, nowMs);
     const told = this.#lanes.get(watch.lane)!;
-    const from = Math.min(told.sinceMs, nowMs); // a clock that stepped back covers nothing
+    const untilMs = Math.min(watch.untilMs ?? nowMs, nowMs);
+    const from = Math.min(told.sinceMs, untilMs); // a clock that stepped back covers nothing
     const delivered = watch.delivered - told.delivered;
     const { evicted, noSlot } = line.counters;
     const discarded = evicted + noSlot - this.#discardedBefore;
@@ -78,22 +84,40 @@ export class Sightings {
     told.delivered = watch.delivered;
     const dropped = Math.max(0, watch.dropped - told.dropped);
     told.dropped = watch.dropped;
+    const cutOff = watch.cutOff - told.cutOff;
+    told.cutOff = watch.cutOff;
     told.sinceMs = nowMs;
     return {
       interface: watch.name,
       addresses: [...watch.addresses].slice(0, 16),
       from_ms: from,
-      to_ms: nowMs,
+      to_ms: untilMs,
       source,
       sampling: 1,
       delivered,
       dropped,
-      cut_off: 0,
+      cut_off: cutOff,
       // Stops are counted for the node as a whole; each is told once, with the first interface.
       packets: Math.max(0, delivered - notDecoded),
       stopped,
       discarded: discarded > 0 ? { "no-room": discarded } : {},
       ...(floods.length > 0 ? { floods } : {}),
+    };
+  }
+
+  /**
+   * Frames that the kernel dropped since this was last asked, of which `total` is the count so far,
+   * without telling on which interface: any may miss them. Null where there are none.
+   */
+  lostOnAny(total: number, source: LiveSource["kind"], nowMs: number): Coverage | null {
+    const dropped = total - this.#lostBefore;
+    const from = Math.min(this.#lostSinceMs || nowMs, nowMs);
+    this.#lostBefore = total;
+    this.#lostSinceMs = nowMs;
+    if (dropped <= 0) return null;
+    return {
+      ...{ interface: "*", addresses: [], from_ms: from, to_ms: nowMs, source, sampling: 1 },
+      ...{ delivered: 0, dropped, cut_off: 0, packets: 0, stopped: {}, discarded: {} },
     };
   }
 

@@ -183,10 +183,14 @@ export function covered(line: string, fromMs: number): { node: string; coverage:
   const frames = words.find((w) => /^\d+\+\d+$/.test(w)) ?? "100+0";
   const [delivered, dropped] = frames.split("+").map(Number) as [number, number];
   const sampling = Number(words.find((w) => w.startsWith("s"))?.slice(1) ?? 1);
+  // `any` is what the pod's node lost without knowing on which interface.
+  const where = words.includes("any")
+    ? { interface: "*", addresses: [] }
+    : { interface: `veth-${name}`, addresses: [PODS[name].ip] };
   return {
     node: PODS[name].node,
     coverage: {
-      ...{ interface: `veth-${name}`, addresses: [PODS[name].ip], source: "libpcap", sampling },
+      ...{ ...where, source: "libpcap", sampling },
       ...{ from_ms: fromMs + from * 1000, to_ms: fromMs + to * 1000, delivered, dropped },
       ...{ cut_off: 0, packets: delivered, stopped: {}, discarded: {} },
     },

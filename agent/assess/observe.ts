@@ -202,6 +202,9 @@ const NOTHING: Judgement = { handshake: null, failure: null, accepted: null };
 function lacksBytes(table: FlowTable, flow: number): boolean {
   for (const at of [flow * 2, flow * 2 + 1]) {
     if ((table.sideFlags[at]! & Side.based) === 0) continue;
+    // Behind a side's opening nothing is read, handed over or not.
+    const isCut = (table.sideFlags[at]! & Side.cutOff) !== 0;
+    if (isCut && (table.sideFlags[at]! & Side.read) !== 0) continue;
     const sent = table.sent[at]!;
     const fin = (table.sideFlags[at]! & Side.fin) !== 0 ? 1 : 0; // counts as a byte (RFC 9293 §3.4)
     if (table.acked[at ^ 1]! > sent + fin) return true;

@@ -4,6 +4,12 @@
 export const FRAME_LIMIT = 1 << 20;
 
 /**
+ * Captured bytes of a live frame, where what to keep is not chosen by flow: a whole TLS record, as
+ * offload delivers it.
+ */
+export const SNAP_BYTES = 17_000;
+
+/**
  * Called for each frame. `[at, end)` of `view` are the captured bytes: borrowed, valid during the
  * call. `timeUs` is microseconds since the epoch, `lane` the interface (`FrameSource.lanes`).
  */
@@ -16,6 +22,20 @@ export type OnFrame = (
   linkType: number,
   lane: number,
   /** Of `Direction`, where the source tells it. */
+  direction: number,
+) => void;
+
+/**
+ * As `OnFrame`, of a live source: the frame's time stands in the source's `clock[0]`, since a
+ * double that is handed to a function is born anew on the heap for each call.
+ */
+export type OnLiveFrame = (
+  view: DataView,
+  at: number,
+  end: number,
+  wireLength: number,
+  linkType: number,
+  lane: number,
   direction: number,
 ) => void;
 
@@ -32,6 +52,37 @@ export type Watch = {
   /** Frames handed over, and those the kernel dropped, since the watch began. */
   delivered: number;
   dropped: number;
+  /** Frames that were counted by flow, and not handed over. */
+  cutOff: number;
+  /** Of a watch that ended by a fault: until when nothing is missing, ms since the epoch. */
+  untilMs?: number;
+};
+
+/** What `--capture` may say; `auto` takes the first of the others that works. */
+export const CAPTURES = ["auto", "ring-cutoff", "ring", "libpcap"] as const;
+export type CaptureChoice = (typeof CAPTURES)[number];
+
+/**
+ * What a source counted of flows and did not hand over. A flow's key stands at `k` of `keys` as
+ * `agent/flow/flow-key.ts` writes it: ends in 8 words, ports, protocol | lane << 8.
+ */
+export type PassedOver = {
+  /** Payload of each side that is handed over; nothing of a flow is passed over before that. */
+  readonly budgetBytes: number;
+  /** Frames were dropped, so what was handed over may be less than was spent. */
+  readonly hasLost: boolean;
+  /** By side, of the flow that was read last: packets, and bytes of IP, since it is known. */
+  readonly packets: Float64Array;
+  readonly bytes: Float64Array;
+  /** The same as they stood when its ends last connected anew. */
+  readonly marked: Float64Array;
+  readonly markedBytes: Float64Array;
+  /** Reads a flow's counts; false where nothing is known of it. */
+  read(keys: Int32Array, k: number): boolean;
+  /** The flow has ended: its counts are given up. */
+  forget(keys: Int32Array, k: number): void;
+  /** Gives up counts of flows that `isFlow` does not know, some at a time. */
+  sweep(isFlow: (keys: Int32Array) => boolean): void;
 };
 
 /** A source that runs until it is closed; interfaces may come and go. */
@@ -40,8 +91,14 @@ export type LiveSource = {
   kind: "ring-cutoff" | "ring" | "libpcap" | "file";
   /** Interfaces under watch, with counters as they are now. */
   watches(): Watch[];
+  /** Frames that the kernel dropped so far without telling whose they were, on any interface. */
+  droppedOnAny(): number;
+  /** Frames handed over so far only because there was no room to count their flow. */
+  refused(): number;
   /** Opens what has appeared and closes what has gone; returns the watches that ended. */
   rescan(): Watch[];
+  /** Null where every frame is handed over. */
+  readonly passedOver: PassedOver | null;
   close(): void;
 };
 

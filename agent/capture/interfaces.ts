@@ -5,6 +5,8 @@ import path from "node:path";
 export type HostInterface = {
   name: string;
   index: number;
+  /** Its type, ARPHRD_… of linux/if_arp.h: 1 for Ethernet. */
+  hardware: number;
   /** Addresses that the node routes to this interface alone: the pod's. */
   addresses: string[];
 };
@@ -47,6 +49,7 @@ export function listInterfaces(pattern: RegExp | null): HostInterface[] {
     .map((name) => ({
       name,
       index: Number(readText(path.join(SYS, name, "ifindex")).trim()) || 0,
+      hardware: Number(readText(path.join(SYS, name, "type")).trim()),
       addresses: routes.get(name) ?? [],
     }))
     .filter((i) => i.index > 0);

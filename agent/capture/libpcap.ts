@@ -2,12 +2,11 @@
 import { createRequire } from "node:module";
 import { endianness } from "node:os";
 import { ConfigError } from "../../protocol/config-error.ts";
-import type { LiveSource, OnFrame, Watch } from "./frame-source.ts";
+import { SNAP_BYTES } from "./frame-source.ts";
+import type { LiveSource, OnLiveFrame, Watch } from "./frame-source.ts";
 import { listInterfaces } from "./interfaces.ts";
 import type { HostInterface } from "./interfaces.ts";
 
-/** Captured bytes of a frame: a whole TLS record, as offload delivers it. */
-const SNAP_BYTES = 17_000;
 /** Kernel buffer of one session. */
 const BUFFER_BYTES = 2 << 20;
 /** Milliseconds after which the kernel hands over a block that is not full. */
@@ -32,11 +31,12 @@ type PcapSession = {
 };
 type Pcap = { createSession(device: string, options: object): PcapSession };
 
-type Open = Watch & { session: PcapSession; droppedBefore: number };
+type Open = Watch & { session: PcapSession };
 
 export type LibpcapOptions = {
   pattern: RegExp | null;
-  onFrame: OnFrame;
+  clock: Float64Array;
+  onFrame: OnLiveFrame;
   log: (level: "info" | "warn" | "error", text: string) => void;
 };
 
@@ -56,6 +56,7 @@ function loadPcap(): Pcap {
 
 export class Libpcap implements LiveSource {
   readonly kind = "libpcap";
+  readonly passedOver = null;
   readonly #options: LibpcapOptions;
   readonly #pcap: Pcap;
   readonly #watches = new Map<string, Open>();
@@ -72,6 +73,15 @@ export class Libpcap implements LiveSource {
   watches(): Watch[] {
     for (const watch of this.#watches.values()) this.#readDrops(watch);
     return [...this.#watches.values()];
+  }
+
+  /** Each session tells its own drops. */
+  droppedOnAny(): number {
+    return 0;
+  }
+
+  refused(): number {
+    return 0;
   }
 
   rescan(): Watch[] {
@@ -110,7 +120,9 @@ export class Libpcap implements LiveSource {
     }
     this.#refused.delete(host.name);
     const lane = this.#lanes++ & 0xffff;
-    const watch: Open = { ...host, lane, delivered: 0, dropped: 0, droppedBefore: 0, session };
+    const { name, index, addresses } = host;
+    const counters = { delivered: 0, dropped: 0, cutOff: 0 };
+    const watch: Open = { name, index, addresses, lane, ...counters, session };
     this.#watches.set(host.name, watch);
     this.#hand(watch);
     this.#options.log("info", `watching ${host.name}`);
@@ -124,12 +136,12 @@ export class Libpcap implements LiveSource {
     const head = new DataView(header.buffer, header.byteOffset, header.length);
     const little = endianness() === "LE";
     const linkType = LINK_TYPES.get(session.link_type) ?? -1;
-    const { onFrame } = this.#options;
+    const { clock, onFrame } = this.#options;
     session.on("packet", () => {
       watch.delivered++;
-      const timeUs = head.getUint32(0, little) * 1e6 + head.getUint32(4, little);
+      clock[0] = head.getUint32(0, little) * 1e6 + head.getUint32(4, little);
       const captured = Math.min(head.getUint32(8, little), buf.length);
-      onFrame(view, 0, captured, head.getUint32(12, little), timeUs, linkType, watch.lane, 0);
+      onFrame(view, 0, captured, head.getUint32(12, little), linkType, watch.lane, 0);
     });
     // The addon throws out of its callback when the interface vanishes under it.
     const inner = session.session;

@@ -1,7 +1,7 @@
 /** Replays a recording in its own pace, as if its interfaces were watched now. */
 import { formatAddress } from "../../protocol/address.ts";
 import { Direction } from "./frame-source.ts";
-import type { LiveSource, OnFrame, Watch } from "./frame-source.ts";
+import type { LiveSource, OnLiveFrame, Watch } from "./frame-source.ts";
 import { readPcapFile } from "./pcap-file.ts";
 
 /** One frame kept of the recording; its bytes are our own copy. */
@@ -14,16 +14,19 @@ const BYTES_LIMIT = 256 << 20;
 
 export class Replay implements LiveSource {
   readonly kind = "file";
+  readonly passedOver = null;
   readonly #frames: Kept[];
   readonly #watches: Watch[];
-  readonly #onFrame: OnFrame;
+  readonly #clock: Float64Array;
+  readonly #onFrame: OnLiveFrame;
   #timer: NodeJS.Timeout | null = null;
   #shiftUs = 0;
   #next = 0;
 
-  private constructor(frames: Kept[], watches: Watch[], onFrame: OnFrame) {
+  private constructor(frames: Kept[], watches: Watch[], clock: Float64Array, onFrame: OnLiveFrame) {
     this.#frames = frames;
     this.#watches = watches;
+    this.#clock = clock;
     this.#onFrame = onFrame;
   }
 
@@ -31,7 +34,8 @@ export class Replay implements LiveSource {
   static async open(
     file: string,
     prefix: string,
-    onFrame: OnFrame,
+    clock: Float64Array,
+    onFrame: OnLiveFrame,
     log: (level: "info" | "warn" | "error", text: string) => void,
   ): Promise<Replay> {
     const frames: Kept[] = [];
@@ -62,10 +66,11 @@ export class Replay implements LiveSource {
         addresses: addresses.has(lane) ? [addresses.get(lane)!] : [],
         delivered: 0,
         dropped: 0,
+        cutOff: 0,
       }));
     // All nodes of one recording keep the same time: the first frame of the whole file is now.
     const sorted = frames.toSorted((a, b) => a.timeUs - b.timeUs);
-    return new Replay(sorted, watches, onFrame);
+    return new Replay(sorted, watches, clock, onFrame);
   }
 
   #hand(): void {
@@ -77,12 +82,21 @@ export class Replay implements LiveSource {
       const watch = this.#watches.find((w) => w.lane === lane);
       if (!watch) continue; // another node's
       watch.delivered++;
-      this.#onFrame(view, 0, view.byteLength, wire, shifted, linkType, lane, 0);
+      this.#clock[0] = shifted;
+      this.#onFrame(view, 0, view.byteLength, wire, linkType, lane, 0);
     }
   }
 
   watches(): Watch[] {
     return this.#watches;
+  }
+
+  droppedOnAny(): number {
+    return 0;
+  }
+
+  refused(): number {
+    return 0;
   }
 
   /** Begins with the first call: the first frame is now, the others keep their distance to it. */

@@ -39,6 +39,7 @@ export const Side = {
   read: 32,
   /** Payload came that acknowledges payload of the other side. */
   answered: 64,
+  cutOff: 128, // packets were counted by the source, and not handed over
 } as const;
 
 /** Flow-wide facts, as bits of `flowFlags`. */
@@ -163,8 +164,7 @@ export class FlowTable {
   /**
    * Counts one packet to its flow and returns the flow; -1 when another flow must end first:
    * the table is full, or the packet opens a new connection between the same ends; see `displaced`.
-   * `view` is what the packet's positions are in; `lane` keeps sightings on different interfaces
-   * apart (0..65535).
+   * `view` is what the packet's positions are in; `lane` (0..65535) keeps interfaces apart.
    */
   take(packet: Packet, view: DataView, lane: number): number {
     this.news = 0;
@@ -187,11 +187,10 @@ export class FlowTable {
     const at = flow * 2 + side;
     this.packets[at]! += packet.parts;
     this.bytes[at]! += packet.ipLength;
-    if (this.nowUs > this.lastUs[flow]!) this.lastUs[flow] = this.nowUs;
     if (packet.disagreed === 1) this.flowFlags[flow]! |= Fact.disagreed;
     if (packet.protocol === IpProtocol.tcp) this.#followTcp(flow, side, packet, view);
     else this.#followUdp(flow, side, packet);
-    this.#ages.renew(flow, this.#listOf(flow));
+    this.renew(flow);
     return flow;
   }
 
@@ -350,8 +349,7 @@ export class FlowTable {
       this.news |= News.refused;
       this.side = answering;
     }
-    if (this.nowUs > this.lastUs[flow]!) this.lastUs[flow] = this.nowUs;
-    this.#ages.renew(flow, this.#listOf(flow));
+    this.renew(flow);
     return flow;
   }
 
@@ -363,6 +361,19 @@ export class FlowTable {
     if (slot < 0) return;
     this.openings.release(slot);
     this.slot[at] = -1;
+  }
+
+  /** Something of the flow came at `nowUs`, be it counted elsewhere. */
+  renew(flow: number): void {
+    if (this.nowUs > this.lastUs[flow]!) this.lastUs[flow] = this.nowUs;
+    this.#ages.renew(flow, this.#listOf(flow));
+  }
+
+  /** Reports whether the flow of such a packet is in the table. */
+  holds(packet: Packet, lane: number): boolean {
+    const [side, meta] = [isLowEnd(packet) ? 0 : 1, packet.protocol | (lane << 8)];
+    const hash = this.#buckets.hashOf(packet, side, meta);
+    return this.#buckets.find(packet, side, meta, hash) >= 0;
   }
 
   /** The flow that has been idle for too long at `nowUs`, or -1. End and `release` it. */

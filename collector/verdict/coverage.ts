@@ -16,6 +16,12 @@ export type Watched = {
 
 const NOTHING: Watched = { share: 0, delivered: 0, dropped: 0, sampling: 1 };
 
+/**
+ * Stands for all interfaces of a node: the kernel dropped frames without telling on which, so each
+ * may miss them.
+ */
+const ANY_INTERFACE = "*";
+
 /** Coverage of one window [fromMs, toMs), by the address behind the interface. */
 export class WindowCoverage {
   readonly #fromMs: number;
@@ -79,9 +85,20 @@ export class WindowCoverage {
     return {
       share: watchedMs / (this.#toMs - this.#fromMs),
       delivered: sum((c) => c.delivered),
-      dropped: sum((c) => c.dropped),
+      dropped: sum((c) => c.dropped) + this.#droppedOnAny(words),
       sampling: Math.min(1, ...words.map((w) => w.coverage.sampling)),
     };
+  }
+
+  /** Frames that the nodes of these words dropped on interfaces that are not known. */
+  #droppedOnAny(words: readonly NodeWord[]): number {
+    let dropped = 0;
+    for (const node of new Set(words.map((word) => word.node))) {
+      for (const { coverage } of this.#byNode.get(node) ?? []) {
+        if (coverage.interface === ANY_INTERFACE) dropped += coverage.dropped;
+      }
+    }
+    return dropped;
   }
 
   /** One line for a node: how much of its pods' time was watched. */
@@ -91,13 +108,15 @@ export class WindowCoverage {
     const own = pods.filter((pod) => pod.node === node && !pod.hostNetwork);
     const watched = own.reduce((n, pod) => n + this.ofPod(pod).share * seconds, 0);
     const sum = (pick: (c: Coverage) => number) => words.reduce((n, w) => n + pick(w.coverage), 0);
+    const interfaces = new Set(words.map((w) => w.coverage.interface));
+    interfaces.delete(ANY_INTERFACE);
     return {
       node,
       agent: words.length > 0,
       pods: own.length,
       podSecondsWatched: Math.round(watched * 10) / 10,
       podSeconds: Math.round(own.length * seconds * 10) / 10,
-      interfaces: new Set(words.map((w) => w.coverage.interface)).size,
+      interfaces: interfaces.size,
       delivered: sum((c) => c.delivered),
       dropped: sum((c) => c.dropped),
     };

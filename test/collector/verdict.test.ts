@@ -242,6 +242,13 @@ t.test("rule 5: drops, and time that was not watched, take a proof back", async 
     [mtls, "confirmed mtls-observed 1/0/0", watched("web 0-30", "web 20-60")],
     [mtls, "confirmed mtls-observed 1/0/0", watched("web 0-1", "ledger 0-60")],
   ]);
+  // What a node lost on it does not know which interface, each of its pods may have lost.
+  const node = (any: string) => watched("web 0-60 98+0", "ledger 0-60 100+0", any);
+  check(t, "transport", [
+    [mtls, "confirmed mtls-observed 1/0/0", node("cart 0-60 0+1 any")],
+    [mtls, "unproven capture-drops 1/0/0", node("cart 0-60 0+3 any")], // 3 of 201
+    [mtls, "unproven capture-drops 1/0/0", node("twin-1 0-60 0+3 any")],
+  ]);
 });
 
 t.test(

@@ -1,0 +1,191 @@
+/** Loads the flow cutoff into the kernel, and reads what it counted of interfaces and flows. */
+import { BpfMap, MapWalk, bpfNeeds, fixedBytes } from "./bpf-map.ts";
+import {
+  FLOW_KEY_BYTES,
+  FLOW_VALUE_BYTES,
+  FlowKey,
+  FlowValue,
+  INTERFACE_VALUE_BYTES,
+  InterfaceKind,
+  InterfaceValue,
+  assembleCutoff,
+} from "./cutoff-program.ts";
+import { SNAP_BYTES } from "./frame-source.ts";
+import { RefusedCall } from "./system-calls.ts";
+import type { SystemCalls } from "./system-calls.ts";
+
+/** Payload of each side of a flow that is handed over: whole TLS flights, and what comes before. */
+export const BUDGET_BYTES = 48 << 10;
+/** Whole frames of what is handed over, whatever offload made of them. */
+const WHOLE_FRAME = 0x7fffffff;
+/** Most interfaces under watch. */
+const INTERFACES_LIMIT = 16_384;
+/** Keys read at a time when the map is walked. */
+const WALK_KEYS = 512;
+
+const PROG_LOAD = 5;
+const SOCKET_FILTER = 1;
+/** Our own: the program calls no helper that asks for the GPL. */
+const LICENSE = "Apache-2.0";
+/** What the verifier says of a program that it refuses; only its end is told. */
+const LOG_BYTES = 1 << 16;
+const LOG_TOLD = 300;
+
+/** ARPHRD_…: Ethernet, loopback, and those whose frames begin with the IP header. */
+const KINDS: ReadonlyMap<number, number> = new Map([
+  [1, InterfaceKind.ethernet],
+  [772, InterfaceKind.loopback],
+  ...[768, 769, 776, 778, 65534].map((type) => [type, InterfaceKind.rawIp] as const),
+]);
+
+export class FlowCutoff {
+  readonly programFd: number;
+  readonly #calls: SystemCalls;
+  readonly #flows: BpfMap;
+  readonly #interfaces: BpfMap;
+  readonly #walk: MapWalk;
+  /** Of the last flow that was read, by side: packets and bytes, now and at its last SYN. */
+  readonly packets = new Float64Array(2);
+  readonly bytes = new Float64Array(2);
+  readonly marked = new Float64Array(2);
+  readonly markedBytes = new Float64Array(2);
+  /** Of the last interface that was read: frames cut off, passed, and passed for want of room. */
+  cutOff = 0;
+  passed = 0;
+  refused = 0;
+
+  /** Throws `RefusedCall`. `flows` is the room for flows, in entries of some 200 bytes. */
+  constructor(calls: SystemCalls, flows: number, budget: number) {
+    this.#calls = calls;
+    const open: { close: () => void }[] = [];
+    try {
+      const map = (name: string, key: number, value: number, entries: number) => {
+        const made = new BpfMap(calls, name, key, value, entries);
+        open.push(made);
+        return made;
+      };
+      this.#flows = map("wp_flows", FLOW_KEY_BYTES, FLOW_VALUE_BYTES, flows);
+      this.#interfaces = map("wp_interfaces", 4, INTERFACE_VALUE_BYTES, INTERFACES_LIMIT);
+      this.#walk = new MapWalk(calls, this.#flows, WALK_KEYS);
+      this.programFd = this.#load(budget);
+    } catch (error) {
+      for (const made of open) made.close();
+      throw error;
+    }
+  }
+
+  #load(budget: number): number {
+    const program = assembleCutoff({
+      ...{ budget, snap: WHOLE_FRAME, otherSnap: SNAP_BYTES },
+      ...{ flows: this.#flows.fd, interfaces: this.#interfaces.fd },
+    });
+    const license = fixedBytes(16);
+    license.set(new TextEncoder().encode(LICENSE));
+    // bpf_attr of PROG_LOAD: type | instructions | program | license | log level | log size | log
+    const attributes = new DataView(new ArrayBuffer(72));
+    attributes.setUint32(0, SOCKET_FILTER, true);
+    attributes.setUint32(4, program.length / 8, true);
+    attributes.setBigUint64(8, this.#calls.addressOf(program), true);
+    attributes.setBigUint64(16, this.#calls.addressOf(license), true);
+    new Uint8Array(attributes.buffer).set(new TextEncoder().encode("wp_cutoff"), 48);
+    const bytes = new Uint8Array(attributes.buffer);
+    const fd = this.#calls.bpf(PROG_LOAD, bytes);
+    if (fd >= 0) return fd;
+    // Once more, for the reason.
+    const log = fixedBytes(LOG_BYTES);
+    attributes.setUint32(24, 1, true);
+    attributes.setUint32(28, log.length, true);
+    attributes.setBigUint64(32, this.#calls.addressOf(log), true);
+    const again = this.#calls.bpf(PROG_LOAD, bytes);
+    if (again >= 0) return again;
+    const code = this.#calls.errorName(-fd);
+    const end = log.indexOf(0);
+    const said = Buffer.from(log.buffer, 0, end < 0 ? log.length : end).toString("latin1");
+    const told = said.trim().slice(-LOG_TOLD).replaceAll(/\s+/g, " ");
+    throw new RefusedCall("eBPF program", code, bpfNeeds(code) || told);
+  }
+
+  /** Lets the frames of an interface pass; `hardware` is its type (ARPHRD_…). */
+  allow(index: number, hardware: number): void {
+    const { key, value } = this.#interfaces;
+    key.setUint32(0, index, true);
+    new Uint8Array(value.buffer).fill(0);
+    value.setUint32(0, KINDS.get(hardware) ?? InterfaceKind.other, true);
+    this.#interfaces.write();
+  }
+
+  forbid(index: number): void {
+    this.#interfaces.key.setUint32(0, index, true);
+    this.#interfaces.delete();
+  }
+
+  /** Reads an interface's counters into `cutOff`, `passed`, `refused`. */
+  readInterface(index: number): boolean {
+    const { key, value } = this.#interfaces;
+    key.setUint32(0, index, true);
+    if (!this.#interfaces.read()) return false;
+    this.cutOff = readCount(value, InterfaceValue.cutOff);
+    this.passed = readCount(value, InterfaceValue.passed);
+    this.refused = readCount(value, InterfaceValue.refused);
+    return true;
+  }
+
+  /**
+   * Reads a flow's counters into `packets` and the like; false where nothing is known of it. Its
+   * key stands at `k` of `keys` as `agent/flow/flow-key.ts` writes it, but for the lane: `index` is
+   * the interface's.
+   */
+  readFlow(keys: Int32Array, k: number, index: number): boolean {
+    this.#writeKey(keys, k, index);
+    if (!this.#flows.read()) return false;
+    const { value } = this.#flows;
+    for (let side = 0; side < 2; side++) {
+      this.packets[side] = readCount(value, FlowValue.packets + side * 8);
+      this.bytes[side] = readCount(value, FlowValue.bytes + side * 8);
+      this.marked[side] = readCount(value, FlowValue.marked + side * 8);
+      this.markedBytes[side] = readCount(value, FlowValue.markedBytes + side * 8);
+    }
+    return true;
+  }
+
+  /** Makes room: the flow is over. */
+  forgetFlow(keys: Int32Array, k: number, index: number): void {
+    this.#writeKey(keys, k, index);
+    this.#flows.delete();
+  }
+
+  #writeKey(keys: Int32Array, k: number, index: number): void {
+    const { key } = this.#flows;
+    for (let word = 0; word < 9; word++) key.setInt32(word * 4, keys[k + word]!);
+    key.setUint32(FlowKey.index, index, true);
+    key.setUint32(FlowKey.protocol, keys[k + 9]! & 0xff, true);
+  }
+
+  /**
+   * Reads the next flows of a walk through all: calls `onFlow` with each one's key, as it stands in
+   * the flow table but for the lane, and its interface. Returns true at the end of a round.
+   */
+  walk(onFlow: (keys: Int32Array, protocol: number, index: number) => void): boolean {
+    const { count, isOver } = this.#walk.next();
+    const view = new DataView(this.#walk.keys.buffer);
+    const words = new Int32Array(10);
+    for (let i = 0; i < count; i++) {
+      const at = i * FLOW_KEY_BYTES;
+      for (let word = 0; word < 9; word++) words[word] = view.getInt32(at + word * 4);
+      const protocol = view.getUint32(at + FlowKey.protocol, true);
+      onFlow(words, protocol, view.getUint32(at + FlowKey.index, true));
+    }
+    return isOver;
+  }
+
+  close(): void {
+    this.#calls.close(this.programFd);
+    this.#flows.close();
+    this.#interfaces.close();
+  }
+}
+
+/** A counter of 64 bits, of which a double holds 53. */
+function readCount(value: DataView, at: number): number {
+  return value.getUint32(at, true) + value.getUint32(at + 4, true) * 2 ** 32;
+}

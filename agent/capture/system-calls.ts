@@ -1,0 +1,200 @@
+/**
+ * Makes the few system calls of live capture, through koffi; what the kernel refuses is told as an
+ * error that says what was attempted and what it needs. Linux alone, x86-64 and arm64.
+ */
+import { createRequire } from "node:module";
+import { endianness } from "node:os";
+import type Koffi from "koffi";
+
+/** What the kernel's headers call them: AF_…, SOCK_…, SOL_…, SO_…, POLL…. */
+export const AF_NETLINK = 16;
+export const AF_PACKET = 17;
+export const SOCK_RAW = 3;
+const SOCK_CLOEXEC = 0o2000000;
+export const SOL_SOCKET = 1;
+export const SO_ERROR = 4;
+export const POLLIN = 1;
+export const POLLERR = 8;
+export const POLLNVAL = 32;
+const MSG_DONTWAIT = 0x40;
+const EFD_CLOEXEC = 0o2000000;
+
+const PROT_READ_WRITE = 3;
+const MAP_SHARED = 1;
+const MAP_FAILED = 0xffffffffffffffffn;
+
+/** Numbers of bpf(2), which the C library does not wrap (asm/unistd.h of each). */
+const BPF_NUMBER: Readonly<Record<string, number>> = { x64: 321, arm64: 280 };
+
+/** A call that the kernel refused, or a machine that has no such calls. */
+export class RefusedCall extends Error {
+  /** As errno names it (`EPERM`), or `UNSUPPORTED`. */
+  readonly code: string;
+
+  constructor(attempt: string, code: string, needs: string, cause?: unknown) {
+    super(`${attempt}: ${code}${needs === "" ? "" : `: ${needs}`}`, { cause });
+    this.name = "RefusedCall";
+    this.code = code;
+  }
+}
+
+/** Memory that the kernel shares: `bytes` must not be touched any more once it is unmapped. */
+export type Mapped = { address: bigint; bytes: ArrayBuffer };
+
+type Call = (...args: unknown[]) => number;
+
+/** The calls, bound once for each thread that makes them. */
+export class SystemCalls {
+  readonly #koffi: typeof Koffi;
+  readonly #names = new Map<number, string>();
+  readonly #socket: Call;
+  readonly #bind: Call;
+  readonly #setOption: Call;
+  readonly #getOption: Call;
+  readonly #map: (...args: unknown[]) => bigint;
+  readonly #unmap: Call;
+  readonly #poll: Call;
+  readonly #close: Call;
+  readonly #receive: Call;
+  readonly #write: Call;
+  readonly #event: Call;
+  readonly #bpf: Call;
+  readonly #bpfNumber: number;
+
+  constructor() {
+    const attempt = "system calls";
+    const machine = `${process.platform} ${process.arch}`;
+    const number = BPF_NUMBER[process.arch];
+    if (process.platform !== "linux" || number === undefined || endianness() !== "LE") {
+      throw new RefusedCall(attempt, "UNSUPPORTED", `there are none for ${machine}`);
+    }
+    this.#bpfNumber = number;
+    try {
+      this.#koffi = createRequire(import.meta.url)("koffi") as typeof Koffi;
+      const { errno } = this.#koffi.os as { errno: Record<string, number> };
+      for (const [name, value] of Object.entries(errno)) this.#names.set(value, name);
+      const c = this.#koffi.load(null); // what the program itself is linked to
+      const bind = (prototype: string) => c.func(prototype) as Call;
+      this.#socket = bind("int socket(int domain, int type, int protocol)");
+      this.#bind = bind("int bind(int fd, void *address, uint32_t length)");
+      this.#setOption = bind(
+        "int setsockopt(int fd, int level, int name, void *value, uint32_t length)",
+      );
+      this.#getOption = bind(
+        "int getsockopt(int fd, int level, int name, void *value, void *length)",
+      );
+      this.#map = c.func(
+        "void *mmap(void *at, size_t length, int protection, int flags, int fd, int64_t offset)",
+      ) as (...args: unknown[]) => bigint;
+      this.#unmap = bind("int munmap(void *at, size_t length)");
+      this.#poll = bind("int poll(void *waits, ulong count, int timeout)");
+      this.#close = bind("int close(int fd)");
+      this.#receive = bind("long recv(int fd, void *into, size_t length, int flags)");
+      this.#write = bind("long write(int fd, void *bytes, size_t length)");
+      this.#event = bind("int eventfd(uint32_t value, int flags)");
+      this.#bpf = bind("long syscall(long number, long command, void *attributes, ulong length)");
+    } catch (error) {
+      if (error instanceof RefusedCall) throw error;
+      throw new RefusedCall(attempt, "UNSUPPORTED", `koffi does not load on ${machine}`, error);
+    }
+  }
+
+  /** The error of the call that has just failed. */
+  #refused(attempt: string, needs: (code: string) => string = () => ""): RefusedCall {
+    const code = this.errorName(this.#koffi.errno());
+    return new RefusedCall(attempt, code, needs(code));
+  }
+
+  errorName(errno: number): string {
+    return this.#names.get(errno) ?? `errno ${errno}`;
+  }
+
+  /** A socket, closed when the program is replaced. */
+  socket(domain: number, type: number, protocol: number, attempt: string): number {
+    const fd = this.#socket(domain, type | SOCK_CLOEXEC, protocol);
+    if (fd >= 0) return fd;
+    throw this.#refused(attempt, (code) =>
+      code === "EPERM" && domain === AF_PACKET ? "add capability NET_RAW to the container" : "",
+    );
+  }
+
+  bind(fd: number, address: Uint8Array, attempt: string): void {
+    if (this.#bind(fd, address, address.length) < 0) throw this.#refused(attempt);
+  }
+
+  setOption(fd: number, level: number, name: number, value: Uint8Array, attempt: string): void {
+    if (this.#setOption(fd, level, name, value, value.length) < 0) {
+      throw this.#refused(attempt, (code) =>
+        code === "ENOMEM" ? "the kernel has no such memory left: ask for a smaller ring" : "",
+      );
+    }
+  }
+
+  /** Reads an option of four or more bytes into `into`. */
+  getOption(fd: number, level: number, name: number, into: Uint8Array, attempt: string): void {
+    const length = new Uint8Array(Uint32Array.of(into.length).buffer);
+    if (this.#getOption(fd, level, name, into, length) < 0) throw this.#refused(attempt);
+  }
+
+  /** Maps what stands behind `fd`, to be read and written. */
+  map(fd: number, length: number, attempt: string): Mapped {
+    const address = this.#map(null, length, PROT_READ_WRITE, MAP_SHARED, fd, 0);
+    if (BigInt(address) === MAP_FAILED) throw this.#refused(attempt);
+    return { address, bytes: this.#koffi.view(address, length) };
+  }
+
+  /** Takes the memory away; views of it are detached first, so that they throw and do not crash. */
+  unmap({ address, bytes }: Mapped): void {
+    const length = bytes.byteLength;
+    bytes.transfer();
+    this.#unmap(address, length);
+  }
+
+  /**
+   * Waits for events: `waits` is an array of `struct pollfd`. `timeoutMs` of -1 waits for ever.
+   * Returns how many have any; 0 also after a signal.
+   */
+  poll(waits: Uint8Array, count: number, timeoutMs: number): number {
+    const ready = this.#poll(waits, count, timeoutMs);
+    if (ready >= 0) return ready;
+    const error = this.#refused("poll");
+    if (error.code === "EINTR" || error.code === "EAGAIN") return 0;
+    throw error;
+  }
+
+  close(fd: number): void {
+    this.#close(fd);
+  }
+
+  /** Bytes of one message that waits at a socket; 0 when none does, -1 when some were lost. */
+  receive(fd: number, into: Uint8Array): number {
+    const length = this.#receive(fd, into, into.length, MSG_DONTWAIT);
+    if (length >= 0) return length;
+    return this.errorName(this.#koffi.errno()) === "ENOBUFS" ? -1 : 0;
+  }
+
+  /** A counter that poll sees as readable once `raise` was called. */
+  event(): number {
+    const fd = this.#event(0, EFD_CLOEXEC);
+    if (fd < 0) throw this.#refused("eventfd");
+    return fd;
+  }
+
+  raise(event: number): void {
+    this.#write(event, new Uint8Array(BigUint64Array.of(1n).buffer), 8);
+  }
+
+  /**
+   * bpf(2): a file descriptor, 0, or the negated errno. Pointers in `attributes` come from
+   * `addressOf`, and what they point to must live until the call is over.
+   */
+  bpf(command: number, attributes: Uint8Array): number {
+    const result = this.#bpf(this.#bpfNumber, command, attributes, attributes.length);
+    return result < 0 ? -this.#koffi.errno() : result;
+  }
+
+  /** Where an array's bytes lie: they never move if its `ArrayBuffer` was made by itself. */
+  addressOf(bytes: ArrayBufferView): bigint {
+    return this.#koffi.address(bytes);
+  }
+}

@@ -1,0 +1,61 @@
+/** Opens the best live source that the machine allows, or the one that was asked for. */
+import { ConfigError } from "../../protocol/config-error.ts";
+import type { CaptureChoice, LiveSource, OnLiveFrame } from "./frame-source.ts";
+import { BUDGET_BYTES } from "./flow-cutoff.ts";
+import { Libpcap } from "./libpcap.ts";
+import { RingCapture } from "./ring-capture.ts";
+import { RefusedCall, SystemCalls } from "./system-calls.ts";
+
+type Tier = Exclude<CaptureChoice, "auto">;
+
+export type CaptureOptions = {
+  choice: CaptureChoice;
+  /** Whole names of interfaces to watch; null for those that lead into other namespaces. */
+  pattern: RegExp | null;
+  ringBytes: number;
+  /** Room for flows in the cutoff. */
+  flows: number;
+  /** Each frame's time is set in `clock[0]`, microseconds since the epoch. */
+  clock: Float64Array;
+  onFrame: OnLiveFrame;
+  /** Called when interfaces came or went between two calls of `rescan`. */
+  onChange: () => void;
+  log: (level: "info" | "warn" | "error", text: string) => void;
+};
+
+const OPEN: Record<Tier, (options: CaptureOptions) => LiveSource> = {
+  "ring-cutoff": (options) => {
+    const cutoff = { flows: options.flows, budgetBytes: BUDGET_BYTES };
+    return new RingCapture({ ...options, cutoff, calls: new SystemCalls() });
+  },
+  ring: (options) => new RingCapture({ ...options, cutoff: null, calls: new SystemCalls() }),
+  libpcap: (options) => new Libpcap(options),
+};
+
+/** Throws `ConfigError` when what was asked for is refused; `auto` logs what was, and why. */
+export function openCapture(options: CaptureOptions): LiveSource {
+  const { choice, log } = options;
+  if (choice !== "auto") {
+    try {
+      return tell(OPEN[choice](options), log);
+    } catch (error) {
+      if (!(error instanceof RefusedCall)) throw error;
+      const told = `agent: --capture ${choice}: ${error.message}`;
+      throw new ConfigError("CONFIG_CAPTURE_REFUSED", told, error);
+    }
+  }
+  for (const tier of ["ring-cutoff", "ring"] as const) {
+    try {
+      return tell(OPEN[tier](options), log);
+    } catch (error) {
+      if (!(error instanceof RefusedCall)) throw error;
+      log("warn", `capture by ${tier} is refused: ${error.message}`);
+    }
+  }
+  return tell(OPEN.libpcap(options), log);
+}
+
+function tell(source: LiveSource, log: CaptureOptions["log"]): LiveSource {
+  log("info", `capture by ${source.kind}`);
+  return source;
+}

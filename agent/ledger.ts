@@ -1,0 +1,106 @@
+/** Adds to flows what their source counted of them, and did not hand over. */
+import type { PassedOver } from "./capture/frame-source.ts";
+import { Packet } from "./decode/packet.ts";
+import { KEY } from "./flow/flow-key.ts";
+import { Side } from "./flow/flow-table.ts";
+import type { FlowTable } from "./flow/flow-table.ts";
+
+export class Ledger {
+  readonly #table: FlowTable;
+  readonly #source: PassedOver;
+  /** By flow and side: packets and bytes that were added already. */
+  readonly #packets: Float64Array;
+  readonly #bytes: Float64Array;
+  /** Of the flow that opens next: what its ends had counted before it. */
+  readonly #packetsBefore = new Float64Array(2);
+  readonly #bytesBefore = new Float64Array(2);
+  readonly #packet = new Packet();
+
+  constructor(table: FlowTable, source: PassedOver) {
+    this.#table = table;
+    this.#source = source;
+    this.#packets = new Float64Array(table.capacity * 2);
+    this.#bytes = new Float64Array(table.capacity * 2);
+  }
+
+  /** Reports whether anything of the flow may have been passed over. */
+  #concerns(flow: number): boolean {
+    const { bytes } = this.#table;
+    const { budgetBytes, hasLost } = this.#source;
+    // What was handed over counts with its headers here, so this is more than was spent.
+    return hasLost || bytes[flow * 2]! >= budgetBytes || bytes[flow * 2 + 1]! >= budgetBytes;
+  }
+
+  /** The flow has begun. */
+  open(flow: number): void {
+    for (let side = 0; side < 2; side++) {
+      this.#packets[flow * 2 + side] = this.#packetsBefore[side]!;
+      this.#bytes[flow * 2 + side] = this.#bytesBefore[side]!;
+      this.#packetsBefore[side] = this.#bytesBefore[side] = 0;
+    }
+  }
+
+  /** Brings the flow's counters up to date; reports whether there was more. */
+  settle(flow: number): boolean {
+    const source = this.#source;
+    if (!this.#concerns(flow) || !source.read(this.#table.keys, flow * KEY)) return false;
+    return this.#add(flow, source.packets, source.bytes);
+  }
+
+  /** As `settle`, of a flow whose ends have just connected anew: what came since is the next's. */
+  settleReplaced(flow: number): void {
+    const source = this.#source;
+    if (this.#concerns(flow)) {
+      if (!source.read(this.#table.keys, flow * KEY)) return;
+      this.#add(flow, source.marked, source.markedBytes);
+    }
+    for (let side = 0; side < 2; side++) {
+      this.#packetsBefore[side] = this.#packets[flow * 2 + side]!;
+      this.#bytesBefore[side] = this.#bytes[flow * 2 + side]!;
+    }
+  }
+
+  #add(flow: number, packets: Float64Array, bytes: Float64Array): boolean {
+    let grew = false;
+    for (let side = 0; side < 2; side++) {
+      const at = flow * 2 + side;
+      const more = packets[side]! - this.#packets[at]!;
+      if (more <= 0) continue;
+      this.#table.packets[at]! += more;
+      this.#table.bytes[at]! += bytes[side]! - this.#bytes[at]!;
+      this.#table.sideFlags[at]! |= Side.cutOff;
+      this.#packets[at] = packets[side]!;
+      this.#bytes[at] = bytes[side]!;
+      grew = true;
+    }
+    return grew;
+  }
+
+  /** The flow has ended: nothing more is counted for it. Without payload nothing ever was. */
+  forget(flow: number): void {
+    const { sideFlags, keys } = this.#table;
+    const flags = sideFlags[flow * 2]! | sideFlags[flow * 2 + 1]!;
+    const before = this.#packets[flow * 2]! + this.#packets[flow * 2 + 1]!;
+    const isKnown = (flags & Side.data) !== 0 || before > 0 || this.#source.hasLost;
+    if (isKnown) this.#source.forget(keys, flow * KEY);
+  }
+
+  /** Has the source give up, some at a time, what is no flow of the table. */
+  sweep(): void {
+    const packet = this.#packet;
+    this.#source.sweep((keys) => {
+      packet.source0 = keys[0]!;
+      packet.source1 = keys[1]!;
+      packet.source2 = keys[2]!;
+      packet.source3 = keys[3]!;
+      packet.destination0 = keys[4]!;
+      packet.destination1 = keys[5]!;
+      packet.destination2 = keys[6]!;
+      packet.destination3 = keys[7]!;
+      packet.sourcePort = keys[8]! >>> 16;
+      packet.destinationPort = keys[8]! & 0xffff;
+      packet.protocol = keys[9]! & 0xff;
+      return this.#table.holds(packet, keys[9]! >>> 8);
+    });
+  }
+}

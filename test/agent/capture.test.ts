@@ -1,0 +1,550 @@
+/** Tests live capture, each tier by itself, in network namespaces; and the ring's reader by bytes. */
+import { spawnSync } from "node:child_process";
+import path from "node:path";
+import t from "tap";
+import { Alu, BpfAssembler, Jump, Size } from "../../agent/capture/bpf-assembler.ts";
+import { Direction } from "../../agent/capture/frame-source.ts";
+import type { PassedOver, Watch } from "../../agent/capture/frame-source.ts";
+import { interfaceFilter } from "../../agent/capture/interface-filter.ts";
+import { RingReader } from "../../agent/capture/ring-reader.ts";
+import { Line } from "../../agent/line.ts";
+import { FLOW_TABLE_DEFAULTS } from "../../agent/flow/flow-table.ts";
+import { Sightings } from "../../agent/sightings.ts";
+import { KEPT_BACK } from "./mixed.ts";
+import { ethernet, hex, ipv4, tcp, udp, viewOf } from "../frames.ts";
+
+t.setTimeout(200_000);
+
+// ---- the ring's memory, as the kernel lays it out ---------------------------------------------
+
+const BLOCK = 4096;
+
+type Laid = {
+  bytes: Uint8Array;
+  index?: number;
+  hardware?: number;
+  type?: number;
+  wire?: number;
+  vlan?: [tci: number, protocol: number | null];
+};
+
+/** Writes frames into the block at `at` as `struct tpacket3_hdr` and what follows has them. */
+function layBlock(ring: ArrayBuffer, at: number, frames: readonly Laid[]): DataView {
+  const view = new DataView(ring);
+  let frame = at + 48;
+  view.setUint32(at + 8, 1, true);
+  view.setUint32(at + 12, frames.length, true);
+  view.setUint32(at + 16, 48, true);
+  for (const { bytes, index = 7, hardware = 1, type = 0, wire, vlan } of frames) {
+    const mac = 86;
+    const length = (mac + bytes.length + 15) & ~15;
+    view.setUint32(frame, length, true);
+    view.setUint32(frame + 4, 1_795_000_000, true);
+    view.setUint32(frame + 8, 123_456_789, true);
+    view.setUint32(frame + 12, bytes.length, true);
+    view.setUint32(frame + 16, wire ?? bytes.length, true);
+    view.setUint32(frame + 20, vlan ? (vlan[1] === null ? 16 : 16 | 64) : 0, true);
+    view.setUint16(frame + 24, mac, true);
+    view.setUint32(frame + 32, vlan?.[0] ?? 0, true);
+    view.setUint16(frame + 36, vlan?.[1] ?? 0, true);
+    view.setInt32(frame + 52, index, true);
+    view.setUint16(frame + 56, hardware, true);
+    view.setUint8(frame + 58, type);
+    new Uint8Array(ring, frame + mac).set(bytes);
+    frame += length;
+  }
+  return view;
+}
+
+const watch = (index: number, lane: number): Watch => ({
+  ...{ index, lane, name: `i${index}`, addresses: [], delivered: 0, dropped: 0, cutOff: 0 },
+});
+
+/** What a reader hands over of the ring, a line a frame. */
+function readerOf(ring: ArrayBuffer, ...watches: readonly Watch[]) {
+  const told: string[] = [];
+  const map = new Map(watches.map((w) => [w.index, w]));
+  const clock = new Float64Array(1);
+  const reader = new RingReader(ring, BLOCK, map, clock, (view, at, end, wire, link, lane, way) => {
+    const bytes = Buffer.from(view.buffer, at, end - at).toString("hex");
+    told.push([bytes, wire, clock[0], link, lane, way].join(" "));
+  });
+  return { reader, told };
+}
+
+const FRAME = hex("020000000002 020000000001 0800 4500");
+
+t.test("frames are handed over where they lie: time, length, lane, direction", async (t) => {
+  const ring = new ArrayBuffer(BLOCK * 2);
+  const seven = watch(7, 3);
+  const { reader, told } = readerOf(ring, seven, watch(8, 4));
+  t.ok(reader.read(), "nothing is ready");
+  t.strictSame(told, []);
+  layBlock(ring, 0, [
+    { bytes: FRAME, wire: 1500 },
+    { bytes: FRAME, index: 8, type: 4 },
+    { bytes: FRAME, index: 9 }, // not under watch
+    { bytes: FRAME, hardware: 772, type: 4 }, // a loopback's copy of what comes in again
+    { bytes: FRAME, hardware: 772 },
+    { bytes: FRAME.subarray(14), hardware: 65534 },
+    { bytes: FRAME, hardware: 32 },
+  ]);
+  t.ok(reader.read());
+  const whole = Buffer.from(FRAME).toString("hex");
+  const time = 1_795_000_000_123_456;
+  t.strictSame(told, [
+    `${whole} 1500 ${time} 1 3 ${Direction.inbound}`,
+    `${whole} 16 ${time} 1 4 ${Direction.outbound}`,
+    `${whole} 16 ${time} 1 3 ${Direction.inbound}`,
+    `${whole.slice(28)} 2 ${time} 101 3 ${Direction.inbound}`,
+    `${whole} 16 ${time} -1 3 ${Direction.inbound}`,
+  ]);
+  t.equal(seven.delivered, 4);
+  t.equal(new DataView(ring).getUint32(8, true), 0, "the block is the kernel's again");
+  layBlock(ring, BLOCK, [{ bytes: FRAME }]);
+  layBlock(ring, 0, [{ bytes: FRAME }]);
+  t.ok(reader.read());
+  t.equal(told.length, 7, "the ring goes round");
+});
+
+t.test("a VLAN tag that the kernel took out is put back", async (t) => {
+  const ring = new ArrayBuffer(BLOCK * 2);
+  const { reader, told } = readerOf(ring, watch(7, 0));
+  layBlock(ring, 0, [
+    { bytes: FRAME, vlan: [0x0007, 0x8100] },
+    { bytes: FRAME, vlan: [0x2009, 0x88a8] },
+    { bytes: FRAME, vlan: [0x0005, null] }, // kernels before 3.14 do not tell its protocol
+  ]);
+  reader.read();
+  t.strictSame(
+    told.map((line) => line.split(" ").slice(0, 2).join(" ")),
+    [
+      "02000000000202000000000181000007 08004500 20",
+      "020000000002020000000001 88a82009 08004500 20",
+      "02000000000202000000000181000005 08004500 20",
+    ].map((line) => line.replace(/ (?=\w{8})/g, "")),
+  );
+});
+
+t.test("a block that contradicts itself is never read past its end", async (t) => {
+  const spoil: readonly [string, (view: DataView) => void][] = [
+    ["more frames than there are", (view) => view.setUint32(12, 0xffffffff, true)],
+    ["a first frame behind the block", (view) => view.setUint32(16, BLOCK, true)],
+    ["a first frame far away", (view) => view.setUint32(16, 0xfffffff0, true)],
+    ["a next frame behind the block", (view) => view.setUint32(48, BLOCK, true)],
+    ["a next frame that is this one", (view) => view.setUint32(48, 0, true)],
+    ["captured bytes behind the block", (view) => view.setUint32(48 + 12, BLOCK, true)],
+    ["a frame's bytes behind the block", (view) => view.setUint16(48 + 24, 0xffff, true)],
+  ];
+  for (const [what, change] of spoil) {
+    const ring = new ArrayBuffer(BLOCK);
+    const { reader } = readerOf(ring, watch(7, 0));
+    change(layBlock(ring, 0, [{ bytes: FRAME }, { bytes: FRAME }]));
+    t.equal(reader.read(), false, what);
+  }
+});
+
+t.test("the interface filter names each interface, as far as a program may be long", async (t) => {
+  const hexOf = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex").match(/.{16}/g);
+  // ld [ifindex] | jeq #3 | ret #17000 | jeq #260 | ret #17000 | ret #0 (linux/filter.h)
+  t.strictSame(hexOf(interfaceFilter([3, 260], 17_000)), [
+    "2000000008f0ffff",
+    "1500000103000000",
+    "0600000068420000",
+    "1500000104010000",
+    "0600000068420000",
+    "0600000000000000",
+  ]);
+  t.strictSame(hexOf(interfaceFilter([], 1)), ["2000000008f0ffff", "0600000000000000"]);
+  const many = Array.from({ length: 3000 }, (_, i) => i + 1);
+  t.strictSame(hexOf(interfaceFilter(many, 17_000)), ["0600000068420000"]);
+  t.equal(interfaceFilter(many.slice(0, 2047), 1).length, 4096 * 8, "BPF_MAXINSNS");
+});
+
+t.test(
+  "coverage tells what was lost on any interface, and where a broken watch ends",
+  async (t) => {
+    const line = new Line(
+      { table: { ...FLOW_TABLE_DEFAULTS, flows: 8 }, revisions: true, reportIntervalMs: 1e9 },
+      () => {},
+    );
+    const frame = ethernet(ipv4({}, tcp({})));
+    line.frame(new DataView(frame.buffer), 0, frame.length, frame.length, 1, 1, 0);
+    const sightings = new Sightings("run", () => {});
+    const seven = { ...watch(7, 0), delivered: 5, cutOff: 3 };
+    sightings.know(seven, 1000);
+    t.match(sightings.coverage(seven, line, "ring", 3000), {
+      from_ms: 1000,
+      to_ms: 3000,
+      cut_off: 3,
+    });
+    t.equal(sightings.lostOnAny(0, "ring", 3000), null);
+    t.match(sightings.lostOnAny(7, "ring", 4000), {
+      ...{ interface: "*", addresses: [], from_ms: 3000, to_ms: 4000, dropped: 7, delivered: 0 },
+    });
+    t.equal(sightings.lostOnAny(7, "ring", 5000), null, "told once");
+    const broken = { ...seven, delivered: 6, cutOff: 4, untilMs: 4500 };
+    t.match(sightings.coverage(broken, line, "ring", 6000), {
+      ...{ from_ms: 3000, to_ms: 4500, delivered: 1, cut_off: 1 },
+    });
+  },
+);
+
+// ---- what the source counts and does not hand over ------------------------------------------------
+
+/** Counts of one flow, as a source has them. */
+class Counted implements PassedOver {
+  readonly budgetBytes = 1000;
+  hasLost = false;
+  readonly packets = new Float64Array(2);
+  readonly bytes = new Float64Array(2);
+  readonly marked = new Float64Array(2);
+  readonly markedBytes = new Float64Array(2);
+  reads = 0;
+  forgotten = 0;
+  isKnown = true;
+  swept: boolean[] = [];
+
+  read(): boolean {
+    this.reads++;
+    return this.isKnown;
+  }
+  forget(): void {
+    this.forgotten++;
+    for (const all of [this.packets, this.bytes, this.marked, this.markedBytes]) all.fill(0);
+  }
+  sweep(isFlow: (keys: Int32Array) => boolean): void {
+    const [low, high] = [(10 << 24) | 1, (10 << 24) | 2];
+    const ports = (40_000 << 16) | 53;
+    for (const lane of [0, 1]) {
+      const keys = Int32Array.of(0, 0, 0xffff, low, 0, 0, 0xffff, high, ports, 17 | (lane << 8));
+      this.swept.push(isFlow(keys));
+    }
+  }
+  more(packets: number, bytes: number): void {
+    this.packets[0]! += packets;
+    this.bytes[0]! += bytes;
+  }
+}
+
+function countedLine() {
+  const told: [packets: number, bytes: number, final: boolean][] = [];
+  const table = { ...FLOW_TABLE_DEFAULTS, flows: 8, slots: 2 };
+  const line = new Line({ table, revisions: true, reportIntervalMs: 1000 }, (record, _, final) => {
+    // 10.0.0.1 is the low end.
+    const low = record.src_ip === "10.0.0.1" ? 0 : 1;
+    told.push([record.packets[low]!, record.bytes[low]!, final]);
+  });
+  const counted = new Counted();
+  line.countPassedOver(counted);
+  const send = (segment: Uint8Array, protocol: number, timeMs: number) => {
+    const frame = ethernet(ipv4({ protocol }, segment));
+    line.frame(viewOf(frame), 0, frame.length, frame.length, timeMs * 1000, 1, 0);
+  };
+  return { line, counted, told, send };
+}
+
+t.test("a flow of which only its source sees packets is told, and does not end", async (t) => {
+  const { line, counted, told, send } = countedLine();
+  send(udp(new Uint8Array(500)), 17, 1000);
+  line.report(1);
+  t.equal(counted.reads, 0, "below the budget nothing can have been kept back");
+  send(udp(new Uint8Array(500)), 17, 1100);
+  told.length = 0;
+  for (let second = 2; second < 200; second += 30) {
+    counted.more(10, 5280);
+    line.advance(second * 1e6);
+    line.report(1);
+  }
+  t.strictSame(told.map((row) => row[2]), new Array(7).fill(false)); // prettier-ignore
+  t.strictSame(told.at(-1), [2 + 70, 2 * 528 + 7 * 5280, false]);
+  t.strictSame(counted.swept.slice(0, 2), [true, false], "it is known, on its own interface");
+  line.advance(182e6 + 61e6);
+  t.strictSame(told.at(-1), [72, 38016, true], "a minute behind the last of them it ends");
+  t.equal(counted.forgotten, 1);
+});
+
+t.test("a flow ends only when its source has nothing new of it either", async (t) => {
+  const { line, counted, told, send } = countedLine();
+  send(udp(new Uint8Array(1200)), 17, 1000);
+  counted.more(5, 500);
+  line.advance(100e6); // nobody asked in between
+  t.equal(line.table.count, 1);
+  line.advance(170e6);
+  t.equal(line.table.count, 0);
+  t.strictSame(told.at(-1), [6, 1728, true]);
+});
+
+t.test("what was kept back before a new connection is the old one's", async (t) => {
+  const { line, counted, told, send } = countedLine();
+  const segment = (flags: number, isn: number, payload = 0) =>
+    tcp({ from: 40_000, to: 80, flags, sequence: isn }, new Uint8Array(payload).fill(65));
+  send(segment(2, 100), 6, 1);
+  send(segment(16, 101, 1500), 6, 2);
+  counted.more(7, 7000);
+  counted.marked.set(counted.packets); // the SYN of the second passes the filter
+  counted.markedBytes.set(counted.bytes);
+  counted.more(2, 2000); // and some of its own, before the line has read the SYN
+  send(segment(2, 500_000), 6, 3);
+  t.strictSame(told.at(-1), [2 + 7, 40 + 1540 + 7000, true]);
+  t.equal(counted.forgotten, 0, "the counts are the next one's");
+  // A third, behind a second that stayed below the budget as far as the line saw.
+  counted.marked.set(counted.packets);
+  counted.markedBytes.set(counted.bytes);
+  send(segment(2, 900_000), 6, 4);
+  send(segment(16, 900_001, 1500), 6, 5);
+  counted.more(4, 4000);
+  line.finish();
+  const finals = told.filter((row) => row[2]);
+  t.strictSame(finals.slice(1), [
+    [1, 40, true],
+    [2 + 2 + 4, 40 + 1540 + 2000 + 4000, true], // in the end nothing is missing
+  ]);
+  t.equal(counted.forgotten, 1);
+});
+
+t.test("when frames were lost, every flow is asked about", async (t) => {
+  const { line, counted, told, send } = countedLine();
+  counted.hasLost = true;
+  counted.more(3, 300);
+  send(udp(new Uint8Array(20)), 17, 1000);
+  line.finish();
+  t.strictSame(told.at(-1), [4, 348, true]);
+  counted.isKnown = false;
+  send(udp(new Uint8Array(20)), 17, 2000);
+  line.finish();
+  t.strictSame(told.at(-1), [1, 48, true]);
+});
+
+t.test("eBPF instructions are laid out as RFC 9669 has them", async (t) => {
+  const bytes = new BpfAssembler()
+    .move(6, { register: 1 })
+    .load(Size.word, 2, 6, 40)
+    .label("again")
+    .alu(Alu.add, 2, -4)
+    .toBigEndian(2, 16)
+    .store(Size.double, 10, -8, { register: 2 })
+    .store(Size.word, 10, -12, 7)
+    .addTo(1, 16, 3)
+    .loadMap(1, 9)
+    .call(1)
+    .jumpIf(Jump.equal, 0, 0, "out")
+    .jumpIf(Jump.lessSigned, 1, { register: 2 }, "again")
+    .jump("out")
+    .move(0, 1)
+    .label("out")
+    .exit()
+    .assemble();
+  t.strictSame(Buffer.from(bytes).toString("hex").match(/.{16}/g), [
+    "bf16000000000000", // r6 = r1
+    "6162280000000000", // r2 = *(u32 *)(r6 + 40)
+    "07020000fcffffff", // r2 += -4
+    "dc02000010000000", // r2 = be16(r2)
+    "7b2af8ff00000000", // *(u64 *)(r10 - 8) = r2
+    "620af4ff07000000", // *(u32 *)(r10 - 12) = 7
+    "db31100000000000", // lock *(u64 *)(r1 + 16) += r3
+    "1811000009000000", // r1 = map[9], in two
+    "0000000000000000",
+    "8500000001000000", // call 1
+    "1500030000000000", // if r0 == 0 goto +3
+    "cd21f6ff00000000", // if r1 s< r2 goto -10
+    "0500010000000000", // goto +1
+    "b700000001000000", // r0 = 1
+    "9500000000000000", // exit
+  ]);
+  t.throws(() => new BpfAssembler().jump("nowhere").assemble(), /label nowhere stands nowhere/);
+  t.throws(() => new BpfAssembler().label("a").label("a"), /label a stands twice/);
+});
+
+// ---- live ---------------------------------------------------------------------------------------
+
+const PAIRS = 16;
+const netns = `wprc${process.pid.toString(36)}`;
+const ip = (args: string) => {
+  const { status, stderr } = spawnSync("ip", args.split(" "), { encoding: "utf8" });
+  if (status !== 0) throw new Error(`ip ${args}: ${stderr}`);
+};
+const cleanUp = () => void spawnSync("ip", ["netns", "del", netns]);
+
+function whyNotLive(): string | false {
+  if (process.getuid?.() !== 0) return "not root: network namespaces cannot be made";
+  const probe = spawnSync("unshare", ["--net", "true"]);
+  if (probe.status !== 0) return "network namespaces cannot be made here";
+  return spawnSync("ip", ["-V"]).status === 0 ? false : "iproute2 is missing";
+}
+const skip = whyNotLive();
+
+if (skip === false) {
+  process.once("exit", cleanUp); // also after a failure
+  for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => process.exit(1));
+  ip(`netns add ${netns}`);
+  const quiet = ["all", "default"].map((name) => `net.ipv6.conf.${name}.disable_ipv6=1`);
+  spawnSync("ip", ["netns", "exec", netns, "sysctl", "-qw", ...quiet]);
+  for (let i = 0; i < PAIRS; i++) {
+    // The longest frames of the captures were recorded with segmentation offload.
+    ip(`-n ${netns} link add sa${i} mtu 65535 type veth peer name sb${i} mtu 65535`);
+    for (const name of [`sa${i}`, `sb${i}`]) ip(`-n ${netns} link set ${name} up`);
+  }
+}
+
+function noSetpriv(): string | false {
+  return spawnSync("setpriv", ["--version"]).status === 0 ? false : "setpriv is missing";
+}
+
+const run = (argv: readonly string[]) =>
+  spawnSync("ip", ["netns", "exec", netns, ...argv], { encoding: "utf8", timeout: 60_000 });
+
+const CHILD = path.join(import.meta.dirname, "capturing.ts");
+
+/** What `capturing.ts` prints. */
+function capture(...args: readonly (string | number)[]) {
+  const { stdout, stderr } = run([process.execPath, CHILD, ...args.map(String)]);
+  if (stdout === "") throw new Error(stderr);
+  return JSON.parse(stdout) as Record<string, unknown>;
+}
+
+type Count = { name: string; delivered: number; dropped: number; cutOff: number };
+
+for (const tier of ["ring-cutoff", "ring", "libpcap"]) {
+  t.test(
+    `${tier}: the golden captures, sent over a veth, say what their files say`,
+    { skip },
+    (t) => {
+      const { captures, flows, wrong, dropped } = capture(tier, "golden", PAIRS);
+      t.ok((captures as number) > 150, `${String(captures)} captures`);
+      t.ok((flows as number) > 150, `${String(flows)} flows`);
+      t.strictSame(wrong, []);
+      t.equal(dropped, 0);
+      t.end();
+    },
+  );
+
+  t.test(`${tier}: counters are exact over mixed traffic`, { skip }, (t) => {
+    const { sent, strays, flows, told, wrong, ...more } = capture(tier, "mixed");
+    const { counts, stopped, dropped } = more;
+    t.strictSame(told, flows, "each flow, each side");
+    t.strictSame(wrong, [], "and the rest of its record as if every frame had been handed over");
+    const [of0] = counts as Count[];
+    t.equal(of0!.delivered + of0!.cutOff, sent);
+    t.equal(of0!.cutOff, tier === "ring-cutoff" ? KEPT_BACK : 0);
+    t.equal(dropped, 0);
+    const { notTransport, notIp, ...others } = stopped as Record<string, number>;
+    t.equal((notTransport ?? 0) + (notIp ?? 0), strays);
+    t.strictSame(Object.keys(others), ["fragment"]);
+    t.end();
+  });
+
+  t.test(`${tier}: a veth that is deleted takes nothing with it`, { skip }, (t) => {
+    const { sent, came, ended, now, cpuShare } = capture(tier, "deleted");
+    t.equal(came, sent);
+    t.strictSame(ended, new Array(5).fill({ name: "sb1", delivered: 20 }));
+    t.equal((now as Count[]).find((count) => count.name === "sb0")!.delivered, 105);
+    t.ok((cpuShare as number) < 0.1, `nothing spins: ${String(cpuShare)} of a core when idle`);
+    t.end();
+  });
+
+  t.test(`${tier}: frames sent = delivered + cut off + dropped`, { skip }, (t) => {
+    for (const ring of [32 << 20, 1 << 20]) {
+      const { sent, counts, dropped } = capture(tier, "flood", 100_000, ring);
+      const all = (counts as Count[]).map((c) => c.delivered + c.cutOff + c.dropped);
+      t.equal(all.reduce((a, b) => a + b, dropped as number), sent); // prettier-ignore
+    }
+    t.end();
+  });
+}
+
+t.test("ends that connect anew: each connection has its own counters", { skip }, (t) => {
+  // Handshake, request, its segments and their acknowledgments, FIN, FIN, ACK: see `bulk`.
+  const row = (segments: number) => {
+    const [up, down] = [segments + 4, segments + 3];
+    return [20_000, up, down, 40 * up + 27, 40 * down + 1000 * segments];
+  };
+  const wanted = [row(200), row(1), row(300)];
+  for (const tier of ["ring", "ring-cutoff"]) {
+    const { flows, counts, sent } = capture(tier, "again");
+    t.strictSame(flows, wanted, tier);
+    const { delivered, cutOff } = counts as Count;
+    t.equal(delivered + cutOff, sent);
+    // Of 200 and of 300 segments 50 fit the budget, and 49 of their acknowledgments come before.
+    t.equal(cutOff, tier === "ring" ? 0 : 150 + 151 + 250 + 251);
+  }
+  t.end();
+});
+
+t.test("flows beyond the cutoff's room are handed over whole, and counted", { skip }, (t) => {
+  // 16 connections of 60 segments and 8 places, twice; of the first 16 the line knows nothing.
+  // Each packet with payload is refused a place: the request too.
+  const refused = 8 * 61;
+  const cut = 8 * (10 + 11);
+  for (const [how, second, cutOff] of [
+    ["unswept", refused * 2, cut],
+    ["swept", refused, cut * 2],
+  ] as const) {
+    const told = capture("ring-cutoff", "full", 8, how);
+    t.match(told, { first: refused, second, flows: 16, counters: ["64 63 2587 62520"] }, how);
+    const counts = told["counts"] as Count;
+    t.equal(counts.cutOff, cutOff);
+    t.equal(counts.delivered + counts.cutOff, told["sent"]);
+    const said = (told["log"] as string[]).filter((text) => text.startsWith("no room"));
+    t.equal(said.length, 1, "said once");
+  }
+  t.end();
+});
+
+t.test(
+  "what is refused is said, and the next tier is taken",
+  { skip: skip || noSetpriv() },
+  (t) => {
+    t.match(capture("auto", "opened"), { kind: "ring-cutoff", log: ["capture by ring-cutoff"] });
+    const without = (capabilities: string) => {
+      const argv = ["setpriv", `--bounding-set=${capabilities}`, `--inh-caps=${capabilities}`];
+      return (...args: readonly string[]) => run([...argv, process.execPath, CHILD, ...args]);
+    };
+    const noBpf = without("-bpf,-sys_admin");
+    const { kind, log } = JSON.parse(noBpf("auto", "opened").stdout) as Record<string, unknown>;
+    t.equal(kind, "ring");
+    t.match(
+      (log as string[])[0],
+      /^capture by ring-cutoff is refused: .*EPERM: add capability BPF/,
+    );
+    const asked = noBpf("ring-cutoff", "opened");
+    t.equal(asked.status, 1);
+    t.match(asked.stderr, /agent: --capture ring-cutoff: eBPF map of \d+ entries: EPERM: add cap/);
+    const noRaw = without("-net_raw,-bpf,-sys_admin")("ring", "opened");
+    t.match(noRaw.stderr, /--capture ring: AF_PACKET socket: EPERM: add capability NET_RAW/);
+    t.end();
+  },
+);
+
+t.test("an agent that ends by a fault does not hang on its waiting thread", { skip }, (t) => {
+  const startMs = Date.now();
+  const { status, stderr } = run([process.execPath, CHILD, "ring", "crash"]);
+  t.equal(status, 1);
+  t.match(stderr, /planted/);
+  t.ok(Date.now() - startMs < 10_000);
+  t.end();
+});
+
+t.test("the waiting thread ends by a fault: no frame is lost", { skip }, (t) => {
+  const { sent, came, dropped, faults, log } = capture("ring", "worker");
+  t.equal(came, sent);
+  t.equal(dropped, 0);
+  t.ok((faults as number) >= 2, `${String(faults)} faults`);
+  t.match((log as string[]).join("\n"), /the capture's thread ended: planted; it is started anew/);
+  t.end();
+});
+
+t.test("a ring that contradicts itself is opened anew, and the gap is told", { skip }, (t) => {
+  const { whole, ended, untilMs, brokenMs, more, came, again, now, log } = capture(
+    "ring",
+    "broken",
+  );
+  const { sent, came: before } = whole as Record<string, number>;
+  t.equal(before, sent);
+  t.equal(ended, PAIRS, "every watch ended");
+  for (const ms of untilMs as number[]) t.ok(ms < (brokenMs as number), "before what was not read");
+  t.equal((came as number) - (again as number), more, "and all goes on");
+  t.equal((now as Count[]).reduce((sum, count) => sum + count.delivered, 0), more); // prettier-ignore
+  t.match((log as string[]).join("\n"), /opened anew: a block of the ring contradicts itself/);
+  t.end();
+});
