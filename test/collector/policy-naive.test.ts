@@ -53,6 +53,8 @@ const FAMILIES = {
 } as const;
 type Family = keyof typeof FAMILIES;
 const NAMES = Object.keys(FAMILIES) as Family[];
+/** Who takes turns: Istio's rules have the most to differ in. */
+const TURNS: readonly Family[] = [...NAMES, "istio"];
 
 /** Istio's own defaults in the first; a root namespace with pods in the others. */
 const MESHES: readonly Mesh[] = [
@@ -170,7 +172,7 @@ t.test(`${SEEDS} random clusters and policies agree with the slow evaluators`, a
   let set = drawPolicies(new Random(-1), "network");
   const started = process.cpuUsage();
   for (let seed = FROM; seed < FROM + SEEDS; seed++) {
-    const family = NAMES[Math.floor(seed / CLUSTERS_OF_SET) % NAMES.length]!;
+    const family = TURNS[Math.floor(seed / CLUSTERS_OF_SET) % TURNS.length]!;
     if (seed % CLUSTERS_OF_SET === 0 || seed === FROM) {
       const start = seed - (seed % CLUSTERS_OF_SET);
       set = drawPolicies(new Random(2 * start + 1), family);

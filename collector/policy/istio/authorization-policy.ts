@@ -12,15 +12,43 @@ import { formatObject, toBecause, toFaultBecause, UNDECLARED, type Decision } fr
 import type { Because } from "../expectation.ts";
 import type { Ternary } from "../peer.ts";
 import type { Fault } from "../problem.ts";
-import { matchesRule, matchesTunnelRule, type Connection } from "./source-match.ts";
+import {
+  matchesRule,
+  matchesTunnelRule,
+  readRule,
+  type Connection,
+  type Rule,
+} from "./source-match.ts";
 
 type Policy = {
   object: ClusterObject;
   action: string;
   selector: Labels;
   targets: readonly { kind: string; name: string }[];
+  rules: readonly (Rule | null)[];
   fault: Fault | null;
 };
+
+/** Those that select a pod: how many, and of them those that decide. */
+type Selected = {
+  count: number;
+  policies: readonly Policy[];
+  broken: readonly Policy[];
+  hasHttp: boolean;
+  hasIdentity: boolean;
+};
+
+function toSelected(selecting: readonly Policy[]): Selected {
+  const policies = selecting.filter(({ object }) => !isDryRun(object));
+  const rules = policies.flatMap((policy) => policy.rules).filter((rule) => rule !== null);
+  return {
+    count: selecting.length,
+    policies,
+    broken: policies.filter(({ fault }) => fault !== null),
+    hasHttp: rules.some(({ hasHttp }) => hasHttp),
+    hasIdentity: rules.some(({ hasIdentity }) => hasIdentity),
+  };
+}
 
 type Match = { ternary: Ternary; because: Because };
 
@@ -29,7 +57,7 @@ const EITHER = ["http", "tcp"] as const;
 export class AuthorizationPolicies {
   private readonly byNamespace: ReadonlyMap<string, Policy[]>;
   private readonly rootNamespace: string;
-  private readonly selected = new WeakMap<Holder, readonly Policy[]>();
+  private readonly selected = new WeakMap<Holder, Selected>();
 
   constructor(
     objects: readonly ClusterObject[],
@@ -46,7 +74,7 @@ export class AuthorizationPolicies {
 
   /** Reports whether any object selects the pod. */
   isSelected(pod: Holder): boolean {
-    return this.selecting(pod).length > 0;
+    return this.selecting(pod).count > 0;
   }
 
   /**
@@ -59,18 +87,21 @@ export class AuthorizationPolicies {
     identities: readonly Ternary[],
     mesh: "istio" | "ambient",
   ): Decision {
-    const policies = this.selecting(connection.server).filter(({ object }) => !isDryRun(object));
+    const { policies, broken, hasHttp, hasIdentity } = this.selecting(connection.server);
     if (policies.length === 0) return UNDECLARED;
-    const broken = policies.filter((policy) => policy.fault !== null);
     if (broken.length > 0)
       return {
         path: "undecidable",
         because: broken.map((p) => toFaultBecause(p.object, p.fault!)),
       };
-    // What nobody has told the protocol of is taken for HTTP, or for TCP, by its first bytes.
-    const isTold = mesh === "ambient" || connection.listener === "tcp";
-    const listeners = isTold || connection.listener === "http" ? [connection.listener] : EITHER;
-    const decisions = identities.flatMap((identified) =>
+    // What nobody has told the protocol of is taken for HTTP, or for TCP, by its first bytes. Where
+    // no rule asks, HTTP stands for both: what it denies, it denies in the band.
+    const isTold = mesh === "ambient" || /^(tcp|http)$/.test(connection.listener);
+    const either = hasHttp ? EITHER : EITHER.slice(0, 1);
+    const listeners = isTold ? [connection.listener] : either;
+    // And a client with an identity for one without, likewise.
+    const shown = hasIdentity ? identities : identities.slice(0, 1);
+    const decisions = shown.flatMap((identified) =>
       listeners.map((listener) =>
         decideFor(policies, { ...connection, identified, listener }, mesh),
       ),
@@ -87,11 +118,10 @@ export class AuthorizationPolicies {
     return { path: "undecidable", because: [{ ...because[0]!, sentence }, ...because] };
   }
 
-  private selecting(pod: Holder): readonly Policy[] {
-    if (pod.kind !== "pod") return [];
+  private selecting(pod: Holder): Selected {
     const known = this.selected.get(pod);
     if (known !== undefined) return known;
-    const found = this.select(pod);
+    const found = toSelected(pod.kind === "pod" ? this.select(pod) : []);
     this.selected.set(pod, found);
     return found;
   }
@@ -188,6 +218,7 @@ function compile(object: ClusterObject, fault: Fault | null): Policy {
       kind: textAt(ref, "kind") ?? "",
       name: textAt(ref, "name") ?? "",
     })),
+    rules: fault === null ? listAt(spec, "rules").map(readRule) : [],
     fault,
   };
 }
@@ -199,13 +230,14 @@ function canMatch(policy: Policy, mesh: "istio" | "ambient"): boolean {
 
 /** No rules match nothing; one empty rule matches everything. */
 function match(
-  { object, action }: Policy,
+  { object, action, rules }: Policy,
   connection: Connection,
   mesh: "istio" | "ambient",
 ): Match {
   const side = action === "ALLOW" ? "ALLOW" : "DENY";
   let found: { ternary: Ternary; at: number } = { ternary: false, at: -1 };
-  for (const [i, rule] of listAt(object.body, "spec", "rules").entries()) {
+  for (const [i, rule] of rules.entries()) {
+    if (rule === null) continue;
     const matches = mesh === "ambient" ? matchesTunnelRule : matchesRule;
     const ternary = matches(rule, side, connection, object.namespace);
     if (ternary === true) {

@@ -23,25 +23,65 @@ export type Connection = {
 export type Action = "ALLOW" | "DENY";
 
 /** One field of a source, an operation or a condition: its name without `not`, and its values. */
-type Field = { name: string; isNegated: boolean; values: readonly Json[] };
+type Field = { name: string; isNegated: boolean; values: readonly string[] };
+type Fields = readonly (readonly Field[])[];
+
+/** A rule as it is written, but for fields that are not set. */
+export type Rule = {
+  from: Fields;
+  to: Fields;
+  when: Fields;
+  /** Names a field that only HTTP has. */
+  hasHttp: boolean;
+  /** Names a field that is read from the client's certificate. */
+  hasIdentity: boolean;
+};
+
+/** Null for `null`, which is no rule (builder.go). */
+export function readRule(rule: Json): Rule | null {
+  if (!isMap(rule)) return null;
+  const from = listAt(rule, "from").map((entry) => readFields(valueAt(entry, "source")));
+  const to = listAt(rule, "to").map((entry) => readFields(valueAt(entry, "operation")));
+  const when = listAt(rule, "when").map((condition) => {
+    const name = textAt(condition, "key") ?? "";
+    return [
+      ...toField(name, false, valueAt(condition, "values")),
+      ...toField(name, true, valueAt(condition, "notValues")),
+    ];
+  });
+  const all = [...from, ...to, ...when].flat();
+  const hasHttp = all.some(({ name }) => isHttpOnly(name));
+  return { from, to, when, hasHttp, hasIdentity: all.some(({ name }) => IDENTITY.test(name)) };
+}
+
+function readFields(fields: Json | undefined): Field[] {
+  return Object.entries(isMap(fields) ? fields : {}).flatMap(([field, values]) => {
+    const isNegated = /^not[A-Z]/.test(field);
+    const name = isNegated ? field[3]!.toLowerCase() + field.slice(4) : field;
+    return toField(name, isNegated, values);
+  });
+}
+
+/** An empty list says nothing. */
+function toField(name: string, isNegated: boolean, values: Json | undefined): Field[] {
+  if (!Array.isArray(values) || values.length === 0) return [];
+  return [{ name, isNegated, values: values.map(String) }];
+}
+
+const IDENTITY = /^(principals|namespaces|serviceAccounts)$|^source\.(?!ip$)/;
 
 /**
  * A sidecar's listener. from: any; to: any; when: all; and all three together. An empty rule
- * matches everything, and `null` is no rule (builder.go). `space` is the policy's own namespace.
+ * matches everything. `space` is the policy's own namespace.
  */
 export function matchesRule(
-  rule: Json,
+  { from, to, when, hasHttp }: Rule,
   action: Action,
   connection: Connection,
   space: string,
 ): Ternary {
-  if (!isMap(rule)) return false;
-  const { from, to, when } = readRule(rule);
-  const isDropped = ({ name, values }: Field) => values.length > 0 && isHttpOnly(name);
-  if (connection.listener === "tcp" && action === "ALLOW") {
-    // One field of HTTP, and the whole rule is left out (model.go checkError, Generate).
-    if ([...from, ...to, ...when].flat().some(isDropped)) return false;
-  }
+  // One field of HTTP, and the whole rule is left out (model.go checkError, Generate).
+  if (hasHttp && connection.listener === "tcp" && action === "ALLOW") return false;
   const all = (fields: readonly Field[]) =>
     and(fields.map((field) => matchesField(field, connection, space)));
   return and([
@@ -63,20 +103,19 @@ export const TUNNEL_KEYS = /^(source\.(ip|namespace|principal)|destination\.(ip|
  * ztunnel's rbac.rs).
  */
 export function matchesTunnelRule(
-  rule: Json,
+  { from, to, when }: Rule,
   action: Action,
   connection: Connection,
   space: string,
 ): Ternary {
-  if (!isMap(rule)) return false;
-  const { from, to, when } = readRule(rule);
   const isRead = ({ name }: Field) => OF_TUNNEL.has(name);
   const isKey = ({ name }: Field) => TUNNEL_KEYS.test(name);
-  const isForeign = (field: Field) => field.values.length > 0 && !isRead(field);
-  const hasHttp = [...from, ...to].flat().some(isForeign) || !when.flat().every(isKey);
-  if (action === "ALLOW" && hasHttp) return false;
+  if (action === "ALLOW") {
+    const isAll = [...from, ...to].flat().every(isRead) && when.flat().every(isKey);
+    if (!isAll) return false;
+  }
   const one = (fields: readonly Field[], isKept: (field: Field) => boolean) => {
-    const kept = fields.filter((field) => field.values.length > 0 && isKept(field));
+    const kept = fields.filter(isKept);
     if (kept.length === 0) return false;
     return and(kept.map((field) => matchesField(field, connection, space)));
   };
@@ -87,42 +126,17 @@ export function matchesTunnelRule(
   ]);
 }
 
-type Fields = readonly (readonly Field[])[];
-
-function readRule(rule: Json): { from: Fields; to: Fields; when: Fields } {
-  return {
-    from: listAt(rule, "from").map((entry) => readFields(valueAt(entry, "source"))),
-    to: listAt(rule, "to").map((entry) => readFields(valueAt(entry, "operation"))),
-    when: listAt(rule, "when").map((condition) => {
-      const name = textAt(condition, "key") ?? "";
-      return [
-        { name, isNegated: false, values: listAt(condition, "values") },
-        { name, isNegated: true, values: listAt(condition, "notValues") },
-      ];
-    }),
-  };
-}
-
-function readFields(fields: Json | undefined): Field[] {
-  return Object.entries(isMap(fields) ? fields : {}).map(([field, values]) => {
-    const isNegated = /^not[A-Z]/.test(field);
-    const name = isNegated ? field[3]!.toLowerCase() + field.slice(4) : field;
-    return { name, isNegated, values: Array.isArray(values) ? values : [] };
-  });
-}
-
-/** Any of the values; an empty list says nothing. */
+/** Any of the values. */
 function matchesField(
   { name, isNegated, values }: Field,
   connection: Connection,
   space: string,
 ): Ternary {
-  if (values.length === 0) return true;
   // On TCP a field of HTTP is left out: what DENY says grows wider.
   if (isHttpOnly(name)) return connection.listener === "tcp" ? true : null;
   const test = testOf(name, connection, space);
   if (test === "unseen") return null;
-  const found = or(values.map((value) => test(String(value))));
+  const found = or(values.map(test));
   return isNegated ? not(found) : found;
 }
 

@@ -160,15 +160,17 @@ function toExternalEnd(address: string): Drawn {
 }
 
 function drawService(random: Random, i: number, namespace: string): NaiveService {
-  const name = random.pick("http-x", "http", "grpc", "tcp-x", "https", "x");
+  const names = random.once(2) ? ["tcp-a", "tcp-b"] : ["http-a", "grpc", "https", "x", "tcp-c"];
   return {
     namespace,
     name: `s${i}`,
     selector: random.once(8) ? {} : { [random.pick("a", "b", "c")]: random.pick("1", "2") },
     isHeadless: random.once(8),
-    ports: [
-      { name, port: random.pick(80, 8080), target: random.pick<number | string>(80, 81, "web") },
-    ],
+    ports: random.list(1, 2, (at) => ({
+      name: names[random.below(names.length)]!,
+      port: 8080 + at,
+      target: random.pick<number | string>(80, 81, "web"),
+    })),
   };
 }
 
@@ -208,7 +210,7 @@ export function drawCluster(random: Random, meshed: boolean): Cluster {
     holders.set(`${holder.kind}/${holder.name}`, holder);
   }
   const services = meshed
-    ? random.list(0, 3, (i) => drawService(random, i, random.pick(...spaces.keys())))
+    ? random.list(1, 4, (i) => drawService(random, i, random.pick(...spaces.keys())))
     : [];
   for (const { namespace, name, selector, isHeadless, ports } of services) {
     const targeted = ports.map(({ target, ...port }) => ({ ...port, targetPort: target }));
