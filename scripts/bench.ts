@@ -1,7 +1,7 @@
 /**
- * Measures the agent's reading: packets per CPU-second beside other tools on the same file, memory
- * at 50,000 and 100,000 concurrent flows, collections per million packets, live capture by each tier,
- * and how long policies take to compile and to be asked. Writes test/bench/results.md.
+ * Measures the agent's reading (packets per CPU-second beside other tools on the same file), memory
+ * of flows that stay open, collections per million packets, live capture by each tier, and how long
+ * policies take to compile and to be asked. Writes test/bench/results.md.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
