@@ -54,7 +54,7 @@ export type Watch = {
   dropped: number;
   /** Frames that were counted by flow, and not handed over. */
   cutOff: number;
-  /** Of a watch that ended by a fault: until when nothing is missing, ms since the epoch. */
+  /** Of a watch that has ended: until when nothing is missing, milliseconds since the epoch. */
   untilMs?: number;
 };
 

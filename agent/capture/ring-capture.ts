@@ -19,6 +19,8 @@ const LINKS_AND_ROUTES = 0x1 | 0x40 | 0x400;
 const LOOK_ANYWAY_MS = 30_000;
 /** Milliseconds between two listings because of what netlink told. */
 const LOOK_AGAIN_MS = 50;
+/** Milliseconds for which an interface that is gone may have frames in a block that is not full. */
+const LINGER_MS = 150;
 /** errno of a socket whose device went down: ours is bound to none, so nothing is lost. */
 const ENETDOWN = 100;
 
@@ -60,6 +62,7 @@ export class RingCapture implements LiveSource {
   #droppedBefore = 0;
   #refusedBefore = 0;
   #isFull = false;
+  #isRefused = false;
   #faultsBefore = 0;
   #isStale = true;
   #lookedMs = 0;
@@ -136,14 +139,14 @@ export class RingCapture implements LiveSource {
     const open = this.#open;
     if (open === null) return;
     const nowMs = Date.now();
-    if (open.reader.read()) this.#readMs = nowMs;
-    else this.#fail("a block of the ring contradicts itself");
+    if (!open.reader.read()) this.#fail("a block of the ring contradicts itself");
+    else if (open.reader.isDrained) this.#readMs = nowMs;
   }
 
   /** Looks for interfaces at once, but not for each of many that change together. */
-  #lookSoon(): void {
+  #lookSoon(afterMs = LOOK_AGAIN_MS): void {
     if (this.#timer !== null || this.#isClosed) return;
-    const waitMs = Math.max(0, this.#lookedMs + LOOK_AGAIN_MS - Date.now());
+    const waitMs = Math.max(0, this.#lookedMs + afterMs - Date.now());
     this.#timer = setTimeout(() => {
       this.#timer = null;
       if (this.#look()) this.#options.onChange();
@@ -183,13 +186,12 @@ export class RingCapture implements LiveSource {
 
   rescan(): Watch[] {
     if (this.#open === null) this.#reopen();
-    else this.#read();
     this.droppedOnAny();
     if (!this.#isFull && this.refused() > 0) {
       this.#isFull = true;
       this.#options.log("warn", "no room to count more flows: they are handed over whole");
     }
-    if (this.#open !== null) this.#look();
+    this.#look();
     const ended = this.#ended;
     this.#ended = [];
     return ended;
@@ -197,24 +199,24 @@ export class RingCapture implements LiveSource {
 
   /** Lists interfaces where they may have changed; reports whether any came or went. */
   #look(): boolean {
-    const nowMs = Date.now();
+    this.#read();
     if (this.#open === null) return false;
-    if (!this.#isStale && nowMs - this.#lookedMs < LOOK_ANYWAY_MS) return false;
+    const nowMs = Date.now();
+    const isEnding = this.#endLeft();
+    if (!this.#isStale && nowMs - this.#lookedMs < LOOK_ANYWAY_MS) return isEnding;
     this.#isStale = false;
     this.#lookedMs = nowMs;
     const found = new Map(listInterfaces(this.#options.pattern).map((i) => [i.index, i]));
     let changed = false;
     for (const [index, watch] of this.#watches) {
       const now = found.get(index);
-      if (now && now.name === watch.name) {
-        watch.addresses = now.addresses;
-        continue;
+      if (now && now.name === watch.name) watch.addresses = now.addresses;
+      else if (now)
+        this.#end(watch); // the same one under another name
+      else if (watch.untilMs === undefined) {
+        watch.untilMs = nowMs; // its last frames are still in the ring
+        this.#lookSoon(LINGER_MS);
       }
-      if (!changed) this.#read(); // its last frames
-      changed = true;
-      this.#forbid(watch);
-      this.#ended.push(watch);
-      this.#options.log("info", `no longer watching ${watch.name}: the interface is gone`);
     }
     for (const [index, host] of found) {
       if (this.#watches.has(index)) continue;
@@ -225,7 +227,24 @@ export class RingCapture implements LiveSource {
     if (changed && this.#open.cutoff === null) {
       this.#open.ring.filterInterfaces([...this.#watches.keys()], SNAP_BYTES);
     }
-    return changed;
+    return changed || isEnding;
+  }
+
+  /** Ends the watches of interfaces that left so long ago that all their frames were read. */
+  #endLeft(): boolean {
+    let some = false;
+    for (const watch of this.#watches.values()) {
+      if (watch.untilMs === undefined || this.#readMs < watch.untilMs + LINGER_MS) continue;
+      this.#end(watch);
+      some = true;
+    }
+    return some;
+  }
+
+  #end(watch: Watch): void {
+    this.#forbid(watch);
+    this.#ended.push(watch);
+    this.#options.log("info", `no longer watching ${watch.name}: the interface is gone`);
   }
 
   #allow({ name, index, hardware, addresses }: HostInterface): void {
@@ -251,7 +270,7 @@ export class RingCapture implements LiveSource {
     this.#options.log("error", `the packet ring is opened anew: ${reason}`);
     for (const watch of this.#watches.values()) {
       this.#forbid(watch);
-      this.#ended.push({ ...watch, untilMs: this.#readMs });
+      this.#ended.push({ ...watch, untilMs: Math.min(watch.untilMs ?? Infinity, this.#readMs) });
     }
     this.#closeRing();
     this.#isStale = true;
@@ -262,9 +281,13 @@ export class RingCapture implements LiveSource {
     if (this.#isClosed) return;
     try {
       this.#open = this.#openRing();
+      this.#isRefused = false;
     } catch (error) {
       if (!(error instanceof RefusedCall)) throw error;
-      this.#options.log("error", `cannot open the packet ring: ${error.message}`);
+      if (!this.#isRefused) {
+        this.#options.log("error", `cannot open the packet ring: ${error.message}`);
+      }
+      this.#isRefused = true; // told once for as long as it lasts
     }
   }
 

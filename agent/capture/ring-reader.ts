@@ -46,6 +46,8 @@ export class RingReader {
   readonly #clock: Float64Array;
   readonly #onFrame: OnLiveFrame;
   #next = 0;
+  /** The last `read` came to the end of what was ready. */
+  isDrained = true;
   /** The interface of the last frame, which is most often that of the next. */
   #index = -1;
   #watch: Watch | undefined;
@@ -76,11 +78,15 @@ export class RingReader {
    */
   read(): boolean {
     this.#index = -1; // watches may have changed
+    this.isDrained = false;
     for (let turn = 0; turn < BLOCKS_A_TURN; turn++) {
       const at = this.#next * this.#blockBytes;
       const status = (at + BLOCK_STATUS) >> 2;
       // What the kernel wrote before it gave the block away is read behind this load.
-      if ((Atomics.load(this.#words, status) & STATUS_USER) === 0) return true;
+      if ((Atomics.load(this.#words, status) & STATUS_USER) === 0) {
+        this.isDrained = true;
+        return true;
+      }
       if (!this.#readBlock(at)) return false;
       Atomics.store(this.#words, status, 0);
       this.#next = (this.#next + 1) % this.#blocks;

@@ -410,7 +410,8 @@ for (const tier of ["ring-cutoff", "ring", "libpcap"]) {
     `${tier}: the golden captures, sent over a veth, say what their files say`,
     { skip },
     (t) => {
-      const { captures, flows, wrong, dropped } = capture(tier, "golden", PAIRS);
+      const { captures, long, flows, wrong, dropped } = capture(tier, "golden", PAIRS);
+      t.ok((long as number) > 8, `${String(long)} connections with a long tail`);
       t.ok((captures as number) > 150, `${String(captures)} captures`);
       t.ok((flows as number) > 150, `${String(flows)} flows`);
       t.strictSame(wrong, []);
