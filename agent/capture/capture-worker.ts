@@ -42,11 +42,11 @@ function readError(): number {
   return new DataView(error.buffer).getInt32(0, true);
 }
 
-/** A thread in poll cannot be ended: without this a process that exits would wait for ever. */
-const POLL_MS = 1000;
+/** A thread that waits cannot be ended: without this a process that exits would wait for ever. */
+const WAIT_MS = 1000;
 
 for (;;) {
-  if (calls.poll(waits, 3, POLL_MS) === 0) continue;
+  if (calls.poll(waits, 3, WAIT_MS) === 0) continue;
   const [onRing, onLinks, onStop] = [polled[3]!, polled[7]!, polled[11]!];
   if (onStop !== 0) break;
   let wake = (onRing & POLLIN) !== 0 ? Wake.frames : 0;
@@ -56,5 +56,6 @@ for (;;) {
   if (wake === 0 && error === 0) continue;
   Atomics.store(turn, 0, 0);
   port.postMessage([wake, error]);
-  Atomics.wait(turn, 0, 0); // until the main thread has read what there was
+  // Until the main thread has read what there was.
+  while (Atomics.load(turn, 0) === 0) Atomics.wait(turn, 0, 0, WAIT_MS);
 }

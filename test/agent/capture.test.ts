@@ -392,7 +392,9 @@ function noSetpriv(): string | false {
 }
 
 const run = (argv: readonly string[]) =>
-  spawnSync("ip", ["netns", "exec", netns, ...argv], { encoding: "utf8", timeout: 60_000 });
+  spawnSync("ip", ["netns", "exec", netns, ...argv], {
+    ...{ encoding: "utf8" as const, timeout: 60_000, killSignal: "SIGKILL" as const },
+  });
 
 const CHILD = path.join(import.meta.dirname, "capturing.ts");
 
