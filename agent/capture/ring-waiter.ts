@@ -6,8 +6,6 @@ import type { Waits } from "./wake.ts";
 /** Milliseconds before the first new start, doubled with each up to the second. */
 const RESTART_MS = 100;
 const RESTART_LIMIT_MS = 5000;
-/** Memory of the thread's own, MiB: it keeps nothing. */
-const RESOURCES = { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 1, stackSizeMb: 1 };
 
 /** The waiting thread's file, as sources or built. */
 const own = import.meta.url;
@@ -46,7 +44,9 @@ export class RingWaiter {
     this.#timer = null;
     const { ring, links, worker, onWake } = this.#options;
     const workerData: Waits = { ring, links, stop: this.#stop, turn: this.#turn };
-    const thread = new Worker(worker ?? WORKER, { workerData, resourceLimits: RESOURCES });
+    // No limits of its own: near them a compiling thread of the engine waits for a collection that
+    // a thread which is ending no longer makes, and the process never ends.
+    const thread = new Worker(worker ?? WORKER, { workerData });
     this.#worker = thread;
     let fault: unknown = null;
     thread.on("message", ([wake, errno]: [number, number]) => {
