@@ -12,6 +12,8 @@ export class Counters {
   opened = 0;
   ended = 0;
   evicted = 0;
+  /** Of the evicted, attempts that are told by their source alone; they are not among the ended. */
+  aggregated = 0;
   /** Times that the clock was set back. */
   clockSteps = 0;
   /** Sides whose opening was not read because every slot was taken. */

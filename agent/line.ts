@@ -10,6 +10,7 @@ import { giveUpDatagram } from "./decode/ip.ts";
 import { IpProtocol, Packet, Stop, Tcp } from "./decode/packet.ts";
 import { Fact, FlowTable, News, Side } from "./flow/flow-table.ts";
 import type { FlowTableOptions } from "./flow/flow-table.ts";
+import { Floods } from "./flow/floods.ts";
 import { KEY } from "./flow/flow-key.ts";
 import { Ledger } from "./ledger.ts";
 import { CLIENT, SERVER } from "./tls/handshake.ts";
@@ -61,6 +62,8 @@ export class Line {
   readonly fragments = new Fragments();
   readonly #packet = new Packet();
   readonly #readings: (Reading | undefined)[];
+  /** Attempts that made room for others before they were told. */
+  readonly floods = new Floods();
   /** By flow: a number that is never given twice, and how often the flow was told. */
   readonly serial: Float64Array;
   readonly revision: Uint32Array;
@@ -194,8 +197,22 @@ export class Line {
       const { displaced, makesRoom } = this.table;
       if (makesRoom) this.counters.evicted++;
       else this.#ledger?.settleReplaced(displaced);
-      this.#end(displaced, !makesRoom);
+      if (makesRoom && this.#isUntold(displaced)) this.#aggregate(displaced);
+      else this.#end(displaced, !makesRoom);
     }
+  }
+
+  #isUntold(flow: number): boolean {
+    const isTold = this.revision[flow]! > 0 || flow === this.#traced;
+    return this.#options.revisions && !isTold && this.table.isAttempt(flow);
+  }
+
+  /** A flood is told as one: by its source, and how many attempts came from it. */
+  #aggregate(flow: number): void {
+    this.floods.note(this.table.keys, flow * KEY + this.table.client[flow]! * 4);
+    this.#readings[flow] = undefined;
+    this.counters.aggregated++;
+    this.table.release(flow);
   }
 
   #follow(flow: number, view: DataView): void {

@@ -20,7 +20,11 @@ const RESCAN_MS = 1000;
 const TICK_MS = 250;
 
 /** A flow that has ended is told as final after so long: late packets are counted to it. */
-const LIVE_TABLE = { ...FLOW_TABLE_DEFAULTS, endedSeconds: 2 };
+const LIVE_TABLE = {
+  ...FLOW_TABLE_DEFAULTS,
+  endedSeconds: 2,
+  hashSeed: randomBytes(4).readInt32LE(),
+};
 
 /** Runs until SIGINT or SIGTERM; throws `ConfigError` for the operator's mistakes. */
 export async function runAgent(flags: Flags): Promise<void> {

@@ -3,6 +3,7 @@ import type { LiveSource, Watch } from "./capture/frame-source.ts";
 import { KEY } from "./flow/flow-key.ts";
 import { Side } from "./flow/flow-table.ts";
 import type { Line } from "./line.ts";
+import { formatAddress } from "../protocol/address.ts";
 import type { Coverage } from "../protocol/coverage.ts";
 import type { Flow } from "../protocol/flow-record.ts";
 import type { Observation } from "../protocol/observation.ts";
@@ -79,6 +80,7 @@ export class Sightings {
     this.#discardedBefore = evicted + noSlot;
     const stopped = this.#stoppedSince(line);
     const notDecoded = Object.values(stopped).reduce((a, b) => a + b, 0);
+    const floods = toldFloods(line);
     told.delivered = watch.delivered;
     const dropped = Math.max(0, watch.dropped - told.dropped);
     told.dropped = watch.dropped;
@@ -99,6 +101,7 @@ export class Sightings {
       packets: Math.max(0, delivered - notDecoded),
       stopped,
       discarded: discarded > 0 ? { "no-room": discarded } : {},
+      ...(floods.length > 0 ? { floods } : {}),
     };
   }
 
@@ -127,4 +130,16 @@ export class Sightings {
     }
     return since;
   }
+}
+
+/** Sources of floods that are named. */
+const SOURCES_TOLD = 16;
+
+function toldFloods(line: Line): NonNullable<Coverage["floods"]> {
+  const { sources, others } = line.floods.take(SOURCES_TOLD);
+  const told = sources.map(({ words, attempts }) => ({
+    source: formatAddress(words[0]!, words[1]!, words[2]!, words[3]!),
+    attempts,
+  }));
+  return others > 0 ? [...told, { source: "*", attempts: others }] : told;
 }

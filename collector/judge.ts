@@ -254,6 +254,7 @@ export class Judge {
       nodes: inventory.nodes(toMs - 1),
       expect: (client, server, port, carrier, atMs) =>
         history.expect(client, server, port, carrier, atMs),
+      actorOf: (holder) => history.at(toMs - 1).actorOf(holder)?.name ?? null,
       zonesOf: (holder) =>
         history
           .at(toMs - 1)
@@ -291,6 +292,14 @@ export class Judge {
         subject: `node/${gap.node}`,
         sentence: `the agent of ${gap.node} gave up batches ${gap.from} to ${gap.to} of its spool`,
       }));
+    const floods = this.#floods(fromMs, toMs).map(([node, source, attempts]) => {
+      const subject = source === "*" ? `node/${node}` : this.#nameOf(source, toMs);
+      const sentence =
+        `${attempts} connections that nobody answered came from ` +
+        `${source === "*" ? "many addresses" : subject}, more than the agent of ${node} keeps: ` +
+        "they are counted, and not listed";
+      return { code: "syn-flood", from, to, subject, sentence };
+    });
     const clocks = store
       .spools()
       .filter((s) => s.heardMs >= fromMs && Math.abs(s.clockOffsetMs) > CLOCK_LIMIT_MS)
@@ -303,7 +312,27 @@ export class Judge {
           `the clock of ${s.node} differs by ${Math.round(s.clockOffsetMs / 100) / 10} s: ` +
           "its flows may stand in the wrong window",
       }));
-    return [...gaps, ...clocks];
+    return [...gaps, ...floods, ...clocks];
+  }
+
+  #nameOf(address: string, toMs: number): string {
+    const held = this.#options.declaration.inventory.whoHad(address, toMs - 1);
+    return held === null ? address : formatHolder(held);
+  }
+
+  /** Node, source and number of attempts that an agent could not keep. */
+  #floods(fromMs: number, toMs: number): [node: string, source: string, attempts: number][] {
+    const sums = new Map<string, [string, string, number]>();
+    for (const { node, coverage } of this.#options.store.coverageBetween(fromMs, toMs)) {
+      if (coverage.to_ms > toMs) continue; // told in the window in which it was noticed
+      for (const { source, attempts } of coverage.floods ?? []) {
+        const key = `${node} ${source}`;
+        const known = sums.get(key) ?? [node, source, 0];
+        known[2] += attempts;
+        sums.set(key, known);
+      }
+    }
+    return [...sums.values()];
   }
 
   #entryOf(row: VerdictRow, again: boolean): JsonObject {

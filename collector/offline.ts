@@ -60,6 +60,7 @@ export function judgeOffline(
     expect: (client, server, port, carrier, atMs) => [
       policy.expect(client, server, port, carrier, atMs),
     ],
+    actorOf: (holder) => policy.actorOf(holder)?.name ?? null,
     zonesOf: (holder) => policy.zonesOf(holder).map((zone) => zone.name),
     declared: NOTHING_DECLARED,
     tolerance: TOLERANCE,

@@ -28,5 +28,11 @@ export const Coverage = Type.Object({
   stopped: Type.Record(Type.String({ maxLength: 40 }), count, { maxProperties: 64 }),
   /** Flows that were given up by reason: table full, opening slots exhausted, spool full, … */
   discarded: Type.Record(Type.String({ maxLength: 40 }), count, { maxProperties: 64 }),
+  /** Attempts that nobody answered, more than could be kept: by source, `*` for all others. */
+  floods: Type.Optional(
+    Type.Array(Type.Object({ source: Type.String({ maxLength: 45 }), attempts: count }), {
+      maxItems: 17,
+    }),
+  ),
 });
 export type Coverage = Type.Static<typeof Coverage>;

@@ -48,6 +48,11 @@ export const FINDINGS: readonly FindingKind[] = [
     sentence: "One workload tried many addresses or ports in a short time, mostly without answer.",
   },
   {
+    code: "syn-flood",
+    severity: "high",
+    sentence: "More connections were tried, and answered by nobody, than an agent can keep.",
+  },
+  {
     code: "blind-spot",
     severity: "medium",
     sentence: "A node that runs pods has no agent, or its agent reported nothing in the window.",

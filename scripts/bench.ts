@@ -1,7 +1,7 @@
 /**
- * Measures the agent's reading: packets per CPU-second beside other tools on the same file, memory
- * at 50,000 concurrent flows, collections per million packets, live capture by each tier; writes
- * test/bench/results.md.
+ * Measures the agent's reading (packets per CPU-second beside other tools on the same file), memory
+ * of flows that stay open, collections per million packets, live capture by each tier, and how long
+ * policies take to compile and to be asked. Writes test/bench/results.md.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
@@ -13,7 +13,6 @@ import { liveReport } from "./bench/live.ts";
 
 const ROOT = path.join(import.meta.dirname, "..");
 const CACHE = path.join(ROOT, "node_modules/.cache/wireproof");
-const FLOWS = 20_000;
 const RUNS = 4;
 
 type Timed = { seconds: number };
@@ -42,13 +41,17 @@ function time(argv: readonly string[], env: NodeJS.ProcessEnv = {}): Timed | nul
 }
 
 /** The capture, made once and kept. */
-async function captureOf(name: string, bulk: boolean): Promise<Made & { file: string }> {
+async function captureOf(
+  name: string,
+  bulk: boolean,
+  flows: number,
+): Promise<Made & { file: string }> {
   mkdirSync(CACHE, { recursive: true });
-  const file = path.join(CACHE, `${name}-${FLOWS}.pcap`);
+  const file = path.join(CACHE, `${name}-${flows}.pcap`);
   const told = `${file}.json`;
   if (!existsSync(file) || !existsSync(told)) {
     console.error(`making ${file}`);
-    writeFileSync(told, JSON.stringify(await writeCapture(file, FLOWS, bulk)));
+    writeFileSync(told, JSON.stringify(await writeCapture(file, flows, bulk)));
   }
   return { ...(JSON.parse(readFileSync(told, "utf8")) as Made), file };
 }
@@ -75,8 +78,8 @@ const print = (line: string) => {
 
 const number = (n: number) => Math.round(n).toLocaleString("en-US");
 
-async function table(name: string, bulk: boolean): Promise<void> {
-  const { file, packets, flows } = await captureOf(name, bulk);
+async function table(name: string, bulk: boolean, count: number): Promise<void> {
+  const { file, packets, flows } = await captureOf(name, bulk, count);
   const mib = statSync(file).size / 2 ** 20;
   const idle = time([node, ...program, "inspect", "--help"])!.seconds;
   print(`\n${number(packets)} packets, ${number(flows)} flows, ${number(mib)} MiB (${name}):\n`);
@@ -113,21 +116,39 @@ print(
     .join(" ")} when begun; ${built ? "built" : "sources"};`,
 );
 print(`least of ${RUNS} runs, tshark one. Recorded flows of real servers and clients, multiplied.`);
-await table("mixed", true);
-await table("handshakes", false);
+await table("mixed", true, 20_000);
+await table("mixed", true, 80_000);
+await table("handshakes", false, 80_000);
 
 const concurrent = built ? "dist/scripts/bench/concurrent.js" : "scripts/bench/concurrent.ts";
-const { stdout } = spawnSync(node, ["--max-semi-space-size=8", concurrent, "50000"], {
-  cwd: ROOT,
-  encoding: "utf8",
-});
-const memory = JSON.parse(stdout) as Record<string, number>;
-print(`\n50,000 concurrent flows: RSS ${number(memory["rssMib"]!)} MiB, of which`);
-print(
-  `${number(memory["emptyMib"]!)} MiB before the first; heap ${number(memory["heapMib"]!)} MiB,`,
-);
-print(`buffers ${number(memory["buffersMib"]!)} MiB, ${memory["openings"]} openings in use;`);
-print(`${memory["usPerFlow"]!.toFixed(1)} µs of CPU for the opening of a flow.`);
+print("\nFlows that stay open, of real servers and clients:\n");
+print("| flows | RSS | before the first | heap | buffers | CPU for the opening of one |");
+print("| ---: | ---: | ---: | ---: | ---: | ---: |");
+for (const flows of ["50000", "100000"]) {
+  const argv = ["--max-semi-space-size=8", concurrent, flows];
+  const { stdout } = spawnSync(node, argv, { cwd: ROOT, encoding: "utf8" });
+  const memory = JSON.parse(stdout) as Record<string, number>;
+  const mib = (name: string) => `${number(memory[name]!)} MiB`;
+  const parts = [mib("rssMib"), mib("emptyMib"), mib("heapMib"), mib("buffersMib")];
+  print(
+    `| ${number(Number(flows))} | ${parts.join(" | ")} | ${memory["usPerFlow"]!.toFixed(1)} µs |`,
+  );
+}
+
+print("\n2,000 policies of one family over 5,000 pods:\n");
+print("| family | namespaces | compiled | one changed | a pair, at first | a pair | RSS |");
+print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
+const policies = built ? "dist/scripts/bench/policy.js" : "scripts/bench/policy.ts";
+for (const family of ["NetworkPolicy", "AdminNetworkPolicy", "Istio", "Calico", "Cilium"]) {
+  for (const spaces of ["100", "10"]) {
+    const told = spawnSync(node, [policies, family, spaces], { cwd: ROOT, encoding: "utf8" });
+    const m = JSON.parse(told.stdout) as Record<string, number>;
+    const ms = (name: string) => `${number(m[name]!)} ms`;
+    const us = (name: string) => `${m[name]!.toFixed(1)} µs`;
+    const rest = [ms("changeMs"), us("firstUs"), us("lookupUs"), `${number(m["rssMib"]!)} MiB`];
+    print(`| ${[family, spaces, ms("compileMs"), ...rest].join(" | ")} |`);
+  }
+}
 
 const garbage = spawnSync(
   node,

@@ -59,6 +59,10 @@ const NO_TLS = {
   ...{ ja3s: null, ja4: null, client_cert: null, server_cert_subject: null, server_cert: null },
   ...{ client_cert_subject: null, client_certificate: null, mesh: null },
 };
+const negotiated = (version: string, cipher_suite: string, group: string | null) => ({
+  ...{ encryption: "tls" as const, protocol: "tls" as const },
+  tls: { ...NO_TLS, version, cipher_suite, group, mutual: "yes" as const },
+});
 const tls = (version: string, mutual: NonNullable<Flow["tls"]>["mutual"]) => ({
   ...{ encryption: "tls" as const, protocol: "tls" as const },
   tls: { ...NO_TLS, version, mutual },
@@ -78,6 +82,8 @@ const POSTURES: Record<string, Partial<Flow>> = {
   mtls: tls("TLSv1.2", "yes"),
   "mtls?": tls("TLSv1.3", "inferred-yes"),
   resumed: tls("TLSv1.3", "resumed"),
+  pq: negotiated("TLSv1.3", "TLS_AES_256_GCM_SHA384", "X25519MLKEM768"),
+  "3des": negotiated("TLSv1.2", "TLS_RSA_WITH_3DES_EDE_CBC_SHA", null),
   unread: tls("TLSv1.3", null),
 };
 

@@ -324,7 +324,7 @@ export class Reading {
     this.#datagrams = null;
     if (this.upgrade.state === "none" && !this.upgrade.gss) this.upgrade = NO_UPGRADE;
     if (!this.unmatched.includes(true)) this.unmatched = NEITHER;
-    this.tls?.settle();
+    this.tls = this.tls?.settle() ?? null;
   }
 
   /** A side ended the connection. */

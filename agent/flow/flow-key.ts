@@ -19,16 +19,23 @@ function portsOf(p: Packet, side: number): number {
     : (p.destinationPort << 16) | p.sourcePort;
 }
 
-/** Hashes both ends alike, whichever sent the packet; multiplies, so that no bit is stuck. */
-export function hashOf(p: Packet, side: number, meta: number): number {
-  let h = Math.imul(p.source3 ^ p.destination3, 0x9e3779b1);
-  h = Math.imul(h ^ (p.source3 + p.destination3), 0x85ebca6b);
-  h = Math.imul(h ^ (p.source0 ^ p.destination0) ^ (h >>> 15), 0xc2b2ae35);
-  h = Math.imul(h ^ (p.source1 ^ p.destination1) ^ (h >>> 13), 0x9e3779b1);
-  h = Math.imul(h ^ (p.source2 ^ p.destination2) ^ (h >>> 16), 0x85ebca6b);
-  h = Math.imul(h ^ portsOf(p, side) ^ (h >>> 14), 0xc2b2ae35);
-  h = Math.imul(h ^ meta ^ (h >>> 15), 0x9e3779b1);
-  return (h ^ (h >>> 16)) | 0;
+/**
+ * Hashes the ends in their canonical order, so alike whichever sent the packet. With a `seed` that
+ * strangers do not know they cannot tell which flows share a bucket.
+ */
+export function hashOf(p: Packet, side: number, meta: number, seed: number): number {
+  const isLow = side === 0;
+  let h = Math.imul(seed ^ (isLow ? p.source3 : p.destination3), 0x9e3779b1);
+  h = Math.imul(h ^ (h >>> 15) ^ (isLow ? p.destination3 : p.source3), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13) ^ (isLow ? p.source0 : p.destination0), 0xc2b2ae35);
+  h = Math.imul(h ^ (h >>> 16) ^ (isLow ? p.destination0 : p.source0), 0x9e3779b1);
+  h = Math.imul(h ^ (h >>> 15) ^ (isLow ? p.source1 : p.destination1), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13) ^ (isLow ? p.destination1 : p.source1), 0xc2b2ae35);
+  h = Math.imul(h ^ (h >>> 16) ^ (isLow ? p.source2 : p.destination2), 0x9e3779b1);
+  h = Math.imul(h ^ (h >>> 15) ^ (isLow ? p.destination2 : p.source2), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13) ^ portsOf(p, side), 0xc2b2ae35);
+  h = Math.imul(h ^ (h >>> 16) ^ meta, 0x9e3779b1);
+  return (h ^ (h >>> 15)) | 0;
 }
 
 export function writeKey(keys: Int32Array, k: number, p: Packet, side: number, meta: number): void {

@@ -8,7 +8,8 @@
 import { ENCAP_LIMIT, IpProtocol, Tcp } from "../decode/packet.ts";
 import type { Packet } from "../decode/packet.ts";
 import { Ages } from "./ages.ts";
-import { KEY, hashOf, isLowEnd, sameKey, writeKey } from "./flow-key.ts";
+import { Buckets, PROBES_LIMIT } from "./buckets.ts";
+import { KEY, isLowEnd, writeKey } from "./flow-key.ts";
 import { Openings } from "./opening.ts";
 
 /** What one packet brought, as bits of `FlowTable.news`. */
@@ -65,6 +66,8 @@ export type FlowTableOptions = {
   endedSeconds: number;
   datagramSeconds: number;
   livingSeconds: number;
+  /** Any int32 that strangers do not know; without one, captures are read alike everywhere. */
+  hashSeed?: number;
 };
 
 export const FLOW_TABLE_DEFAULTS: FlowTableOptions = {
@@ -121,9 +124,7 @@ export class FlowTable {
   /** Stream offset behind this side's last payload byte or FIN, as far as seen. */
   readonly sent: Int32Array;
 
-  readonly #hash: Int32Array;
-  readonly #buckets: Int32Array;
-  readonly #mask: number;
+  readonly #buckets: Buckets;
   readonly #ages: Ages;
   readonly #idleUs: Float64Array;
   /** Flows not in use, a stack of `capacity - count`. */
@@ -149,10 +150,7 @@ export class FlowTable {
     this.acked = new Int32Array(n * 2);
     this.ackedHere = new Int32Array(n * 2);
     this.sent = new Int32Array(n * 2);
-    this.#hash = new Int32Array(n);
-    const buckets = 1 << (33 - Math.clz32(n - 1));
-    this.#buckets = new Int32Array(buckets).fill(-1);
-    this.#mask = buckets - 1;
+    this.#buckets = new Buckets(n, this.keys, options.hashSeed ?? 0);
     this.#ages = new Ages(n, LISTS);
     this.#free = new Int32Array(n);
     for (let i = 0; i < n; i++) this.#free[i] = n - 1 - i;
@@ -175,8 +173,8 @@ export class FlowTable {
     const side = isLowEnd(packet) ? 0 : 1;
     this.side = side;
     const meta = packet.protocol | (lane << 8);
-    const hash = hashOf(packet, side, meta);
-    let flow = this.#find(packet, side, meta, hash);
+    const hash = this.#buckets.hashOf(packet, side, meta);
+    let flow = this.#buckets.find(packet, side, meta, hash);
     if (packet.unreachable === 1) return flow < 0 ? -2 : this.#refuse(flow, 1 - side);
     if (flow >= 0 && packet.protocol === IpProtocol.tcp && this.#opensAnew(flow, side, packet)) {
       this.displaced = flow;
@@ -374,7 +372,8 @@ export class FlowTable {
   /** Reports whether the flow of such a packet is in the table. */
   holds(packet: Packet, lane: number): boolean {
     const [side, meta] = [isLowEnd(packet) ? 0 : 1, packet.protocol | (lane << 8)];
-    return this.#find(packet, side, meta, hashOf(packet, side, meta)) >= 0;
+    const hash = this.#buckets.hashOf(packet, side, meta);
+    return this.#buckets.find(packet, side, meta, hash) >= 0;
   }
 
   /** The flow that has been idle for too long at `nowUs`, or -1. End and `release` it. */
@@ -400,12 +399,18 @@ export class FlowTable {
     return -1;
   }
 
+  /** Reports whether nobody has answered the flow's SYN yet. */
+  isAttempt(flow: number): boolean {
+    const isSyn = (this.sideFlags[flow * 2 + this.client[flow]!]! & Side.syn) !== 0;
+    return isSyn && this.#listOf(flow) === List.attempt;
+  }
+
   /** Takes the flow out of the table; its number will be used again. */
   release(flow: number): void {
     this.finishOpening(flow, 0);
     this.finishOpening(flow, 1);
     this.#ages.remove(flow);
-    this.#removeBucket(flow);
+    this.#buckets.remove(flow);
     this.count--;
     this.packets[flow * 2] = this.packets[flow * 2 + 1] = 0;
     this.#free[this.capacity - this.count - 1] = flow;
@@ -415,6 +420,12 @@ export class FlowTable {
     if (this.count === this.capacity) {
       this.makesRoom = true;
       this.displaced = this.any(); // attempts first, then what has ended, then the longest idle
+      return -1;
+    }
+    const bucket = this.#buckets.free(hash);
+    if (bucket < 0) {
+      this.makesRoom = true;
+      this.displaced = this.#weakestNear(hash);
       return -1;
     }
     const flow = this.#free[this.capacity - this.count - 1]!;
@@ -434,10 +445,7 @@ export class FlowTable {
       this.ackedHere[at] = -1;
       this.slot[at] = -1;
     }
-    this.#hash[flow] = hash;
-    let bucket = hash & this.#mask;
-    while (this.#buckets[bucket]! >= 0) bucket = (bucket + 1) & this.#mask;
-    this.#buckets[bucket] = flow;
+    this.#buckets.put(bucket, flow, hash);
     this.#ages.append(flow, isTcp ? List.attempt : List.datagram);
     this.news = News.opened;
     return flow;
@@ -457,35 +465,18 @@ export class FlowTable {
     return known.push(packet.encap.slice(0, Math.min(packet.encapCount, ENCAP_LIMIT))) - 1;
   }
 
-  #find(packet: Packet, side: number, meta: number, hash: number): number {
-    let bucket = hash & this.#mask;
-    for (;;) {
-      const flow = this.#buckets[bucket]!;
-      if (flow < 0) return -1;
-      if (this.#hash[flow] === hash && sameKey(this.keys, flow * KEY, packet, side, meta)) {
-        return flow;
-      }
-      bucket = (bucket + 1) & this.#mask;
+  /** Of the flows in the buckets from this hash on: attempts first, as `any` has it. */
+  #weakestNear(hash: number): number {
+    let weakest = -1;
+    let least: number = LISTS;
+    for (let probe = 0; probe < PROBES_LIMIT; probe++) {
+      const flow = this.#buckets.near(hash, probe);
+      const list = this.#listOf(flow);
+      if (list >= least) continue;
+      least = list;
+      weakest = flow;
     }
-  }
-
-  /** Empties the flow's bucket and moves later ones of the same run up (Knuth 6.4, algorithm R). */
-  #removeBucket(flow: number): void {
-    const mask = this.#mask;
-    let hole = this.#hash[flow]! & mask;
-    while (this.#buckets[hole] !== flow) hole = (hole + 1) & mask;
-    let bucket = hole;
-    for (;;) {
-      bucket = (bucket + 1) & mask;
-      const other = this.#buckets[bucket]!;
-      if (other < 0) break;
-      const home = this.#hash[other]! & mask;
-      if (((bucket - home) & mask) >= ((bucket - hole) & mask)) {
-        this.#buckets[hole] = other;
-        hole = bucket;
-      }
-    }
-    this.#buckets[hole] = -1;
+    return weakest;
   }
 
   #listOf(flow: number): number {

@@ -8,10 +8,12 @@ import type { ClientFlight } from "./client-flight.ts";
 import { readClientHello, readSsl2ClientHello } from "./client-hello.ts";
 import type { ClientHello } from "./client-hello.ts";
 import { Alert, ContentType, HandshakeType, isTls13 } from "./codes.ts";
+import { alike, isOver } from "./alike.ts";
 import { Interned, InternedText } from "./interned.ts";
 import { RECORD_HEADER, isRecordHeader } from "./record.ts";
 import { readServerHello, readServerKeyExchange } from "./server-hello.ts";
 import type { ServerHello } from "./server-hello.ts";
+import { Side } from "./side.ts";
 import { Ssl2, isSsl2Answer } from "./ssl2.ts";
 import type { AlertSeen, AnswerKind, CloseSeen, TlsTrace, Transport } from "./trace.ts";
 
@@ -34,18 +36,6 @@ const clientHellos = new Interned<ClientHello>();
 const serverHellos = new Interned<ServerHello>();
 const histories = new InternedText();
 const NO_LENGTHS: number[] = [];
-
-/** One side's place in its stream of records. */
-class Side {
-  hellos = 0;
-  changedCipher = false;
-  /** Records of type 22 behind a change of cipher: TLS ≤ 1.2, the Finished is the first. */
-  encryptedHandshakes = 0;
-  applicationRecords = 0;
-  records = 0;
-  partial: Uint8Array<ArrayBuffer> | null = null;
-  partialLength = 0;
-}
 
 const NO_CLOSES: readonly CloseSeen[] = [];
 /** Shared by all that are settled, and never written to. */
@@ -122,11 +112,15 @@ export class Handshake {
     return this.#sides[side]!.records > RECORDS_LIMIT;
   }
 
-  /** No more records come: their places in the streams are given up. */
-  settle(): void {
+  /**
+   * No more records come: their places in the streams are given up. What is over, and was accepted,
+   * becomes one with all that are like it.
+   */
+  settle(): Handshake {
     this.#sides = SETTLED;
     if (!this.malformed.includes(true)) this.malformed = NEITHER;
     if (!this.encryptedAlert.includes(true)) this.encryptedAlert = NEITHER;
+    return isOver(this) && this.#trace === null ? alike(this) : this;
   }
 
   note(letter: string, side: number): void {
@@ -140,6 +134,7 @@ export class Handshake {
 
   /** One side ended the connection; only the first of each side and kind counts. */
   close(close: CloseSeen): void {
+    if (this.#sides === SETTLED && isOver(this)) return; // it may be the handshake of many
     if (this.closes.some((c) => c.side === close.side && c.kind === close.kind)) return;
     this.closes = [...this.closes, close];
   }

@@ -23,6 +23,7 @@ const Workload = Type.Object({
   name: text,
   workloadKind: text,
   zones: texts,
+  actor: Type.Optional(text),
 });
 
 const EdgeShape = Type.Object({

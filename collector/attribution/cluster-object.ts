@@ -30,6 +30,7 @@ export type ClusterObject = {
 const CLUSTER_SCOPED = new Set([
   ...["Namespace", "Node", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy"],
   ...["ClusterNetworkPolicy", "GlobalNetworkPolicy", "CiliumClusterwideNetworkPolicy"],
+  ...["CiliumCIDRGroup", "CiliumNode", "CiliumClusterwideEnvoyConfig"],
   ...["Tier", "GlobalNetworkSet", "Segmentation", "IPPool", "PersistentVolume"],
   ...["HostEndpoint", "Profile", "StagedGlobalNetworkPolicy", "FelixConfiguration"],
   ...["ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "StorageClass"],

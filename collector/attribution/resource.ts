@@ -71,5 +71,5 @@ export const RESOURCES: readonly Resource[] = [
   ...of(CALICO, "v3", "NetworkPolicy", "GlobalNetworkPolicy", "Tier", "Profile"),
   ...of(CALICO, "v3", "NetworkSet", "GlobalNetworkSet", "HostEndpoint"),
   ...of("wireproof.io", "v1", "Segmentation"),
-  ...["istio", "linkerd-config", "consul-server-config"].map(configMap),
+  ...["istio", "linkerd-config", "consul-server-config", "cilium-config"].map(configMap),
 ];

@@ -3,6 +3,7 @@ import { formatAddress, parseRange } from "../attribution/address.ts";
 import { listAt, textAt, type ClusterObject } from "../attribution/cluster-object.ts";
 import { toExternal, type Holder } from "../attribution/holder.ts";
 import { isOfCalico } from "./calico/shape.ts";
+import { listCidrs } from "./cilium/cidr-group.ts";
 import type { Direction } from "./network-policy.ts";
 
 const END = 1n << 32n;
@@ -13,7 +14,12 @@ export type Outside = { name: string; holder: Holder };
 /** Pieces in ascending order; the whole space where no policy names a range for the direction. */
 export function cutAddresses(objects: readonly ClusterObject[], direction: Direction): Outside[] {
   const cuts = new Set<bigint>([0n]);
-  for (const [first, end] of objects.flatMap((object) => piecesOf(object, direction))) {
+  const ofCilium = listCidrs(objects, direction);
+  const pieces = [
+    ...objects.flatMap((object) => piecesOf(object, direction)),
+    ...ofCilium.flatMap(({ cidr, except }) => without(cidr, except)),
+  ];
+  for (const [first, end] of pieces) {
     cuts.add(first);
     if (end < END) cuts.add(end);
   }

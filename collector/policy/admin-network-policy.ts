@@ -13,10 +13,11 @@ import {
 } from "../attribution/cluster-object.ts";
 import { formatHolder, toNodeHolder, type Holder, type Transport } from "../attribution/holder.ts";
 import { readSelector, selects, type Selector } from "../attribution/selector.ts";
-import { formatObject, toBecause, toFaultBecause, UNDECLARED, type Decision } from "./because.ts";
-import type { Because } from "./expectation.ts";
+import { formatObject, toBecause, toFaultBecause, type Decision } from "./because.ts";
+import type { Because, PathDecision } from "./expectation.ts";
 import type { Direction } from "./network-policy.ts";
 import {
+  hasPort,
   matchesPeers,
   portsOn,
   type Peer,
@@ -24,15 +25,7 @@ import {
   type PortRule,
   type Ternary,
 } from "./peer.ts";
-import {
-  EVERYTHING,
-  holds,
-  intersect,
-  NOTHING,
-  subtract,
-  union,
-  type PortSet,
-} from "./port-set.ts";
+import { EVERYTHING, intersect, NOTHING, subtract, union, type PortSet } from "./port-set.ts";
 import type { Fault } from "./problem.ts";
 import { or } from "./ternary.ts";
 
@@ -49,12 +42,14 @@ type Policy = {
   namespaces: Selector;
   pods: Selector;
   rules: Readonly<Record<Direction, readonly Rule[]>>;
-  podsInBlocks: PodsInBlocks;
   fault: Fault | null;
 };
 
-/** What one policy says of a connection; null where none of its rules speaks of it. */
-type Say = { path: "allowed" | "denied" | "passed" | "undecidable"; because: Because } | null;
+/** What one rule says of a connection, if it speaks of it; `undeclared` passes it on. */
+type Say = { path: PathDecision; isSure: boolean; because: Because };
+
+/** Where a connection may end; `undeclared` is the next tier. */
+export type Ways = { paths: Set<PathDecision>; because: Because[] };
 
 /** What a tier lets pass, what it forbids; what is left goes on to the next tier. */
 export type Tier = { allowed: PortSet; denied: PortSet };
@@ -62,18 +57,21 @@ export type Tier = { allowed: PortSet; denied: PortSet };
 /** One tier: its policies by priority; in each the first rule that matches decides. */
 export class AdminNetworkPolicies {
   private readonly policies: readonly Policy[];
+  private readonly selected = new WeakMap<Holder, readonly Policy[][]>();
+  private readonly podsInBlocks: PodsInBlocks;
   /** Nodes by name: a pod on the node's own network is reached by the node's addresses. */
   private readonly nodes: ReadonlyMap<string, ClusterObject>;
 
   constructor(
     objects: readonly ClusterObject[],
     faultsOf: (object: ClusterObject) => readonly Fault[],
-    podsInBlocks: PodsInBlocks,
     nodes: readonly ClusterObject[],
+    podsInBlocks: PodsInBlocks,
   ) {
+    this.podsInBlocks = podsInBlocks;
     this.nodes = new Map(nodes.map((node) => [node.name, node]));
     this.policies = objects
-      .map((object) => compile(object, faultsOf(object)[0] ?? null, podsInBlocks))
+      .map((object) => compile(object, faultsOf(object)[0] ?? null))
       .sort((a, b) => a.priority - b.priority || (a.object.name < b.object.name ? -1 : 1));
   }
 
@@ -85,53 +83,68 @@ export class AdminNetworkPolicies {
     transport: Transport,
     port: number,
   ): Decision {
+    const { paths, because } = this.follow(direction, pod, other, transport, port);
+    const [path] = paths;
+    return { path: paths.size > 1 ? "undecidable" : path!, because };
+  }
+
+  /** Every way that a connection may take through the tier, by all that is not known. */
+  follow(
+    direction: Direction,
+    pod: Holder,
+    other: Holder,
+    transport: Transport,
+    port: number,
+  ): Ways {
+    const ways: Ways = { paths: new Set(), because: [] };
     for (const equals of this.selecting(pod)) {
-      const says = equals.flatMap((policy) => {
-        const say = this.ask(policy, direction, pod, other, transport, port);
-        return say === null ? [] : [say];
-      });
-      const [first] = says;
-      if (first === undefined) continue;
-      const because = says.map((say) => say.because);
-      if (says.some(({ path }) => path !== first.path)) {
+      const says = equals.map((policy) => this.ask(policy, direction, pod, other, transport, port));
+      const sure = says.flatMap((list) => list.filter(({ isSure }) => isSure));
+      const all = says.flat();
+      if (sure.some(({ path }) => path !== sure[0]!.path)) {
         // "the implementation can apply any of the matching policies" of one priority
         const sentence =
           "undecidable: policies of one priority disagree, and any of them may count";
-        return { path: "undecidable", because: [{ ...because[0]!, sentence }, ...because] };
+        ways.because.push({ ...sure[0]!.because, sentence });
       }
-      return { path: first.path === "passed" ? "undeclared" : first.path, because };
+      for (const { path, because } of all) {
+        ways.paths.add(path);
+        ways.because.push(because);
+      }
+      if (sure.length > 0) return ways;
     }
-    return UNDECLARED;
+    ways.paths.add("undeclared");
+    return ways;
   }
 
+  /** What is not certain is not let pass: all that may be denied counts as denied. */
   permit(direction: Direction, pod: Holder, other: Holder): Tier {
     const server = direction === "ingress" ? pod : other;
-    let allowed = NOTHING;
     let denied = NOTHING;
+    let passed = NOTHING;
+    /** What no policy so far is certain to speak of. */
     let open = EVERYTHING;
     for (const equals of this.selecting(pod)) {
-      let some = { allowed: NOTHING, denied: NOTHING, passed: NOTHING };
+      let rest = open;
       for (const policy of equals) {
         let left = open;
-        if (policy.fault !== null) some = { ...some, denied: open }; // it may deny anything
+        if (policy.fault !== null) denied = union(denied, open); // it may deny anything
         for (const rule of policy.rules[direction]) {
           const match = this.matches(policy, rule, other);
-          // What is not certain is not let pass.
-          if (match === false || (match === null && rule.action === "Allow")) continue;
+          if (match === false) continue;
           const here = intersect(left, portsOn(rule.ports, server) ?? EVERYTHING);
-          left = subtract(left, here);
-          const key = match === null ? "denied" : KEYS[rule.action];
-          some = { ...some, [key]: union(some[key], here) };
+          if (rule.action === "Deny") denied = union(denied, here);
+          if (rule.action === "Pass") passed = union(passed, here);
+          if (match === true) left = subtract(left, here);
         }
+        rest = intersect(rest, left);
       }
-      denied = union(denied, some.denied);
-      const passed = subtract(some.passed, some.denied);
-      allowed = union(allowed, subtract(subtract(some.allowed, some.denied), passed));
-      open = subtract(subtract(subtract(open, some.allowed), some.denied), some.passed);
+      open = rest;
     }
-    return { allowed, denied };
+    return { allowed: subtract(subtract(subtract(EVERYTHING, open), passed), denied), denied };
   }
 
+  /** The rules of one policy that may speak of the connection: up to one that is certain to. */
   private ask(
     policy: Policy,
     direction: Direction,
@@ -139,45 +152,52 @@ export class AdminNetworkPolicies {
     other: Holder,
     transport: Transport,
     port: number,
-  ): Say {
+  ): Say[] {
     const { object, rules, fault } = policy;
     const server = direction === "ingress" ? pod : other;
-    if (fault !== null) return { path: "undecidable", because: toFaultBecause(object, fault) };
+    if (fault !== null) {
+      return [{ path: "undecidable", isSure: true, because: toFaultBecause(object, fault) }];
+    }
+    const says: Say[] = [];
     for (const [i, rule] of rules[direction].entries()) {
-      const ports = portsOn(rule.ports, server);
-      if (ports !== null && !holds(ports, transport, port)) continue;
+      if (!hasPort(rule.ports, server, transport, port)) continue;
       const match = this.matches(policy, rule, other);
       if (match === false) continue;
-      const path = match === null ? "undecidable" : KEYS[rule.action];
-      const word = path === "passed" ? "passed on" : path;
+      const isSure = match === true;
       const title = rule.name === null ? "" : ` (${rule.name})`;
       const sentence =
-        `${word} by ${formatObject(object)}: ` +
+        `${isSure ? DONE[rule.action] : "undecidable"} by ${formatObject(object)}: ` +
         `${direction} rule ${i}${title} matches ${formatHolder(other)}`;
-      return { path, because: toBecause(object, `spec.${direction}[${i}]`, sentence) };
+      const because = toBecause(object, `spec.${direction}[${i}]`, sentence);
+      says.push({ path: PATHS[rule.action], isSure, because });
+      if (isSure) break;
     }
-    return null;
+    return says;
   }
 
   /** A pod on the node's own network is no pod to a rule: it is met by the node's addresses. */
-  private matches({ podsInBlocks }: Policy, { peers }: Rule, other: Holder): Ternary {
+  private matches({ object }: Policy, { peers }: Rule, other: Holder): Ternary {
     if (other.kind !== "pod" || !other.hostNetwork) {
-      return matchesPeers(peers, other, "", podsInBlocks);
+      // "cluster-internal traffic will be checked against the rule as well", of both versions.
+      const isOut = this.podsInBlocks === "outside" && object.kind !== "ClusterNetworkPolicy";
+      return matchesPeers(peers, other, "", isOut ? "never" : "match");
     }
     const node = other.node === null ? undefined : this.nodes.get(other.node);
     if (node !== undefined) {
       const addresses = listAt(node.body, "status", "addresses").flatMap(
         (address) => textAt(address, "address") ?? [],
       );
-      return matchesPeers(peers, toNodeHolder(node, addresses), "", podsInBlocks);
+      return matchesPeers(peers, toNodeHolder(node, addresses), "", "match");
     }
     const onNodes = peers.map(({ nodes }) => (nodes === null ? false : nodes.length === 0 || null));
-    return or([...onNodes, matchesPeers(peers, other, "", podsInBlocks)]);
+    return or([...onNodes, matchesPeers(peers, other, "", "match")]);
   }
 
   /** Those that select the pod, together where their priority is equal. */
-  private selecting(pod: Holder): Policy[][] {
+  private selecting(pod: Holder): readonly Policy[][] {
     if (pod.kind !== "pod" || pod.hostNetwork) return [];
+    const known = this.selected.get(pod);
+    if (known !== undefined) return known;
     const groups: Policy[][] = [];
     for (const policy of this.policies) {
       const { namespaces, pods } = policy;
@@ -186,22 +206,23 @@ export class AdminNetworkPolicies {
       if (last?.[0]?.priority === policy.priority) last.push(policy);
       else groups.push([policy]);
     }
+    this.selected.set(pod, groups);
     return groups;
   }
 }
 
-const KEYS = { Allow: "allowed", Deny: "denied", Pass: "passed" } as const;
+const PATHS = { Allow: "allowed", Deny: "denied", Pass: "undeclared" } as const;
+const DONE = { Allow: "allowed", Deny: "denied", Pass: "passed on" } as const;
 
-function compile(object: ClusterObject, fault: Fault | null, inBlocks: PodsInBlocks): Policy {
+function compile(object: ClusterObject, fault: Fault | null): Policy {
   const spec = valueAt(object.body, "spec");
   const priority = valueAt(spec, "priority");
   const none = { ingress: [], egress: [] };
   // A BaselineAdminNetworkPolicy has no priority: it comes behind those that have one.
   const isBaseline = object.kind === "BaselineAdminNetworkPolicy";
   const rank = isBaseline ? Infinity : typeof priority === "number" ? priority : 0;
-  const podsInBlocks = object.kind === "ClusterNetworkPolicy" ? "match" : inBlocks;
   if (fault !== null) {
-    return { object, priority: rank, namespaces: [], pods: [], rules: none, podsInBlocks, fault };
+    return { object, priority: rank, namespaces: [], pods: [], rules: none, fault };
   }
   const subject = valueAt(spec, "subject");
   const pods = valueAt(subject, "pods");
@@ -216,7 +237,6 @@ function compile(object: ClusterObject, fault: Fault | null, inBlocks: PodsInBlo
       ingress: listAt(spec, "ingress").map((rule) => readRule(rule, "from")),
       egress: listAt(spec, "egress").map((rule) => readRule(rule, "to")),
     },
-    podsInBlocks,
     fault: null,
   };
 }
@@ -258,18 +278,28 @@ function readPeer(value: Json): Peer {
   const pods = valueAt(value, "pods");
   const namespaces = valueAt(pods, "namespaceSelector") ?? valueAt(value, "namespaces");
   const nodes = valueAt(value, "nodes");
+  const names = listAt(value, "domainNames");
   return {
     // Left out beside `podSelector` it is empty, and takes every namespace.
     namespaces:
       namespaces === undefined && pods === undefined ? null : readSelector(namespaces ?? undefined),
     pods: readSelector(valueAt(pods, "podSelector") ?? undefined),
+    hostPods: false, // "host-networked pods are not included in this type of peer"
     nodes: nodes === undefined ? null : readSelector(nodes),
     blocks: listAt(value, "networks").map((cidr) => ({
       range: parseRange(String(cidr))!,
       except: [],
     })),
-    hasNames: listAt(value, "domainNames").length > 0,
+    names: names.some(mayBePod) ? "any" : names.length > 0 ? "outside" : "none",
   };
+}
+
+/**
+ * Whether a name may be a record that the cluster's DNS makes for pods: "selecting Pods using their
+ * generated DNS record" and headless Services are supported (NPEP-133).
+ */
+function mayBePod(name: Json): boolean {
+  return /(^|\.)(pod|svc)\.|(^|\.)local\.?$/.test(String(name));
 }
 
 function readPort(value: Json): PortRule {

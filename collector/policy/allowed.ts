@@ -31,7 +31,7 @@ export function listAllowed(
   faultsOf: (object: ClusterObject) => readonly Fault[],
   further: (client: Holder, server: Holder, ports: PortSet) => PortSet = (_c, _s, ports) => ports,
 ): AllowedPair[] {
-  const layer = new NetworkLayer(objects, faultsOf, "never");
+  const layer = new NetworkLayer(objects, faultsOf, "outside");
   const ends = listEnds(inventory);
   const outside = (direction: "ingress" | "egress"): End[] =>
     cutAddresses(objects, direction).map(({ name, holder }) => ({ name, holders: [holder] }));

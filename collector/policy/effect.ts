@@ -151,6 +151,6 @@ function tell(
 }
 
 function gistOf({ path, transport }: Told): string {
-  const { required, accepts, refuses, minVersion } = transport;
-  return JSON.stringify([path, required, accepts, refuses, minVersion ?? null]);
+  const { required, accepts, refuses, minVersion, crypto } = transport;
+  return JSON.stringify([path, required, accepts, refuses, minVersion ?? null, crypto ?? []]);
 }

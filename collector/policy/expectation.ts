@@ -1,4 +1,5 @@
 /** Describes what the declared policy requires of an edge, and which objects say so. */
+import type { CryptoProfile } from "../../protocol/crypto-profile.ts";
 import type { Problem } from "./problem.ts";
 
 /** How a connection presents itself on the wire. */
@@ -34,6 +35,8 @@ export type Expectation = {
     refuses: readonly Posture[];
     /** The lowest TLS version that a declared path asks for: `TLSv1.2`. */
     minVersion?: string | null;
+    /** Profiles that what is negotiated must meet, all of them. */
+    crypto?: readonly CryptoProfile[];
   };
   /** What the client's mesh makes it send to the Service's name; null where that is not known. */
   sends?: Posture | null;

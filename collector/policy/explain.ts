@@ -140,12 +140,13 @@ export function parsePort(text: string): { port: number; transport: Transport } 
 export function formatAnswer(answer: Answer, format: "text" | "json"): string {
   if (format === "json") return `${JSON.stringify(answer, null, 2)}\n`;
   const { path, transport, sends, wire, because, doubts } = answer;
-  const { required, accepts, refuses, minVersion } = transport;
+  const { required, accepts, refuses, minVersion, crypto } = transport;
   const list = (postures: readonly Posture[]) => postures.join(", ") || "-";
   const version = minVersion ? `, at least ${minVersion}` : "";
+  const profiles = crypto ? `, by ${crypto.join(", ")}` : "";
   const lines = [
     `path       ${path}`,
-    `transport  required ${required ?? "nothing declared"}${version}; ` +
+    `transport  required ${required ?? "nothing declared"}${version}${profiles}; ` +
       `accepts ${list(accepts)}; refuses ${list(refuses)}`,
     ...(sends === null ? [] : [`client     its mesh makes it send ${sends}`]),
     ...(wire === null ? [] : [`wire       ${wire}`]),

@@ -15,23 +15,23 @@ export const labels = orNull(Type.Record(text, Type.Union([text])));
 export const port = Type.Integer({ minimum: 1, maximum: 65535 });
 export const oneOf = (...names: string[]) => Type.Enum(names);
 
-export const selector = orNull(
-  only({
-    matchLabels: labels,
-    matchExpressions: orNull(
-      Type.Array(
-        Type.Object(
-          {
-            key: text,
-            operator: oneOf("In", "NotIn", "Exists", "DoesNotExist"),
-            values: Type.Optional(texts),
-          },
-          { additionalProperties: false },
-        ),
+/** A selector that stands in a list, where none is null. */
+export const listedSelector = only({
+  matchLabels: labels,
+  matchExpressions: orNull(
+    Type.Array(
+      Type.Object(
+        {
+          key: text,
+          operator: oneOf("In", "NotIn", "Exists", "DoesNotExist"),
+          values: Type.Optional(texts),
+        },
+        { additionalProperties: false },
       ),
     ),
-  }),
-);
+  ),
+});
+export const selector = orNull(listedSelector);
 
 export const ports = orNull(
   Type.Array(

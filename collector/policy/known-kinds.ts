@@ -20,6 +20,8 @@ export const POLICY_KINDS: ReadonlySet<string> = new Set([
   ...["ProxyDefaults.consul.hashicorp.com", "Mesh.consul.hashicorp.com"],
   ...ofCalico("NetworkPolicy", "GlobalNetworkPolicy", "Tier", "NetworkSet", "GlobalNetworkSet"),
   ...ofCalico("HostEndpoint", "IPPool", "Profile"),
+  ...["CiliumNetworkPolicy.cilium.io", "CiliumClusterwideNetworkPolicy.cilium.io"],
+  "CiliumCIDRGroup.cilium.io",
   "Segmentation.wireproof.io",
 ]);
 
@@ -51,12 +53,30 @@ export function isKnownKind(kind: string): boolean {
 /** Of the inventory, what decisions rest on beside the ends themselves. */
 const SURROUNDINGS: ReadonlySet<string> = new Set(["Namespace.", "Node.", "Service."]);
 
+/** ConfigMaps that tell how a mesh, or a network plugin, is set up; others may hold anything. */
+const SETTINGS = /^(istio|linkerd-config|cilium-config)$|server-config$/;
+
 /** Reports whether a decision may rest on an object, other than as one of the two ends. */
 export function isDeciding(object: ClusterObject): boolean {
   const kind = groupKind(object);
+  if (kind === "ConfigMap.") return SETTINGS.test(object.name);
+  if (kind === "EndpointSlice.discovery.k8s.io" || kind === "Endpoints.") {
+    return object.namespace === "default" && object.name === "kubernetes"; // the API servers
+  }
   if (POLICY_KINDS.has(kind) || CONTEXT_KINDS.has(kind) || SURROUNDINGS.has(kind)) return true;
   return isUnreadPolicy(kind) || tellsSettings(object);
 }
+
+/** Kinds of Cilium's that tell what its agents found, or how addresses are given and announced. */
+const CILIUM_STATE: ReadonlySet<string> = new Set(
+  [
+    ...["CiliumEndpoint", "CiliumEndpointSlice", "CiliumIdentity", "CiliumNode"],
+    ...["CiliumExternalWorkload", "CiliumLoadBalancerIPPool", "CiliumPodIPPool"],
+    ...["CiliumL2AnnouncementPolicy", "CiliumGatewayClassConfig", "CiliumBGPAdvertisement"],
+    ...["CiliumBGPClusterConfig", "CiliumBGPNodeConfig", "CiliumBGPNodeConfigOverride"],
+    ...["CiliumBGPPeerConfig", "CiliumBGPPeeringPolicy"],
+  ].map((kind) => `${kind}.cilium.io`),
+);
 
 /** Kinds that may decide about a path or transport, where they are not read: by API group. */
 const UNREAD: readonly RegExp[] = [
@@ -66,5 +86,5 @@ const UNREAD: readonly RegExp[] = [
 
 /** Reports whether a kind that is not read may decide about a path, or about transport. */
 export function isUnreadPolicy(kind: string): boolean {
-  return UNREAD.some((group) => group.test(kind));
+  return !CILIUM_STATE.has(kind) && UNREAD.some((group) => group.test(kind));
 }

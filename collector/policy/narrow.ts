@@ -7,12 +7,14 @@ import { NOTHING, onePort, TRANSPORTS, union, type PortSet } from "./port-set.ts
 
 const CUTTING = new Set([
   ...["AuthorizationPolicy", "Segmentation", "Service", "ServiceEntry", "Server"],
-  ...["ServiceDefaults", "ProxyDefaults"],
+  ...["ServiceDefaults", "ProxyDefaults", "Sidecar", "Gateway"],
 ]);
 type Span = readonly [first: number, last: number];
 const only = (port: number): Span => [port, port];
 /** Ports that mean something in a mesh though no object names them. */
-const OWN_PORTS: Readonly<Partial<Record<Mesh, readonly Span[]>>> = {
+const OWN_PORTS: Readonly<Record<Mesh, readonly Span[]>> = {
+  istio: [15020, 15021, 15090].map(only),
+  ambient: [15008].map(only),
   // Opaque, ignored, and the proxy's own by charts/linkerd-control-plane/values.yaml.
   linkerd: [25, 587, 3306, 4143, 4190, 4191, 4444, 4567, 4568, 5432, 6379, 9300, 11211].map(only),
   // Public, metrics', probes' and health (consul-k8s connect-inject/constants).
@@ -22,7 +24,7 @@ const OWN_PORTS: Readonly<Partial<Record<Mesh, readonly Span[]>>> = {
   ],
 };
 /** Annotations of pods and namespaces that name ports. */
-const NAMING = /^(config\.linkerd\.io|consul\.hashicorp\.com)\//;
+const NAMING = /^(config\.linkerd\.io|consul\.hashicorp\.com|traffic\.sidecar\.istio\.io)\//;
 
 /**
  * Every port at which a decision may change: all numbers that the deciding objects name, and the
@@ -57,7 +59,7 @@ export function narrow(
   atMs: number,
 ): PortSet {
   const { mesh } = policy.meshedOf(server);
-  const implied = (mesh === null ? [] : (OWN_PORTS[mesh] ?? [])).flatMap(([first, last]) =>
+  const implied = (mesh === null ? [] : OWN_PORTS[mesh]).flatMap(([first, last]) =>
     Array.from({ length: last - first + 2 }, (_, i) => first + i),
   );
   const own = [client, server].flatMap((end) => [

@@ -1,20 +1,23 @@
 /**
- * Judges pairs of ends by the NetworkPolicy family: admin tier, NetworkPolicy, baseline tier; where
- * Calico's policies are declared, by its tiers, of which these are some.
+ * Judges pairs of ends by the NetworkPolicy family: admin tier, NetworkPolicy with Cilium's
+ * policies, baseline tier; where Calico's policies are declared, by its tiers, of which these are
+ * some.
  */
 import { textAt, type ClusterObject } from "../attribution/cluster-object.ts";
 import type { Holder, Transport } from "../attribution/holder.ts";
-import { AdminNetworkPolicies } from "./admin-network-policy.ts";
+import { AdminNetworkPolicies, type Ways } from "./admin-network-policy.ts";
 import { combine, UNDECLARED, type Decision } from "./because.ts";
 import { CalicoPolicies, hasCalico } from "./calico/calico.ts";
+import { CiliumPolicies } from "./cilium/cilium.ts";
 import { NetworkPolicies, type Direction } from "./network-policy.ts";
 import type { PodsInBlocks } from "./peer.ts";
-import { intersect, subtract, union, type PortSet } from "./port-set.ts";
+import { EVERYTHING, intersect, subtract, union, type PortSet } from "./port-set.ts";
 import type { Fault } from "./problem.ts";
 
 export class NetworkLayer {
   private readonly admin: AdminNetworkPolicies;
   private readonly policies: NetworkPolicies;
+  private readonly cilium: CiliumPolicies;
   private readonly baseline: AdminNetworkPolicies;
   /** Null where nothing of Calico's is declared. */
   private readonly calico: CalicoPolicies | null;
@@ -38,12 +41,13 @@ export class NetworkLayer {
         return found === name || (found !== "Admin" && found !== "Baseline");
       });
       const policies = [...group(kind, version), ...cluster];
-      return new AdminNetworkPolicies(policies, faultsOf, inBlocks, nodes);
+      return new AdminNetworkPolicies(policies, faultsOf, nodes, podsInBlocks);
     };
     this.admin = tier("AdminNetworkPolicy", "Admin");
     const policies = (some: readonly ClusterObject[]) =>
       new NetworkPolicies(some, faultsOf, inBlocks);
     this.policies = policies(group("NetworkPolicy", "networking.k8s.io/"));
+    this.cilium = new CiliumPolicies(objects, faultsOf);
     this.baseline = tier("BaselineAdminNetworkPolicy", "Baseline");
     const { admin, baseline } = this;
     this.calico = isCalico
@@ -53,7 +57,11 @@ export class NetworkLayer {
 
   /** A connection needs the client's egress and the server's ingress; replies are implied. */
   decide(client: Holder, server: Holder, transport: Transport, port: number): Decision {
-    if (isExempt(client, server)) return UNDECLARED;
+    if (isExempt(client, server)) {
+      // Cilium alone may deny what comes from the pod's own node.
+      if (client.kind !== "node" || server.kind !== "pod" || server.hostNetwork) return UNDECLARED;
+      return this.cilium.decideLocal(client, server, transport, port);
+    }
     return combine([
       this.decideOne("egress", client, server, transport, port),
       this.decideOne("ingress", server, client, transport, port),
@@ -62,6 +70,11 @@ export class NetworkLayer {
 
   /** All that a pair may use, as far as it is certain. */
   permit(client: Holder, server: Holder): PortSet {
+    if (isExempt(client, server)) {
+      return client.kind === "pod"
+        ? EVERYTHING
+        : this.cilium.permit("ingress", server, client, NO_POLICY).ports;
+    }
     return intersect(
       this.permitOne("egress", client, server),
       this.permitOne("ingress", server, client),
@@ -75,24 +88,53 @@ export class NetworkLayer {
     transport: Transport,
     port: number,
   ): Decision {
-    if (this.calico !== null) return this.calico.decide(direction, pod, other, transport, port);
-    const admin = this.admin.decide(direction, pod, other, transport, port);
-    if (admin.path !== "undeclared") return admin;
-    const decided = this.policies.decide(direction, pod, other, transport, port);
-    if (decided.path !== "undeclared") return decided;
-    return this.baseline.decide(direction, pod, other, transport, port);
+    if (this.calico !== null) {
+      const decided = this.calico.decide(direction, pod, other, transport, port);
+      // Both in one folder: which plugin runs is not known, and the graver one counts.
+      const also = this.cilium.decide(direction, pod, other, transport, port, UNDECLARED);
+      return also.path === "undeclared" ? decided : combine([decided, also]);
+    }
+    const admin = this.admin.follow(direction, pod, other, transport, port);
+    if (!admin.paths.has("undeclared")) return toDecision(admin);
+    const kubernetes = this.policies.decide(direction, pod, other, transport, port);
+    const decided = this.cilium.decide(direction, pod, other, transport, port, kubernetes);
+    if (decided.path !== "undeclared") {
+      return toDecision(follows(admin, { ...decided, paths: new Set([decided.path]) }));
+    }
+    return toDecision(follows(admin, this.baseline.follow(direction, pod, other, transport, port)));
   }
 
   private permitOne(direction: Direction, pod: Holder, other: Holder): PortSet {
-    if (this.calico !== null) return this.calico.permit(direction, pod, other);
+    if (this.calico !== null) {
+      const also = this.cilium.permit(direction, pod, other, NO_POLICY);
+      return intersect(this.calico.permit(direction, pod, other), also.ports);
+    }
     const admin = this.admin.permit(direction, pod, other);
-    const permit = this.policies.permit(direction, pod, other);
+    const kubernetes = this.policies.permit(direction, pod, other);
+    const permit = this.cilium.permit(direction, pod, other, kubernetes);
     let rest = permit.ports;
     if (!permit.selected) {
-      rest = subtract(rest, this.baseline.permit(direction, pod, other).denied);
+      const { denied } = this.baseline.permit(direction, pod, other);
+      rest = union(permit.chosen, subtract(rest, denied));
     }
     return union(admin.allowed, subtract(rest, admin.denied));
   }
+}
+
+const NO_POLICY = { selected: false, ports: EVERYTHING };
+
+/** The ways through a tier, and those through the next for what it passes on. */
+function follows(first: Ways, next: Pick<Ways, "paths"> & Pick<Decision, "because">): Ways {
+  if (first.paths.size === 1) return { paths: next.paths, because: [...next.because] };
+  const ends = [...first.paths].filter((path) => path !== "undeclared");
+  const because = [...first.because, ...next.because];
+  return { paths: new Set([...ends, ...next.paths]), because };
+}
+
+/** One way out alone is the decision; more, and nobody knows which. */
+function toDecision({ paths, because }: Ways): Decision {
+  const [path] = paths;
+  return { path: paths.size > 1 ? "undecidable" : path!, because };
 }
 
 /** A node reaches the pods that run on it, and a pod itself, whatever is declared. */

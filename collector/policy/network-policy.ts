@@ -4,6 +4,7 @@ import { formatHolder, type Holder, type Transport } from "../attribution/holder
 import { readSelector, selects, type Selector } from "../attribution/selector.ts";
 import { formatObject, toBecause, toFaultBecause, UNDECLARED, type Decision } from "./because.ts";
 import {
+  hasPort,
   matchesPeers,
   portsOn,
   readPeers,
@@ -13,7 +14,7 @@ import {
   type PortRule,
   type Ternary,
 } from "./peer.ts";
-import { EVERYTHING, holds, NOTHING, union, type PortSet } from "./port-set.ts";
+import { EVERYTHING, NOTHING, union, type PortSet } from "./port-set.ts";
 import type { Fault } from "./problem.ts";
 
 export type Direction = "ingress" | "egress";
@@ -55,7 +56,7 @@ export class NetworkPolicies {
     for (const object of objects) {
       const fault = faultsOf(object)[0] ?? null;
       for (const direction of ["ingress", "egress"] as const) {
-        const policy = fault === null ? compile(object, direction) : broken(object, fault);
+        const policy = compileBoth(object, fault)[direction];
         if (policy === null) continue;
         const known = this.byNamespace[direction].get(object.namespace);
         if (known === undefined) this.byNamespace[direction].set(object.namespace, [policy]);
@@ -78,6 +79,7 @@ export class NetworkPolicies {
     const policies = this.selecting(direction, pod);
     if (policies.length === 0) return UNDECLARED;
     const server = direction === "ingress" ? pod : other;
+    const node = mayBeOwnNode(pod, other);
     const unsure: { policy: Policy; match: Match }[] = [];
     for (const policy of policies) {
       const match = this.match(policy, other, server, transport, port);
@@ -90,6 +92,12 @@ export class NetworkPolicies {
         return { path: "allowed", because: [allowed] };
       }
       if (match.ternary === null) unsure.push({ policy, match });
+    }
+    if (node !== null) {
+      const because = policies.map(({ object }) =>
+        toBecause(object, `spec.${direction}`, `undecidable: ${formatHolder(other)} ${node}`),
+      );
+      return { path: "undecidable", because };
     }
     if (unsure.length > 0) {
       const because = unsure.map(({ policy, match }) => toUnsure(policy, match, direction, other));
@@ -141,8 +149,7 @@ export class NetworkPolicies {
     if (policy.fault !== null) return { ternary: null, rule: -1 };
     let unsure: Match = { ternary: false, rule: -1 };
     for (const [i, rule] of policy.rules.entries()) {
-      const ports = portsOn(rule.ports, server);
-      if (ports !== null && !holds(ports, transport, port)) continue;
+      if (!hasPort(rule.ports, server, transport, port)) continue;
       const own = policy.object.namespace;
       const ternary = matchesPeers(rule.peers, other, own, this.podsInBlocks);
       if (ternary === true) return { ternary, rule: i };
@@ -150,6 +157,19 @@ export class NetworkPolicies {
     }
     return unsure;
   }
+}
+
+/**
+ * Why it is not certain that policies bind `other`; null where it is. "Traffic to and from the node
+ * where a Pod is running is always allowed" (the documentation's page on Network Policies), whereas
+ * the API says so of traffic from it alone. A pod on the node's network may be taken for the node.
+ */
+function mayBeOwnNode(pod: Holder, other: Holder): string | null {
+  if (other.kind !== "node" && !(other.kind === "pod" && other.hostNetwork)) return null;
+  if (pod.node !== null && other.node !== null && pod.node !== other.node) return null;
+  const may = pod.node === null || other.node === null ? "may run" : "runs";
+  if (other.kind === "pod") return `${may} on the pod's node, which plugins may let pass`;
+  return `${may === "runs" ? "is" : "may be"} the pod's node, which plugins may let pass`;
 }
 
 function toUnsure(policy: Policy, match: Match, direction: Direction, other: Holder) {
@@ -166,14 +186,28 @@ function broken(object: ClusterObject, fault: Fault): Policy {
   return { object, applies: [], rules: [], fault };
 }
 
+type Compiled = Readonly<Record<Direction, Policy | null>>;
+/** Objects never change; each is compiled once for all versions of the policy that it is in. */
+const compiled = new WeakMap<ClusterObject, Compiled>();
+
+function compileBoth(object: ClusterObject, fault: Fault | null): Compiled {
+  const known = compiled.get(object);
+  if (known !== undefined) return known;
+  const of = (direction: Direction) =>
+    fault === null ? compile(object, direction) : broken(object, fault);
+  const both = { ingress: of("ingress"), egress: of("egress") };
+  compiled.set(object, both);
+  return both;
+}
+
 /** Null when the policy says nothing about this direction. */
 function compile(object: ClusterObject, direction: Direction): Policy | null {
   const spec = valueAt(object.body, "spec");
   const types = valueAt(spec, "policyTypes");
   const named = Array.isArray(types) && types.length > 0 ? types : null;
   const word = direction === "ingress" ? "Ingress" : "Egress";
-  // Without policyTypes: always ingress; egress when there is an egress list.
-  const stated = direction === "ingress" || Array.isArray(valueAt(spec, "egress"));
+  // Without policyTypes: always ingress; egress when there is an egress rule (defaults.go).
+  const stated = direction === "ingress" || listAt(spec, "egress").length > 0;
   if (named === null ? !stated : !named.includes(word)) return null;
   const peers = direction === "ingress" ? "from" : "to";
   const rules = listAt(spec, direction).map((rule: Json) => ({

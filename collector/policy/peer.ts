@@ -12,11 +12,12 @@ import { readSelector, selects, type Selector } from "../attribution/selector.ts
 import { NOTHING, onePort, union, type PortSet } from "./port-set.ts";
 
 /**
- * Whether an address range matches a pod whose address lies in it. The API leaves that to the
- * network plugin ("should be cluster-external IPs"): Calico matches, Cilium does not. For a
- * ClusterNetworkPolicy it does not: "cluster-internal traffic will be checked as well" (`match`).
+ * Whether an address range matches a pod whose address lies in it. NetworkPolicy leaves that to the
+ * network plugin ("should be cluster-external IPs"): Calico matches, Cilium does not. The policies
+ * of the cluster do not: "cluster-internal traffic will be checked as well" (`match`).
+ * `outside`: pods stand without their addresses, and in no range, whatever names it.
  */
-export type PodsInBlocks = "never" | "undecidable" | "match";
+export type PodsInBlocks = "outside" | "never" | "undecidable" | "match";
 
 /** Null: depends on what is not known. */
 export type Ternary = boolean | null;
@@ -27,10 +28,12 @@ export type Peer = {
   /** Own namespace of the policy, or those with these labels; null for a peer that is no pod. */
   namespaces: Selector | "own" | null;
   pods: Selector;
+  /** What a selection of pods says of one on its node's network: NetworkPolicy leaves it open. */
+  hostPods: false | null;
   nodes: Selector | null;
   blocks: readonly Block[];
-  /** Names that resolve to addresses nobody declared. */
-  hasNames: boolean;
+  /** Names that resolve to addresses nobody declared, perhaps to those of pods too. */
+  names: "none" | "outside" | "any";
 };
 
 /** Null first and last: every port. A name counts on the server's pod only. */
@@ -54,9 +57,11 @@ export function readPeers(value: Json | undefined): Peer[] | null {
       namespaces:
         namespaces !== undefined ? readSelector(namespaces) : pods !== undefined ? "own" : null,
       pods: readSelector(pods),
+      // "the network plugin can distinguish hostNetwork pod traffic", or it cannot (documentation)
+      hostPods: null,
       nodes: null,
       blocks: block === undefined ? [] : [readBlock(block)],
-      hasNames: false,
+      names: "none",
     };
   });
 }
@@ -102,6 +107,23 @@ export function portsOn(rules: readonly PortRule[] | null, server: Holder): Port
   return set;
 }
 
+/** Reports whether the rules speak of this port of the server. */
+export function hasPort(
+  rules: readonly PortRule[] | null,
+  server: Holder,
+  carrier: Transport,
+  port: number,
+): boolean {
+  if (rules === null) return true;
+  for (const { transport, first, last, name, anyTransport } of rules) {
+    if (transport !== carrier && !anyTransport) continue;
+    if (name !== null) {
+      if (namedPort(server, name, carrier) === port) return true;
+    } else if ((first ?? 1) <= port && port <= (last ?? 65535)) return true;
+  }
+  return false;
+}
+
 /** Reports whether one of the peers is the holder; a policy's own namespace is `own`. */
 export function matchesPeers(
   peers: readonly Peer[] | null,
@@ -121,12 +143,12 @@ export function matchesPeers(
 
 function matchesPeer(peer: Peer, holder: Holder, own: string, podsInBlocks: PodsInBlocks): Ternary {
   const inside = holder.kind === "pod" && !holder.hostNetwork;
-  if (inside && peer.namespaces !== null) {
+  if (holder.kind === "pod" && peer.namespaces !== null) {
     const there =
       peer.namespaces === "own"
         ? holder.namespace === own
         : selects(peer.namespaces, holder.namespaceLabels);
-    if (there && selects(peer.pods, holder.labels)) return true;
+    if (there && selects(peer.pods, holder.labels)) return inside ? true : peer.hostPods;
   }
   if (peer.nodes !== null && holder.kind === "node" && selects(peer.nodes, holder.labels)) {
     return true;
@@ -134,11 +156,13 @@ function matchesPeer(peer: Peer, holder: Holder, own: string, podsInBlocks: Pods
   let result: Ternary = false;
   if (peer.blocks.length > 0) {
     if (inside && podsInBlocks !== "match") {
-      const within = podsInBlocks === "undecidable" && isInBlocks(peer.blocks, holder) === true;
+      // An address that is not known may lie within.
+      const within = podsInBlocks === "undecidable" && isInBlocks(peer.blocks, holder) !== false;
       if (within) result = null;
     } else result = isInBlocks(peer.blocks, holder);
   }
-  return result === false && peer.hasNames && !inside ? null : result;
+  if (result !== false || peer.names === "none") return result;
+  return inside && peer.names === "outside" ? false : null;
 }
 
 /** Whether the holder's address lies in one of the ranges; null where that cannot be told. */

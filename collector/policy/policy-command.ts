@@ -66,7 +66,7 @@ export function toInventory(declared: Declared): Inventory {
 
 /** Takes away what mesh or segmentation deny; a denial that nobody can read stays allowed. */
 function otherLayers({ objects }: Declared, nowMs: number) {
-  const policy = new Policy(objects, { podsInBlocks: "never" });
+  const policy = new Policy(objects, { podsInBlocks: "outside" });
   const cuts = listCuts(objects);
   return (client: Holder, server: Holder, ports: PortSet) =>
     narrow(policy, cuts, client, server, ports, nowMs);

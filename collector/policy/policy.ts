@@ -161,7 +161,10 @@ export class Policy {
     const zoned = this.segmentations.transport(client, server, carrier, port);
     const required = stricter(transport.required, zoned.required);
     return {
-      transport: { ...transport, required, minVersion: newer(zoned.minVersion, say?.minVersion) },
+      transport: {
+        ...{ ...transport, required, minVersion: newer(zoned.minVersion, say?.minVersion) },
+        ...(zoned.crypto.length > 0 ? { crypto: zoned.crypto } : {}),
+      },
       transportBecause:
         required === transport.required && required !== zoned.required
           ? [...because, ...zoned.because]

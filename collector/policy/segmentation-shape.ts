@@ -12,16 +12,24 @@
  *       paths: # from, to: a zone, or "*" for any end, in a zone or not
  *         - { from: shop, to: cards, ports: [8443, 9000-9010/udp], transport: mtls }
  *         - { from: cards, to: bank, ports: [443], transport: tls, minVersion: TLSv1.2 }
+ *         - { from: shop, to: cards, ports: [8444], transport: mtls, crypto: [sp800-52r2] }
  *       default: { betweenZones: deny } # an end in no zone is outside of all of them
- *       actors: # whose traffic has a name of its own: an access gateway, a scanner
- *         - { name: gateway, kind: access-gateway, select: { namespaces: [access] }, to: [cards] }
+ *       actors: # whose traffic has a name of its own: probes, Prometheus, a scanner
+ *         - { name: kubelet, kind: probe, select: { nodes: true } }
+ *         # access to these zones, on these ports, goes through it alone: whoever else comes, is
+ *         # neither of the zone nor on a path, is denied
+ *         - { name: hoop, kind: access-gateway, select: { namespaces: [access] }, to: [cards],
+ *             ports: [22, 5432], only: true }
  *       waivers: # a path that is let pass for a time, although it is denied
  *         - { who: jo@example.com, why: CARD-77, until: 2026-12-31, from: shop, to: cards }
  *
  * `select` takes an end that is in one of the namespaces *and* carries all of the labels, or whose
- * address is in one of the ranges.
+ * address is in one of the ranges; `nodes: true` takes the nodes themselves. Paths stand before
+ * actors, and actors before the default. `segmentation.schema.json` beside this file says the same
+ * to editors (`# yaml-language-server: $schema=…`).
  */
 import Type from "typebox";
+import { CRYPTO_PROFILE_NAMES } from "../../protocol/crypto-profile.ts";
 import type { Fault } from "./problem.ts";
 
 const name = Type.String({ minLength: 1, maxLength: 253 });
@@ -37,6 +45,7 @@ const select = Type.Object(
     namespaces: Type.Optional(Type.Array(name)),
     labels: Type.Optional(Type.Record(Type.String(), Type.String())),
     cidrs: Type.Optional(Type.Array(Type.String())),
+    nodes: Type.Optional(Type.Literal(true)),
   },
   { ...strict, minProperties: 1 },
 );
@@ -53,12 +62,21 @@ const path = Type.Object(
     ports,
     transport: Type.Optional(Type.Enum(["mtls", "tls", "plaintext", "any"])),
     minVersion: Type.Optional(Type.Enum(["TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3"])),
+    /** Published profiles that the negotiated cryptography must meet, all of them. */
+    crypto: Type.Optional(Type.Array(Type.Enum([...CRYPTO_PROFILE_NAMES]), { minItems: 1 })),
   },
   strict,
 );
 
 const actor = Type.Object(
-  { name, kind: Type.Optional(name), select, to: Type.Optional(Type.Array(name)) },
+  {
+    name,
+    kind: Type.Optional(name),
+    select,
+    to: Type.Optional(Type.Array(name)),
+    ports,
+    only: Type.Optional(Type.Boolean()),
+  },
   strict,
 );
 
@@ -107,9 +125,13 @@ export function findSegmentationFaults(spec: Segmentation): Fault[] {
     check(p.from, ["paths", i, "from"]);
     check(p.to, ["paths", i, "to"]);
   });
-  (spec.actors ?? []).forEach((a, i) =>
-    (a.to ?? []).forEach((to, j) => check(to, ["actors", i, "to", j])),
-  );
+  (spec.actors ?? []).forEach((a, i) => {
+    (a.to ?? []).forEach((to, j) => check(to, ["actors", i, "to", j]));
+    if (a.only && (a.to ?? []).length === 0) {
+      const reason = "needs zones in `to`: access to them goes through the actor alone";
+      faults.push({ path: ["spec", "actors", i, "only"], reason });
+    }
+  });
   (spec.waivers ?? []).forEach((w, i) => {
     check(w.from, ["waivers", i, "from"]);
     check(w.to, ["waivers", i, "to"]);
@@ -118,4 +140,22 @@ export function findSegmentationFaults(spec: Segmentation): Fault[] {
     }
   });
   return faults;
+}
+
+/** The JSON Schema of a whole Segmentation, as text. */
+export function formatSegmentationSchema(): string {
+  const schema = {
+    $schema: "https://json-schema.org/draft/2020-12/schema",
+    title: "Segmentation",
+    description: "Which workloads form a zone, and which paths may cross zones.",
+    type: "object",
+    required: ["apiVersion", "kind", "metadata", "spec"],
+    properties: {
+      apiVersion: { const: "wireproof.io/v1" },
+      kind: { const: "Segmentation" },
+      metadata: { type: "object", required: ["name"], properties: { name: { type: "string" } } },
+      spec: Segmentation,
+    },
+  };
+  return `${JSON.stringify(schema, null, 2)}\n`;
 }

@@ -14,23 +14,21 @@ export type Offer = {
 };
 
 export class ServiceTargets {
-  private readonly byNamespace = new Map<string, ClusterObject[]>();
+  private readonly byNamespace: ReadonlyMap<string, ClusterObject[]>;
   private readonly offers = new WeakMap<Holder, readonly Offer[]>();
 
   constructor(objects: readonly ClusterObject[]) {
-    for (const object of objects) {
-      if (object.kind !== "Service" || object.apiVersion !== "v1") continue;
-      const known = this.byNamespace.get(object.namespace);
-      if (known === undefined) this.byNamespace.set(object.namespace, [object]);
-      else known.push(object);
-    }
+    const services = objects.filter((o) => o.kind === "Service" && o.apiVersion === "v1");
+    this.byNamespace = Map.groupBy(services, ({ namespace }) => namespace);
   }
 
   /** Services that select the pod. */
   selecting(pod: Holder): ClusterObject[] {
     return (this.byNamespace.get(pod.namespace) ?? []).filter((service) => {
       const selector = valueAt(service.body, "spec", "selector");
-      return isMap(selector) && selects(readLabelMap(labelsAt(selector)), pod.labels);
+      // An empty selector is none: the Service has the endpoints that somebody else gives it.
+      if (!isMap(selector) || Object.keys(selector).length === 0) return false;
+      return selects(readLabelMap(labelsAt(selector)), pod.labels);
     });
   }
 

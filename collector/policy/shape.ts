@@ -1,7 +1,6 @@
 /** Checks the fields of a declared object against what its kind allows; tells each fault's path. */
 import { parseDocument } from "yaml";
 import Type, { type TSchema } from "typebox";
-import { Value } from "typebox/value";
 import { parseRange } from "../attribution/address.ts";
 import {
   groupKind,
@@ -12,6 +11,7 @@ import {
   type Json,
 } from "../attribution/cluster-object.ts";
 import { CALICO_SPECS, findCalicoFaults, isOfCalico } from "./calico/shape.ts";
+import { findCiliumFaults, isCiliumPolicy } from "./cilium/shape.ts";
 import { CONSUL_SPECS, findIntentionFaults } from "./consul/shape.ts";
 import {
   labels,
@@ -27,6 +27,7 @@ import {
 } from "./fields.ts";
 import { findLinkerdFaults, LINKERD_SPECS } from "./linkerd/shape.ts";
 import type { Fault } from "./problem.ts";
+import { findSchemaFaults } from "./schema-fault.ts";
 import { findSegmentationFaults, Segmentation } from "./segmentation-shape.ts";
 import { readYaml } from "./yaml-text.ts";
 
@@ -250,6 +251,7 @@ function findSettingsFaults({ name, body }: ClusterObject): Fault[] {
 
 function checkObject(object: ClusterObject): Fault[] {
   if (groupKind(object) === "ConfigMap.") return findSettingsFaults(object);
+  if (isCiliumPolicy(object)) return [...findLabelFaults(object), ...findCiliumFaults(object)];
   const schema = SPECS[groupKind(object)];
   if (schema === undefined) return findLabelFaults(object);
   const spec = valueAt(object.body, "spec");
@@ -259,16 +261,7 @@ function checkObject(object: ClusterObject): Fault[] {
   if (spec === undefined || spec === null) {
     return mayBeEmpty ? [] : [{ path: ["spec"], reason: "is missing" }];
   }
-  const faults = new Map<string, Fault>();
-  for (const error of Value.Errors(schema, spec)) {
-    const path = ["spec", ...toSteps(error.instancePath, spec)];
-    const { params, keyword } = error as { params: object; keyword: string };
-    if (keyword === "boolean") continue; // told again, with its name, as additionalProperties
-    faults.set(path.join("/"), { path, reason: toReason(keyword, params, error.message) });
-  }
-  const shape = [...faults.values()].filter(
-    (fault) => ![...faults.keys()].some((key) => key.startsWith(`${fault.path.join("/")}/`)),
-  );
+  const shape = findSchemaFaults(schema, spec, ["spec"]);
   if (shape.length > 0) return shape;
   const references =
     schema === Segmentation ? findSegmentationFaults(spec as unknown as Segmentation) : [];
@@ -288,31 +281,6 @@ function findLabelFaults(object: ClusterObject): Fault[] {
   return Object.entries(found)
     .filter(([, value]) => typeof value !== "string")
     .map(([key]) => ({ path: ["metadata", "labels", key], reason: "must be a string" }));
-}
-
-function toReason(keyword: string, params: object, message: string): string {
-  const { additionalProperties: extra, allowedValues: allowed } = params as {
-    additionalProperties?: string[];
-    allowedValues?: string[];
-  };
-  if (keyword === "additionalProperties" && extra) return `unknown field ${extra.join(", ")}`;
-  if (keyword === "enum" && allowed) return `must be one of ${allowed.join(", ")}`;
-  if (keyword === "anyOf") return "has a value of the wrong type, or one that is not allowed";
-  return message;
-}
-
-/** A JSON pointer as steps; a step into a list is a number. */
-function toSteps(pointer: string, root: Json): (string | number)[] {
-  let here: Json | undefined = root;
-  return pointer
-    .split("/")
-    .slice(1)
-    .map((raw) => {
-      const step = raw.replaceAll("~1", "/").replaceAll("~0", "~");
-      const inList = Array.isArray(here);
-      here = inList ? (here as Json[])[Number(step)] : valueAt(here, step);
-      return inList ? Number(step) : step;
-    });
 }
 
 /**

@@ -86,6 +86,7 @@ function Ends({ answer: { edge } }: { answer: EdgeAnswer }) {
   const ends = [edge.client, edge.server].map((end) => (
     <span class="end" key={end.name}>
       {spellWorkload(end)}
+      {end.actor && <span class="actor tag">{end.actor}</span>}
       {end.zones.map((zone) => (
         <span class="zone tag" key={zone}>
           ◆ {zone}

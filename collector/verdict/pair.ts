@@ -27,6 +27,8 @@ export type Connection = {
   /** The posture rests on sizes, not on what was read. */
   inferred: boolean;
   version: string | null;
+  /** Of the sighting that read the handshake. */
+  tls: Flow["tls"];
   protocol: string | null;
   accepted: boolean | null;
   failure: string | null;
@@ -123,6 +125,7 @@ function merge(sightings: Sighting[]): Connection {
     posture,
     inferred,
     version: tls.find((t) => t.version !== null)?.version ?? null,
+    tls: tls.find((t) => t.version !== null) ?? null,
     protocol: records.find((r) => r.protocol !== null)?.protocol ?? null,
     accepted: accepted.includes(true) ? true : accepted.includes(false) ? false : null,
     failure: failed?.failure?.code ?? null,

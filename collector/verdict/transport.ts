@@ -1,5 +1,6 @@
 /** Judges one connection against what is declared about transport. */
 import type { Expectation } from "../policy/expectation.ts";
+import { holdAgainst } from "./crypto.ts";
 import type { Connection } from "./pair.ts";
 import { contradicts, supports, unreadable } from "./weigh.ts";
 import type { Say } from "./weigh.ts";
@@ -22,13 +23,25 @@ export function sayOfTransport(c: Connection, transport: Expectation["transport"
 }
 
 function sayOfAccepted(c: Connection, transport: Expectation["transport"]): Say {
-  const { required, minVersion } = transport;
+  const { minVersion, crypto } = transport;
   if (c.midstream && c.posture === "unknown") return unreadable("joined-midstream");
   if (c.posture === "unknown" && c.version === null) return unreadable("mutual-unknown");
   const isTls = c.posture !== "plaintext" && c.posture !== "none";
   if (isTls && minVersion && c.version && isOlder(c.version, minVersion)) {
     return contradicts("version-too-low");
   }
+  const say = sayOfRequired(c, transport.required, isTls);
+  if (!isTls || !crypto || c.tls === null || say.kind === "contradicts") return say;
+  const held = holdAgainst(crypto, c.tls);
+  if (held === "misses") return contradicts("crypto-misses-profile");
+  return held === "meets" || say.kind !== "supports" ? say : unreadable("crypto-not-seen");
+}
+
+function sayOfRequired(
+  c: Connection,
+  required: Expectation["transport"]["required"],
+  isTls: boolean,
+): Say {
   switch (required) {
     case "mtls":
       if (c.posture === "mtls") return supports(c.inferred ? "mtls-inferred" : "mtls-observed");

@@ -21,6 +21,8 @@ export const REASONS = {
   "plaintext-accepted": "plaintext was accepted where encryption is required",
   "one-way-tls": "TLS without a client certificate was accepted where mutual TLS is required",
   "version-too-low": "an older TLS version was accepted than the declared minimum",
+  "crypto-misses-profile": "cryptography was negotiated that misses a declared profile",
+  "crypto-not-seen": "whether the cryptography meets the declared profile was not on the wire",
   "mtls-refused-plaintext": "encryption was accepted where only plaintext is declared",
   "server-cert-expired": "the client refused the server's expired certificate",
   "server-cert-refused": "the client refused the server's certificate",
@@ -64,6 +66,8 @@ export type WorkloadName = {
   /** Deployment, ReplicaSet, Pod, …; empty for what is no workload. */
   workloadKind: string;
   zones: readonly string[];
+  /** What the segmentation file calls it, where it names it: an access gateway, a scanner. */
+  actor?: string;
 };
 
 export type Edge = {

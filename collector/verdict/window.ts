@@ -35,6 +35,7 @@ export type WindowInput = {
     atMs: number,
   ) => readonly [Expectation, ...Expectation[]];
   zonesOf: (holder: Holder) => readonly string[];
+  actorOf?: (holder: Holder) => string | null;
   /** Edges that are told as unproven where no traffic was seen on them. */
   declared: DeclaredEdges;
   /** Share of unreadable or unseen connections that `confirmed` bears. */
@@ -60,7 +61,7 @@ type EdgeGroup = { edge: Edge; client: Holder | null; server: Holder | null; of:
 export function judgeWindow(input: WindowInput): WindowJudgement {
   const coverage = new WindowCoverage(input.coverage, input.fromMs, input.toMs);
   const connections = pairSightings(input.sightings);
-  const groups = groupByEdge(connections, input.zonesOf);
+  const groups = groupByEdge(connections, input);
   const near = new Neighbourhood(connections, coverage, input.pods, input.tolerance);
   const verdicts: Verdict[] = [];
   for (const group of groups.values()) {
@@ -86,7 +87,7 @@ export function judgeWindow(input: WindowInput): WindowJudgement {
 
 function groupByEdge(
   connections: readonly Connection[],
-  zonesOf: WindowInput["zonesOf"],
+  input: WindowInput,
 ): Map<string, EdgeGroup> {
   const groups = new Map<string, EdgeGroup>();
   for (const c of connections) {
@@ -100,8 +101,8 @@ function groupByEdge(
     }
     const edge = {
       id,
-      client: workloadName(c.client, c.clientName, zonesOf),
-      server: workloadName(c.server, serverName, zonesOf),
+      client: workloadName(c.client, c.clientName, input),
+      server: workloadName(c.server, serverName, input),
       port: c.port,
       proto: c.proto,
     };
@@ -113,7 +114,7 @@ function groupByEdge(
 function workloadName(
   holder: Holder | null,
   name: string,
-  zonesOf: WindowInput["zonesOf"],
+  { zonesOf, actorOf }: WindowInput,
 ): WorkloadName {
   if (!holder) {
     const address = name.replace(/\[.*$/, "");
@@ -125,8 +126,11 @@ function workloadName(
     name: holder.workload?.name ?? holder.name,
     workloadKind: holder.workload?.kind ?? "",
     zones: zonesOf(holder),
+    ...toActor(actorOf?.(holder) ?? null),
   };
 }
+
+const toActor = (actor: string | null) => (actor === null ? {} : { actor });
 
 const CARRIERS: Record<string, Transport> = { tcp: "TCP", udp: "UDP", sctp: "SCTP" };
 
@@ -266,7 +270,7 @@ function verdictOf(
     aspect,
     verdict,
     reason,
-    sentence: sentenceOf(verdict, reason, counts, because),
+    sentence: sentenceOf(verdict, reason, counts, because, inGrace),
     inferred: of.some((c) => c.inferred) && verdict === "confirmed" && aspect === "transport",
     counts,
     bound: boundOf(base, counts),
@@ -296,6 +300,7 @@ function sentenceOf(
   reason: Reason,
   counts: Verdict["counts"],
   because: readonly Because[],
+  inGrace: boolean,
 ): string {
   const { supporting, contradicting, unreadable } = counts;
   const numbers =
@@ -303,7 +308,8 @@ function sentenceOf(
       ? ""
       : ` (${supporting} for, ${contradicting} against, ${unreadable} unreadable)`;
   const rule = because[0] ? `; ${because[0].sentence}` : "";
-  return `${verdict}: ${REASONS[reason]}${numbers}${rule}`;
+  const grace = inGrace ? "; the policy changed: what either version lets pass counts" : "";
+  return `${verdict}: ${REASONS[reason]}${numbers}${rule}${grace}`;
 }
 
 /** Declared edges without traffic: unproven, and whether anybody could have seen any. */
@@ -317,8 +323,8 @@ function judgeUnexercised(
     .map(({ id, client, server, port, carrier, expectation }) => {
       const edge = {
         id,
-        client: workloadName(client, formatHolder(client), input.zonesOf),
-        server: workloadName(server, formatHolder(server), input.zonesOf),
+        client: workloadName(client, formatHolder(client), input),
+        server: workloadName(server, formatHolder(server), input),
         port,
         proto: carrier.toLowerCase(),
       };

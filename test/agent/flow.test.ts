@@ -4,10 +4,27 @@ import path from "node:path";
 import t from "tap";
 import { decodeFrame } from "../../agent/decode/ethernet.ts";
 import { Packet } from "../../agent/decode/packet.ts";
+import { PROBES_LIMIT } from "../../agent/flow/buckets.ts";
+import { hashOf, isLowEnd } from "../../agent/flow/flow-key.ts";
 import { Fact, FlowTable, News, Side } from "../../agent/flow/flow-table.ts";
+import { Floods } from "../../agent/flow/floods.ts";
+import { Line } from "../../agent/line.ts";
 import { Openings, SLOT_BYTES } from "../../agent/flow/opening.ts";
 import { SPANS_LIMIT, Spans } from "../../agent/flow/spans.ts";
-import { ACK, FIN, RST, SYN, ipv4, join, latin1, random, tcp, udp, viewOf } from "../frames.ts";
+import {
+  ACK,
+  FIN,
+  RST,
+  SYN,
+  ethernet,
+  ipv4,
+  join,
+  latin1,
+  random,
+  tcp,
+  udp,
+  viewOf,
+} from "../frames.ts";
 
 const SEED = 20261122;
 
@@ -546,4 +563,103 @@ t.test("not one garbage collection in a million packets", async (t) => {
   t.equal(decodeAndFlow, 0, "decode and flow");
   t.equal(wholeLine, 0, "the whole line, openings once read");
   t.equal(fragments, 0, "fragments, put together");
+});
+
+// Floods.
+
+/** A SYN from the `i`th source to the `i`th port, decoded. */
+function synOf(i: number, packet: Packet): DataView {
+  const source = [10, 1 + (i >>> 16), (i >>> 8) & 255, i & 255].join(".");
+  const segment = tcp({ from: 1024 + (i % 60_000), to: 443, flags: SYN });
+  const view = viewOf(ethernet(ipv4({ source, destination: "10.0.0.1" }, segment)));
+  decodeFrame(view, 0, view.byteLength, 1, packet);
+  return view;
+}
+
+t.test("flows that share a bucket evict each other, and no search grows long", async (t) => {
+  const table = new FlowTable({ ...OPTIONS, flows: 256 });
+  const packet = new Packet();
+  let [made, displaced] = [0, 0];
+  for (let i = 0; made < 400; i++) {
+    const view = synOf(i, packet);
+    const side = isLowEnd(packet) ? 0 : 1;
+    if ((hashOf(packet, side, 6, 0) & 511) !== 7) continue; // 512 buckets for 256 flows
+    made++;
+    while (table.take(packet, view, 0) === -1) {
+      t.ok(table.makesRoom);
+      displaced++;
+      table.release(table.displaced);
+    }
+  }
+  t.equal(table.count, PROBES_LIMIT, "as many as are looked for");
+  t.equal(displaced, 400 - PROBES_LIMIT);
+});
+
+t.test("a seed deals flows out otherwise", async (t) => {
+  const packet = new Packet();
+  let same = 0;
+  for (let i = 0; i < 1000; i++) {
+    synOf(i, packet);
+    const side = isLowEnd(packet) ? 0 : 1;
+    if (((hashOf(packet, side, 6, 0) ^ hashOf(packet, side, 6, 12345)) & 511) === 0) same++;
+  }
+  t.ok(same < 20, `${same} of 1000 stay where they were`);
+});
+
+t.test("a flood of a million SYNs is told by its source, and costs no memory", async (t) => {
+  const told: string[] = [];
+  const options = { table: { ...OPTIONS, flows: 4096 }, revisions: true, reportIntervalMs: 1e9 };
+  const line = new Line(options, (record) => void told.push(`${record.src_ip} ${record.state}`));
+  const connect = (from: number, way: "out" | "back", flags: number) => {
+    const [source, destination] =
+      way === "out" ? ["10.0.0.9", "10.0.0.1"] : ["10.0.0.1", "10.0.0.9"];
+    const ports = way === "out" ? { from, to: 443 } : { from: 443, to: from };
+    const frame = ethernet(ipv4({ source, destination }, tcp({ ...ports, flags })));
+    line.frame(viewOf(frame), 0, frame.length, frame.length, 1e15, 1, 0);
+  };
+  for (let i = 0; i < 100; i++) {
+    connect(2000 + i, "out", SYN);
+    connect(2000 + i, "back", SYN | ACK);
+  }
+  t.equal(told.length, 100, "each connection, when it was answered");
+  const syn = ethernet(
+    ipv4({ source: "10.0.0.7", destination: "10.0.0.1" }, tcp({ from: 1, to: 1, flags: SYN })),
+  );
+  const view = viewOf(syn);
+  const before = process.memoryUsage().arrayBuffers;
+  for (let i = 0; i < 1_000_000; i++) {
+    view.setUint8(14 + 15, i % 3 === 0 ? 8 : 7); // the last byte of the source address
+    view.setUint16(34, 1 + (i % 65_000));
+    view.setUint16(36, 1 + ((i / 65_000) | 0));
+    line.frame(view, 0, syn.length, syn.length, 1e15 + i, 1, 0);
+  }
+  t.equal(told.length, 100, "no attempt is told by itself");
+  t.ok(process.memoryUsage().arrayBuffers - before < 1 << 20);
+  const { counters } = line;
+  t.equal(counters.opened, 1_000_100);
+  t.equal(counters.opened, counters.ended + counters.aggregated + line.table.count);
+  const { sources, others } = line.floods.take(16);
+  t.equal(
+    sources.reduce((sum, { attempts }) => sum + attempts, others),
+    counters.aggregated,
+  );
+  t.equal(sources.length, 2, "two sources, the busier one first");
+  t.strictSame(
+    sources.map(({ words }) => words[3]),
+    [0x0a000007, 0x0a000008],
+  );
+  t.ok(sources[0]!.attempts > 600_000);
+  for (let i = 0; i < 100; i++) connect(2000 + i, "out", ACK | FIN);
+  t.equal(told.length, 200, "the connections are still there");
+});
+
+t.test("floods: sources beyond those that are told apart are counted together", async (t) => {
+  const floods = new Floods();
+  for (let round = 0; round < 2; round++) {
+    for (let i = 0; i < 1000; i++) floods.note(Int32Array.of(0, 0, 0xffff, i), 0);
+    const { sources, others } = floods.take(16);
+    t.equal(sources.length, 16);
+    t.equal(others, 1000 - 16);
+    t.strictSame(floods.take(16), { sources: [], others: 0 }, "each is told once");
+  }
 });

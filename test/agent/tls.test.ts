@@ -8,12 +8,14 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import t from "tap";
 import { Cursor } from "../../agent/read/cursor.ts";
+import { alike, isOver } from "../../agent/tls/alike.ts";
 import { readCertificate } from "../../agent/tls/certificate.ts";
 import { readClientFlight } from "../../agent/tls/client-flight.ts";
 import { readClientHello, readSsl2ClientHello } from "../../agent/tls/client-hello.ts";
 import { ja3, ja4 } from "../../agent/tls/fingerprint.ts";
 import { CLIENT, Handshake, SERVER } from "../../agent/tls/handshake.ts";
 import { readServerHello } from "../../agent/tls/server-hello.ts";
+import type { ServerHello } from "../../agent/tls/server-hello.ts";
 import { hex, join, latin1, u16, u24, viewOf } from "../frames.ts";
 import { GOLDEN, framesOf, placeOf, read } from "./captures.ts";
 
@@ -526,3 +528,51 @@ for (const made of MADE) {
     },
   );
 }
+
+t.test(
+  "handshakes that are over and say the same are one; any difference keeps them apart",
+  async (t) => {
+    const hello = { version: 0x0304, cipherSuite: 0x1301 } as unknown as ServerHello;
+    const make = (change: Partial<Record<keyof Handshake, unknown>> = {}) => {
+      const h = new Handshake();
+      const over = { serverHello: hello, answered: true, finishedEnd: 700, history: "CcS" };
+      return Object.assign(h, over, { flight: { kind: "presented", records: 3 } }, change);
+    };
+    const first = alike(make());
+    t.ok(isOver(first));
+    t.equal(alike(make()), first);
+    t.equal(alike(make({ finishedEnd: 900 })), first, "its place in the stream is told to nobody");
+    const chain = (fingerprint: string) => [{ fingerprint }];
+    const differences: Partial<Record<keyof Handshake, unknown>>[] = [
+      { serverHello: { ...hello } },
+      { clientHello: {} },
+      { secondHello: {} },
+      ...[{ retried: true }, { ssl2Hello: true }, { asked: true }, { abbreviated: true }],
+      ...[{ serverHelloDone: true }, { clientKeyExchange: true }, { refusedAtHello: true }],
+      ...[{ clientFinished: true }, { serverFinished: true }, { refusedByAlert: true }],
+      ...[{ group: 29 }, { primeBits: 2048 }, { signature: 0x0804 }, { history: "CcSs" }],
+      ...[
+        { flight: { kind: "declined", records: 3 } },
+        { flight: { kind: "presented", records: 2 } },
+      ],
+      ...[{ serverChain: [] }, { serverChain: chain("a") }, { clientChain: chain("a") }],
+      { serverChain: chain("b") },
+    ];
+    const seen = new Set([first]);
+    for (const difference of differences) seen.add(alike(make(difference)));
+    t.equal(seen.size, differences.length + 1);
+
+    const open: Partial<Record<keyof Handshake, unknown>>[] = [
+      ...[{ answered: false }, { alert: {} }, { ssl2: {} }, { renegotiated: true }],
+      ...[{ closes: [{}] }, { transport: "q" }, { serverHello: null }, { finishedEnd: -1 }],
+      ...[{ malformed: [false, true] }, { encryptedAlert: [true, false] }],
+      ...[
+        { flight: { kind: "alert", records: 1 } },
+        { serverHello: { ...hello, version: 0x0303 } },
+      ],
+    ];
+    for (const change of open) t.notOk(isOver(make(change)), JSON.stringify(change));
+    const old = { serverHello: { ...hello, version: 0x0303 }, clientFinished: true };
+    t.ok(isOver(make({ ...old, serverFinished: true })), "TLS 1.2 with both Finished");
+  },
+);

@@ -76,7 +76,10 @@ function fillRing(): { view: DataView; starts: Int32Array } {
 const { view, starts } = fillRing();
 const frames = starts.length - 1;
 
-/** Collections while `PACKETS` frames go to `take`, after the engine has warmed up to it. */
+/** Runs that are measured: what the engine itself collects now and then is not in each of them. */
+const RUNS = 4;
+
+/** Least collections while `PACKETS` frames go to `take`, after the engine has warmed up to it. */
 function collections(take: (at: number, end: number) => void): number {
   const run = (count: number) => {
     for (let i = 0, frame = 0; i < count; i++) {
@@ -85,10 +88,14 @@ function collections(take: (at: number, end: number) => void): number {
     }
   };
   run(PACKETS);
-  const profiler = new GCProfiler();
-  profiler.start();
-  run(PACKETS);
-  return profiler.stop()!.statistics.length;
+  let least = Infinity;
+  for (let i = 0; i < RUNS && least > 0; i++) {
+    const profiler = new GCProfiler();
+    profiler.start();
+    run(PACKETS);
+    least = Math.min(least, profiler.stop()!.statistics.length);
+  }
+  return least;
 }
 
 const packet = new Packet();

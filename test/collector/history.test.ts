@@ -68,9 +68,13 @@ t.test("what declares nothing is no version", async (t) => {
   t.ok(history.apply(service(", resourceVersion: '1', generation: 1"), 1000));
   t.equal(history.apply(service(", resourceVersion: '2', generation: 2"), 2000), null);
   t.equal(history.apply(version(pod("a/y")), 3000), null, "pods are ends, not policy");
+  const map = (name: string) =>
+    version(`{apiVersion: v1, kind: ConfigMap, metadata: {name: ${name}}, data: {a: b}}`);
+  t.equal(history.apply(map("app-settings"), 3000), null, "it may hold anything");
+  t.ok(history.apply(map("istio"), 3000), "it tells how a mesh is set up");
   t.strictSame(
     history.versions.at(4000).map((object) => object.kind),
-    ["Service"],
+    ["Service", "ConfigMap"],
   );
 });
 

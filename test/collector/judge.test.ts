@@ -667,3 +667,40 @@ t.test("a scrape tells windows, verdicts by word, blind spots, gaps and refusals
   t.strictSame(await scrape(), values, "a second scrape counts nothing twice");
   await bench.end();
 });
+
+t.test("a flood that an agent could not keep is a finding about its source", async (t) => {
+  const bench = await new Bench().start();
+  const told = (floods: { source: string; attempts: number }[], seq: number, line = ALL[0]!) => {
+    const { node, coverage } = covered(line, FROM);
+    const batch = { type: "batch" as const, seq, clock_ms: FROM, observations: [] };
+    const whole = { ...batch, coverage: [{ ...coverage, floods }] };
+    return bench.store.append({ node, spool: `flood-${node}`, batch: whole, receivedMs: FROM });
+  };
+  await bench.judge.step(FROM);
+  const web = covered(ALL[0]!, FROM).coverage.addresses[0]!;
+  await told(
+    [
+      { source: web, attempts: 900_000 },
+      { source: "*", attempts: 7 },
+    ],
+    1,
+  );
+  await told([{ source: web, attempts: 100_000 }], 2, "web 0-30");
+  await told([{ source: "203.0.113.9", attempts: 5 }], 3, "web 30-90"); // it ends in the next window
+  const [judged] = await bench.judge.step(DUE);
+  const floods = judged!.judgement.findings.filter(({ code }) => code === "syn-flood");
+  t.strictSame(
+    floods.map(({ subject, sentence }) => [subject, sentence.split(" ")[0]]),
+    [
+      ["shop/web[Pod]", "1000000"],
+      ["node/a", "7"],
+    ],
+  );
+  const [next] = await bench.judge.step(DUE + WINDOW_MS);
+  const later = next!.judgement.findings.filter(({ code }) => code === "syn-flood");
+  t.strictSame(
+    later.map(({ subject }) => subject),
+    ["203.0.113.9[External]"],
+  );
+  await bench.end();
+});

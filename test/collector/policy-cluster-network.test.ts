@@ -117,7 +117,7 @@ t.test("priority (conformance priority; types)", async (t) => {
   const equal = ask(deny + pass(50) + accept, "slytherin/zero", G);
   t.equal(equal.path, "undecidable", "the implementation may apply either");
   t.match(equal.pathBecause[0]!.sentence, /policies of one priority disagree/);
-  t.equal(equal.pathBecause.length, 3, "both are named behind it");
+  t.equal(equal.pathBecause.length, 4, "both are named behind it, and where Pass leads");
   const again = cnp("Admin", 50, `ingress: [${from("Deny", "slytherin")}]`, "again");
   t.equal(ask(deny + again, "slytherin/zero", G).path, "denied", "they agree");
   t.equal(ask(deny + pass(50) + accept, "ravenclaw/zero", G).path, "undeclared");

@@ -246,6 +246,88 @@ t.test("ambient: an exception by DISABLE alone does not undo an inherited STRICT
   );
   t.equal(at(strict + peerAuth("", "8080: {mode: PERMISSIVE}"), 8080), "any +++");
   t.equal(at(peerAuth("STRICT", "8080: {mode: DISABLE}"), 8080), "any +++");
-  t.equal(at(strict + peerAuth("PERMISSIVE", "8080: {mode: STRICT}"), 8080), "mtls --+");
+  t.equal(
+    at(strict + peerAuth("PERMISSIVE", "8080: {mode: STRICT}"), 8080),
+    "mtls ??+",
+    "the port is left to the mesh's STRICT, which does not count (convertPeerAuthentication)",
+  );
   t.equal(at(strict + peerAuth("PERMISSIVE", "8080: {mode: STRICT}"), 9090), "any +++");
+});
+
+t.test("what the proxy does not get is the program's, and known exceptions are told", async (t) => {
+  const annotated = (text: string) =>
+    pod("default/srv", "app: foo", `, annotations: {${text}}`, SIDECAR) +
+    pod("other/cli", "", "", SIDECAR) +
+    meshWide("STRICT");
+  const at = (text: string, port: number) => wire(ask(annotated(text), port));
+  const traffic = "traffic.sidecar.istio.io";
+  for (const port of [15020, 15021, 15090]) t.equal(at("", port), "any +++", "the proxy's own");
+  t.equal(at("", 8080), "mtls --+");
+  t.equal(at(`${traffic}/excludeInboundPorts: "80, 8080"`, 8080), "any +++");
+  t.equal(at(`${traffic}/excludeInboundPorts: "80, 8080"`, 8081), "mtls --+");
+  t.equal(at(`${traffic}/includeInboundPorts: "8081"`, 8080), "any +++");
+  t.equal(at(`${traffic}/includeInboundPorts: "8081"`, 8081), "mtls --+");
+  t.equal(at(`${traffic}/includeInboundPorts: "*"`, 8080), "mtls --+");
+  t.equal(at(`${traffic}/includeInboundPorts: ""`, 8080), "any +++");
+  t.equal(at("sidecar.istio.io/interceptionMode: NONE", 8080), "null ???");
+  const { transportBecause } = ask(annotated(`${traffic}/excludeInboundPorts: "8080"`), 8080);
+  t.equal(transportBecause[0]?.rule, `annotation ${traffic}/excludeInboundPorts`);
+  const denied = object(
+    ...(["AuthorizationPolicy", security, "default/none"] as const),
+    `{${FOO}}`,
+  );
+  const open = ask(annotated(`${traffic}/excludeInboundPorts: "8080"`) + denied, 8080);
+  t.equal(open.path, "undeclared", "nor is it authorized there");
+
+  const out = (text: string) =>
+    ask(
+      pod("default/srv", "app: foo", "", SIDECAR) +
+        pod("other/cli", "", `, annotations: {${text}}`, SIDECAR) +
+        SERVICE +
+        meshWide("PERMISSIVE"),
+      8080,
+    ).sends;
+  t.equal(out(""), "mtls");
+  t.equal(out(`${traffic}/excludeOutboundPorts: "80"`), null, "the Service's port");
+  t.equal(out(`${traffic}/includeOutboundPorts: "443"`), null);
+  t.equal(out(`${traffic}/excludeOutboundIPRanges: 10.0.0.0/8`), null);
+  const headless = SERVICE.replace("{selector", "{clusterIP: None, selector");
+  t.equal(ask(PODS + headless, 8080).sends, null, "headless: by version");
+});
+
+t.test("ambient: the tunnel, the kubelet's probes, waypoints", async (t) => {
+  const AMBIENT = "istio.io/dataplane-mode: ambient";
+  const pods = pod("default/srv", `app: foo, ${AMBIENT}`) + pod("other/cli", AMBIENT);
+  const strict = meshWide("STRICT");
+  t.equal(wire(ask(pods + peerAuth("DISABLE"), 15008)), "mtls --+", "HBONE whatever is declared");
+  const rules = (list: string) =>
+    object(...(["AuthorizationPolicy", security, "default/a"] as const), `{${FOO}, ${list}}`);
+  const from = "from: [{source: {namespaces: [other]}}]";
+  t.equal(ask(pods + rules(`rules: [{${from}}]`), 15008).path, "allowed");
+  const ported = rules(`rules: [{${from}, to: [{operation: {ports: ["8080"]}}]}]`);
+  t.equal(ask(pods + ported, 15008).path, "undecidable", "the port is inside the tunnel");
+  t.equal(ask(pods + ported, 8080).path, "allowed");
+  const declared = read(pods + strict + rules("rules: []"));
+  const policy = new Policy(declared.objects);
+  const probe = policy.expect(
+    { external: "169.254.7.127" },
+    end(declared, "default/srv"),
+    8080,
+    "TCP",
+    0,
+  );
+  t.strictSame([wire(probe), probe.path], ["any +++", "undeclared"]);
+  t.match(probe.transportBecause[0]?.sentence, /kubelet's probes/);
+  const other = policy.expect(
+    { external: "1.2.3.4" },
+    end(declared, "default/srv"),
+    8080,
+    "TCP",
+    0,
+  );
+  t.equal(wire(other), "mtls --+");
+  const labelled = pods.replace("{app: foo", "{istio.io/use-waypoint: w, app: foo");
+  const only = rules(`rules: [{${from}}]`);
+  t.equal(ask(labelled + only, 8080).path, "undecidable", "the waypoint's identity comes in");
+  t.equal(ask(labelled.replace(": w,", ": none,") + only, 8080).path, "allowed");
 });

@@ -4,6 +4,7 @@ import { attribute } from "../../collector/attribution/attribute.ts";
 import { Inventory } from "../../collector/attribution/inventory.ts";
 import type { Expectation } from "../../collector/policy/expectation.ts";
 import type { Problem } from "../../collector/policy/problem.ts";
+import type { CryptoProfile } from "../../protocol/crypto-profile.ts";
 import { upperBound } from "../../collector/verdict/confidence.ts";
 import { listDeclaredEdges } from "../../collector/verdict/declared-edges.ts";
 import { pairSightings } from "../../collector/verdict/pair.ts";
@@ -40,12 +41,16 @@ function expectation(text: string): Expectation {
       required: required === "-" ? null : (required as "mtls"),
       ...{ accepts: [], refuses: [] },
       minVersion: more.find((w) => w.startsWith("min="))?.slice(4) ?? null,
+      ...toCrypto(more.find((w) => w.startsWith("crypto="))?.slice(7)),
     },
     pathBecause: kinds.map(because),
     transportBecause: [because("PeerAuthentication")],
     doubts: more.includes("doubtful") ? [problem] : [],
   };
 }
+
+const toCrypto = (text: string | undefined) =>
+  text === undefined ? {} : { crypto: text.split("+") as CryptoProfile[] };
 
 type World = {
   /** Of every edge: within a grace more than one, the newest first. */
@@ -170,6 +175,22 @@ t.test("rule 1: TLS required: any TLS supports it, and any other bytes contradic
     ["web > ledger tls1.0 accepted", "violated version-too-low 0/1/0", { expect: minimum }],
     ["web > ledger tls accepted", "confirmed tls-observed 1/0/0", { expect: minimum }],
   ]);
+});
+
+t.test("a path's profiles of cryptography are held against what was negotiated", async (t) => {
+  const expect = ["mtls allowed:NetworkPolicy crypto=post-quantum"] as const;
+  const rows: Row[] = [
+    ["web > ledger pq accepted", "confirmed mtls-observed 1/0/0"],
+    ["web > ledger 3des accepted", "violated crypto-misses-profile 0/1/0"],
+    [
+      "web > ledger pq accepted, web > ledger 3des accepted",
+      "violated crypto-misses-profile 1/1/0",
+    ],
+    ["web > ledger mtls accepted", "unproven crypto-not-seen 0/0/1"],
+    ["web > ledger plain accepted", "violated plaintext-accepted 0/1/0"],
+    ["web > ledger tls accepted", "violated one-way-tls 0/1/0"],
+  ];
+  check(t, "transport", rows, { expect });
 });
 
 t.test("nothing is said about transport where nothing is declared about it", async (t) => {
@@ -318,6 +339,7 @@ t.test("within the grace of a change either version counts, and it says so", asy
     judge(sightingsOf(["web > ledger plain accepted"]), { expect: closed }),
   );
   t.equal(verdict!.inGrace, true);
+  t.match(verdict!.sentence, /the policy changed: what either version lets pass counts$/);
   t.equal(exercised(judge(sightingsOf(["web > ledger plain accepted"]), {}))[0]!.inGrace, false);
 });
 

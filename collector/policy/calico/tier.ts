@@ -203,7 +203,16 @@ function toAdminStage(judge: AdminNetworkPolicies): Stage {
   };
 }
 
+/** Objects never change; each is compiled once for all versions of the policy that it is in. */
+const compiled = new WeakMap<ClusterObject, Policy>();
+
 export function compilePolicy(object: ClusterObject, fault: Fault | null): Policy {
+  const known = compiled.get(object) ?? compile(object, fault);
+  compiled.set(object, known);
+  return known;
+}
+
+function compile(object: ClusterObject, fault: Fault | null): Policy {
   const spec = valueAt(object.body, "spec");
   const tier = valueAt(spec, "tier") ?? "default";
   const { namespace } = object;

@@ -12,21 +12,52 @@ import { formatObject, toBecause, toFaultBecause, UNDECLARED, type Decision } fr
 import type { Because } from "../expectation.ts";
 import type { Ternary } from "../peer.ts";
 import type { Fault } from "../problem.ts";
-import { matchesRule, type Connection } from "./source-match.ts";
+import {
+  matchesRule,
+  matchesTunnelRule,
+  readRule,
+  type Connection,
+  type Rule,
+} from "./source-match.ts";
 
 type Policy = {
   object: ClusterObject;
   action: string;
   selector: Labels;
   targets: readonly { kind: string; name: string }[];
+  rules: readonly (Rule | null)[];
   fault: Fault | null;
 };
 
+/** Those that select a pod: how many, and of them those that decide. */
+type Selected = {
+  count: number;
+  policies: readonly Policy[];
+  broken: readonly Policy[];
+  hasHttp: boolean;
+  hasIdentity: boolean;
+};
+
+function toSelected(selecting: readonly Policy[]): Selected {
+  const policies = selecting.filter(({ object }) => !isDryRun(object));
+  const rules = policies.flatMap((policy) => policy.rules).filter((rule) => rule !== null);
+  return {
+    count: selecting.length,
+    policies,
+    broken: policies.filter(({ fault }) => fault !== null),
+    hasHttp: rules.some(({ hasHttp }) => hasHttp),
+    hasIdentity: rules.some(({ hasIdentity }) => hasIdentity),
+  };
+}
+
 type Match = { ternary: Ternary; because: Because };
 
+const EITHER = ["http", "tcp"] as const;
+
 export class AuthorizationPolicies {
-  private readonly byNamespace = new Map<string, Policy[]>();
+  private readonly byNamespace: ReadonlyMap<string, Policy[]>;
   private readonly rootNamespace: string;
+  private readonly selected = new WeakMap<Holder, Selected>();
 
   constructor(
     objects: readonly ClusterObject[],
@@ -34,94 +65,68 @@ export class AuthorizationPolicies {
     rootNamespace: string,
   ) {
     this.rootNamespace = rootNamespace;
-    for (const object of objects) {
-      if (object.kind !== "AuthorizationPolicy") continue;
-      if (!object.apiVersion.startsWith("security.istio.io/")) continue;
-      if (object.annotations["istio.io/dry-run"] === "true") continue; // never decides
-      const policy = compile(object, faultsOf(object)[0] ?? null);
-      const known = this.byNamespace.get(object.namespace);
-      if (known === undefined) this.byNamespace.set(object.namespace, [policy]);
-      else known.push(policy);
-    }
+    const policies = objects
+      .filter((o) => o.kind === "AuthorizationPolicy")
+      .filter((o) => o.apiVersion.startsWith("security.istio.io/"))
+      .map((object) => compile(object, faultsOf(object)[0] ?? null));
+    this.byNamespace = Map.groupBy(policies, ({ object }) => object.namespace);
   }
 
   /** Reports whether any object selects the pod. */
   isSelected(pod: Holder): boolean {
-    return this.selecting(pod).length > 0;
+    return this.selecting(pod).count > 0;
   }
 
   /**
    * CUSTOM, then DENY, then ALLOW; without an ALLOW policy everything is allowed. A denial that is
-   * answered inside the encryption, by HTTP or in an ambient tunnel, is `undecidable`.
+   * answered inside the encryption, by HTTP or in an ambient tunnel, is `undecidable`. Each of
+   * `identities` is one that the client may have shown.
    */
-  decide(connection: Connection, mesh: "istio" | "ambient"): Decision {
-    const { server, client } = connection;
-    const who = formatHolder(client);
-    const policies = this.selecting(server);
+  decide(
+    connection: Omit<Connection, "identified">,
+    identities: readonly Ternary[],
+    mesh: "istio" | "ambient",
+  ): Decision {
+    const { policies, broken, hasHttp, hasIdentity } = this.selecting(connection.server);
     if (policies.length === 0) return UNDECLARED;
-    const broken = policies.filter((policy) => policy.fault !== null);
     if (broken.length > 0)
       return {
         path: "undecidable",
         because: broken.map((p) => toFaultBecause(p.object, p.fault!)),
       };
-    const ofAction = (action: string) =>
-      policies.filter((policy) => policy.action === action && canMatch(policy, mesh));
-    const custom = ofAction("CUSTOM").map((policy) => match(policy, connection));
-    const deny = ofAction("DENY").map((policy) => match(policy, connection));
-    const allow = ofAction("ALLOW").map((policy) => match(policy, connection));
-
-    const denied = deny.filter((m) => m.ternary === true);
-    if (denied.length > 0) return this.toDenial(denied, connection, mesh);
-    const outside = custom.filter((m) => m.ternary !== false);
-    if (outside.length > 0) return { path: "undecidable", because: becauseOf(outside) };
-    const unsure = [...deny, ...allow].filter((m) => m.ternary === null);
-    const allowed = allow.filter((m) => m.ternary === true);
-    if (allow.length > 0 && allowed.length === 0 && unsure.length === 0) {
-      const none = allow.map(({ because }) => ({
-        ...because,
-        rule: "spec.rules",
-        sentence: `denied by ${formatObject(because)}: no ALLOW rule matches ${who}`,
-      }));
-      return this.toDenial(
-        none.map((because) => ({ ternary: true, because })),
-        connection,
-        mesh,
-      );
-    }
-    if (deny.some((m) => m.ternary === null) || (allow.length > 0 && allowed.length === 0)) {
-      return { path: "undecidable", because: becauseOf(unsure) };
-    }
-    if (allowed.length > 0) return { path: "allowed", because: becauseOf(allowed) };
-    if (deny.length === 0) return UNDECLARED; // AUDIT and the like never decide
-    const passed = deny.map(({ because }) => ({
-      ...because,
-      rule: "spec.rules",
-      sentence: `allowed: no DENY rule of ${formatObject(because)} matches ${who}`,
-    }));
-    return { path: "allowed", because: passed };
+    // What nobody has told the protocol of is taken for HTTP, or for TCP, by its first bytes. Where
+    // no rule asks, HTTP stands for both: what it denies, it denies in the band.
+    const isTold = mesh === "ambient" || /^(tcp|http)$/.test(connection.listener);
+    const either = hasHttp ? EITHER : EITHER.slice(0, 1);
+    const listeners = isTold ? [connection.listener] : either;
+    // And a client with an identity for one without, likewise.
+    const shown = hasIdentity ? identities : identities.slice(0, 1);
+    const decisions = shown.flatMap((identified) =>
+      listeners.map((listener) =>
+        decideFor(policies, { ...connection, identified, listener }, mesh),
+      ),
+    );
+    const [first] = decisions;
+    if (decisions.every(({ path }) => path === first!.path)) return first!;
+    const unsure = decisions.filter(({ path }) => path === "undecidable");
+    const because = [...unsure, ...decisions].flatMap((decision) => decision.because);
+    if (unsure.length > 0) return { path: "undecidable", because: [...new Set(because)] };
+    const who = formatHolder(connection.client);
+    const sentence =
+      `undecidable: it depends on whether ${who} shows an identity, or speaks HTTP, ` +
+      "and neither is declared";
+    return { path: "undecidable", because: [{ ...because[0]!, sentence }, ...because] };
   }
 
-  private toDenial(
-    matches: readonly Match[],
-    { listener }: Connection,
-    mesh: "istio" | "ambient",
-  ): Decision {
-    const because = becauseOf(matches);
-    if (listener === "tcp" && mesh === "istio") return { path: "denied", because };
-    const where =
-      mesh === "ambient" ? "inside the ambient tunnel" : "by HTTP inside the encryption";
-    return {
-      path: "undecidable",
-      because: because.map((b) => ({
-        ...b,
-        sentence: `denial-in-band: ${b.sentence}; answered ${where}, unreadable from outside`,
-      })),
-    };
+  private selecting(pod: Holder): Selected {
+    const known = this.selected.get(pod);
+    if (known !== undefined) return known;
+    const found = toSelected(pod.kind === "pod" ? this.select(pod) : []);
+    this.selected.set(pod, found);
+    return found;
   }
 
-  private selecting(pod: Holder): Policy[] {
-    if (pod.kind !== "pod") return [];
+  private select(pod: Holder): Policy[] {
     const own = this.byNamespace.get(pod.namespace) ?? [];
     const root =
       pod.namespace === this.rootNamespace ? [] : (this.byNamespace.get(this.rootNamespace) ?? []);
@@ -131,6 +136,74 @@ export class AuthorizationPolicies {
       return Object.entries(selector).every(([key, value]) => pod.labels[key] === value);
     });
   }
+}
+
+/** `strconv.ParseBool` reads the annotation (authz/builder/builder.go isDryRun). */
+export function isDryRun({ annotations }: ClusterObject): boolean {
+  return /^(1|t|T|TRUE|true|True)$/.test(annotations["istio.io/dry-run"] ?? "");
+}
+
+function decideFor(
+  policies: readonly Policy[],
+  connection: Connection,
+  mesh: "istio" | "ambient",
+): Decision {
+  const who = formatHolder(connection.client);
+  const ofAction = (action: string) =>
+    policies
+      .filter((policy) => policy.action === action && canMatch(policy, mesh))
+      .map((policy) => match(policy, connection, mesh));
+  const [custom, deny, allow] = [ofAction("CUSTOM"), ofAction("DENY"), ofAction("ALLOW")];
+
+  const denied = deny.filter((m) => m.ternary === true);
+  if (denied.length > 0) return toDenial(denied, connection, mesh);
+  if (allow.length > 0 && allow.every((m) => m.ternary === false)) {
+    // Whatever those of DENY and CUSTOM come to.
+    const none = allow.map(({ because }) => ({
+      ...because,
+      rule: "spec.rules",
+      sentence: `denied by ${formatObject(because)}: no ALLOW rule matches ${who}`,
+    }));
+    return toDenial(
+      none.map((because) => ({ ternary: true, because })),
+      connection,
+      mesh,
+    );
+  }
+  const outside = custom.filter((m) => m.ternary !== false);
+  if (outside.length > 0) return { path: "undecidable", because: becauseOf(outside) };
+  const unsure = [...deny, ...allow].filter((m) => m.ternary === null);
+  const allowed = allow.filter((m) => m.ternary === true);
+  if (deny.some((m) => m.ternary === null) || (allow.length > 0 && allowed.length === 0)) {
+    return { path: "undecidable", because: becauseOf(unsure) };
+  }
+  if (allowed.length > 0) return { path: "allowed", because: becauseOf(allowed) };
+  if (deny.length + custom.length === 0) return UNDECLARED; // AUDIT and the like never decide
+  const passed = [...deny, ...custom].map(({ because }) => ({
+    ...because,
+    rule: "spec.rules",
+    sentence: `allowed: no rule of ${formatObject(because)} matches ${who}`,
+  }));
+  return { path: "allowed", because: passed };
+}
+
+function toDenial(
+  matches: readonly Match[],
+  { listener, identified }: Connection,
+  mesh: "istio" | "ambient",
+): Decision {
+  const because = becauseOf(matches);
+  // What comes without an identity comes outside of the tunnel, and ztunnel closes it there.
+  const isSeen = mesh === "ambient" ? identified === false : listener === "tcp";
+  if (isSeen) return { path: "denied", because };
+  const where = mesh === "ambient" ? "inside the ambient tunnel" : "by HTTP inside the encryption";
+  return {
+    path: "undecidable",
+    because: because.map((b) => ({
+      ...b,
+      sentence: `denial-in-band: ${b.sentence}; answered ${where}, unreadable from outside`,
+    })),
+  };
 }
 
 function compile(object: ClusterObject, fault: Fault | null): Policy {
@@ -145,6 +218,7 @@ function compile(object: ClusterObject, fault: Fault | null): Policy {
       kind: textAt(ref, "kind") ?? "",
       name: textAt(ref, "name") ?? "",
     })),
+    rules: fault === null ? listAt(spec, "rules").map(readRule) : [],
     fault,
   };
 }
@@ -155,11 +229,17 @@ function canMatch(policy: Policy, mesh: "istio" | "ambient"): boolean {
 }
 
 /** No rules match nothing; one empty rule matches everything. */
-function match({ object, action }: Policy, connection: Connection): Match {
+function match(
+  { object, action, rules }: Policy,
+  connection: Connection,
+  mesh: "istio" | "ambient",
+): Match {
   const side = action === "ALLOW" ? "ALLOW" : "DENY";
   let found: { ternary: Ternary; at: number } = { ternary: false, at: -1 };
-  for (const [i, rule] of listAt(object.body, "spec", "rules").entries()) {
-    const ternary = matchesRule(rule, side, connection);
+  for (const [i, rule] of rules.entries()) {
+    if (rule === null) continue;
+    const matches = mesh === "ambient" ? matchesTunnelRule : matchesRule;
+    const ternary = matches(rule, side, connection, object.namespace);
     if (ternary === true) {
       found = { ternary, at: i };
       break;

@@ -18,7 +18,7 @@ export type ClientMode = "DISABLE" | "SIMPLE" | "MUTUAL" | "ISTIO_MUTUAL";
 export type ClientRule = { mode: ClientMode | null; because: readonly Because[] };
 
 export class DestinationRules {
-  private readonly byNamespace = new Map<string, ClusterObject[]>();
+  private readonly byNamespace: ReadonlyMap<string, ClusterObject[]>;
   private readonly targets: ServiceTargets;
   private readonly rootNamespace: string;
 
@@ -28,11 +28,7 @@ export class DestinationRules {
     const found = objects.filter(
       (o) => o.kind === "DestinationRule" && o.apiVersion.startsWith("networking.istio.io/"),
     );
-    for (const object of found.sort(byAge)) {
-      const known = this.byNamespace.get(object.namespace);
-      if (known === undefined) this.byNamespace.set(object.namespace, [object]);
-      else known.push(object);
-    }
+    this.byNamespace = Map.groupBy(found.sort(byAge), ({ namespace }) => namespace);
   }
 
   /** Null where no rule sets a mode for the server's port, by any Service that leads to it. */

@@ -12,11 +12,15 @@ import { byAge, formatObject, toBecause, toFaultBecause } from "../because.ts";
 import type { Because, Posture } from "../expectation.ts";
 import type { Fault } from "../problem.ts";
 import type { ListenerProtocol } from "./service-port.ts";
+import { deniesPlaintext, type TunnelLevels } from "./tunnel-mode.ts";
 
 export type Mode = "DISABLE" | "PERMISSIVE" | "STRICT";
 
-/** Null mode: it depends on an object that is not valid. */
-export type Effective = { mode: Mode | null; because: readonly Because[] };
+/**
+ * Null mode: it depends on an object that is not valid. `isEnforced` is false where istiod is
+ * known to leave out in ambient what is declared: then plaintext may be taken.
+ */
+export type Effective = { mode: Mode | null; isEnforced: boolean; because: readonly Because[] };
 
 export type Transport = {
   required: Posture | "any" | null;
@@ -30,8 +34,9 @@ type Levels = [mesh: Policy | null, namespace: Policy | null, workload: Policy |
 
 /** Rules of `ComposePeerAuthentication` (istio pilot/pkg/security/authn/policy_applier.go). */
 export class PeerAuthentications {
-  private readonly byNamespace = new Map<string, Policy[]>();
+  private readonly byNamespace: ReadonlyMap<string, Policy[]>;
   private readonly rootNamespace: string;
+  private readonly found = new WeakMap<Holder, Levels>();
 
   constructor(
     objects: readonly ClusterObject[],
@@ -42,13 +47,11 @@ export class PeerAuthentications {
     const found = objects.filter(
       (o) => o.kind === "PeerAuthentication" && o.apiVersion.startsWith("security.istio.io/"),
     );
-    for (const object of found.sort(byAge)) {
+    const policies = found.sort(byAge).map((object): Policy => {
       const selector = labelsAt(object.body, "spec", "selector", "matchLabels");
-      const policy = { object, selector, fault: faultsOf(object)[0] ?? null };
-      const known = this.byNamespace.get(object.namespace);
-      if (known === undefined) this.byNamespace.set(object.namespace, [policy]);
-      else known.push(policy);
-    }
+      return { object, selector, fault: faultsOf(object)[0] ?? null };
+    });
+    this.byNamespace = Map.groupBy(policies, ({ object }) => object.namespace);
   }
 
   /** Reports whether any object selects the pod: mesh-wide, by namespace, or by labels. */
@@ -61,49 +64,56 @@ export class PeerAuthentications {
     const levels = this.levels(pod);
     const broken = levels.find((level) => level !== null && level.fault !== null);
     if (broken?.fault) {
-      return { mode: null, because: [toFaultBecause(broken.object, broken.fault)] };
+      const because = [toFaultBecause(broken.object, broken.fault)];
+      return { mode: null, isEnforced: false, because };
     }
-    const workload = levels.at(-1) ?? null;
-    const atPort = workload === null ? null : readPortMode(workload.object, port);
-    if (workload !== null && atPort !== null) {
-      const rule = `spec.portLevelMtls.${port}.mode`;
-      if (mesh === "ambient" && atPort === "DISABLE" && this.staysStrict(levels)) {
-        const name = formatObject(workload.object);
-        const sentence =
-          `${name}: this port stays STRICT: in ambient DISABLE makes no exception from an ` +
-          "inherited STRICT, unless another port is PERMISSIVE";
-        return { mode: "STRICT", because: [toBecause(workload.object, rule, sentence)] };
-      }
-      return { mode: atPort, because: [toModeBecause(workload.object, rule, atPort)] };
-    }
-    for (const level of levels.toReversed()) {
-      const mode = level === null ? null : readMode(level.object);
-      if (level === null || mode === null) continue;
-      return { mode, because: [toModeBecause(level.object, "spec.mtls.mode", mode)] };
-    }
-    const unset = levels.filter((level) => level !== null);
-    const because = unset.map(({ object }) =>
-      toBecause(object, "spec", `${formatObject(object)} sets no mode: PERMISSIVE is the default`),
-    );
-    return { mode: "PERMISSIVE", because };
+    const declared = compose(levels, port);
+    if (mesh === "istio") return declared;
+    const isDenied = deniesPlaintext(this.toTunnelLevels(pod, levels), port);
+    if (isDenied === (declared.mode === "STRICT")) return declared;
+    const { object } = levels.at(-1)!; // ports make the difference
+    const name = formatObject(object);
+    const rule = `spec.portLevelMtls`;
+    const sentence = isDenied
+      ? `${name}: port ${port} stays STRICT: in ambient DISABLE makes no exception from an ` +
+        "inherited STRICT, unless another port is PERMISSIVE"
+      : `undecidable: ${name}: port ${port} is STRICT, and releases of Istio's ambient do not ` +
+        "keep it beside these ports and wider policies";
+    const because = [toBecause(object, rule, sentence), ...declared.because];
+    return { mode: "STRICT", isEnforced: isDenied, because };
   }
 
-  /**
-   * Where a workload sets no mode of its own and inherits STRICT, istiod leaves its ports'
-   * exceptions out unless one of them is PERMISSIVE (pilot/pkg/serviceregistry/ambient,
-   * convertedSelectorPeerAuthentications).
-   */
-  private staysStrict([mesh, namespace, workload]: Levels): boolean {
-    if (workload === null || readMode(workload.object) !== null) return false;
-    const inherited =
-      (namespace && readMode(namespace.object)) ?? (mesh && readMode(mesh.object)) ?? null;
-    const ports = valueAt(workload.object.body, "spec", "portLevelMtls");
-    const modes = isMap(ports) ? Object.values(ports).map((p) => textAt(p, "mode")) : [];
-    return inherited === "STRICT" && !modes.includes("PERMISSIVE");
+  private toTunnelLevels(pod: Holder, [mesh, namespace, workload]: Levels): TunnelLevels {
+    const ports = valueAt(workload?.object.body, "spec", "portLevelMtls");
+    const plain = (space: string) => {
+      const found = (this.byNamespace.get(space) ?? []).find(
+        ({ object }) => (valueAt(object.body, "spec", "selector") ?? null) === null,
+      );
+      return found === undefined ? "none" : readMode(found.object);
+    };
+    const numbers = Object.entries(isMap(ports) ? ports : {});
+    return {
+      mesh: mesh && readMode(mesh.object),
+      namespace: namespace && readMode(namespace.object),
+      workload: workload && readMode(workload.object),
+      ports:
+        numbers.length === 0
+          ? null
+          : new Map(numbers.map(([at, mtls]) => [Number(at), toMode(textAt(mtls, "mode"))])),
+      plain: { mesh: plain(this.rootNamespace), namespace: plain(pod.namespace) },
+    };
   }
 
   /** Mesh, namespace, workload; the oldest object of each level counts, the others do not. */
   private levels(pod: Holder): Levels {
+    const known = this.found.get(pod);
+    if (known !== undefined) return known;
+    const levels = this.findLevels(pod);
+    this.found.set(pod, levels);
+    return levels;
+  }
+
+  private findLevels(pod: Holder): Levels {
     const own = this.byNamespace.get(pod.namespace) ?? [];
     const root = this.byNamespace.get(this.rootNamespace) ?? [];
     const blind = ({ fault }: Policy) => fault?.path[1] === "selector"; // it may select any pod
@@ -116,6 +126,27 @@ export class PeerAuthentications {
       !wide(policy) && Object.entries(policy.selector).every(([k, v]) => pod.labels[k] === v);
     return [mesh, own.find(wide) ?? null, own.find(selected) ?? null];
   }
+}
+
+/** As sidecars have it: a port's own mode, else the nearest level that sets one. */
+function compose(levels: Levels, port: number): Effective {
+  const workload = levels.at(-1) ?? null;
+  const atPort = workload === null ? null : readPortMode(workload.object, port);
+  if (workload !== null && atPort !== null) {
+    const because = toModeBecause(workload.object, `spec.portLevelMtls.${port}.mode`, atPort);
+    return { mode: atPort, isEnforced: true, because: [because] };
+  }
+  for (const level of levels.toReversed()) {
+    const mode = level === null ? null : readMode(level.object);
+    if (level === null || mode === null) continue;
+    const because = toModeBecause(level.object, "spec.mtls.mode", mode);
+    return { mode, isEnforced: true, because: [because] };
+  }
+  const unset = levels.filter((level) => level !== null);
+  const because = unset.map(({ object }) =>
+    toBecause(object, "spec", `${formatObject(object)} sets no mode: PERMISSIVE is the default`),
+  );
+  return { mode: "PERMISSIVE", isEnforced: true, because };
 }
 
 function toModeBecause(object: ClusterObject, rule: string, mode: Mode): Because {
@@ -147,7 +178,9 @@ export function toTransport(
   mode: Mode,
   mesh: "istio" | "ambient",
   protocol: ListenerProtocol,
+  isEnforced = true,
 ): Transport {
+  if (mode === "STRICT" && !isEnforced) return { required: "mtls", accepts: ["mtls"], refuses: [] };
   if (mode === "STRICT") {
     return { required: "mtls", accepts: ["mtls"], refuses: ["plaintext", "tls"] };
   }

@@ -24,20 +24,27 @@ const TCP = new Set(["tcp", "tls", "https", "mongo", "redis", "mysql", "mongodb"
 
 export class ServicePorts {
   private readonly targets: ServiceTargets;
-  private readonly entries = new Map<string, ClusterObject[]>();
+  private readonly entries: ReadonlyMap<string, ClusterObject[]>;
 
   constructor(objects: readonly ClusterObject[], targets: ServiceTargets) {
     this.targets = targets;
-    for (const object of objects) {
-      if (object.kind !== "ServiceEntry") continue;
-      const known = this.entries.get(object.namespace);
-      if (known === undefined) this.entries.set(object.namespace, [object]);
-      else known.push(object);
-    }
+    const found = objects.filter(({ kind }) => kind === "ServiceEntry");
+    this.entries = Map.groupBy(found, ({ namespace }) => namespace);
   }
 
-  /** Services that disagree leave it unknown. */
+  /** Of Services that disagree the oldest counts, and which that is manifests seldom tell. */
   protocolOf(pod: Holder, port: number): ListenerProtocol {
+    const found = this.protocolsOf(pod, port);
+    if (found.has("undecidable") || (found.size > 1 && found.has("http"))) return "undecidable";
+    return found.size === 1 ? [...found][0]! : "unknown";
+  }
+
+  /** Reports whether a Service, or a ServiceEntry, leads to the port. */
+  isKnown(pod: Holder, port: number): boolean {
+    return this.protocolsOf(pod, port).size > 0;
+  }
+
+  private protocolsOf(pod: Holder, port: number): Set<ListenerProtocol> {
     const found = new Set<ListenerProtocol>();
     for (const { target, name, appProtocol } of this.targets.offersOf(pod)) {
       if (target === port) found.add(toListener(appProtocol ?? name ?? ""));
@@ -46,8 +53,7 @@ export class ServicePorts {
       const protocol = ofEntry(entry, pod, port);
       if (protocol !== null) found.add(protocol);
     }
-    if (found.has("undecidable")) return "undecidable";
-    return found.size === 1 ? [...found][0]! : "unknown";
+    return found;
   }
 }
 

@@ -18,7 +18,7 @@ export type Ingress = {
 };
 
 export class Sidecars {
-  private readonly byNamespace = new Map<string, ClusterObject[]>();
+  private readonly byNamespace: ReadonlyMap<string, ClusterObject[]>;
   private readonly rootNamespace: string;
 
   constructor(objects: readonly ClusterObject[], rootNamespace: string) {
@@ -26,11 +26,7 @@ export class Sidecars {
     const found = objects.filter(
       (o) => o.kind === "Sidecar" && o.apiVersion.startsWith("networking.istio.io/"),
     );
-    for (const object of found.sort(byAge)) {
-      const known = this.byNamespace.get(object.namespace);
-      if (known === undefined) this.byNamespace.set(object.namespace, [object]);
-      else known.push(object);
-    }
+    this.byNamespace = Map.groupBy(found.sort(byAge), ({ namespace }) => namespace);
   }
 
   /**

@@ -10,6 +10,8 @@ import {
 } from "../../attribution/cluster-object.ts";
 import { formatHolder, type Holder } from "../../attribution/holder.ts";
 import { formatObject } from "../because.ts";
+import { isDryRun } from "../istio/authorization-policy.ts";
+import { OF_TCP, OF_TUNNEL, TCP_KEYS, TUNNEL_KEYS } from "../istio/source-match.ts";
 import type { Step } from "../place.ts";
 import { ACCESS, CONFIGURATION, IDENTITY, type Rule } from "./rule.ts";
 import { nameWorkloads, numbered, type Scope } from "./scope.ts";
@@ -113,13 +115,6 @@ const RULES = ISTIO_AUTHORIZATION;
 /** Fields of a source that name an identity, without `not`. */
 const IDENTITIES = new Set(["principals", "namespaces", "serviceAccounts"]);
 const IDENTITY_KEYS = new Set(["source.principal", "source.namespace", "source.serviceAccount"]);
-/** Fields that a sidecar's TCP listener reads (istio pilot/pkg/security/authz/model). */
-const OF_TCP = new Set([...IDENTITIES, "ipBlocks", "remoteIpBlocks", "ports"]);
-const TCP_KEYS = /^(source\.|destination\.|remote\.ip$|connection\.sni$|experimental\.)/;
-/** Fields that ztunnel reads (httpSources, l4WhenAttributes of ambient/authorization.go). */
-const OF_TUNNEL = new Set([...IDENTITIES, "ipBlocks", "ports"]);
-const TUNNEL_KEYS = /^(source\.(ip|namespace|principal)|destination\.(ip|port))$/;
-
 type Field = {
   path: Step[];
   /** Without `not`. */
@@ -132,7 +127,7 @@ type Field = {
 export function checkIstioAuthorization(scope: Scope): void {
   for (const policy of scope.ofKind("AuthorizationPolicy", "security.istio.io/")) {
     const name = formatObject(policy);
-    if (policy.annotations["istio.io/dry-run"] === "true") {
+    if (isDryRun(policy)) {
       const path = ["metadata", "annotations", "istio.io/dry-run"];
       scope.report(RULES.dryRun, policy, path, `${name} is in dry-run: it never decides`);
       continue;

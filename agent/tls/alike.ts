@@ -1,0 +1,62 @@
+/** Keeps one copy of handshakes that nothing can change any more and that say the same. */
+import type { Certificate } from "./certificate.ts";
+import { isTls13 } from "./codes.ts";
+import type { Handshake } from "./handshake.ts";
+
+/** Most handshakes kept for others to be like. */
+const LIMIT = 1024;
+
+const known = new Map<string, Handshake>();
+
+/** Numbers for hellos, of which equal ones are one object (`Interned`). */
+const numbers = new WeakMap<object, number>();
+let last = 0;
+
+function numberOf(value: object | null): number {
+  if (value === null) return 0;
+  const number = numbers.get(value) ?? ++last;
+  numbers.set(value, number);
+  return number;
+}
+
+/**
+ * Reports whether a handshake over TCP was accepted without a fault: how the connection ends then
+ * changes nothing of what is said of it (`failure.ts`).
+ */
+export function isOver(h: Handshake): boolean {
+  const isFaulty = h.alert !== null || h.ssl2 !== null || h.renegotiated || h.closes.length > 0;
+  if (!h.answered || isFaulty || h.transport !== "t" || h.serverHello === null) return false;
+  if (h.malformed.includes(true) || h.encryptedAlert.includes(true)) return false;
+  if (!isTls13(h.serverHello.version)) return h.clientFinished && h.serverFinished;
+  return h.finishedEnd >= 0 && h.flight.kind !== "alert";
+}
+
+/** An equal one that came before, or the handshake itself. All that a record tells is compared. */
+export function alike(h: Handshake): Handshake {
+  const facts =
+    (h.retried ? 1 : 0) |
+    (h.ssl2Hello ? 2 : 0) |
+    (h.asked ? 4 : 0) |
+    (h.serverHelloDone ? 8 : 0) |
+    (h.clientKeyExchange ? 16 : 0) |
+    (h.abbreviated ? 32 : 0) |
+    (h.clientFinished ? 64 : 0) |
+    (h.serverFinished ? 128 : 0) |
+    (h.refusedAtHello ? 256 : 0) |
+    (h.refusedByAlert ? 512 : 0) |
+    (h.finishedEnd >= 0 ? 1024 : 0);
+  const hellos = `${numberOf(h.clientHello)} ${numberOf(h.secondHello)} ${numberOf(h.serverHello)}`;
+  const chains = `${spell(h.serverChain)} ${spell(h.clientChain)}`;
+  const flight = `${h.flight.kind} ${h.flight.records}`;
+  const numeric = `${h.group} ${h.primeBits} ${h.signature}`;
+  const key = `${hellos} ${facts} ${numeric} ${flight} ${chains} ${h.history}`;
+  const found = known.get(key);
+  if (found !== undefined) return found;
+  if (known.size >= LIMIT) known.clear();
+  known.set(key, h);
+  return h;
+}
+
+function spell(chain: readonly Certificate[] | null): string {
+  return chain === null ? "-" : chain.map((certificate) => certificate.fingerprint).join("+");
+}

@@ -1,0 +1,139 @@
+/** Tests what a segmentation file requires of edges: zones, paths, actors, waivers, transport. */
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import t from "tap";
+import { Policy } from "../../collector/policy/policy.ts";
+import { formatProblem } from "../../collector/policy/problem.ts";
+import { formatSegmentationSchema } from "../../collector/policy/segmentation-shape.ts";
+import { end, read } from "./manifests.ts";
+
+const pod = (name: string, labels: string) => {
+  const [namespace, own] = name.split("/");
+  return (
+    `---\n{apiVersion: v1, kind: Pod, metadata: {name: ${own}, namespace: ${namespace}, ` +
+    `labels: {${labels}}}, spec: {containers: [{name: c}]}}\n`
+  );
+};
+const PODS = pod("a/x", "app: x") + pod("a/y", "app: y") + pod("b/z", "app: z");
+
+const ask = (
+  text: string,
+  from: string,
+  to: string,
+  port: number,
+  transport: "TCP" | "UDP" = "TCP",
+) => {
+  const declared = read(text);
+  const policy = new Policy(declared.objects, { problems: declared.problems });
+  const client = from.includes("/") ? end(declared, from) : { external: from };
+  return policy.expect(client, end(declared, to), port, transport, 0);
+};
+
+t.test("a segmentation file gives zones, paths, waivers and transport", async (t) => {
+  const zones = (rest: string) =>
+    "---\n{apiVersion: wireproof.io/v1, kind: Segmentation, metadata: {name: s}, spec: {zones: " +
+    "[{name: cards, scope: cde, select: {namespaces: [a], labels: {app: y}}}, {name: shop, " +
+    `select: {namespaces: [b]}}, {name: bank, select: {cidrs: [198.51.100.0/24]}}], ${rest}}}\n`;
+  const deny = "default: {betweenZones: deny}";
+  t.equal(ask(PODS + zones(deny), "b/z", "a/y", 80).path, "denied");
+  t.equal(ask(PODS + zones(deny), "a/x", "a/y", 80).path, "denied", "from outside of all zones");
+  t.equal(ask(PODS + zones("paths: []"), "b/z", "a/y", 80).path, "undeclared");
+  const paths = 'paths: [{from: shop, to: cards, ports: [80, "90-95/udp"], transport: mtls}]';
+  const allowed = ask(PODS + zones(`${paths}, ${deny}`), "b/z", "a/y", 80);
+  t.equal(allowed.path, "allowed");
+  t.equal(allowed.transport.required, "mtls");
+  t.equal(ask(PODS + zones(`${paths}, ${deny}`), "b/z", "a/y", 81).path, "denied");
+  t.equal(ask(PODS + zones(`${paths}, ${deny}`), "b/z", "a/y", 95, "UDP").path, "allowed");
+  const waiver = "waivers: [{who: jo, why: T-1, until: 1970-01-01, to: cards}]";
+  const declared = read(PODS + zones(`${deny}, ${waiver}`));
+  const policy = new Policy(declared.objects);
+  const at = (atMs: number) =>
+    policy.expect(end(declared, "b/z"), end(declared, "a/y"), 80, "TCP", atMs).path;
+  t.equal(at(86_399_999), "allowed", "a date ends with its day");
+  t.equal(at(86_400_000), "denied");
+  t.strictSame(policy.zonesOf(end(declared, "a/y")), [{ name: "cards", scope: "cde" }]);
+  const wrong = read(`${zones("paths: [{from: nowhere, to: cards}]")}`);
+  t.match(formatProblem(wrong.problems[0]!), /spec\.paths\[0\]\.from: there is no zone nowhere/);
+  t.match(
+    formatProblem(read(zones("path: []")).problems[0]!),
+    /a\.yaml:2:\d+: Segmentation s: spec: unknown field path/,
+  );
+});
+
+t.test("access to a zone goes through its actor alone, where the file says so", async (t) => {
+  const pods =
+    pod("a/db", "app: y") +
+    pod("a/peer", "app: y") +
+    pod("b/app", "app: app") +
+    pod("c/hoop", "app: hoop") +
+    pod("d/dev", "app: dev");
+  const file = (rest: string) =>
+    "---\n{apiVersion: wireproof.io/v1, kind: Segmentation, metadata: {name: s}, spec: {zones: " +
+    "[{name: data, select: {namespaces: [a]}}, {name: apps, select: {namespaces: [b]}}], " +
+    "paths: [{from: apps, to: data, ports: [5432], transport: tls}], " +
+    `actors: [{name: hoop, kind: access-gateway, select: {namespaces: [c]}, to: [data], ports: [22, 5432]${rest}}]}}\n`;
+  const path = (from: string, port = 5432, more = ", only: true") =>
+    ask(pods + file(more), from, "a/db", port).path;
+  t.equal(path("c/hoop"), "allowed");
+  t.equal(path("d/dev"), "denied", "a direct path");
+  t.equal(path("192.0.2.7"), "denied", "from outside as well");
+  t.equal(path("b/app"), "allowed", "a declared path stands before actors");
+  t.equal(path("b/app", 22), "denied", "but not on a port that it does not name");
+  t.equal(path("a/peer"), "undeclared", "inside the zone");
+  t.equal(path("d/dev", 8080), "undeclared", "another port");
+  t.equal(path("d/dev", 5432, ""), "undeclared", "an actor that is only named");
+  t.equal(path("c/hoop", 5432, ""), "undeclared");
+  const waiver = file(", only: true").replace(
+    "}]}}",
+    "}], waivers: [{who: jo, why: T-1, until: 2100-01-01, to: data}]}}",
+  );
+  t.equal(ask(pods + waiver, "d/dev", "a/db", 22).path, "allowed", "waived");
+  const { pathBecause } = ask(pods + file(", only: true"), "d/dev", "a/db", 22);
+  t.match(pathBecause[0], {
+    kind: "Segmentation",
+    rule: "spec.actors[0]",
+    sentence: /through hoop only$/,
+  });
+  const declared = read(pods + file(", only: true"));
+  t.equal(new Policy(declared.objects).actorOf(end(declared, "c/hoop"))?.name, "hoop");
+  const aimless = file(", only: true").replace("to: [data], ports: [22", "ports: [22");
+  t.match(formatProblem(read(aimless).problems[0]!), /actors\[0\]\.only: needs zones in `to`/);
+});
+
+t.test("nodes are an end that can be named", async (t) => {
+  const file =
+    "---\n{apiVersion: v1, kind: Node, metadata: {name: n1}}\n" +
+    "---\n{apiVersion: wireproof.io/v1, kind: Segmentation, metadata: {name: s}, spec: {zones: " +
+    "[{name: nodes, select: {nodes: true}}, {name: cards, select: {namespaces: [a]}}], paths: " +
+    "[{from: nodes, to: cards, ports: [8080]}], default: {betweenZones: deny}}}\n";
+  const declared = read(PODS + file);
+  const policy = new Policy(declared.objects);
+  const node = { ...end(declared, "a/x"), kind: "node" as const, workload: null, namespace: "" };
+  const path = (port: number) => policy.expect(node, end(declared, "a/y"), port, "TCP", 0).path;
+  t.strictSame([path(8080), path(8081)], ["allowed", "denied"]);
+});
+
+t.test("a path asks for profiles of cryptography, and those of all files count", async (t) => {
+  const file = (name: string, crypto: string) =>
+    `---\n{apiVersion: wireproof.io/v1, kind: Segmentation, metadata: {name: ${name}}, spec: {zones: ` +
+    `[{name: all, select: {namespaces: [a, b]}}], paths: [{from: all, to: all, crypto: ${crypto}}]}}\n`;
+  const { transport, transportBecause } = ask(
+    PODS + file("s", "[sp800-52r2]") + file("t", "[cnsa2, sp800-52r2]"),
+    "b/z",
+    "a/y",
+    80,
+  );
+  t.strictSame(transport.crypto, ["cnsa2", "sp800-52r2"]);
+  t.equal(transport.required, "tls", "cryptography is asked for");
+  t.match(transportBecause[0]?.sentence, /requires sp800-52r2 from all to all/);
+  t.match(read(file("s", "[rot13]")).problems[0]?.reason, /spec\.paths\[0\]\.crypto/);
+});
+
+t.test("the JSON Schema is what the shape says", async (t) => {
+  const file = path.resolve(import.meta.dirname, "../../collector/policy/segmentation.schema.json");
+  const same = readFileSync(file, "utf8") === formatSegmentationSchema();
+  t.ok(same, "run `node scripts/segmentation-schema.ts` after a change");
+  const schema = JSON.parse(formatSegmentationSchema());
+  t.equal(schema.properties.spec.additionalProperties, false);
+  t.strictSame(schema.properties.spec.required, ["zones"]);
+});
