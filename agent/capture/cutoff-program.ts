@@ -2,14 +2,14 @@
  * Assembles the eBPF socket filter of the flow cutoff, which hands over the first payload of each
  * side of a flow and counts the rest.
  *
- * What is handed over whatever was before: anything that is no TCP or UDP over IPv4 or IPv6 right
- * behind the link layer (one VLAN tag is stepped over), SYN, FIN, RST, fragments, headers that
- * contradict themselves, UDP to the ports of tunnels, whose inner packets are the flows. Of other
- * packets: payload until its side has spent its budget, and packets without payload (they only
- * acknowledge) until the other side has. A flow that finds no room in the map is handed over whole.
+ * What is handed over whatever was before: anything in which `cutoff-headers.ts` finds no TCP or
+ * UDP, SYN, FIN, RST, fragments. Of other packets: payload until its side has spent its budget, and
+ * packets without payload (they only acknowledge) until the other side has. A flow that finds no
+ * room in the map is handed over whole.
  */
 import { Alu, BpfAssembler, Jump, Size } from "./bpf-assembler.ts";
 import type { Register } from "./bpf-assembler.ts";
+import { InterfaceKind, Stack, walkHeaders } from "./cutoff-headers.ts";
 
 /**
  * The key of a flow, 44 bytes: the addresses of its low and its high end (16 bytes each, IPv4 as
@@ -36,23 +36,15 @@ export const InterfaceValue = {
   refused: 24,
   passed: 32,
 } as const;
-/** What its frames begin with; of others nothing is cut off. */
-export const InterfaceKind = { ethernet: 0, rawIp: 1, loopback: 2, other: 3 } as const;
-
-/** Destination ports of VXLAN (two), VXLAN-GPE, Geneve, GTP-U: see `agent/decode/tunnel.ts`. */
-const TUNNEL_PORTS = [4789, 8472, 4790, 6081, 2152];
 
 /** Helpers (linux/bpf.h). */
 const MAP_LOOKUP = 1;
 const MAP_UPDATE = 2;
-const LOAD_BYTES = 26;
 const NOT_THERE_YET = 1; // BPF_NOEXIST
 const EEXIST = 17;
 
 /** `struct __sk_buff`: positions of what is read. */
-const LENGTH = 0;
 const PACKET_TYPE = 4;
-const PROTOCOL = 16;
 const INDEX = 40;
 const OUTGOING = 4;
 
@@ -61,20 +53,8 @@ const FIN = 1;
 const SYN = 2;
 const RST = 4;
 
-/** The stack, below r10: pointers and numbers, the flow's key, headers, a new entry. */
-const INTERFACE = -8;
-const IP_BYTES = -16;
-/** What follows the IP header, and then only the payload, in bytes. */
-const REST = -24;
-const KEY = -88;
-const IP = -136;
-const SOURCE = IP + 8; // where IPv6 has it
-const DESTINATION = IP + 24;
-const TRANSPORT = -160;
-const ENTRY = -240;
-
-/** A 16-bit number of the network's as it is loaded on a little-endian machine. */
-const swapped = (n: number) => ((n & 0xff) << 8) | (n >>> 8);
+const { interface: INTERFACE, key: KEY, rest: REST, ipBytes: IP_BYTES, entry: ENTRY } = Stack;
+const { source: SOURCE, destination: DESTINATION, transport: TRANSPORT } = Stack;
 
 export type CutoffProgram = {
   /** Payload of a side that is handed over, in bytes. */
@@ -85,6 +65,8 @@ export type CutoffProgram = {
   /** File descriptors of the maps. */
   flows: number;
   interfaces: number;
+  /** Flows in tunnels are counted too. */
+  hasTunnels: boolean;
 };
 
 export function assembleCutoff(options: CutoffProgram): Uint8Array<ArrayBuffer> {
@@ -92,10 +74,7 @@ export function assembleCutoff(options: CutoffProgram): Uint8Array<ArrayBuffer> 
   // r6: the frame's context. r7: side. r8: position, then TCP flags. r9: type, then protocol.
   b.move(6, { register: 1 });
   findInterface(b, options);
-  findNetwork(b);
-  readIpv4(b);
-  readIpv6(b);
-  readTransport(b);
+  walkHeaders(b, options.hasTunnels);
   orderEnds(b);
   decide(b, options);
   open(b, options);
@@ -106,13 +85,6 @@ export function assembleCutoff(options: CutoffProgram): Uint8Array<ArrayBuffer> 
   b.move(0, { register: 7 }).exit();
   b.label("keep back").move(0, 0).exit();
   return b.assemble();
-}
-
-/** Copies `length` bytes of the frame at r8 to the stack; a frame that is too short is passed. */
-function loadBytes(b: BpfAssembler, to: number, length: number): void {
-  b.move(1, { register: 6 }).move(2, { register: 8 });
-  b.move(3, { register: 10 }).alu(Alu.add, 3, to).move(4, length);
-  b.call(LOAD_BYTES).jumpIf(Jump.notEqual, 0, 0, "other");
 }
 
 function findInterface(b: BpfAssembler, { interfaces }: CutoffProgram): void {
@@ -128,87 +100,9 @@ function findInterface(b: BpfAssembler, { interfaces }: CutoffProgram): void {
   b.label("watched").jumpIf(Jump.equal, 7, InterfaceKind.other, "other");
 }
 
-/** Steps over the link layer: r8 is where the IP header begins, r9 the EtherType as loaded. */
-function findNetwork(b: BpfAssembler): void {
-  b.move(8, 0).load(Size.word, 9, 6, PROTOCOL);
-  b.jumpIf(Jump.equal, 7, InterfaceKind.rawIp, "network");
-  loadBytes(b, IP, 14);
-  b.load(Size.half, 9, 10, IP + 12).move(8, 14);
-  b.jumpIf(Jump.equal, 9, swapped(0x8100), "tag");
-  b.jumpIf(Jump.notEqual, 9, swapped(0x88a8), "network");
-  b.label("tag");
-  loadBytes(b, IP, 4);
-  b.load(Size.half, 9, 10, IP + 2).move(8, 18);
-  b.label("network").jumpIf(Jump.equal, 9, swapped(0x86dd), "ipv6");
-  b.jumpIf(Jump.notEqual, 9, swapped(0x0800), "other");
-}
-
-/** RFC 791 §3.1; addresses are written where IPv6 has them. */
-function readIpv4(b: BpfAssembler): void {
-  loadBytes(b, IP, 20);
-  b.load(Size.byte, 1, 10, IP).move(2, { register: 1 }).alu(Alu.shiftRight, 2, 4);
-  b.jumpIf(Jump.notEqual, 2, 4, "other");
-  b.alu(Alu.and, 1, 15).alu(Alu.shiftLeft, 1, 2).jumpIf(Jump.less, 1, 20, "other");
-  b.load(Size.half, 2, 10, IP + 6).jumpIf(Jump.anyBitOf, 2, swapped(0x3fff), "other");
-  b.load(Size.half, 3, 10, IP + 2)
-    .toBigEndian(3, 16)
-    .jumpIf(Jump.notEqual, 3, 0, "ipv4 length");
-  b.load(Size.word, 3, 6, LENGTH).alu(Alu.subtract, 3, { register: 8 }); // BIG TCP: to the end
-  b.label("ipv4 length").jumpIf(Jump.less, 3, { register: 1 }, "other");
-  b.store(Size.double, 10, IP_BYTES, { register: 3 }).alu(Alu.subtract, 3, { register: 1 });
-  b.store(Size.double, 10, REST, { register: 3 }).alu(Alu.add, 8, { register: 1 });
-  b.load(Size.byte, 9, 10, IP + 9)
-    .load(Size.word, 1, 10, IP + 12)
-    .load(Size.word, 2, 10, IP + 16);
-  for (const at of [SOURCE, DESTINATION]) {
-    b.store(Size.double, 10, at, 0).store(Size.word, 10, at + 8, swapped(0xffff) << 16);
-  }
-  b.store(Size.word, 10, SOURCE + 12, { register: 1 });
-  b.store(Size.word, 10, DESTINATION + 12, { register: 2 }).jump("transport");
-}
-
-/** RFC 8200 §3; behind extension headers nothing is looked for. */
-function readIpv6(b: BpfAssembler): void {
-  b.label("ipv6");
-  loadBytes(b, IP, 40);
-  b.load(Size.byte, 1, 10, IP).alu(Alu.shiftRight, 1, 4).jumpIf(Jump.notEqual, 1, 6, "other");
-  b.load(Size.half, 3, 10, IP + 4)
-    .toBigEndian(3, 16)
-    .jumpIf(Jump.notEqual, 3, 0, "ipv6 length");
-  b.load(Size.word, 3, 6, LENGTH).alu(Alu.subtract, 3, { register: 8 }); // BIG TCP: to the end
-  b.alu(Alu.subtract, 3, 40);
-  b.label("ipv6 length").store(Size.double, 10, REST, { register: 3 }).alu(Alu.add, 3, 40);
-  b.store(Size.double, 10, IP_BYTES, { register: 3 }).alu(Alu.add, 8, 40);
-  b.load(Size.byte, 9, 10, IP + 6);
-}
-
-/** RFC 9293 §3.1, RFC 768: leaves the payload's length, r8 the TCP flags, 0 for UDP. */
-function readTransport(b: BpfAssembler): void {
-  b.label("transport").store(Size.word, 10, KEY + FlowKey.protocol, { register: 9 });
-  b.jumpIf(Jump.equal, 9, 17, "udp").jumpIf(Jump.notEqual, 9, 6, "other");
-  loadBytes(b, TRANSPORT, 20);
-  b.load(Size.byte, 1, 10, TRANSPORT + 12)
-    .alu(Alu.shiftRight, 1, 4)
-    .alu(Alu.shiftLeft, 1, 2);
-  b.jumpIf(Jump.less, 1, 20, "other").load(Size.double, 2, 10, REST);
-  b.jumpIf(Jump.greater, 1, { register: 2 }, "other").alu(Alu.subtract, 2, { register: 1 });
-  b.store(Size.double, 10, REST, { register: 2 });
-  b.load(Size.byte, 8, 10, TRANSPORT + 13).jump("ends");
-  b.label("udp");
-  loadBytes(b, TRANSPORT, 8);
-  b.load(Size.half, 1, 10, TRANSPORT + 2);
-  for (const port of TUNNEL_PORTS) b.jumpIf(Jump.equal, 1, swapped(port), "other");
-  // An empty datagram counts as 8 bytes: an endless row of them ends as well.
-  b.load(Size.double, 1, 10, REST).jumpIf(Jump.less, 1, 8, "other").move(8, 0);
-  b.load(Size.half, 1, 10, TRANSPORT + 4)
-    .toBigEndian(1, 16)
-    .jumpIf(Jump.equal, 1, 0, "ends");
-  b.jumpIf(Jump.less, 1, 8, "other"); // a length that contradicts itself
-}
-
 /** Writes the key, and which of its ends the sender is: r7 is 0 for the low end, 1 for the high. */
 function orderEnds(b: BpfAssembler): void {
-  b.label("ends");
+  b.store(Size.word, 10, KEY + FlowKey.protocol, { register: 9 });
   for (const word of [12, 8, 4, 0]) {
     b.load(Size.word, 1, 10, SOURCE + word).load(Size.word, 2, 10, DESTINATION + word);
     b.jumpIf(Jump.equal, 1, { register: 2 }, `equal ${word}`);
@@ -245,11 +139,12 @@ function decide(b: BpfAssembler, { flows, budget }: CutoffProgram): void {
   b.label("flow").loadMap(1, flows).move(2, { register: 10 }).alu(Alu.add, 2, KEY);
   b.call(MAP_LOOKUP).jumpIf(Jump.equal, 0, 0, "new");
   b.jumpIf(Jump.anyBitOf, 8, SYN, "mark").jumpIf(Jump.anyBitOf, 8, FIN | RST, "pass");
-  b.move(2, { register: 7 }).alu(Alu.shiftLeft, 2, 3);
-  b.move(3, { register: 0 }).alu(Alu.add, 3, { register: 2 });
+  // Constants alone are added to the value's address: another number takes CAP_PERFMON.
+  b.move(3, { register: 0 }).move(5, { register: 0 });
+  b.jumpIf(Jump.equal, 7, 1, "high sends").alu(Alu.add, 5, 8).jump("columns");
+  b.label("high sends").alu(Alu.add, 3, 8).label("columns");
   b.load(Size.double, 1, 10, REST).jumpIf(Jump.notEqual, 1, 0, "payload");
-  b.move(5, { register: 0 }).jumpIf(Jump.equal, 7, 1, "other end").alu(Alu.add, 5, 8);
-  b.label("other end").load(Size.double, 4, 5, FlowValue.spent);
+  b.load(Size.double, 4, 5, FlowValue.spent);
   b.jumpIf(Jump.greaterOrEqual, 4, budget, "cut").jump("pass");
   b.label("payload").load(Size.double, 4, 3, FlowValue.spent);
   b.jumpIf(Jump.greaterOrEqual, 4, budget, "cut");

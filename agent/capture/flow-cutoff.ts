@@ -6,10 +6,10 @@ import {
   FlowKey,
   FlowValue,
   INTERFACE_VALUE_BYTES,
-  InterfaceKind,
   InterfaceValue,
   assembleCutoff,
 } from "./cutoff-program.ts";
+import { InterfaceKind } from "./cutoff-headers.ts";
 import { SNAP_BYTES } from "./frame-source.ts";
 import { RefusedCall } from "./system-calls.ts";
 import type { SystemCalls } from "./system-calls.ts";
@@ -40,6 +40,8 @@ const KINDS: ReadonlyMap<number, number> = new Map([
 
 export class FlowCutoff {
   readonly programFd: number;
+  /** Why flows in tunnels are handed over whole; null where they are counted as others are. */
+  withoutTunnels: string | null = null;
   readonly #calls: SystemCalls;
   readonly #flows: BpfMap;
   readonly #interfaces: BpfMap;
@@ -67,17 +69,29 @@ export class FlowCutoff {
       this.#flows = map("wp_flows", FLOW_KEY_BYTES, FLOW_VALUE_BYTES, flows);
       this.#interfaces = map("wp_interfaces", 4, INTERFACE_VALUE_BYTES, INTERFACES_LIMIT);
       this.#walk = new MapWalk(calls, this.#flows, WALK_KEYS);
-      this.programFd = this.#load(budget);
+      this.programFd = this.#loadBest(budget);
     } catch (error) {
       for (const made of open) made.close();
       throw error;
     }
   }
 
-  #load(budget: number): number {
+  /** A verifier that finds the program too long may still take the one that leaves tunnels out. */
+  #loadBest(budget: number): number {
+    try {
+      return this.#load(budget, true);
+    } catch (error) {
+      if (!(error instanceof RefusedCall) || error.code === "EPERM") throw error;
+      const fd = this.#load(budget, false);
+      this.withoutTunnels = error.message;
+      return fd;
+    }
+  }
+
+  #load(budget: number, hasTunnels: boolean): number {
     const program = assembleCutoff({
       ...{ budget, snap: WHOLE_FRAME, otherSnap: SNAP_BYTES },
-      ...{ flows: this.#flows.fd, interfaces: this.#interfaces.fd },
+      ...{ flows: this.#flows.fd, interfaces: this.#interfaces.fd, hasTunnels },
     });
     const license = fixedBytes(16);
     license.set(new TextEncoder().encode(LICENSE));

@@ -90,6 +90,9 @@ export class RingCapture implements LiveSource {
         const { flows, budgetBytes } = this.#options.cutoff;
         cutoff = new FlowCutoff(calls, flows, budgetBytes);
         ring.filterBy(cutoff.programFd);
+        if (cutoff.withoutTunnels !== null) {
+          log("warn", `flows in tunnels are handed over whole: ${cutoff.withoutTunnels}`);
+        }
       } else ring.filterInterfaces([], SNAP_BYTES);
       ring.bind();
       links = this.#openLinks();

@@ -2,7 +2,7 @@
  * Captures by one tier, in a network namespace of its own, what it sends itself, and prints what
  * came of it: one line of JSON. Pairs of veths are there: `saN` sends, `sbN` is watched.
  *
- *     node capturing.ts TIER golden PAIRS | mixed | again | full FLOWS [swept] | deleted
+ *     node capturing.ts TIER golden PAIRS | mixed [INSTRUCTIONS] | refused | spoilt | again | full FLOWS [swept] | deleted
  *     node capturing.ts TIER flood FRAMES BYTES | worker | broken | opened | crash
  */
 import { spawnSync } from "node:child_process";
@@ -15,6 +15,7 @@ import type {
   OnLiveFrame,
   Watch,
 } from "../../agent/capture/frame-source.ts";
+import { BUDGET_BYTES } from "../../agent/capture/flow-cutoff.ts";
 import { RingCapture } from "../../agent/capture/ring-capture.ts";
 import { AF_PACKET, SOL_SOCKET, SystemCalls } from "../../agent/capture/system-calls.ts";
 import { openCapture } from "../../agent/capture/tiers.ts";
@@ -26,7 +27,7 @@ import { FrameSender } from "../../scripts/bench/sender.ts";
 import { viewOf } from "../frames.ts";
 import { GOLDEN, framesOf } from "./captures.ts";
 import type { Frame } from "./captures.ts";
-import { bulk, mixedTraffic } from "./mixed.ts";
+import { bulk, mixedTraffic, spoilt } from "./mixed.ts";
 
 const [tier, what, ...rest] = process.argv.slice(2) as [CaptureChoice, string, ...string[]];
 const log: string[] = [];
@@ -46,10 +47,10 @@ function open(handle: OnFrame, more: Record<string, unknown> = {}): LiveSource {
   return source;
 }
 
-function newLine(records: Flow[]): Line {
+function newLine(records: Flow[], flows = 4096): Line {
   return new Line(
     {
-      table: { ...FLOW_TABLE_DEFAULTS, flows: 4096, slots: 1024 },
+      table: { ...FLOW_TABLE_DEFAULTS, flows, slots: 1024 },
       revisions: false,
       reportIntervalMs: 1e9,
     },
@@ -161,14 +162,52 @@ async function golden(pairs: number): Promise<object> {
   return { captures: whole, long: captures.length - whole, flows, sent, wrong, dropped };
 }
 
-/** The flows of mixed traffic, as told, and what was sent. */
-async function mixed(): Promise<object> {
-  const { frames, flows, strays } = mixedTraffic(7, 8, 400_000);
+/** A ring with a cutoff of our own choice, whose frames go to the line. */
+function openCutoff(line: Line, flows: number, budgetBytes: number, calls = new SystemCalls()) {
+  const source = new RingCapture({
+    ...{ calls, pattern: /^sb\d+$/, ringBytes: 32 << 20, clock: line.clock },
+    onFrame: (view, at, end, wire, linkType, lane) =>
+      line.frameNow(view, at, end, wire, linkType, lane),
+    cutoff: { flows, budgetBytes },
+    ...{ onChange: () => {}, log: (_, text) => log.push(text) },
+  });
+  source.rescan();
+  line.countPassedOver(source.passedOver);
+  return source;
+}
+
+/** The kernel's calls, but for programs of more instructions: those are refused as too long. */
+function refusing(instructions: number): SystemCalls {
+  const calls = new SystemCalls();
+  const [PROG_LOAD, E2BIG] = [5, 7];
+  const bpf = calls.bpf.bind(calls);
+  calls.bpf = (command, attributes) => {
+    const isTooLong = command === PROG_LOAD && viewOf(attributes).getUint32(4, true) > instructions;
+    return isTooLong ? -E2BIG : bpf(command, attributes);
+  };
+  return calls;
+}
+
+/** No program at all is taken. */
+function refused(): object {
+  try {
+    openCutoff(newLine([]), 8, BUDGET_BYTES, refusing(0)).close();
+    return { error: null };
+  } catch (error) {
+    return { error: `${(error as Error).name}: ${(error as Error).message}` };
+  }
+}
+
+/** The flows of mixed traffic, as told, and what was sent; maybe by a program of limited length. */
+async function mixed(instructions?: number): Promise<object> {
+  const { frames, flows, strays } = mixedTraffic(7, 8, 200_000);
   const records: Flow[] = [];
   const line = newLine(records);
-  const source = open((view, at, end, wire, timeUs, linkType, lane) =>
-    line.frame(view, at, end, wire, timeUs, linkType, lane),
-  );
+  const source = instructions
+    ? openCutoff(line, 4096, BUDGET_BYTES, refusing(instructions))
+    : open((view, at, end, wire, timeUs, linkType, lane) =>
+        line.frame(view, at, end, wire, timeUs, linkType, lane),
+      );
   line.countPassedOver(source.passedOver);
   const sender = new FrameSender("sa0", frames);
   for (let at = 0; at < frames.length; at += 500) {
@@ -205,6 +244,46 @@ async function mixed(): Promise<object> {
     };
   }
   return { sent: frames.length, strays, flows, told, wrong, counts: open_, stopped, dropped };
+}
+
+/** Packets and bytes of either end, of all flows of the same ends. */
+function sumsOf(records: readonly Flow[]): Record<string, number[]> {
+  const sums: Record<string, number[]> = {};
+  for (const r of records) {
+    const [source, destination] = [`${r.src_ip}:${r.src_port}`, `${r.dst_ip}:${r.dst_port}`];
+    const isFirst = source < destination;
+    const name = [r.proto, ...(isFirst ? [source, destination] : [destination, source])].join(" ");
+    const sum = (sums[name] ??= [0, 0, 0, 0]);
+    [r.packets, r.bytes].flat().forEach((n, i) => (sum[isFirst ? i : i ^ 1]! += n));
+  }
+  return sums;
+}
+
+/** Frames whose headers contradict themselves, where all that may be kept back is. */
+async function spoiltOnes(): Promise<object> {
+  const records: Flow[] = [];
+  const line = newLine(records, 1 << 16);
+  const source = openCutoff(line, 1 << 16, 1);
+  const frames = [1, 2, 3, 4].flatMap((seed) => spoilt(mixedTraffic(seed, 4, 20_000).frames, seed));
+  const sender = new FrameSender("sa0", frames);
+  sender.send();
+  await until(source, frames.length);
+  const [of0] = counts(source);
+  const dropped = source.droppedOnAny();
+  line.finish();
+  source.close();
+  const expected: Flow[] = [];
+  const reader = newLine(expected, 1 << 16);
+  frames.forEach((frame, i) =>
+    reader.frame(viewOf(frame), 0, frame.length, frame.length, 1.7e15 + i, 1, 0),
+  );
+  reader.finish();
+  const [told, wanted] = [sumsOf(records), sumsOf(expected)];
+  const names = new Set([...Object.keys(told), ...Object.keys(wanted)]);
+  const wrong = [...names]
+    .filter((name) => told[name]?.join() !== wanted[name]?.join())
+    .map((name) => `${name}: ${told[name]?.join()} not ${wanted[name]?.join()}`);
+  return { sent: frames.length, of0, dropped, flows: names.size, wrong };
 }
 
 /** Records by their ends: packets and bytes, client first. */
@@ -410,7 +489,9 @@ async function crash(): Promise<object> {
 
 const result = {
   golden: () => golden(Number(rest[0])),
-  mixed,
+  mixed: () => mixed(Number(rest[0])),
+  refused,
+  spoilt: spoiltOnes,
   again,
   full: () => full(Number(rest[0]), rest[1] === "swept"),
   deleted,

@@ -30,12 +30,22 @@ export type Mixed = {
 export const flowName = (proto: string, ends: readonly string[]): string =>
   [proto, ...ends.toSorted()].join(" ");
 
-const TUNNEL_UDP = 17;
 const segmentOf = (length: number) => new Uint8Array(length).fill(0x41);
 
 /** One end sends: what stands in its packets, and which end that is. */
-type Sent = { up: boolean; segment: Bytes; fragmented?: boolean };
-type Kind = { name: string; proto: "tcp" | "udp"; is6: boolean; vlan: boolean; wrap: string };
+type Sent = { up: boolean; segment: Bytes };
+type Kind = {
+  proto: "tcp" | "udp";
+  is6: boolean;
+  /** Puts an IP packet of this EtherType into a frame. */
+  carry: (packet: Bytes, type: number) => Bytes;
+  /** Headers between that of IP and the segment, by type. */
+  chain?: readonly number[];
+  options?: readonly number[];
+  fragmented?: boolean;
+  /** The cutoff does not look so far, or does when it looks into tunnels. */
+  looks?: "never" | "into tunnels";
+};
 
 /** A TCP connection whose server sends `size` bytes in segments that are each acknowledged. */
 function connection(from: number, to: number, size: number, each: number, isn = 0): Sent[] {
@@ -80,67 +90,184 @@ export function bulk(from: number, size: number, isn: number): Bytes[] {
 }
 
 /** Datagrams both ways. */
-function exchange(from: number, to: number, count: number, each: number, cut: boolean): Sent[] {
+function exchange(from: number, to: number, count: number, each: number): Sent[] {
   return Array.from({ length: count }, (_, i) => {
     const up = i % 3 === 0;
     const ends = up ? { from, to } : { from: to, to: from };
-    return { up, segment: udp(segmentOf(each), ends), fragmented: cut };
+    return { up, segment: udp(segmentOf(each), ends) };
   });
 }
 
-const KINDS: readonly Kind[] = [
-  { name: "v4", proto: "tcp", is6: false, vlan: false, wrap: "" },
-  { name: "v6", proto: "tcp", is6: true, vlan: false, wrap: "" },
-  { name: "tagged", proto: "tcp", is6: false, vlan: true, wrap: "" },
-  { name: "tagged v6", proto: "tcp", is6: true, vlan: true, wrap: "" },
-  { name: "options", proto: "tcp", is6: false, vlan: false, wrap: "options" },
-  { name: "extensions", proto: "tcp", is6: true, vlan: false, wrap: "extension" },
-  { name: "vxlan", proto: "tcp", is6: false, vlan: false, wrap: "vxlan" },
-  { name: "datagrams", proto: "udp", is6: false, vlan: false, wrap: "" },
-  { name: "datagrams v6", proto: "udp", is6: true, vlan: true, wrap: "" },
-  { name: "fragments", proto: "udp", is6: false, vlan: false, wrap: "fragments" },
-];
+const v4 = (protocol: number, payload: Bytes) =>
+  ipv4({ source: "172.16.0.1", destination: "172.16.0.2", protocol }, payload);
+const v6 = (next: number, payload: Bytes) =>
+  ipv6({ source: "fd01::1", destination: "fd01::2", next }, payload);
+/** Over UDP to a port, behind the header of a tunnel. */
+const over = (to: number, head: readonly number[], inner: Uint8Array) =>
+  v4(17, udp(join(head, inner), { from: 50_000, to }));
+const VXLAN = [8, 0, 0, 0, 0, 0, 42, 0];
+const GENEVE_OPTIONS = [0, 3, 0, 1, 1, 2, 3, 4, 0, 3, 0, 0];
 
-/** The frames of one packet, innermost IP packets of `lengths` bytes. */
+const plain = (packet: Bytes, type: number) => ethernet(packet, type);
+const tagged = (packet: Bytes, type: number) => ethernet(join(tag(7, type), packet), 0x8100);
+const twice = (packet: Bytes, type: number) =>
+  ethernet(join(tag(9, 0x8100), tag(7, type), packet), 0x88a8);
+const vxlan = (packet: Bytes, type: number) => ethernet(over(4789, VXLAN, ethernet(packet, type)));
+const gre = (packet: Bytes, type: number) => ethernet(v4(47, join([0, 0], u16(type), packet)));
+
+/** Hop-by-hop options, routing, an atomic fragment, destination options, and as many as there are. */
+const CHAIN = [0, 43, 44, 60];
+const LONGEST = [0, 60, 43, 135, 139, 140, 60, 60];
+
+const KINDS: Readonly<Record<string, Kind>> = {
+  v4: { proto: "tcp", is6: false, carry: plain },
+  v6: { proto: "tcp", is6: true, carry: plain },
+  tagged: { proto: "tcp", is6: false, carry: tagged },
+  "tagged v6": { proto: "tcp", is6: true, carry: tagged },
+  "tagged twice": { proto: "tcp", is6: false, carry: twice },
+  options: { proto: "tcp", is6: false, carry: plain, options: [1, 1, 1, 1] },
+  extensions: { proto: "tcp", is6: true, carry: plain, chain: CHAIN },
+  "eight extensions": { proto: "tcp", is6: true, carry: twice, chain: LONGEST },
+  "nine extensions": {
+    ...{ proto: "tcp", is6: true, carry: plain, chain: [...LONGEST, 60], looks: "never" },
+  },
+  signed: { proto: "tcp", is6: false, carry: plain, chain: [51] },
+  "signed v6": { proto: "udp", is6: true, carry: plain, chain: [0, 51] },
+  datagrams: { proto: "udp", is6: false, carry: plain },
+  "datagrams v6": { proto: "udp", is6: true, carry: tagged },
+  fragments: { proto: "udp", is6: false, carry: plain, fragmented: true, looks: "never" },
+  vxlan: { proto: "tcp", is6: false, looks: "into tunnels", carry: vxlan },
+  "vxlan of datagrams": {
+    proto: "udp",
+    is6: true,
+    looks: "into tunnels",
+    carry: vxlan,
+    chain: [60],
+  },
+  "vxlan with a policy, tagged in and out, signed": {
+    ...{ proto: "tcp", is6: false, looks: "into tunnels", chain: [51] },
+    carry: (packet, type) => {
+      const head = [0x88, 0x08, 0, 5, 0, 0, 43, 0];
+      return twice(over(8472, head, tagged(packet, type)), 0x0800);
+    },
+  },
+  "vxlan over v6, ending with UDP": {
+    ...{ proto: "tcp", is6: false, looks: "into tunnels" },
+    carry: (packet, type) => {
+      const inner = join(VXLAN, ethernet(packet, type));
+      const datagram = join(udp(inner, { to: 4789 }), new Uint8Array(6)); // of nobody
+      return ethernet(v6(60, join(extension(17, 8), datagram)), 0x86dd);
+    },
+  },
+  "gpe of IP": {
+    ...{ proto: "tcp", is6: true, looks: "into tunnels" },
+    carry: (packet) => ethernet(over(4790, [0x0c, 0, 0, 2, 0, 0, 44, 0], packet)),
+  },
+  "gpe of Ethernet": {
+    ...{ proto: "tcp", is6: false, looks: "into tunnels" },
+    carry: (packet, type) =>
+      ethernet(over(4790, [0x0c, 0, 0, 3, 0, 0, 44, 0], twice(packet, type))),
+  },
+  geneve: {
+    ...{ proto: "tcp", is6: false, looks: "into tunnels" },
+    carry: (packet, type) =>
+      ethernet(
+        over(6081, [3, 0, 0x65, 0x58, 0, 0, 45, 0, ...GENEVE_OPTIONS], ethernet(packet, type)),
+      ),
+  },
+  "geneve of IP": {
+    ...{ proto: "udp", is6: true, looks: "into tunnels" },
+    carry: (packet, type) => ethernet(over(6081, [0, 0x40, ...u16(type), 0, 0, 45, 0], packet)),
+  },
+  gre: { proto: "tcp", is6: true, looks: "into tunnels", carry: gre },
+  "gre of Ethernet, with all that it may have": {
+    ...{ proto: "tcp", is6: false, looks: "into tunnels" },
+    carry: (packet, type) =>
+      ethernet(
+        v6(
+          47,
+          join([0xb0, 0, 0x65, 0x58, ...new Array<number>(12).fill(1)], ethernet(packet, type)),
+        ),
+        0x86dd,
+      ),
+  },
+  ipip: {
+    proto: "tcp",
+    is6: false,
+    looks: "into tunnels",
+    carry: (packet) => ethernet(v4(4, packet)),
+  },
+  "6in4, signed": {
+    ...{ proto: "tcp", is6: true, looks: "into tunnels" },
+    carry: (packet) => ethernet(v4(51, join(authenticated(41), packet))),
+  },
+  "6in6": {
+    proto: "udp",
+    is6: true,
+    looks: "into tunnels",
+    carry: (packet) => ethernet(v6(41, packet), 0x86dd),
+  },
+  "now in a tunnel, now bare": {
+    ...{ proto: "tcp", is6: false, looks: "into tunnels" },
+    carry: (packet, type) => (packet.length > 100 ? vxlan : plain)(packet, type),
+  },
+  "tunnel in a tunnel": {
+    ...{ proto: "tcp", is6: false, looks: "never" },
+    carry: (packet, type) => gre(over(4789, VXLAN, ethernet(packet, type)), 0x0800),
+  },
+  gtp: {
+    ...{ proto: "tcp", is6: false, looks: "never" },
+    carry: (packet) => ethernet(over(2152, [0x30, 255, ...u16(packet.length), 0, 0, 0, 1], packet)),
+  },
+};
+
+/** An Authentication Header (RFC 4302 §2) with a check value of 12 bytes. */
+function authenticated(next: number): number[] {
+  return [next, 4, ...new Array<number>(22).fill(0)];
+}
+
+/** Headers of these types one behind the other, the last of which announces `protocol`. */
+function chained(types: readonly number[], protocol: number): Bytes {
+  return join(
+    ...types.map((type, i) => {
+      const next = types[i + 1] ?? protocol;
+      if (type === 51) return authenticated(next);
+      return extension(next, type === 44 ? 0 : (i % 3) * 8); // a fragment header is all 0 as well
+    }),
+  );
+}
+
+/** The frames of one packet, and the bytes of the IP packets that are counted. */
 function framesOf(kind: Kind, sent: Sent, source: string, destination: string, id: number) {
-  const ends = { source, destination };
-  const protocol = kind.proto === "tcp" ? 6 : 17;
-  const whole = (packet: Bytes, type: number): Bytes =>
-    kind.vlan ? ethernet(join(tag(7, type), packet), 0x8100) : ethernet(packet, type);
-  const { segment } = sent;
+  const transport = kind.proto === "tcp" ? 6 : 17;
+  const chain = kind.chain ?? [];
+  const protocol = chain[0] ?? transport;
+  const segment = join(chained(chain, transport), sent.segment);
   if (kind.is6) {
-    const packet =
-      kind.wrap === "extension"
-        ? ipv6({ ...ends, next: 60 }, join(extension(protocol), segment))
-        : ipv6({ ...ends, next: protocol }, segment);
-    return [{ frame: whole(packet, 0x86dd), bytes: packet.length }];
+    const packet = ipv6({ source, destination, next: protocol }, segment);
+    return [{ frame: kind.carry(packet, 0x86dd), bytes: packet.length }];
   }
-  if (kind.wrap === "fragments") {
-    const half = 8 * Math.ceil(segment.length / 16);
-    return [segment.subarray(0, half), segment.subarray(half)].map((part, i) => {
-      const fragment = i === 0 ? 0x2000 : half / 8;
-      const packet = ipv4({ ...ends, protocol, fragment }, part);
-      packet.set(u16(id), 4);
-      return { frame: whole(packet, 0x0800), bytes: packet.length };
-    });
-  }
-  const options = kind.wrap === "options" ? [1, 1, 1, 1] : [];
-  const packet = ipv4({ ...ends, protocol, options }, segment);
-  if (kind.wrap !== "vxlan") return [{ frame: whole(packet, 0x0800), bytes: packet.length }];
-  const header = [8, 0, 0, 0, 0, 0, 42, 0];
-  const outer = udp(join(header, ethernet(packet)), { from: 50000, to: 4789 });
-  const carrier = { source: "172.16.0.1", destination: "172.16.0.2", protocol: TUNNEL_UDP };
-  return [{ frame: ethernet(ipv4(carrier, outer)), bytes: packet.length }];
+  const fields = { source, destination, protocol, options: kind.options ?? [] };
+  const half = kind.fragmented ? 8 * Math.ceil(segment.length / 16) : segment.length;
+  return [segment.subarray(0, half), segment.subarray(half)].flatMap((part, i) => {
+    if (part.length === 0) return [];
+    const fragment = kind.fragmented ? (i === 0 ? 0x2000 : half / 8) : 0;
+    const packet = ipv4({ ...fields, fragment }, part);
+    packet.set(u16(id), 4);
+    return { frame: kind.carry(packet, 0x0800), bytes: packet.length };
+  });
 }
 
 /**
- * What the cutoff keeps back of `mixedTraffic(…, 8, 400_000)`, at 48 KiB for each side. TCP: 50 of
- * 400 segments of 1000 bytes are handed over, and the 49 acknowledgments before the last of them:
- * 701 are kept back, in two bulks of five kinds (not behind IPv6 extensions, not in a tunnel). UDP:
- * 49 of a side's datagrams of 1008 bytes with their headers, of 134 up and 266 down: 302 are kept
- * back, in two bulks of two kinds (no fragments).
+ * What the cutoff keeps back of `mixedTraffic(…, 8, 200_000)`, at 48 KiB for each side, of two bulks
+ * of each kind. TCP: 50 of 200 segments of 1000 bytes are handed over, and the 49 acknowledgments
+ * before the last of them. UDP: 49 of a side's datagrams of 1008 bytes with their headers, of 67 up
+ * and 133 down.
  */
-export const KEPT_BACK = 10 * 701 + 4 * 302;
+export const keptBack = (hasTunnels: boolean): number =>
+  Object.values(KINDS)
+    .filter(({ looks }) => looks === undefined || (hasTunnels && looks === "into tunnels"))
+    .reduce((sum, { proto }) => sum + 2 * (proto === "tcp" ? 150 + 151 : 18 + 84), 0);
 
 /** `perKind` flows of each kind: most short, every fourth a bulk of `bulkBytes`; in any order. */
 export function mixedTraffic(seed: number, perKind: number, bulkBytes: number): Mixed {
@@ -148,18 +275,18 @@ export function mixedTraffic(seed: number, perKind: number, bulkBytes: number): 
   const flows: Mixed["flows"] = {};
   const queues: Bytes[][] = [];
   let id = 1;
-  KINDS.forEach((kind, k) => {
+  Object.values(KINDS).forEach((kind, k) => {
     for (let n = 0; n < perKind; n++) {
       const from = 20000 + n;
       const to = kind.proto === "tcp" ? 8000 + k : 9000 + k;
       const isBulk = n % 4 === 3;
       const [client, server] = kind.is6
-        ? [`fd00::${k + 1}:1`, `fd00::${k + 1}:2`]
+        ? [`fd00::${k + 16}:1`, `fd00::${k + 16}:2`]
         : [`10.${k}.0.${n % 2 ? 1 : 9}`, `10.${k}.0.2`]; // on either side in the order of ends
       const all =
         kind.proto === "tcp"
           ? connection(from, to, isBulk ? bulkBytes : 1000 + below(3000), 1000)
-          : exchange(from, to, isBulk ? bulkBytes / 1000 : 3 + below(9), 1000, true);
+          : exchange(from, to, isBulk ? bulkBytes / 1000 : 3 + below(9), 1000);
       const ends = [`${client}:${from}`, `${server}:${to}`];
       const counted: Counted = { [ends[0]!]: [0, 0], [ends[1]!]: [0, 0] };
       flows[flowName(kind.proto, ends)] = counted;
@@ -192,4 +319,20 @@ export function mixedTraffic(seed: number, perKind: number, bulkBytes: number): 
     frames.push(below(2) === 0 ? ethernet(echo) : ethernet(new Uint8Array(46), 0x0806));
   }
   return { frames, flows, strays };
+}
+
+/** The frames with some of their bytes changed, or cut short, so that headers contradict themselves. */
+export function spoilt(frames: readonly Bytes[], seed: number): Bytes[] {
+  const below = random(seed);
+  return frames.map((frame) => {
+    const changed = frame.slice();
+    const kind = below(8);
+    if (kind === 0) return changed.subarray(0, 60 + below(frame.length)) as Bytes;
+    if (kind > 2) return changed;
+    for (let n = 1 + below(2); n > 0; n--) {
+      const at = 12 + below(Math.min(frame.length, 140) - 12);
+      changed[at] = below(3) === 0 ? below(256) : changed[at]! ^ (1 << below(8));
+    }
+    return changed;
+  });
 }

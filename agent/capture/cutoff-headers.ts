@@ -1,0 +1,299 @@
+/**
+ * Assembles the part of the flow cutoff that walks a frame's headers down to those of the flow that
+ * the agent reads in it, as `agent/decode` does.
+ *
+ * Two levels of IP are walked: a packet, and one in a tunnel of it (VXLAN, VXLAN-GPE, Geneve, GRE,
+ * IP in IP, 6in4). A frame that goes on further, or whose lengths contradict each other, is handed
+ * over. It can have no more wrappers than `agent/decode/packet.ts` counts: of either level two tags
+ * and an AH, the tunnel, and a tag that the kernel took out.
+ */
+import { Alu, Jump, Size } from "./bpf-assembler.ts";
+import type { BpfAssembler } from "./bpf-assembler.ts";
+
+/** The stack below r10: numbers, the flow's key, headers, entries of maps. */
+export const Stack = {
+  /** Where the interface's counters are. */
+  interface: -8,
+  /** Bytes of the innermost IP packet, header and all. */
+  ipBytes: -16,
+  /** What follows the IP header, then the payload alone, in bytes. */
+  rest: -24,
+  /** Where in the frame the packet ends that is being walked. */
+  end: -32,
+  key: -88,
+  /** The IP header; addresses of IPv4 stand where IPv6 has them, as ::ffff:a.b.c.d. */
+  ip: -136,
+  source: -136 + 8,
+  destination: -136 + 24,
+  /** The transport header, or what comes in its place. */
+  transport: -160,
+  entry: -272,
+} as const;
+
+/** What frames of an interface begin with; of others nothing is cut off. */
+export const InterfaceKind = { ethernet: 0, rawIp: 1, loopback: 2, other: 3 } as const;
+
+/** `struct __sk_buff`: positions of what is read. */
+const LENGTH = 0;
+const PROTOCOL = 16;
+const LOAD_BYTES = 26; // a helper (linux/bpf.h)
+
+/** Tags of one Ethernet frame that are stepped over, and extension headers of one IPv6 packet. */
+const TAGS_LIMIT = 2;
+const EXTENSIONS_LIMIT = 8;
+/** Hop-by-hop options, routing, destination options, mobility, HIP, shim6; and fragment. */
+const EXTENSIONS = [0, 43, 60, 135, 139, 140];
+const FRAGMENT = 44;
+
+const TCP = 6;
+const UDP = 17;
+const AH = 51;
+const GRE = 47;
+/** IPv4 and IPv6 as what IP carries. */
+const IP_IN_IP = [4, 41];
+const TRANSPARENT_ETHERNET = 0x6558;
+
+/** Destination ports of tunnels: see `agent/decode/tunnel.ts`. */
+const VXLAN = [4789, 8472];
+const VXLAN_GPE = 4790;
+const GENEVE = 6081;
+const GTP_USER = 2152;
+const TUNNEL_PORTS = [...VXLAN, VXLAN_GPE, GENEVE, GTP_USER];
+
+/** A 16-bit number of the network's as it is loaded on a little-endian machine. */
+export const swapped = (n: number): number => ((n & 0xff) << 8) | (n >>> 8);
+
+const { transport: T, ip: IP } = Stack;
+
+/**
+ * From a frame in r6, of an interface of the kind in r7, to label `ends`: r8 is the TCP flags, 0
+ * for UDP, r9 the protocol. Jumps to `other` with whatever it does not read.
+ */
+export function walkHeaders(b: BpfAssembler, hasTunnels: boolean): void {
+  b.load(Size.word, 1, 6, LENGTH).store(Size.double, 10, Stack.end, { register: 1 });
+  b.move(8, 0).load(Size.word, 9, 6, PROTOCOL);
+  b.jumpIf(Jump.equal, 7, InterfaceKind.rawIp, "type 0");
+  const levels = hasTunnels ? [0, 1] : [0];
+  for (const level of levels) {
+    const isLast = level === levels.length - 1;
+    walkLink(b, level);
+    walkIpv4(b, level);
+    walkIpv6(b, level);
+    walkTransport(b, level, isLast);
+    if (isLast) continue;
+    walkGre(b, level);
+    walkUdpTunnels(b, level);
+    // Of an IP packet in another only the version tells what it is.
+    loadBytes(b.label(`ip ${level + 1}`), IP, 1);
+    b.load(Size.byte, 1, 10, IP).alu(Alu.shiftRight, 1, 4);
+    b.jumpIf(Jump.equal, 1, 4, `ipv4 ${level + 1}`).jumpIf(Jump.equal, 1, 6, `ipv6 ${level + 1}`);
+    b.jump("other");
+  }
+  readTcp(b);
+}
+
+/** Copies `length` bytes of the frame at r8 to the stack; a frame that is too short is passed. */
+function loadBytes(b: BpfAssembler, to: number, length: number): void {
+  b.move(1, { register: 6 }).move(2, { register: 8 });
+  b.move(3, { register: 10 }).alu(Alu.add, 3, to).move(4, length);
+  b.call(LOAD_BYTES).jumpIf(Jump.notEqual, 0, 0, "other");
+}
+
+/** Steps over the link layer: r8 becomes where the IP header begins. */
+function walkLink(b: BpfAssembler, level: number): void {
+  loadBytes(b.label(`ethernet ${level}`), IP, 14);
+  b.load(Size.half, 9, 10, IP + 12).alu(Alu.add, 8, 14);
+  b.label(`type ${level}`); // r9 is the EtherType as loaded
+  for (let tags = 0; ; tags++) {
+    b.jumpIf(Jump.equal, 9, swapped(0x0800), `ipv4 ${level}`);
+    b.jumpIf(Jump.equal, 9, swapped(0x86dd), `ipv6 ${level}`);
+    if (tags === TAGS_LIMIT) break;
+    const tag = `tag ${level} ${tags}`;
+    b.jumpIf(Jump.equal, 9, swapped(0x8100), tag).jumpIf(Jump.equal, 9, swapped(0x88a8), tag);
+    b.jumpIf(Jump.notEqual, 9, swapped(0x9100), "other");
+    loadBytes(b.label(tag), IP, 4);
+    b.load(Size.half, 9, 10, IP + 2).alu(Alu.add, 8, 4);
+  }
+  b.jump("other");
+}
+
+/**
+ * r3 is the packet's length as it tells it, 0 for "to the end" (BIG TCP), r1 its header's: notes
+ * where it ends, and steps over the header. No comparison may be one whose outcome the verifier
+ * foresees: it would follow each way to here by itself, and give up.
+ */
+function boundPacket(b: BpfAssembler, name: string, least: number): void {
+  const [told, bound] = [`${name} told`, `${name} bound`];
+  b.load(Size.double, 4, 10, Stack.end).alu(Alu.subtract, 4, { register: 8 });
+  b.jumpIf(Jump.notEqual, 3, 0, told);
+  b.load(Size.double, 3, 10, Stack.end).alu(Alu.subtract, 3, { register: 8 });
+  b.jumpIf(Jump.lessSigned, 3, { register: 1 }, "other").jump(bound);
+  b.label(told).alu(Alu.add, 3, least).jumpIf(Jump.lessSigned, 4, { register: 3 }, "other");
+  if (least === 0) b.jumpIf(Jump.lessSigned, 3, { register: 1 }, "other");
+  b.label(bound).store(Size.double, 10, Stack.ipBytes, { register: 3 });
+  b.alu(Alu.add, 3, { register: 8 }).store(Size.double, 10, Stack.end, { register: 3 });
+  b.alu(Alu.add, 8, { register: 1 });
+}
+
+/** RFC 791 §3.1; fragments are handed over. */
+function walkIpv4(b: BpfAssembler, level: number): void {
+  loadBytes(b.label(`ipv4 ${level}`), IP, 20);
+  b.load(Size.byte, 1, 10, IP).move(2, { register: 1 }).alu(Alu.shiftRight, 2, 4);
+  b.jumpIf(Jump.notEqual, 2, 4, "other");
+  b.alu(Alu.and, 1, 15).alu(Alu.shiftLeft, 1, 2).jumpIf(Jump.less, 1, 20, "other");
+  b.load(Size.half, 2, 10, IP + 6).jumpIf(Jump.anyBitOf, 2, swapped(0x3fff), "other");
+  b.load(Size.half, 3, 10, IP + 2).toBigEndian(3, 16);
+  boundPacket(b, `ipv4 ${level}`, 0);
+  b.load(Size.byte, 9, 10, IP + 9);
+  b.load(Size.word, 1, 10, IP + 12).load(Size.word, 2, 10, IP + 16);
+  for (const at of [Stack.source, Stack.destination]) {
+    b.store(Size.double, 10, at, 0).store(Size.word, 10, at + 8, swapped(0xffff) << 16);
+  }
+  b.store(Size.word, 10, Stack.source + 12, { register: 1 });
+  b.store(Size.word, 10, Stack.destination + 12, { register: 2 }).jump(`transport ${level}`);
+}
+
+/** RFC 8200 §3, and extension headers (§4), each of which tells the next one's type and its end. */
+function walkIpv6(b: BpfAssembler, level: number): void {
+  loadBytes(b.label(`ipv6 ${level}`), IP, 40);
+  b.load(Size.byte, 1, 10, IP).alu(Alu.shiftRight, 1, 4).jumpIf(Jump.notEqual, 1, 6, "other");
+  b.load(Size.half, 3, 10, IP + 4)
+    .toBigEndian(3, 16)
+    .move(1, 40);
+  boundPacket(b, `ipv6 ${level}`, 40); // what it tells is without the header
+  b.load(Size.byte, 9, 10, IP + 6);
+  for (let i = 0; i < EXTENSIONS_LIMIT; i++) {
+    const [extension, fragment, next] = ["extension", "atomic", "next"].map(
+      (name) => `${name} ${level} ${i}`,
+    ) as [string, string, string];
+    for (const protocol of [TCP, UDP]) b.jumpIf(Jump.equal, 9, protocol, `transport ${level}`);
+    for (const type of EXTENSIONS) b.jumpIf(Jump.equal, 9, type, extension);
+    b.jumpIf(Jump.equal, 9, FRAGMENT, fragment).jump(`transport ${level}`);
+    // The whole of a packet may stand in a fragment header (RFC 6946); other fragments do not.
+    loadBytes(b.label(fragment), T, 8);
+    b.load(Size.half, 1, 10, T + 2).jumpIf(Jump.anyBitOf, 1, swapped(0xfff9), "other");
+    b.load(Size.byte, 9, 10, T).alu(Alu.add, 8, 8).jump(next);
+    loadBytes(b.label(extension), T, 2);
+    b.load(Size.byte, 9, 10, T).load(Size.byte, 1, 10, T + 1);
+    b.alu(Alu.add, 1, 1).alu(Alu.shiftLeft, 1, 3).alu(Alu.add, 8, { register: 1 }).label(next);
+  }
+  // One header more is one too many; what it would be is not looked at.
+  for (const type of [...EXTENSIONS, FRAGMENT]) b.jumpIf(Jump.equal, 9, type, "other");
+}
+
+/** What IP carries, with an Authentication Header (RFC 4302 §2) before it or without. */
+function walkTransport(b: BpfAssembler, level: number, isLast: boolean): void {
+  b.label(`transport ${level}`);
+  for (const isSigned of [false, true]) {
+    b.jumpIf(Jump.equal, 9, TCP, "tcp").jumpIf(Jump.equal, 9, UDP, `udp ${level}`);
+    if (!isLast) {
+      for (const protocol of IP_IN_IP) b.jumpIf(Jump.equal, 9, protocol, `ip ${level + 1}`);
+      b.jumpIf(Jump.equal, 9, GRE, `gre ${level}`);
+    }
+    if (isSigned) break;
+    b.jumpIf(Jump.notEqual, 9, AH, "other");
+    loadBytes(b, T, 2);
+    b.load(Size.byte, 9, 10, T).load(Size.byte, 1, 10, T + 1);
+    b.alu(Alu.add, 1, 2).alu(Alu.shiftLeft, 1, 2).alu(Alu.add, 8, { register: 1 });
+  }
+  b.jump("other");
+  readUdp(b, level, isLast);
+}
+
+/** RFC 9293 §3.1: leaves the payload's length, and in r8 the flags. */
+function readTcp(b: BpfAssembler): void {
+  loadBytes(b.label("tcp"), T, 20);
+  b.load(Size.byte, 1, 10, T + 12)
+    .alu(Alu.shiftRight, 1, 4)
+    .alu(Alu.shiftLeft, 1, 2);
+  b.jumpIf(Jump.less, 1, 20, "other");
+  b.load(Size.double, 2, 10, Stack.end).alu(Alu.subtract, 2, { register: 8 });
+  b.jumpIf(Jump.lessSigned, 2, { register: 1 }, "other").alu(Alu.subtract, 2, { register: 1 });
+  b.store(Size.double, 10, Stack.rest, { register: 2 });
+  b.load(Size.byte, 8, 10, T + 13).label("ends");
+}
+
+/** RFC 768. An empty datagram counts as 8 bytes: an endless row of them ends as well. */
+function readUdp(b: BpfAssembler, level: number, isLast: boolean): void {
+  loadBytes(b.label(`udp ${level}`), T, 8);
+  b.load(Size.double, 2, 10, Stack.end).alu(Alu.subtract, 2, { register: 8 });
+  b.move(3, 8).jumpIf(Jump.lessSigned, 2, { register: 3 }, "other");
+  b.store(Size.double, 10, Stack.rest, { register: 2 });
+  b.load(Size.half, 3, 10, T + 4).toBigEndian(3, 16);
+  b.jumpIf(Jump.equal, 3, 0, `udp length ${level}`);
+  b.jumpIf(Jump.less, 3, 8, "other"); // a length that contradicts itself
+  b.label(`udp length ${level}`).load(Size.half, 1, 10, T + 2);
+  for (const port of TUNNEL_PORTS) {
+    const isRead = !isLast && port !== GTP_USER;
+    b.jumpIf(Jump.equal, 1, swapped(port), isRead ? `tunnel ${level}` : "other");
+  }
+  b.move(8, 0).jump("ends");
+}
+
+/** RFC 2784 §2.1, RFC 2890 §2: with checksum, key, sequence number; without routing or PPTP. */
+function walkGre(b: BpfAssembler, level: number): void {
+  loadBytes(b.label(`gre ${level}`), T, 4);
+  b.load(Size.half, 1, 10, T).jumpIf(Jump.anyBitOf, 1, swapped(0x4007), "other");
+  b.load(Size.half, 9, 10, T + 2).alu(Alu.add, 8, 4);
+  for (const flag of [0x8000, 0x2000, 0x1000]) {
+    const [has, hasNot] = [`gre ${level} ${flag}`, `gre ${level} no ${flag}`];
+    b.jumpIf(Jump.anyBitOf, 1, swapped(flag), has).jump(hasNot);
+    b.label(has).alu(Alu.add, 8, 4).label(hasNot);
+  }
+  b.jumpIf(Jump.equal, 9, swapped(TRANSPARENT_ETHERNET), `ethernet ${level + 1}`);
+  b.jump(`type ${level + 1}`);
+}
+
+/**
+ * Recognises tunnels over UDP as `isUdpTunnel` of `agent/decode/tunnel.ts` does. r1 is the port as
+ * loaded, r2 what follows the IP header, r3 the length that UDP tells, 0 for all of that.
+ */
+function walkUdpTunnels(b: BpfAssembler, level: number): void {
+  const [isShorter, isWhole] = [`udp ends ${level}`, `udp goes on ${level}`];
+  b.label(`tunnel ${level}`).jumpIf(Jump.equal, 3, 0, isWhole);
+  b.jumpIf(Jump.less, 3, { register: 2 }, isShorter).jump(isWhole);
+  b.label(isShorter).alu(Alu.add, 3, { register: 8 });
+  b.store(Size.double, 10, Stack.end, { register: 3 });
+  b.label(isWhole).move(9, { register: 1 });
+  loadBytes(b, T, 16);
+  b.alu(Alu.add, 8, 16);
+  b.load(Size.byte, 1, 10, T + 15).jumpIf(Jump.notEqual, 1, 0, "other");
+  b.jumpIf(Jump.equal, 9, swapped(VXLAN_GPE), `gpe ${level}`);
+  b.jumpIf(Jump.equal, 9, swapped(GENEVE), `geneve ${level}`);
+  walkVxlan(b, level);
+  // VXLAN-GPE: 00VVIPBO | 0(2) | next(1)
+  b.label(`gpe ${level}`)
+    .load(Size.byte, 1, 10, T + 8)
+    .alu(Alu.and, 1, 0xfc);
+  b.jumpIf(Jump.notEqual, 1, 0x0c, "other");
+  for (const at of [T + 9, T + 10]) {
+    b.load(Size.byte, 1, 10, at).jumpIf(Jump.notEqual, 1, 0, "other");
+  }
+  b.load(Size.byte, 1, 10, T + 11).jumpIf(Jump.equal, 1, 3, `ethernet ${level + 1}`);
+  for (const next of [1, 2]) b.jumpIf(Jump.equal, 1, next, `ip ${level + 1}`);
+  b.jump("other");
+  // Geneve: version and options length | flags | protocol(2)
+  b.label(`geneve ${level}`).load(Size.byte, 1, 10, T + 8);
+  b.jumpIf(Jump.anyBitOf, 1, 0xc0, "other").alu(Alu.shiftLeft, 1, 2);
+  b.alu(Alu.add, 8, { register: 1 }).load(Size.byte, 1, 10, T + 9);
+  b.jumpIf(Jump.anyBitOf, 1, 0x3f, "other").load(Size.half, 9, 10, T + 10);
+  b.jumpIf(Jump.equal, 9, swapped(TRANSPARENT_ETHERNET), `ethernet ${level + 1}`);
+  toTypeThatPodsSend(b, level + 1);
+}
+
+/** VXLAN, maybe with a group policy, and the Ethernet frame in it. */
+function walkVxlan(b: BpfAssembler, level: number): void {
+  b.load(Size.word, 1, 10, T + 8).jumpIf(Jump.equal, 1, 0x00000008, `vxlan ${level}`);
+  b.alu(Alu.and, 1, 0x0000b7ff).jumpIf(Jump.notEqual, 1, 0x00000088, "other");
+  loadBytes(b.label(`vxlan ${level}`), IP, 14);
+  b.load(Size.half, 9, 10, IP + 12).alu(Alu.add, 8, 14);
+  toTypeThatPodsSend(b, level + 1);
+}
+
+/** Another EtherType would make the datagram none of a tunnel. */
+function toTypeThatPodsSend(b: BpfAssembler, level: number): void {
+  for (const type of [0x0800, 0x86dd, 0x8100]) {
+    b.jumpIf(Jump.equal, 9, swapped(type), `type ${level}`);
+  }
+  b.jump("other");
+}
