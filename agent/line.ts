@@ -275,7 +275,7 @@ export class Line {
       viewAt,
       viewAt + length,
       base,
-      table.ackedHere[at]!,
+      table.ackedHere,
     );
     if (needed < 0) table.finishOpening(flow, side);
     else openings.discard(slot, needed);
@@ -302,7 +302,7 @@ export class Line {
       table.finishOpening(flow, 1);
     }
     const isRead = table.sideFlags[flow * 2]! & table.sideFlags[flow * 2 + 1]! & Side.read;
-    if (isRead !== 0) reading.settle();
+    if (isRead !== 0) this.#readings[flow] = reading.settle();
   }
 
   #readDatagram(flow: number, view: DataView): void {
@@ -344,7 +344,7 @@ export class Line {
     }
     if ((table.sideFlags[flow * 2]! & table.sideFlags[flow * 2 + 1]! & Side.read) === 0) return;
     if (reading.follows) this.#followed--;
-    reading.settle();
+    this.#readings[flow] = reading.settle();
   }
 
   /** Tells a living flow when something that matters to a verdict has just become known. */

@@ -9,6 +9,7 @@ import { ENCAP_LIMIT, IpProtocol, Tcp } from "../decode/packet.ts";
 import type { Packet } from "../decode/packet.ts";
 import { Ages } from "./ages.ts";
 import { Buckets, PROBES_LIMIT } from "./buckets.ts";
+import { Closings } from "./closings.ts";
 import { KEY, isLowEnd, writeKey } from "./flow-key.ts";
 import { Openings } from "./opening.ts";
 
@@ -94,6 +95,8 @@ export class FlowTable {
   /** Set by each `take`: bits of `News`, and the side that sent the packet. */
   news = 0;
   side = 0;
+  /** Set with `News.bytes`: as `acked`, of that segment; -1 after reordering. */
+  ackedHere = -1;
   /** Set when `take` returned -1: end this flow, `release` it, and take the packet again. */
   displaced = -1;
   /** The displaced flow makes room for another; else its own ends connect anew. */
@@ -114,16 +117,14 @@ export class FlowTable {
   readonly packets: Float64Array;
   readonly bytes: Float64Array;
   readonly sideFlags: Uint8Array;
-  readonly isn: Int32Array;
   readonly first: Int32Array;
   readonly slot: Int32Array;
   /** Highest stream offset of the other side that this side acknowledged. */
   readonly acked: Int32Array;
-  /** As `acked`, of the segment that last brought bytes in order; -1 after reordering. */
-  readonly ackedHere: Int32Array;
   /** Stream offset behind this side's last payload byte or FIN, as far as seen. */
   readonly sent: Int32Array;
 
+  readonly closings: Closings;
   readonly #buckets: Buckets;
   readonly #ages: Ages;
   readonly #idleUs: Float64Array;
@@ -144,12 +145,11 @@ export class FlowTable {
     this.packets = new Float64Array(n * 2);
     this.bytes = new Float64Array(n * 2);
     this.sideFlags = new Uint8Array(n * 2);
-    this.isn = new Int32Array(n * 2);
     this.first = new Int32Array(n * 2);
     this.slot = new Int32Array(n * 2).fill(-1);
     this.acked = new Int32Array(n * 2);
-    this.ackedHere = new Int32Array(n * 2);
     this.sent = new Int32Array(n * 2);
+    this.closings = new Closings(n);
     this.#buckets = new Buckets(n, this.keys, options.hashSeed ?? 0);
     this.#ages = new Ages(n, LISTS);
     this.#free = new Int32Array(n);
@@ -194,12 +194,17 @@ export class FlowTable {
     return flow;
   }
 
+  /** Initial sequence number of a side whose SYN was seen, at flow * 2 + side; else no number. */
+  isn(at: number): number {
+    return (this.first[at]! - 1) | 0;
+  }
+
   /** Reports whether a packet starts a new connection between ends that had one before. */
   #opensAnew(flow: number, side: number, packet: Packet): boolean {
     if ((packet.flags & Tcp.syn) === 0) return false;
     const flags = this.sideFlags[flow * 2 + side]!;
     const other = this.sideFlags[flow * 2 + 1 - side]!;
-    if ((flags & Side.syn) !== 0) return this.isn[flow * 2 + side] !== packet.sequence;
+    if ((flags & Side.syn) !== 0) return this.isn(flow * 2 + side) !== packet.sequence;
     if ((packet.flags & Tcp.ack) !== 0) {
       return ((flags | other) & Side.rst) !== 0 || (flags & other & Side.fin) !== 0;
     }
@@ -214,7 +219,6 @@ export class FlowTable {
     if ((flags & Tcp.syn) !== 0) {
       first = (first + 1) | 0;
       if ((this.sideFlags[at]! & Side.syn) === 0) {
-        this.isn[at] = packet.sequence;
         this.first[at] = first;
         this.sideFlags[at]! |= Side.syn | Side.based;
         if ((flags & Tcp.ack) !== 0) this.client[flow] = 1 - side;
@@ -244,6 +248,7 @@ export class FlowTable {
     if ((flags & Tcp.fin) !== 0 && (this.sideFlags[at]! & Side.fin) === 0) {
       this.sideFlags[at]! |= Side.fin;
       this.news |= News.fin;
+      this.closings.note(flow, side, false);
     }
     if ((flags & Tcp.rst) !== 0) this.#reset(flow, at, peer);
   }
@@ -309,13 +314,14 @@ export class FlowTable {
     this.news |= News.bytes;
     // A segment that filled a gap acknowledges more than those it lets through: say nothing then.
     const filledGap = !inOrder || !isNew || openings.have(slot) > wireEnd || offset > before;
-    this.ackedHere[at] = filledGap ? -1 : Math.max(0, ackedOffset);
+    this.ackedHere = filledGap ? -1 : Math.max(0, ackedOffset);
   }
 
   #reset(flow: number, at: number, peer: number): void {
     if ((this.sideFlags[at]! & Side.rst) === 0) {
       this.sideFlags[at]! |= Side.rst;
       this.news |= News.rst;
+      this.closings.note(flow, at & 1, true);
     }
     const established = (this.flowFlags[flow]! & Fact.established) !== 0;
     if (!established && (this.sideFlags[peer]! & Side.syn) !== 0) {
@@ -437,12 +443,12 @@ export class FlowTable {
     this.flowFlags[flow] = isTcp && !isSyn ? Fact.midstream : 0;
     this.client[flow] = side;
     this.synCount[flow] = 0;
+    this.closings.clear(flow);
     this.encap[flow] = packet.encapCount === 0 ? 0 : this.#encapOf(packet);
     for (let at = flow * 2; at < flow * 2 + 2; at++) {
       this.packets[at] = this.bytes[at] = 0;
       this.sideFlags[at] = 0;
-      this.isn[at] = this.first[at] = this.acked[at] = this.sent[at] = 0;
-      this.ackedHere[at] = -1;
+      this.first[at] = this.acked[at] = this.sent[at] = 0;
       this.slot[at] = -1;
     }
     this.#buckets.put(bucket, flow, hash);
