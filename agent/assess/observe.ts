@@ -135,7 +135,7 @@ function endAddress(table: FlowTable, k: number, side: number): string {
 }
 
 function encapOf(table: FlowTable, flow: number): string[] {
-  const wrappers = table.encaps[table.encap[flow]!]!;
+  const wrappers = table.wrappers.at(table.encap[flow]!);
   return [...wrappers].map((word) => {
     const kind = word >>> 24;
     const name = ENCAP_NAMES.get(kind) ?? "vlan";

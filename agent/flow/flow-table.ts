@@ -5,13 +5,14 @@
  * A flow is a number, an index into every array here, from `take` until `release`. Its two ends are
  * kept in a canonical order, low end first; a packet's side is 0 when the low end sent it, else 1.
  */
-import { ENCAP_LIMIT, IpProtocol, Tcp } from "../decode/packet.ts";
+import { IpProtocol, Tcp } from "../decode/packet.ts";
 import type { Packet } from "../decode/packet.ts";
 import { Ages } from "./ages.ts";
 import { Buckets, PROBES_LIMIT } from "./buckets.ts";
 import { Closings } from "./closings.ts";
 import { KEY, isLowEnd, writeKey } from "./flow-key.ts";
 import { Openings } from "./opening.ts";
+import { Wrappers } from "./wrappers.ts";
 
 /** What one packet brought, as bits of `FlowTable.news`. */
 export const News = {
@@ -109,9 +110,9 @@ export class FlowTable {
   /** Side that is the client: who sent the SYN, else the first sender. */
   readonly client: Uint8Array;
   readonly synCount: Uint8Array;
-  /** Index into `encaps`: the wrappers of the flow's first packet. */
+  /** Numbers of `wrappers`: of the flow's first packet. */
   readonly encap: Uint16Array;
-  readonly encaps: Int32Array[] = [new Int32Array(0)];
+  readonly wrappers = new Wrappers();
 
   // By flow * 2 + side.
   readonly packets: Float64Array;
@@ -411,6 +412,11 @@ export class FlowTable {
     return isSyn && this.#listOf(flow) === List.attempt;
   }
 
+  /** Reports whether its connection has ended, or was refused. */
+  isOver(flow: number): boolean {
+    return this.#listOf(flow) === List.ended;
+  }
+
   /** Takes the flow out of the table; its number will be used again. */
   release(flow: number): void {
     this.finishOpening(flow, 0);
@@ -444,7 +450,7 @@ export class FlowTable {
     this.client[flow] = side;
     this.synCount[flow] = 0;
     this.closings.clear(flow);
-    this.encap[flow] = packet.encapCount === 0 ? 0 : this.#encapOf(packet);
+    this.encap[flow] = this.wrappers.of(packet);
     for (let at = flow * 2; at < flow * 2 + 2; at++) {
       this.packets[at] = this.bytes[at] = 0;
       this.sideFlags[at] = 0;
@@ -455,20 +461,6 @@ export class FlowTable {
     this.#ages.append(flow, isTcp ? List.attempt : List.datagram);
     this.news = News.opened;
     return flow;
-  }
-
-  /** Index of the packet's wrappers in `encaps`; wrappers seen before are shared. */
-  #encapOf(packet: Packet): number {
-    const known = this.encaps;
-    for (let i = 1; i < known.length; i++) {
-      const wrappers = known[i]!;
-      if (wrappers.length !== packet.encapCount) continue;
-      let j = 0;
-      while (j < wrappers.length && wrappers[j] === packet.encap[j]) j++;
-      if (j === wrappers.length) return i;
-    }
-    if (known.length === 4096) return 0;
-    return known.push(packet.encap.slice(0, Math.min(packet.encapCount, ENCAP_LIMIT))) - 1;
   }
 
   /** Of the flows in the buckets from this hash on: attempts first, as `any` has it. */

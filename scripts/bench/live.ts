@@ -1,4 +1,4 @@
-/** Makes the namespaces in which live capture is measured, and has `live-report.ts` measure there. */
+/** Makes the namespaces in which live capture is measured, and has it measured in there. */
 import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
