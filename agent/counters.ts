@@ -18,6 +18,12 @@ export class Counters {
   clockSteps = 0;
   /** Sides whose opening was not read because every slot was taken. */
   noSlot = 0;
+  /** Times that the source was asked for more of a flow, for no more, and could not note it. */
+  budgetsRaised = 0;
+  budgetsClosed = 0;
+  budgetsRefused = 0;
+  /** Sides whose opening was not read when all was spent that may be asked for. */
+  budgetsSpent = 0;
 
   /** Counts a frame whose link layer is not read. */
   noteLink(linkType: number): void {

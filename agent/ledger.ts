@@ -1,5 +1,7 @@
 /** Adds to flows what their source counted of them, and did not hand over. */
+import { Budgets, PACKETS_BEHIND } from "./budgets.ts";
 import type { PassedOver } from "./capture/frame-source.ts";
+import type { Counters } from "./counters.ts";
 import { Packet } from "./decode/packet.ts";
 import { KEY } from "./flow/flow-key.ts";
 import { Side } from "./flow/flow-table.ts";
@@ -8,6 +10,7 @@ import type { FlowTable } from "./flow/flow-table.ts";
 export class Ledger {
   readonly #table: FlowTable;
   readonly #source: PassedOver;
+  readonly #budgets: Budgets;
   /** By flow and side: packets and bytes that were added already. */
   readonly #packets: Float64Array;
   readonly #bytes: Float64Array;
@@ -16,8 +19,14 @@ export class Ledger {
   readonly #bytesBefore = new Float64Array(2);
   readonly #packet = new Packet();
 
-  constructor(table: FlowTable, source: PassedOver) {
+  constructor(
+    table: FlowTable,
+    source: PassedOver,
+    counters: Counters,
+    packetsBehind = PACKETS_BEHIND,
+  ) {
     this.#table = table;
+    this.#budgets = new Budgets(table, source, counters, packetsBehind);
     this.#source = source;
     this.#packets = new Float64Array(table.capacity * 2);
     this.#bytes = new Float64Array(table.capacity * 2);
@@ -27,12 +36,19 @@ export class Ledger {
   #concerns(flow: number): boolean {
     const { bytes } = this.#table;
     const { budgetBytes, hasLost } = this.#source;
+    if (this.#budgets.isClosed(flow)) return true;
     // What was handed over counts with its headers here, so this is more than was spent.
     return hasLost || bytes[flow * 2]! >= budgetBytes || bytes[flow * 2 + 1]! >= budgetBytes;
   }
 
+  /** A packet of the flow came. */
+  weigh(flow: number): void {
+    this.#budgets.weigh(flow);
+  }
+
   /** The flow has begun. */
   open(flow: number): void {
+    this.#budgets.open(flow);
     for (let side = 0; side < 2; side++) {
       this.#packets[flow * 2 + side] = this.#packetsBefore[side]!;
       this.#bytes[flow * 2 + side] = this.#bytesBefore[side]!;
@@ -49,6 +65,7 @@ export class Ledger {
 
   /** As `settle`, of a flow whose ends have just connected anew: what came since is the next's. */
   settleReplaced(flow: number): void {
+    this.#budgets.withdraw(flow);
     const source = this.#source;
     if (this.#concerns(flow)) {
       if (!source.read(this.#table.keys, flow * KEY)) return;
@@ -78,6 +95,7 @@ export class Ledger {
 
   /** The flow has ended: nothing more is counted for it. Without payload nothing ever was. */
   forget(flow: number): void {
+    this.#budgets.withdraw(flow);
     const { sideFlags, keys } = this.#table;
     const flags = sideFlags[flow * 2]! | sideFlags[flow * 2 + 1]!;
     const before = this.#packets[flow * 2]! + this.#packets[flow * 2 + 1]!;

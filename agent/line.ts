@@ -104,9 +104,12 @@ export class Line {
     this.revision = new Uint32Array(options.table.flows);
   }
 
-  /** Counts from now on also what the source counts and does not hand over. */
-  countPassedOver(source: PassedOver | null): void {
-    this.#ledger = source && new Ledger(this.table, source);
+  /**
+   * Counts from now on also what the source counts and does not hand over. It is asked for no more
+   * of a flow after `packetsBehind` packets behind its openings, with 0 never.
+   */
+  countPassedOver(source: PassedOver | null, packetsBehind?: number): void {
+    this.#ledger = source && new Ledger(this.table, source, this.counters, packetsBehind);
   }
 
   /** Takes one frame; see `OnFrame`. */
@@ -170,7 +173,9 @@ export class Line {
     const { view } = this.#packet;
     const flow = this.#flowOf(view, lane);
     if (this.#trace !== null) this.#tracePacket(flow, view, this.#trace);
-    if (flow >= 0 && this.table.news !== 0) this.#follow(flow, view);
+    if (flow < 0) return;
+    if (this.table.news !== 0) this.#follow(flow, view);
+    if (this.#ledger !== null) this.#ledger.weigh(flow);
   }
 
   /** Tells the trace of a packet of its flow, which this packet may have opened. */

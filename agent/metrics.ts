@@ -38,6 +38,22 @@ export function agentMetrics(line: Line, uplink: Uplink, capture: LiveSource): R
   add("cutoff_refused_total", "Frames handed over for want of room to count their flow", () =>
     capture.refused(),
   );
+  add(
+    "cutoff_raised_total",
+    "Times that more was asked of a flow that is still read",
+    () => counters.budgetsRaised,
+  );
+  add(
+    "cutoff_spent_total",
+    "Sides that were not read when no more could be asked",
+    () => counters.budgetsSpent,
+  );
+  add("cutoff_closed_total", "Flows of which no more is wanted", () => counters.budgetsClosed);
+  add(
+    "cutoff_unasked_total",
+    "Times that what was asked of a flow could not be noted",
+    () => counters.budgetsRefused,
+  );
   add("rows_offered_total", "Rows offered to the uplink", () => uplink.counters.offered);
   add("rows_acknowledged_total", "Rows acknowledged", () => uplink.counters.acknowledged);
   new Counter({

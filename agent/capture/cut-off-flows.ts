@@ -60,6 +60,16 @@ export class CutOffFlows implements PassedOver {
     if (index !== 0) this.#cutoff?.forgetFlow(keys, k, index);
   }
 
+  ask(keys: Int32Array, k: number, bytes: readonly number[], isn: readonly number[]): boolean {
+    const index = this.#indexOf(keys, k);
+    return index !== 0 && this.#cutoff !== null && this.#cutoff.ask(keys, k, index, bytes, isn);
+  }
+
+  withdraw(keys: Int32Array, k: number): void {
+    const index = this.#indexOf(keys, k);
+    if (index !== 0) this.#cutoff?.withdraw(keys, k, index);
+  }
+
   /**
    * A flow that is not known may be about to be: its first frames are still in the ring. It is
    * given up when it is unknown in two rounds, of which the second begins where the first ended.

@@ -6,6 +6,9 @@
  * UDP, SYN, FIN, RST, fragments. Of other packets: payload until its side has spent its budget, and
  * packets without payload (they only acknowledge) until the other side has. A flow that finds no
  * room in the map is handed over whole.
+ *
+ * Only the program writes a flow's entry, so that no count is ever lost. The agent writes what it
+ * wishes for as budget into a map of its own, which is looked at while there is budget left.
  */
 import { Alu, BpfAssembler, Jump, Size } from "./bpf-assembler.ts";
 import type { Register } from "./bpf-assembler.ts";
@@ -22,10 +25,24 @@ export const FlowKey = { low: 0, high: 16, ports: 32, index: 36, protocol: 40 } 
 
 /**
  * Of a flow, each for the low end and 8 bytes on for the high end: payload handed over; packets and
- * bytes (of IP) that were not, since the entry was made; the same as they stood at the last SYN.
+ * bytes (of IP) that were not, since the entry was made; the same as they stood at the last SYN;
+ * payload to be handed over, 0 once it was; sequence number of the last SYN (4 bytes, as in the
+ * packet), 0 when none came since the entry was made.
  */
-export const FLOW_VALUE_BYTES = 80;
-export const FlowValue = { spent: 0, packets: 16, bytes: 32, marked: 48, markedBytes: 64 } as const;
+export const FLOW_VALUE_BYTES = 112;
+export const FlowValue = {
+  spent: 0,
+  packets: 16,
+  bytes: 32,
+  marked: 48,
+  markedBytes: 64,
+  budget: 80,
+  isn: 96,
+} as const;
+
+/** What the agent wishes of a flow: budget and sequence number as above, of either end. */
+export const WISH_BYTES = 32;
+export const Wish = { budget: 0, isn: 16 } as const;
 
 /** Of an interface, by its index: its kind, then counters of 8 bytes. */
 export const INTERFACE_VALUE_BYTES = 40;
@@ -40,6 +57,7 @@ export const InterfaceValue = {
 /** Helpers (linux/bpf.h). */
 const MAP_LOOKUP = 1;
 const MAP_UPDATE = 2;
+const MAP_DELETE = 3;
 const NOT_THERE_YET = 1; // BPF_NOEXIST
 const EEXIST = 17;
 
@@ -64,6 +82,7 @@ export type CutoffProgram = {
   otherSnap: number;
   /** File descriptors of the maps. */
   flows: number;
+  wishes: number;
   interfaces: number;
   /** Flows in tunnels are counted too. */
   hasTunnels: boolean;
@@ -134,25 +153,33 @@ function orderEnds(b: BpfAssembler): void {
   copyPort(TRANSPORT + 2, FlowKey.ports);
 }
 
-/** Passes, or counts: r3 becomes the sender's column of the flow's value, r5 the other's. */
-function decide(b: BpfAssembler, { flows, budget }: CutoffProgram): void {
+/**
+ * Passes, or counts: r9 becomes the flow's value, r6 the sender's column of it, r7 the column of
+ * whose payload it is, or of whose it acknowledges. To an address constants alone are added: with
+ * another number the verifier asks for CAP_PERFMON.
+ */
+function decide(b: BpfAssembler, { flows, wishes, budget }: CutoffProgram): void {
   b.label("flow").loadMap(1, flows).move(2, { register: 10 }).alu(Alu.add, 2, KEY);
   b.call(MAP_LOOKUP).jumpIf(Jump.equal, 0, 0, "new");
   b.jumpIf(Jump.anyBitOf, 8, SYN, "mark").jumpIf(Jump.anyBitOf, 8, FIN | RST, "pass");
-  // Constants alone are added to the value's address: another number takes CAP_PERFMON.
-  b.move(3, { register: 0 }).move(5, { register: 0 });
+  b.move(9, { register: 0 }).move(6, { register: 0 }).move(5, { register: 0 });
   b.jumpIf(Jump.equal, 7, 1, "high sends").alu(Alu.add, 5, 8).jump("columns");
-  b.label("high sends").alu(Alu.add, 3, 8).label("columns");
-  b.load(Size.double, 1, 10, REST).jumpIf(Jump.notEqual, 1, 0, "payload");
-  b.load(Size.double, 4, 5, FlowValue.spent);
-  b.jumpIf(Jump.greaterOrEqual, 4, budget, "cut").jump("pass");
-  b.label("payload").load(Size.double, 4, 3, FlowValue.spent);
-  b.jumpIf(Jump.greaterOrEqual, 4, budget, "cut");
-  b.addTo(3, FlowValue.spent, 1).jump("pass");
+  b.label("high sends").alu(Alu.add, 6, 8);
+  b.label("columns").move(7, { register: 5 });
+  b.load(Size.double, 1, 10, REST).jumpIf(Jump.equal, 1, 0, "acknowledges");
+  b.move(7, { register: 6 });
+  b.label("acknowledges").load(Size.double, 4, 7, FlowValue.budget);
+  b.jumpIf(Jump.equal, 4, 0, "cut");
+  fulfil(b, wishes);
+  b.label("fulfilled").load(Size.double, 4, 7, FlowValue.budget);
+  b.load(Size.double, 5, 7, FlowValue.spent);
+  b.jumpIf(Jump.less, 5, { register: 4 }, "spend").store(Size.double, 7, FlowValue.budget, 0);
   b.label("cut").move(1, 1).load(Size.double, 2, 10, IP_BYTES);
-  b.addTo(3, FlowValue.packets, 1).addTo(3, FlowValue.bytes, 2);
+  b.addTo(6, FlowValue.packets, 1).addTo(6, FlowValue.bytes, 2);
   b.load(Size.double, 4, 10, INTERFACE);
   b.addTo(4, InterfaceValue.cutOff, 1).addTo(4, InterfaceValue.cutBytes, 2).jump("keep back");
+  // Of what only acknowledges the rest is 0.
+  b.label("spend").load(Size.double, 1, 10, REST).addTo(6, FlowValue.spent, 1).jump("pass");
   // A SYN begins a new connection between these ends, or repeats itself: its budget is whole again.
   b.label("mark");
   for (const [from, to] of [
@@ -163,15 +190,39 @@ function decide(b: BpfAssembler, { flows, budget }: CutoffProgram): void {
       b.load(Size.double, 1, 0, from + side).store(Size.double, 0, to + side, { register: 1 });
     }
   }
-  for (const side of [0, 8]) b.store(Size.double, 0, FlowValue.spent + side, 0);
-  b.jump("pass");
+  for (const side of [0, 8]) {
+    b.store(Size.double, 0, FlowValue.spent + side, 0);
+    b.store(Size.double, 0, FlowValue.budget + side, budget);
+  }
+  b.load(Size.word, 1, 10, TRANSPORT + 4).jumpIf(Jump.equal, 7, 1, "high connects");
+  b.store(Size.word, 0, FlowValue.isn, { register: 1 }).jump("pass");
+  b.label("high connects")
+    .store(Size.word, 0, FlowValue.isn + 8, { register: 1 })
+    .jump("pass");
+}
+
+/** Takes the agent's wish, unless it is meant for an earlier connection. "No more" is the last. */
+function fulfil(b: BpfAssembler, wishes: number): void {
+  b.loadMap(1, wishes).move(2, { register: 10 }).alu(Alu.add, 2, KEY);
+  b.call(MAP_LOOKUP).jumpIf(Jump.equal, 0, 0, "fulfilled");
+  for (const side of [0, 8]) {
+    b.load(Size.word, 1, 9, FlowValue.isn + side).load(Size.word, 2, 0, Wish.isn + side);
+    b.jumpIf(Jump.equal, 1, 0, `meant ${side}`);
+    b.jumpIf(Jump.notEqual, 1, { register: 2 }, "fulfilled").label(`meant ${side}`);
+  }
+  b.load(Size.double, 1, 0, Wish.budget).load(Size.double, 2, 0, Wish.budget + 8);
+  b.store(Size.double, 9, FlowValue.budget, { register: 1 });
+  b.store(Size.double, 9, FlowValue.budget + 8, { register: 2 });
+  b.jumpIf(Jump.notEqual, 1, 0, "fulfilled").jumpIf(Jump.notEqual, 2, 0, "fulfilled");
+  b.loadMap(1, wishes).move(2, { register: 10 }).alu(Alu.add, 2, KEY).call(MAP_DELETE);
 }
 
 /** The first payload of a flow makes its entry; what does not fit is counted, and passed. */
-function open(b: BpfAssembler, { flows }: CutoffProgram): void {
+function open(b: BpfAssembler, { flows, budget }: CutoffProgram): void {
   b.label("new").jumpIf(Jump.anyBitOf, 8, SYN | FIN | RST, "pass");
   b.load(Size.double, 1, 10, REST).jumpIf(Jump.equal, 1, 0, "pass");
   for (let at = 0; at < FLOW_VALUE_BYTES; at += 8) b.store(Size.double, 10, ENTRY + at, 0);
+  for (const side of [0, 8]) b.store(Size.double, 10, ENTRY + FlowValue.budget + side, budget);
   const spend = (side: Register) =>
     b.store(Size.double, 10, ENTRY + FlowValue.spent + side * 8, { register: 1 });
   b.jumpIf(Jump.equal, 7, 1, "high spends");

@@ -7,6 +7,8 @@ import {
   FlowValue,
   INTERFACE_VALUE_BYTES,
   InterfaceValue,
+  WISH_BYTES,
+  Wish,
   assembleCutoff,
 } from "./cutoff-program.ts";
 import { InterfaceKind } from "./cutoff-headers.ts";
@@ -45,6 +47,7 @@ export class FlowCutoff {
   readonly #calls: SystemCalls;
   readonly #flows: BpfMap;
   readonly #interfaces: BpfMap;
+  readonly #wishes: BpfMap;
   readonly #walk: MapWalk;
   /** Of the last flow that was read, by side: packets and bytes, now and at its last SYN. */
   readonly packets = new Float64Array(2);
@@ -68,6 +71,7 @@ export class FlowCutoff {
       };
       this.#flows = map("wp_flows", FLOW_KEY_BYTES, FLOW_VALUE_BYTES, flows);
       this.#interfaces = map("wp_interfaces", 4, INTERFACE_VALUE_BYTES, INTERFACES_LIMIT);
+      this.#wishes = map("wp_wishes", FLOW_KEY_BYTES, WISH_BYTES, flows);
       this.#walk = new MapWalk(calls, this.#flows, WALK_KEYS);
       this.programFd = this.#loadBest(budget);
     } catch (error) {
@@ -91,7 +95,8 @@ export class FlowCutoff {
   #load(budget: number, hasTunnels: boolean): number {
     const program = assembleCutoff({
       ...{ budget, snap: WHOLE_FRAME, otherSnap: SNAP_BYTES },
-      ...{ flows: this.#flows.fd, interfaces: this.#interfaces.fd, hasTunnels },
+      ...{ flows: this.#flows.fd, wishes: this.#wishes.fd, interfaces: this.#interfaces.fd },
+      hasTunnels,
     });
     const license = fixedBytes(16);
     license.set(new TextEncoder().encode(LICENSE));
@@ -150,7 +155,7 @@ export class FlowCutoff {
    * the interface's.
    */
   readFlow(keys: Int32Array, k: number, index: number): boolean {
-    this.#writeKey(keys, k, index);
+    writeKey(this.#flows.key, keys, k, index);
     if (!this.#flows.read()) return false;
     const { value } = this.#flows;
     for (let side = 0; side < 2; side++) {
@@ -164,15 +169,30 @@ export class FlowCutoff {
 
   /** Makes room: the flow is over. */
   forgetFlow(keys: Int32Array, k: number, index: number): void {
-    this.#writeKey(keys, k, index);
+    writeKey(this.#flows.key, keys, k, index);
     this.#flows.delete();
   }
 
-  #writeKey(keys: Int32Array, k: number, index: number): void {
-    const { key } = this.#flows;
-    for (let word = 0; word < 9; word++) key.setInt32(word * 4, keys[k + word]!);
-    key.setUint32(FlowKey.index, index, true);
-    key.setUint32(FlowKey.protocol, keys[k + 9]! & 0xff, true);
+  /** As `PassedOver.ask` of frame-source.ts; `index` is the interface's. */
+  ask(
+    keys: Int32Array,
+    k: number,
+    index: number,
+    bytes: readonly number[],
+    isn: readonly number[],
+  ): boolean {
+    const { key, value } = this.#wishes;
+    writeKey(key, keys, k, index);
+    for (let side = 0; side < 2; side++) {
+      value.setUint32(Wish.budget + side * 8, bytes[side]!, true);
+      value.setInt32(Wish.isn + side * 8, isn[side]!); // as it stands in the packet
+    }
+    return this.#wishes.write();
+  }
+
+  withdraw(keys: Int32Array, k: number, index: number): void {
+    writeKey(this.#wishes.key, keys, k, index);
+    this.#wishes.delete();
   }
 
   /**
@@ -194,9 +214,15 @@ export class FlowCutoff {
 
   close(): void {
     this.#calls.close(this.programFd);
-    this.#flows.close();
-    this.#interfaces.close();
+    for (const map of [this.#flows, this.#wishes, this.#interfaces]) map.close();
   }
+}
+
+/** Writes a flow's key of the maps from that of the flow table. */
+function writeKey(key: DataView, keys: Int32Array, k: number, index: number): void {
+  for (let word = 0; word < 9; word++) key.setInt32(word * 4, keys[k + word]!);
+  key.setUint32(FlowKey.index, index, true);
+  key.setUint32(FlowKey.protocol, keys[k + 9]! & 0xff, true);
 }
 
 /** A counter of 64 bits, of which a double holds 53. */

@@ -67,7 +67,7 @@ export type CaptureChoice = (typeof CAPTURES)[number];
  * `agent/flow/flow-key.ts` writes it: ends in 8 words, ports, protocol | lane << 8.
  */
 export type PassedOver = {
-  /** Payload of each side that is handed over; nothing of a flow is passed over before that. */
+  /** Payload of each side that is handed over, unless another number is asked for. */
   readonly budgetBytes: number;
   /** Frames were dropped, so what was handed over may be less than was spent. */
   readonly hasLost: boolean;
@@ -81,6 +81,14 @@ export type PassedOver = {
   read(keys: Int32Array, k: number): boolean;
   /** The flow has ended: its counts are given up. */
   forget(keys: Int32Array, k: number): void;
+  /**
+   * Asks that so much payload of each side is handed over: of a flow that has spent less by then; 0
+   * for no more. Meant for the connection of these initial sequence numbers, 0 where one is not
+   * known. Returns false where there is no room to note it.
+   */
+  ask(keys: Int32Array, k: number, bytes: readonly number[], isn: readonly number[]): boolean;
+  /** Nothing more is asked of the flow. */
+  withdraw(keys: Int32Array, k: number): void;
   /** Gives up counts of flows that `isFlow` does not know, some at a time. */
   sweep(isFlow: (keys: Int32Array) => boolean): void;
 };

@@ -219,6 +219,12 @@ class Counted implements PassedOver {
     this.forgotten++;
     for (const all of [this.packets, this.bytes, this.marked, this.markedBytes]) all.fill(0);
   }
+  ask(): boolean {
+    return false;
+  }
+  withdraw(): void {
+    this.forgotten += 0;
+  }
   sweep(isFlow: (keys: Int32Array) => boolean): void {
     const [low, high] = [(10 << 24) | 1, (10 << 24) | 2];
     const ports = (40_000 << 16) | 53;
@@ -482,6 +488,22 @@ t.test("a program that is too long for the verifier gives way to a smaller one",
   t.equal((log as string[]).filter((text) => said.test(text)).length, 1);
   const { error } = capture("ring-cutoff", "refused");
   t.match(error, /^RefusedCall: eBPF program: E2BIG/, "for which the next tier is taken");
+  t.end();
+});
+
+t.test("of a flow that is read no more comes, of one that is not yet does", { skip }, (t) => {
+  const { closed, stale, slow, fast, isAlike } = capture("ring-cutoff", "asked");
+  // Of 100 segments and as many acknowledgments 30 each came in time, of the rest only both FIN.
+  const packets = [104, 103];
+  t.match(closed, { delivered: 4 + 60 + 2, cutOff: 2 * 70 + 1, told: { packets }, asked: 1 });
+  // 64 frames of the connection before; then five segments more, for all that was asked for that.
+  const delivered = 64 + 4 + 60 + 10 + 2;
+  t.match(stale, { delivered, cutOff: 2 * 65 + 1 });
+  t.match(slow, { told: { handshake: "complete", accepted: true }, raised: 3, cutOff: 0 });
+  t.equal(isAlike, true);
+  t.match(fast, { told: { handshake: "incomplete", accepted: null } }, "it came too fast");
+  t.ok((fast as Count).cutOff > 0);
+  for (const { dropped } of [closed, stale, slow, fast] as Count[]) t.equal(dropped, 0);
   t.end();
 });
 

@@ -2,7 +2,7 @@
  * Captures by one tier, in a network namespace of its own, what it sends itself, and prints what
  * came of it: one line of JSON. Pairs of veths are there: `saN` sends, `sbN` is watched.
  *
- *     node capturing.ts TIER golden PAIRS | mixed [INSTRUCTIONS] | refused | spoilt | again | full FLOWS [swept] | deleted
+ *     node capturing.ts TIER golden PAIRS | mixed [INSTRUCTIONS] | refused | spoilt | asked | again | full FLOWS [swept] | deleted
  *     node capturing.ts TIER flood FRAMES BYTES | worker | broken | opened | crash
  */
 import { spawnSync } from "node:child_process";
@@ -24,10 +24,13 @@ import { Line } from "../../agent/line.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
 import { bulkOf, loadTemplates, readdress } from "../../scripts/bench/traffic.ts";
 import { FrameSender } from "../../scripts/bench/sender.ts";
+import { KEY } from "../../agent/flow/flow-key.ts";
 import { viewOf } from "../frames.ts";
+import type { Bytes } from "../frames.ts";
 import { GOLDEN, framesOf } from "./captures.ts";
 import type { Frame } from "./captures.ts";
 import { bulk, mixedTraffic, spoilt } from "./mixed.ts";
+import { longChain } from "./talk.ts";
 
 const [tier, what, ...rest] = process.argv.slice(2) as [CaptureChoice, string, ...string[]];
 const log: string[] = [];
@@ -163,7 +166,13 @@ async function golden(pairs: number): Promise<object> {
 }
 
 /** A ring with a cutoff of our own choice, whose frames go to the line. */
-function openCutoff(line: Line, flows: number, budgetBytes: number, calls = new SystemCalls()) {
+function openCutoff(
+  line: Line,
+  flows: number,
+  budgetBytes: number,
+  packetsBehind?: number,
+  calls = new SystemCalls(),
+) {
   const source = new RingCapture({
     ...{ calls, pattern: /^sb\d+$/, ringBytes: 32 << 20, clock: line.clock },
     onFrame: (view, at, end, wire, linkType, lane) =>
@@ -172,7 +181,7 @@ function openCutoff(line: Line, flows: number, budgetBytes: number, calls = new 
     ...{ onChange: () => {}, log: (_, text) => log.push(text) },
   });
   source.rescan();
-  line.countPassedOver(source.passedOver);
+  line.countPassedOver(source.passedOver, packetsBehind);
   return source;
 }
 
@@ -191,7 +200,7 @@ function refusing(instructions: number): SystemCalls {
 /** No program at all is taken. */
 function refused(): object {
   try {
-    openCutoff(newLine([]), 8, BUDGET_BYTES, refusing(0)).close();
+    openCutoff(newLine([]), 8, BUDGET_BYTES, 0, refusing(0)).close();
     return { error: null };
   } catch (error) {
     return { error: `${(error as Error).name}: ${(error as Error).message}` };
@@ -204,11 +213,11 @@ async function mixed(instructions?: number): Promise<object> {
   const records: Flow[] = [];
   const line = newLine(records);
   const source = instructions
-    ? openCutoff(line, 4096, BUDGET_BYTES, refusing(instructions))
+    ? openCutoff(line, 4096, BUDGET_BYTES, 0, refusing(instructions))
     : open((view, at, end, wire, timeUs, linkType, lane) =>
         line.frame(view, at, end, wire, timeUs, linkType, lane),
       );
-  line.countPassedOver(source.passedOver);
+  line.countPassedOver(source.passedOver, 0);
   const sender = new FrameSender("sa0", frames);
   for (let at = 0; at < frames.length; at += 500) {
     sender.send(at, Math.min(frames.length, at + 500));
@@ -297,7 +306,7 @@ async function again(): Promise<object> {
   const source = open((view, at, end, wire, timeUs, linkType, lane) =>
     line.frame(view, at, end, wire, timeUs, linkType, lane),
   );
-  line.countPassedOver(source.passedOver);
+  line.countPassedOver(source.passedOver, 0);
   const frames = [200_000, 1000, 300_000].flatMap((size, i) => bulk(20_000, size, i * 1e6));
   let sent = 0;
   for (const sender of [new FrameSender("sa0", frames)]) {
@@ -311,6 +320,74 @@ async function again(): Promise<object> {
   const told = { sent, flows: countersOf(records), counts: counts(source)[0] };
   source.close();
   return told;
+}
+
+type Acting = {
+  line: Line;
+  source: RingCapture;
+  send: (frames: readonly Bytes[]) => Promise<void>;
+};
+
+/** Flows whose openings are read early or late, most at such a pace that the agent can ask. */
+async function asked(): Promise<object> {
+  const records: Flow[] = [];
+  let sent = 0;
+  const run = async (packetsBehind: number | undefined, act: (of: Acting) => Promise<object>) => {
+    const line = newLine(records);
+    const source = openCutoff(line, 4096, BUDGET_BYTES, packetsBehind);
+    sent = 0;
+    const send = async (frames: readonly Bytes[]) => {
+      const sender = new FrameSender("sa0", frames);
+      sent += sender.send();
+      sender.close();
+      await until(source, sent);
+    };
+    const more = await act({ line, source, send });
+    const [watch] = source.watches();
+    line.finish();
+    const dropped = source.droppedOnAny();
+    source.close();
+    const { delivered, cutOff } = watch!;
+    return { delivered, cutOff, dropped, told: records.splice(0).at(-1)!, ...more };
+  };
+  const closed = await run(undefined, async ({ line, send }) => {
+    const frames = bulk(20_000, 100_000, 1000);
+    await send(frames.slice(0, 64));
+    await send(frames.slice(64));
+    return { asked: line.counters.budgetsClosed };
+  });
+  // What is asked for an earlier connection of the same ends is not meant for this one.
+  const stale = await run(0, async ({ line, source, send }) => {
+    const [earlier, later] = [1_000_000, 5_000_000];
+    await send(bulk(20_000, 100_000, earlier).slice(0, 64));
+    const frames = bulk(20_000, 100_000, later);
+    await send(frames.slice(0, 64));
+    const closeThatOf = (isn: number) =>
+      source.passedOver!.ask(
+        ...([line.table.keys, line.table.any() * KEY, [0, 0], [isn + 1000, isn + 5000]] as const),
+      );
+    closeThatOf(earlier);
+    await send(frames.slice(64, 74));
+    closeThatOf(later);
+    await send(frames.slice(74));
+    return {};
+  });
+  const chain = longChain(100_000);
+  const long = (frames: number) =>
+    run(undefined, async ({ line, send }) => {
+      const bytes = chain.map((frame) => frame.bytes);
+      for (let at = 0; at < bytes.length; at += frames) await send(bytes.slice(at, at + frames));
+      return { raised: line.counters.budgetsRaised };
+    });
+  const [slow, fast] = [await long(16), await long(chain.length)];
+  const expected: Flow[] = [];
+  const reader = newLine(expected);
+  for (const { bytes, timeUs } of chain) {
+    reader.frame(viewOf(bytes), 0, bytes.length, bytes.length, timeUs, 1, 0);
+  }
+  reader.finish();
+  const isAlike = JSON.stringify(meaning([slow.told])) === JSON.stringify(meaning(expected));
+  return { closed, stale, slow, fast, isAlike };
 }
 
 /** More flows than the cutoff has room for, then as many again, with or without a sweep between. */
@@ -492,6 +569,7 @@ const result = {
   mixed: () => mixed(Number(rest[0])),
   refused,
   spoilt: spoiltOnes,
+  asked,
   again,
   full: () => full(Number(rest[0]), rest[1] === "swept"),
   deleted,

@@ -16,6 +16,28 @@ export const SERVER_HELLO = record(
   22,
   hello(2, join(u16(0x0303), new Uint8Array(32), [0], u16(0xc02f), [0])),
 );
+/** TLS 1.2 (RFC 5246 §7.3) whose server sends a chain of so many bytes, in segments of 1000. */
+export function longChain(bytes: number): Frame[] {
+  const certificate = hello(11, join(u24(bytes), new Uint8Array(bytes)));
+  const turns: Turn[] = [
+    [">", CLIENT_HELLO],
+    ["<", SERVER_HELLO],
+  ];
+  const records: Uint8Array[] = [];
+  for (let at = 0; at < certificate.length; at += 16_000) {
+    records.push(record(22, certificate.subarray(at, at + 16_000)));
+  }
+  const flight = join(...records, record(22, hello(14, new Uint8Array(0))));
+  for (let at = 0; at < flight.length; at += 1000) {
+    turns.push(["<", flight.subarray(at, at + 1000)]);
+  }
+  const finish = [record(20, Uint8Array.of(1)), record(22, new Uint8Array(40).fill(9))];
+  turns.push([">", join(record(22, hello(16, new Uint8Array(66))), ...finish)]);
+  turns.push(["<", join(...finish)], [">", record(23, new Uint8Array(60).fill(9))]);
+  turns.push(["<", record(23, new Uint8Array(600).fill(9))], [">", "close"], ["<", "close"]);
+  return talk(turns);
+}
+
 /** `>` is the client's, `<` the server's. */
 export type Turn = readonly [">" | "<", Uint8Array | "close"];
 export const text = (words: string) => latin1(words);
