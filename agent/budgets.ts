@@ -1,12 +1,13 @@
 /**
- * Asks the source for more of a flow whose openings are still being read, and for no more of one
- * whose openings have been.
+ * Asks the source for more of a flow whose TLS handshake is under way, and for no more of one whose
+ * openings have been read. Plaintext is read for less than any budget.
  *
  *      what comes       |- the source's budget -|- doubled -|- … -|  `RAISES_LIMIT` times
  *      asked for more             ^ half of it        ^ half of that
  *
  * What comes between that a budget is spent and that it is raised is a gap, as it is with none.
  */
+import type { Reading } from "./assess/reading.ts";
 import type { PassedOver } from "./capture/frame-source.ts";
 import type { Counters } from "./counters.ts";
 import { IpProtocol } from "./decode/packet.ts";
@@ -16,6 +17,7 @@ import type { FlowTable } from "./flow/flow-table.ts";
 
 /** Most doublings of a side's budget: 48 KiB become 768. */
 const RAISES_LIMIT = 4;
+const RAISES_BEHIND_FINISHED = 2;
 /** Packets behind the openings after which nothing more is wanted: most flows end before. */
 export const PACKETS_BEHIND = 8;
 /** Instead of a count of packets: nothing more comes. */
@@ -26,7 +28,7 @@ export class Budgets {
   readonly #source: PassedOver;
   readonly #counters: Counters;
   readonly #packetsBehind: number;
-  /** By flow and side: doublings, one more when that was not enough. */
+  /** By flow and side: doublings. */
   readonly #raises: Uint8Array;
   /** By flow: packets behind its openings. */
   readonly #behind: Uint8Array;
@@ -51,33 +53,32 @@ export class Budgets {
     return this.#behind[flow] === CLOSED;
   }
 
-  /** A packet of the flow came, from `table.side`. */
-  weigh(flow: number): void {
+  /** A packet of the flow came, from `table.side`; `reading` is what was read of it. */
+  weigh(flow: number, reading: Reading | undefined): void {
     const { sideFlags, bytes, side } = this.#table;
     const at = flow * 2 + side;
     if ((sideFlags[at]! & Side.read) === 0) {
-      if (bytes[at]! * 2 >= this.#budgetOf(at)) this.#raise(flow, at);
-    } else if (
-      (sideFlags[at ^ 1]! & Side.read) !== 0 &&
-      this.#behind[flow]! < this.#packetsBehind
-    ) {
+      if (bytes[at]! * 2 >= this.#budgetOf(at)) this.#raise(flow, at, reading);
+    } else if ((sideFlags[at ^ 1]! & Side.read) !== 0 && this.#waits(flow)) {
       if (++this.#behind[flow]! === this.#packetsBehind) this.#close(flow);
     }
   }
 
-  #budgetOf(at: number): number {
-    return this.#source.budgetBytes * (1 << Math.min(RAISES_LIMIT, this.#raises[at]!));
+  #waits(flow: number): boolean {
+    return this.#behind[flow]! < this.#packetsBehind;
   }
 
-  #raise(flow: number, at: number): void {
-    const { bytes } = this.#table;
-    const before = this.#raises[at]!;
-    if (before > RAISES_LIMIT || !this.#isCounted(flow)) return;
-    while (this.#raises[at]! <= RAISES_LIMIT && bytes[at]! * 2 >= this.#budgetOf(at)) {
-      this.#raises[at]!++;
-    }
-    if (this.#raises[at]! > RAISES_LIMIT) this.#counters.budgetsSpent++;
-    if (before === RAISES_LIMIT) return;
+  #budgetOf(at: number): number {
+    return this.#source.budgetBytes * (1 << this.#raises[at]!);
+  }
+
+  #raise(flow: number, at: number, reading: Reading | undefined): void {
+    const { bytes, client } = this.#table;
+    const limit = raisesFor(reading, (at & 1) !== client[flow]);
+    if (this.#raises[at]! >= limit || !this.#isCounted(flow)) return;
+    do this.#raises[at]!++;
+    while (this.#raises[at]! < limit && bytes[at]! * 2 >= this.#budgetOf(at));
+    if (this.#raises[at] === limit) this.#counters.budgetsSpent++;
     if (this.#ask(flow, this.#budgetOf(flow * 2), this.#budgetOf(flow * 2 + 1))) {
       this.#counters.budgetsRaised++;
     } else this.#counters.budgetsRefused++;
@@ -114,4 +115,14 @@ export class Budgets {
     const asked = this.#raises[flow * 2]! | this.#raises[flow * 2 + 1]!;
     if (asked !== 0 || this.isClosed(flow)) this.#source.withdraw(this.#table.keys, flow * KEY);
   }
+}
+
+/**
+ * Doublings that the reading of a side is worth: until the server has answered. TLS that was joined
+ * late is never read to its end. Behind its Finished a client may send without end.
+ */
+function raisesFor(reading: Reading | undefined, isServer: boolean): number {
+  const tls = reading?.tls ?? null;
+  if (tls === null || (tls.clientHello ?? tls.serverHello) === null || tls.answered) return 0;
+  return isServer || tls.finishedEnd < 0 ? RAISES_LIMIT : RAISES_BEHIND_FINISHED;
 }

@@ -22,7 +22,7 @@ export class Counters {
   budgetsRaised = 0;
   budgetsClosed = 0;
   budgetsRefused = 0;
-  /** Sides whose opening was not read when all was spent that may be asked for. */
+  /** Sides of which the most was asked: what they said beyond that was not read. */
   budgetsSpent = 0;
 
   /** Counts a frame whose link layer is not read. */

@@ -1,4 +1,5 @@
 /** Adds to flows what their source counted of them, and did not hand over. */
+import type { Reading } from "./assess/reading.ts";
 import { Budgets, PACKETS_BEHIND } from "./budgets.ts";
 import type { PassedOver } from "./capture/frame-source.ts";
 import type { Counters } from "./counters.ts";
@@ -41,9 +42,9 @@ export class Ledger {
     return hasLost || bytes[flow * 2]! >= budgetBytes || bytes[flow * 2 + 1]! >= budgetBytes;
   }
 
-  /** A packet of the flow came. */
-  weigh(flow: number): void {
-    this.#budgets.weigh(flow);
+  /** A packet of the flow came; `reading` is what was read of it. */
+  weigh(flow: number, reading: Reading | undefined): void {
+    this.#budgets.weigh(flow, reading);
   }
 
   /** The flow has begun. */

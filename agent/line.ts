@@ -175,7 +175,7 @@ export class Line {
     if (this.#trace !== null) this.#tracePacket(flow, view, this.#trace);
     if (flow < 0) return;
     if (this.table.news !== 0) this.#follow(flow, view);
-    if (this.#ledger !== null) this.#ledger.weigh(flow);
+    if (this.#ledger !== null) this.#ledger.weigh(flow, this.#readings[flow]);
   }
 
   /** Tells the trace of a packet of its flow, which this packet may have opened. */

@@ -45,7 +45,7 @@ export function agentMetrics(line: Line, uplink: Uplink, capture: LiveSource): R
   );
   add(
     "cutoff_spent_total",
-    "Sides that were not read when no more could be asked",
+    "Sides of which the most was asked that may be",
     () => counters.budgetsSpent,
   );
   add("cutoff_closed_total", "Flows of which no more is wanted", () => counters.budgetsClosed);

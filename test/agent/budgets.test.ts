@@ -49,14 +49,15 @@ t.test("flows of which no more is wanted are told as they would be", async (t) =
   t.ok(cutOff > 500, `${cutOff} frames were kept back`);
 });
 
-t.test("flows that are still read get more", async (t) => {
+t.test("handshakes under way get more", async (t) => {
   const differing = [false, true].map((isDeaf) =>
     captures.filter(({ frames }) => {
-      const cutoff = new ModelCutoff(700, isDeaf);
+      const cutoff = new ModelCutoff(2000, isDeaf);
       return read(frames, cutoff, 0).text.join() !== read(frames, null, 0).text.join();
     }),
   );
-  t.strictSame(differing[0]!.map(({ name }) => name), []); // prettier-ignore
+  // Plaintext is not worth more: what is read of it is less than the true budget.
+  t.strictSame(differing[0]!.map(({ name }) => name), ["irc.pcap"]); // prettier-ignore
   t.ok(differing[1]!.length > 20, `${differing[1]!.length} captures need more than that`);
 });
 
@@ -64,7 +65,7 @@ t.test("a chain of many certificates is read, as far as is fair", async (t) => {
   for (const [kib, bytes, handshake, raised, spent] of [
     [48, 40_000, "complete", 1, 0],
     [48, 100_000, "complete", 3, 0],
-    [48, 250_000, "complete", 4, 0],
+    [48, 250_000, "complete", 4, 1],
     [4, 100_000, "incomplete", 4, 1], // 64 KiB are the most
   ] as const) {
     const frames = longChain(bytes);
@@ -73,10 +74,10 @@ t.test("a chain of many certificates is read, as far as is fair", async (t) => {
     const [told, all] = [text, read(frames, null, 0).text].map(([r]) => JSON.parse(r!) as Flow);
     t.strictSame([all!.handshake, all!.accepted], ["complete", true]);
     t.equal(told!.handshake, handshake, `${bytes} bytes`);
-    t.equal(told!.accepted, spent ? null : true);
+    t.equal(told!.accepted, kib === 4 ? null : true);
     t.strictSame([told!.packets, told!.bytes], [all!.packets, all!.bytes]);
     t.match(line.counters, { budgetsRaised: raised, budgetsSpent: spent, budgetsRefused: 0 });
-    if (spent) t.equal(cutoff.cutOff, Math.ceil(bytes / 1000) + 3 - Math.ceil(65_536 / 1000));
+    if (kib === 4) t.equal(cutoff.cutOff, Math.ceil(bytes / 1000) + 3 - Math.ceil(65_536 / 1000));
   }
   const { text, line } = read(longChain(100_000), new ModelCutoff(48 << 10, true), 0);
   const { handshake, accepted } = JSON.parse(text[0]!) as Flow;
