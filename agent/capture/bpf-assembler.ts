@@ -12,6 +12,7 @@ export type Size = (typeof Size)[keyof typeof Size];
 export const Alu = {
   add: 0x00,
   subtract: 0x10,
+  multiply: 0x20,
   and: 0x50,
   shiftLeft: 0x60,
   shiftRight: 0x70,

@@ -2,7 +2,7 @@
  * Assembles the eBPF socket filter of the flow cutoff, which hands over the first payload of each
  * side of a flow and counts the rest.
  *
- * What is handed over whatever was before: anything in which `cutoff-headers.ts` finds no TCP or
+ * What is handed over whatever was before: anything in which `header-walk.ts` finds no TCP or
  * UDP, SYN, FIN, RST, fragments. Of other packets: payload until its side has spent its budget, and
  * packets without payload (they only acknowledge) until the other side has. A flow that finds no
  * room in the map is handed over whole.
@@ -12,7 +12,7 @@
  */
 import { Alu, BpfAssembler, Jump, Size } from "./bpf-assembler.ts";
 import type { Register } from "./bpf-assembler.ts";
-import { InterfaceKind, Stack, walkHeaders } from "./cutoff-headers.ts";
+import { InterfaceKind, Stack, walkHeaders } from "./header-walk.ts";
 
 /**
  * The key of a flow, 44 bytes: the addresses of its low and its high end (16 bytes each, IPv4 as
@@ -93,7 +93,8 @@ export function assembleCutoff(options: CutoffProgram): Uint8Array<ArrayBuffer> 
   // r6: the frame's context. r7: side. r8: position, then TCP flags. r9: type, then protocol.
   b.move(6, { register: 1 });
   findInterface(b, options);
-  walkHeaders(b, options.hasTunnels);
+  const { hasTunnels } = options;
+  walkHeaders({ b, hasTunnels, from: "frame", icmp: ["other", "other"] });
   orderEnds(b);
   decide(b, options);
   open(b, options);

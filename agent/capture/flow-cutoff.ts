@@ -1,5 +1,6 @@
 /** Loads the flow cutoff into the kernel, and reads what it counted of interfaces and flows. */
-import { BpfMap, MapWalk, bpfNeeds, fixedBytes } from "./bpf-map.ts";
+import { BpfMap, MapWalk } from "./bpf-map.ts";
+import { loadProgram } from "./bpf-program.ts";
 import {
   FLOW_KEY_BYTES,
   FLOW_VALUE_BYTES,
@@ -11,7 +12,7 @@ import {
   Wish,
   assembleCutoff,
 } from "./cutoff-program.ts";
-import { InterfaceKind } from "./cutoff-headers.ts";
+import { InterfaceKind } from "./header-walk.ts";
 import { SNAP_BYTES } from "./frame-source.ts";
 import { RefusedCall } from "./system-calls.ts";
 import type { SystemCalls } from "./system-calls.ts";
@@ -24,14 +25,6 @@ const WHOLE_FRAME = 0x7fffffff;
 const INTERFACES_LIMIT = 16_384;
 /** Keys read at a time when the map is walked. */
 const WALK_KEYS = 512;
-
-const PROG_LOAD = 5;
-const SOCKET_FILTER = 1;
-/** Our own: the program calls no helper that asks for the GPL. */
-const LICENSE = "Apache-2.0";
-/** What the verifier says of a program that it refuses; only its end is told. */
-const LOG_BYTES = 1 << 16;
-const LOG_TOLD = 300;
 
 /** ARPHRD_…: Ethernet, loopback, and those whose frames begin with the IP header. */
 const KINDS: ReadonlyMap<number, number> = new Map([
@@ -98,30 +91,7 @@ export class FlowCutoff {
       ...{ flows: this.#flows.fd, wishes: this.#wishes.fd, interfaces: this.#interfaces.fd },
       hasTunnels,
     });
-    const license = fixedBytes(16);
-    license.set(new TextEncoder().encode(LICENSE));
-    // bpf_attr of PROG_LOAD: type | instructions | program | license | log level | log size | log
-    const attributes = new DataView(new ArrayBuffer(72));
-    attributes.setUint32(0, SOCKET_FILTER, true);
-    attributes.setUint32(4, program.length / 8, true);
-    attributes.setBigUint64(8, this.#calls.addressOf(program), true);
-    attributes.setBigUint64(16, this.#calls.addressOf(license), true);
-    new Uint8Array(attributes.buffer).set(new TextEncoder().encode("wp_cutoff"), 48);
-    const bytes = new Uint8Array(attributes.buffer);
-    const fd = this.#calls.bpf(PROG_LOAD, bytes);
-    if (fd >= 0) return fd;
-    // Once more, for the reason.
-    const log = fixedBytes(LOG_BYTES);
-    attributes.setUint32(24, 1, true);
-    attributes.setUint32(28, log.length, true);
-    attributes.setBigUint64(32, this.#calls.addressOf(log), true);
-    const again = this.#calls.bpf(PROG_LOAD, bytes);
-    if (again >= 0) return again;
-    const code = this.#calls.errorName(-fd);
-    const end = log.indexOf(0);
-    const said = Buffer.from(log.buffer, 0, end < 0 ? log.length : end).toString("latin1");
-    const told = said.trim().slice(-LOG_TOLD).replaceAll(/\s+/g, " ");
-    throw new RefusedCall("eBPF program", code, bpfNeeds(code) || told);
+    return loadProgram(this.#calls, "wp_cutoff", program);
   }
 
   /** Lets the frames of an interface pass; `hardware` is its type (ARPHRD_…). */

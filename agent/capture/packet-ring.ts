@@ -9,7 +9,12 @@ const PACKET_RX_RING = 5;
 const PACKET_STATISTICS = 6;
 const PACKET_VERSION = 10;
 const PACKET_RESERVE = 12;
+const PACKET_FANOUT = 18;
+const PACKET_FANOUT_DATA = 22;
 const TPACKET_V3 = 2;
+/** Of a group: an eBPF program deals frames out; its number is the kernel's choice. */
+const FANOUT_EBPF = 7;
+const FANOUT_NEW_NUMBER = 0x2000;
 const SO_ATTACH_FILTER = 26;
 const SO_ATTACH_BPF = 50;
 const ETH_P_ALL = 3;
@@ -84,6 +89,21 @@ export class PacketRing {
     address.setUint16(0, AF_PACKET, true);
     address.setUint16(2, ETH_P_ALL);
     this.#calls.bind(this.fd, new Uint8Array(address.buffer), "packet ring: bind");
+  }
+
+  /**
+   * Shares frames, from now on, with the other sockets of a group, dealt out by an eBPF program;
+   * null makes a new one. Returns the group's number.
+   */
+  join(group: number | null, programFd: number): number {
+    const attempt = "packet ring: fanout";
+    const how = group === null ? FANOUT_EBPF | FANOUT_NEW_NUMBER : FANOUT_EBPF;
+    const value = int32((how << 16) | (group ?? 0));
+    this.#calls.setOption(this.fd, SOL_PACKET, PACKET_FANOUT, value, attempt);
+    const program = int32(programFd);
+    this.#calls.setOption(this.fd, SOL_PACKET, PACKET_FANOUT_DATA, program, attempt);
+    this.#calls.getOption(this.fd, SOL_PACKET, PACKET_FANOUT, value, attempt);
+    return new DataView(value.buffer).getUint16(0, true);
   }
 
   /** Brings `dropped` and `freezes` up to date; the kernel's counters begin anew with each call. */

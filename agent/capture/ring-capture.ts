@@ -1,6 +1,8 @@
 /** Captures live through one packet ring for all interfaces; interfaces may come and go. */
 import type { LiveSource, OnLiveFrame, Watch } from "./frame-source.ts";
 import { SNAP_BYTES } from "./frame-source.ts";
+import { loadProgram } from "./bpf-program.ts";
+import { assembleFanout } from "./fanout-program.ts";
 import { FlowCutoff } from "./flow-cutoff.ts";
 import { listInterfaces } from "./interfaces.ts";
 import type { HostInterface } from "./interfaces.ts";
@@ -36,6 +38,8 @@ export type RingCaptureOptions = {
   ringBytes: number;
   /** Room for flows, and payload of each side that is handed over; null hands everything over. */
   cutoff: { flows: number; budgetBytes: number } | null;
+  /** Shares frames with others of this group, null makes one; without it all come here. */
+  fanout?: { group: number | null };
   /** Another waiting thread than the usual, for tests of its faults. */
   worker?: URL;
 };
@@ -52,6 +56,8 @@ type Open = {
 export class RingCapture implements LiveSource {
   readonly kind: "ring-cutoff" | "ring";
   readonly passedOver: CutOffFlows | null;
+  /** The number of the group that shares frames; null where all come here. */
+  group: number | null = null;
   readonly #options: RingCaptureOptions;
   readonly #watches = new Map<number, Watch>();
   /** Watches that ended since the last rescan. */
@@ -95,6 +101,7 @@ export class RingCapture implements LiveSource {
         }
       } else ring.filterInterfaces([], SNAP_BYTES);
       ring.bind();
+      if (this.#options.fanout) this.#join(ring, this.#options.fanout);
       links = this.#openLinks();
       const reader = new RingReader(ring.view, BLOCK_BYTES, this.#watches, clock, onFrame);
       const waiter = new RingWaiter({
@@ -110,6 +117,17 @@ export class RingCapture implements LiveSource {
       cutoff?.close();
       if (links >= 0) calls.close(links);
       throw error;
+    }
+  }
+
+  /** Before any interface is watched: frames would go to those that are there already. */
+  #join(ring: PacketRing, fanout: { group: number | null }): void {
+    const { calls } = this.#options;
+    const program = loadProgram(calls, "wp_fanout", assembleFanout());
+    try {
+      this.group = ring.join(this.group ?? fanout.group, program);
+    } finally {
+      calls.close(program); // the group keeps it
     }
   }
 

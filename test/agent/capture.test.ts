@@ -507,6 +507,20 @@ t.test("of a flow that is read no more comes, of one that is not yet does", { sk
   t.end();
 });
 
+t.test("rings that share what comes: each flow goes to one, both ways", { skip }, (t) => {
+  const { sent, total, dropped, shares, strays, notFlows, ...flows } = capture(
+    ...["ring-cutoff", "shared", 3],
+  );
+  t.strictSame(flows["wrong"], [], "counters are exact, all in one place");
+  t.equal(flows["records"], flows["expected"], "and nobody else has heard of it");
+  t.equal(flows["refused"], 40, "a router's errors come where the attempt is");
+  t.equal(total, sent);
+  t.equal(notFlows, strays);
+  t.equal(dropped, 0);
+  for (const share of shares as number[]) t.ok(share > (sent as number) / 6, `${share}`);
+  t.end();
+});
+
 t.test("ends that connect anew: each connection has its own counters", { skip }, (t) => {
   // Handshake, request, its segments and their acknowledgments, FIN, FIN, ACK: see `bulk`.
   const row = (segments: number) => {

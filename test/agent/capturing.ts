@@ -2,7 +2,7 @@
  * Captures by one tier, in a network namespace of its own, what it sends itself, and prints what
  * came of it: one line of JSON. Pairs of veths are there: `saN` sends, `sbN` is watched.
  *
- *     node capturing.ts TIER golden PAIRS | mixed [INSTRUCTIONS] | refused | spoilt | asked | again | full FLOWS [swept] | deleted
+ *     node capturing.ts TIER golden PAIRS | mixed [INSTRUCTIONS] | refused | spoilt | asked | shared N | again | full FLOWS [swept] | deleted
  *     node capturing.ts TIER flood FRAMES BYTES | worker | broken | opened | crash
  */
 import { spawnSync } from "node:child_process";
@@ -29,7 +29,7 @@ import { viewOf } from "../frames.ts";
 import type { Bytes } from "../frames.ts";
 import { GOLDEN, framesOf } from "./captures.ts";
 import type { Frame } from "./captures.ts";
-import { bulk, mixedTraffic, spoilt } from "./mixed.ts";
+import { bulk, mixedTraffic, spoilt, unreachable } from "./mixed.ts";
 import { longChain } from "./talk.ts";
 
 const [tier, what, ...rest] = process.argv.slice(2) as [CaptureChoice, string, ...string[]];
@@ -172,15 +172,17 @@ function openCutoff(
   budgetBytes: number,
   packetsBehind?: number,
   calls = new SystemCalls(),
+  fanout?: { group: number | null },
 ) {
   const source = new RingCapture({
     ...{ calls, pattern: /^sb\d+$/, ringBytes: 32 << 20, clock: line.clock },
     onFrame: (view, at, end, wire, linkType, lane) =>
       line.frameNow(view, at, end, wire, linkType, lane),
     cutoff: { flows, budgetBytes },
+    ...(fanout ? { fanout } : {}),
     ...{ onChange: () => {}, log: (_, text) => log.push(text) },
   });
-  source.rescan();
+  if (!fanout) source.rescan(); // else when all are there
   line.countPassedOver(source.passedOver, packetsBehind);
   return source;
 }
@@ -293,6 +295,62 @@ async function spoiltOnes(): Promise<object> {
     .filter((name) => told[name]?.join() !== wanted[name]?.join())
     .map((name) => `${name}: ${told[name]?.join()} not ${wanted[name]?.join()}`);
   return { sent: frames.length, of0, dropped, flows: names.size, wrong };
+}
+
+const ATTEMPTS = 40;
+
+/** Several rings share what comes, each with a line of its own. */
+async function shared(count: number): Promise<object> {
+  const { frames, flows, strays } = mixedTraffic(7, 16, 100_000);
+  frames.push(...unreachable(ATTEMPTS));
+  const lines = Array.from({ length: count }, () => {
+    const records: Flow[] = [];
+    return { records, line: newLine(records) };
+  });
+  const sources: RingCapture[] = [];
+  for (const { line } of lines) {
+    const fanout = { group: sources[0]?.group ?? null };
+    sources.push(openCutoff(line, 4096, BUDGET_BYTES, 0, new SystemCalls(), fanout));
+  }
+  for (const source of sources) source.rescan();
+  const came = () =>
+    sources.flatMap((source) => {
+      source.rescan();
+      return source.watches().map(seen);
+    }).reduce((a, b) => a + b, 0); // prettier-ignore
+  const sender = new FrameSender("sa0", frames);
+  for (let at = 0; at < frames.length; at += 500) {
+    sender.send(at, Math.min(frames.length, at + 500));
+    await sleep(1);
+  }
+  for (let waited = 0; waited < 5000 && came() < frames.length; waited += 10) await sleep(10);
+  const total = came();
+  const shares = sources.map((source) =>
+    source
+      .watches()
+      .map(seen)
+      .reduce((a, b) => a + b, 0),
+  );
+  for (const { line } of lines) line.finish();
+  const dropped = sources.reduce((sum, source) => sum + source.droppedOnAny(), 0);
+  for (const source of sources) source.close();
+  const told = lines.map(({ records }) => sumsOf(records));
+  const wrong: string[] = [];
+  for (const [name, ends] of Object.entries(flows)) {
+    const found = told.flatMap((sums) => (sums[name] ? [sums[name].join()] : []));
+    const [low, high] = Object.keys(ends).toSorted().map((end) => ends[end]!); // prettier-ignore
+    const wanted = [low![0], high![0], low![1], high![1]].join();
+    if (found.length !== 1 || found[0] !== wanted) wrong.push(`${name}: ${found} not ${wanted}`);
+  }
+  const all = lines.flatMap(({ records }) => records);
+  const refused = all.filter((record) => record.state === "refused").length;
+  const notFlows = lines.reduce((sum, { line }) => {
+    const { notIp, notTransport } = line.counters.stoppedByName();
+    return sum + (notIp ?? 0) + (notTransport ?? 0);
+  }, 0);
+  const expected = Object.keys(flows).length + ATTEMPTS;
+  const counted = { sent: frames.length, total, dropped, shares, strays, notFlows };
+  return { ...counted, records: all.length, expected, refused, wrong };
 }
 
 /** Records by their ends: packets and bytes, client first. */
@@ -570,6 +628,7 @@ const result = {
   refused,
   spoilt: spoiltOnes,
   asked,
+  shared: () => shared(Number(rest[0])),
   again,
   full: () => full(Number(rest[0]), rest[1] === "swept"),
   deleted,

@@ -42,7 +42,7 @@ type Kind = {
   /** Headers between that of IP and the segment, by type. */
   chain?: readonly number[];
   options?: readonly number[];
-  fragmented?: boolean;
+  fragmented?: "all" | "answers";
   /** The cutoff does not look so far, or does when it looks into tunnels. */
   looks?: "never" | "into tunnels";
 };
@@ -135,7 +135,8 @@ const KINDS: Readonly<Record<string, Kind>> = {
   "signed v6": { proto: "udp", is6: true, carry: plain, chain: [0, 51] },
   datagrams: { proto: "udp", is6: false, carry: plain },
   "datagrams v6": { proto: "udp", is6: true, carry: tagged },
-  fragments: { proto: "udp", is6: false, carry: plain, fragmented: true, looks: "never" },
+  fragments: { proto: "udp", is6: false, carry: plain, fragmented: "all", looks: "never" },
+  "answers in fragments": { proto: "udp", is6: false, carry: plain, fragmented: "answers" },
   vxlan: { proto: "tcp", is6: false, looks: "into tunnels", carry: vxlan },
   "vxlan of datagrams": {
     proto: "udp",
@@ -248,10 +249,11 @@ function framesOf(kind: Kind, sent: Sent, source: string, destination: string, i
     return [{ frame: kind.carry(packet, 0x86dd), bytes: packet.length }];
   }
   const fields = { source, destination, protocol, options: kind.options ?? [] };
-  const half = kind.fragmented ? 8 * Math.ceil(segment.length / 16) : segment.length;
+  const isCut = kind.fragmented === "all" || (kind.fragmented === "answers" && !sent.up);
+  const half = isCut ? 8 * Math.ceil(segment.length / 16) : segment.length;
   return [segment.subarray(0, half), segment.subarray(half)].flatMap((part, i) => {
     if (part.length === 0) return [];
-    const fragment = kind.fragmented ? (i === 0 ? 0x2000 : half / 8) : 0;
+    const fragment = isCut ? (i === 0 ? 0x2000 : half / 8) : 0;
     const packet = ipv4({ ...fields, fragment }, part);
     packet.set(u16(id), 4);
     return { frame: kind.carry(packet, 0x0800), bytes: packet.length };
@@ -262,12 +264,15 @@ function framesOf(kind: Kind, sent: Sent, source: string, destination: string, i
  * What the cutoff keeps back of `mixedTraffic(…, 8, 200_000)`, at 48 KiB for each side, of two bulks
  * of each kind. TCP: 50 of 200 segments of 1000 bytes are handed over, and the 49 acknowledgments
  * before the last of them. UDP: 49 of a side's datagrams of 1008 bytes with their headers, of 67 up
- * and 133 down.
+ * and 133 down, but fragments never.
  */
 export const keptBack = (hasTunnels: boolean): number =>
   Object.values(KINDS)
     .filter(({ looks }) => looks === undefined || (hasTunnels && looks === "into tunnels"))
-    .reduce((sum, { proto }) => sum + 2 * (proto === "tcp" ? 150 + 151 : 18 + 84), 0);
+    .reduce((sum, { proto, fragmented }) => {
+      const datagrams = 18 + (fragmented ? 0 : 84);
+      return sum + 2 * (proto === "tcp" ? 150 + 151 : datagrams);
+    }, 0);
 
 /** `perKind` flows of each kind: most short, every fourth a bulk of `bulkBytes`; in any order. */
 export function mixedTraffic(seed: number, perKind: number, bulkBytes: number): Mixed {
@@ -334,5 +339,25 @@ export function spoilt(frames: readonly Bytes[], seed: number): Bytes[] {
       changed[at] = below(3) === 0 ? below(256) : changed[at]! ^ (1 << below(8));
     }
     return changed;
+  });
+}
+
+/** Attempts that are answered by a router, which is neither of their ends; and that many frames. */
+export function unreachable(count: number): Bytes[] {
+  return Array.from({ length: count }, (_, i) => i).flatMap((i) => {
+    const is6 = i % 2 === 1;
+    const segment = tcp({ from: 30_000, to: 80, flags: SYN });
+    if (is6) {
+      const [source, destination] = [`fd77::${i}`, "fd78::1"];
+      const asks = ipv6({ source, destination }, segment);
+      const says = join([1, 0, 0, 0, 0, 0, 0, 0], asks);
+      const error = ipv6({ source: "fd99::1", destination: source, next: 58 }, says);
+      return [ethernet(asks, 0x86dd), ethernet(error, 0x86dd)];
+    }
+    const [source, destination] = [`10.177.0.${i}`, "10.178.0.1"];
+    const asks = ipv4({ source, destination }, segment);
+    const says = join([3, 1, 0, 0, 0, 0, 0, 0], asks);
+    const error = ipv4({ source: "10.199.0.1", destination: source, protocol: 1 }, says);
+    return [ethernet(asks), ethernet(error)];
   });
 }

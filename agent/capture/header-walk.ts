@@ -1,5 +1,5 @@
 /**
- * Assembles the part of the flow cutoff that walks a frame's headers down to those of the flow that
+ * Assembles the part of an eBPF program that walks a frame's headers down to those of the flow that
  * the agent reads in it, as `agent/decode` does.
  *
  * Two levels of IP are walked: a packet, and one in a tunnel of it (VXLAN, VXLAN-GPE, Geneve, GRE,
@@ -36,7 +36,12 @@ export const InterfaceKind = { ethernet: 0, rawIp: 1, loopback: 2, other: 3 } as
 /** `struct __sk_buff`: positions of what is read. */
 const LENGTH = 0;
 const PROTOCOL = 16;
-const LOAD_BYTES = 26; // a helper (linux/bpf.h)
+/** Helpers (linux/bpf.h). */
+const LOAD_BYTES = 26;
+const LOAD_BYTES_RELATIVE = 68;
+const FROM_NETWORK_HEADER = 1; // BPF_HDR_START_NET
+/** More than stands before a network header. */
+const LINK_BYTES = 256;
 
 /** Tags of one Ethernet frame that are stepped over, and extension headers of one IPv6 packet. */
 const TAGS_LIMIT = 2;
@@ -45,6 +50,8 @@ const EXTENSIONS_LIMIT = 8;
 const EXTENSIONS = [0, 43, 60, 135, 139, 140];
 const FRAGMENT = 44;
 
+const ICMP = 1;
+const ICMP6 = 58;
 const TCP = 6;
 const UDP = 17;
 const AH = 51;
@@ -65,44 +72,65 @@ export const swapped = (n: number): number => ((n & 0xff) << 8) | (n >>> 8);
 
 const { transport: T, ip: IP } = Stack;
 
+export type Walk = {
+  b: BpfAssembler;
+  /** Looks into tunnels. */
+  hasTunnels: boolean;
+  /** Where positions count from; where from the network header, that is also where frames begin. */
+  from: "frame" | "network header";
+  /** Where ICMP goes, and ICMP for IPv6. */
+  icmp: readonly [string, string];
+};
+
 /**
  * From a frame in r6, of an interface of the kind in r7, to label `ends`: r8 is the TCP flags, 0
- * for UDP, r9 the protocol. Jumps to `other` with whatever it does not read.
+ * for UDP, r9 the protocol. Jumps to `other` with whatever it does not read; the addresses are then
+ * those of the innermost IP packet whose header came.
  */
-export function walkHeaders(b: BpfAssembler, hasTunnels: boolean): void {
-  b.load(Size.word, 1, 6, LENGTH).store(Size.double, 10, Stack.end, { register: 1 });
+export function walkHeaders(walk: Walk): void {
+  const { b, hasTunnels } = walk;
+  b.load(Size.word, 1, 6, LENGTH);
+  if (walk.from !== "frame") b.alu(Alu.add, 1, LINK_BYTES);
+  b.store(Size.double, 10, Stack.end, { register: 1 });
   b.move(8, 0).load(Size.word, 9, 6, PROTOCOL);
-  b.jumpIf(Jump.equal, 7, InterfaceKind.rawIp, "type 0");
+  if (walk.from === "frame") b.jumpIf(Jump.equal, 7, InterfaceKind.rawIp, "type 0");
   const levels = hasTunnels ? [0, 1] : [0];
   for (const level of levels) {
     const isLast = level === levels.length - 1;
-    walkLink(b, level);
-    walkIpv4(b, level);
-    walkIpv6(b, level);
-    walkTransport(b, level, isLast);
+    walkLink(walk, level);
+    walkIpv4(walk, level);
+    walkIpv6(walk, level);
+    walkTransport(walk, level, isLast);
     if (isLast) continue;
-    walkGre(b, level);
-    walkUdpTunnels(b, level);
+    walkGre(walk, level);
+    walkUdpTunnels(walk, level);
     // Of an IP packet in another only the version tells what it is.
-    loadBytes(b.label(`ip ${level + 1}`), IP, 1);
-    b.load(Size.byte, 1, 10, IP).alu(Alu.shiftRight, 1, 4);
+    b.label(`ip ${level + 1}`);
+    loadBytes(walk, T, 1);
+    b.load(Size.byte, 1, 10, T).alu(Alu.shiftRight, 1, 4);
     b.jumpIf(Jump.equal, 1, 4, `ipv4 ${level + 1}`).jumpIf(Jump.equal, 1, 6, `ipv6 ${level + 1}`);
     b.jump("other");
   }
-  readTcp(b);
+  readTcp(walk);
 }
 
 /** Copies `length` bytes of the frame at r8 to the stack; a frame that is too short is passed. */
-function loadBytes(b: BpfAssembler, to: number, length: number): void {
+export function loadBytes({ b, from }: Walk, to: number, length: number): void {
   b.move(1, { register: 6 }).move(2, { register: 8 });
   b.move(3, { register: 10 }).alu(Alu.add, 3, to).move(4, length);
-  b.call(LOAD_BYTES).jumpIf(Jump.notEqual, 0, 0, "other");
+  if (from === "frame") b.call(LOAD_BYTES);
+  else b.move(5, FROM_NETWORK_HEADER).call(LOAD_BYTES_RELATIVE);
+  b.jumpIf(Jump.notEqual, 0, 0, "other");
 }
 
 /** Steps over the link layer: r8 becomes where the IP header begins. */
-function walkLink(b: BpfAssembler, level: number): void {
-  loadBytes(b.label(`ethernet ${level}`), IP, 14);
-  b.load(Size.half, 9, 10, IP + 12).alu(Alu.add, 8, 14);
+function walkLink(walk: Walk, level: number): void {
+  const { b } = walk;
+  if (level > 0 || walk.from === "frame") {
+    b.label(`ethernet ${level}`);
+    loadBytes(walk, T, 14);
+    b.load(Size.half, 9, 10, T + 12).alu(Alu.add, 8, 14);
+  }
   b.label(`type ${level}`); // r9 is the EtherType as loaded
   for (let tags = 0; ; tags++) {
     b.jumpIf(Jump.equal, 9, swapped(0x0800), `ipv4 ${level}`);
@@ -111,8 +139,9 @@ function walkLink(b: BpfAssembler, level: number): void {
     const tag = `tag ${level} ${tags}`;
     b.jumpIf(Jump.equal, 9, swapped(0x8100), tag).jumpIf(Jump.equal, 9, swapped(0x88a8), tag);
     b.jumpIf(Jump.notEqual, 9, swapped(0x9100), "other");
-    loadBytes(b.label(tag), IP, 4);
-    b.load(Size.half, 9, 10, IP + 2).alu(Alu.add, 8, 4);
+    b.label(tag);
+    loadBytes(walk, T, 4);
+    b.load(Size.half, 9, 10, T + 2).alu(Alu.add, 8, 4);
   }
   b.jump("other");
 }
@@ -136,26 +165,37 @@ function boundPacket(b: BpfAssembler, name: string, least: number): void {
 }
 
 /** RFC 791 §3.1; fragments are handed over. */
-function walkIpv4(b: BpfAssembler, level: number): void {
-  loadBytes(b.label(`ipv4 ${level}`), IP, 20);
-  b.load(Size.byte, 1, 10, IP).move(2, { register: 1 }).alu(Alu.shiftRight, 2, 4);
+function walkIpv4(walk: Walk, level: number): void {
+  const { b } = walk;
+  b.label(`ipv4 ${level}`);
+  loadBytes(walk, T, 20);
+  b.load(Size.byte, 5, 10, T).move(2, { register: 5 }).alu(Alu.shiftRight, 2, 4);
   b.jumpIf(Jump.notEqual, 2, 4, "other");
-  b.alu(Alu.and, 1, 15).alu(Alu.shiftLeft, 1, 2).jumpIf(Jump.less, 1, 20, "other");
-  b.load(Size.half, 2, 10, IP + 6).jumpIf(Jump.anyBitOf, 2, swapped(0x3fff), "other");
-  b.load(Size.half, 3, 10, IP + 2).toBigEndian(3, 16);
+  b.alu(Alu.and, 5, 15).alu(Alu.shiftLeft, 5, 2).jumpIf(Jump.less, 5, 20, "other");
+  takeIpv4Addresses(b);
+  b.load(Size.half, 2, 10, T + 6).jumpIf(Jump.anyBitOf, 2, swapped(0x3fff), "other");
+  b.load(Size.half, 3, 10, T + 2)
+    .toBigEndian(3, 16)
+    .move(1, { register: 5 });
   boundPacket(b, `ipv4 ${level}`, 0);
-  b.load(Size.byte, 9, 10, IP + 9);
-  b.load(Size.word, 1, 10, IP + 12).load(Size.word, 2, 10, IP + 16);
+  b.load(Size.byte, 9, 10, T + 9).jump(`transport ${level}`);
+}
+
+/** Writes those of the header at `T` to where IPv6 has them. */
+export function takeIpv4Addresses(b: BpfAssembler): void {
+  b.load(Size.word, 1, 10, T + 12).load(Size.word, 2, 10, T + 16);
   for (const at of [Stack.source, Stack.destination]) {
     b.store(Size.double, 10, at, 0).store(Size.word, 10, at + 8, swapped(0xffff) << 16);
   }
   b.store(Size.word, 10, Stack.source + 12, { register: 1 });
-  b.store(Size.word, 10, Stack.destination + 12, { register: 2 }).jump(`transport ${level}`);
+  b.store(Size.word, 10, Stack.destination + 12, { register: 2 });
 }
 
 /** RFC 8200 §3, and extension headers (§4), each of which tells the next one's type and its end. */
-function walkIpv6(b: BpfAssembler, level: number): void {
-  loadBytes(b.label(`ipv6 ${level}`), IP, 40);
+function walkIpv6(walk: Walk, level: number): void {
+  const { b } = walk;
+  b.label(`ipv6 ${level}`);
+  loadBytes(walk, IP, 40);
   b.load(Size.byte, 1, 10, IP).alu(Alu.shiftRight, 1, 4).jumpIf(Jump.notEqual, 1, 6, "other");
   b.load(Size.half, 3, 10, IP + 4)
     .toBigEndian(3, 16)
@@ -170,10 +210,12 @@ function walkIpv6(b: BpfAssembler, level: number): void {
     for (const type of EXTENSIONS) b.jumpIf(Jump.equal, 9, type, extension);
     b.jumpIf(Jump.equal, 9, FRAGMENT, fragment).jump(`transport ${level}`);
     // The whole of a packet may stand in a fragment header (RFC 6946); other fragments do not.
-    loadBytes(b.label(fragment), T, 8);
+    b.label(fragment);
+    loadBytes(walk, T, 8);
     b.load(Size.half, 1, 10, T + 2).jumpIf(Jump.anyBitOf, 1, swapped(0xfff9), "other");
     b.load(Size.byte, 9, 10, T).alu(Alu.add, 8, 8).jump(next);
-    loadBytes(b.label(extension), T, 2);
+    b.label(extension);
+    loadBytes(walk, T, 2);
     b.load(Size.byte, 9, 10, T).load(Size.byte, 1, 10, T + 1);
     b.alu(Alu.add, 1, 1).alu(Alu.shiftLeft, 1, 3).alu(Alu.add, 8, { register: 1 }).label(next);
   }
@@ -182,27 +224,33 @@ function walkIpv6(b: BpfAssembler, level: number): void {
 }
 
 /** What IP carries, with an Authentication Header (RFC 4302 §2) before it or without. */
-function walkTransport(b: BpfAssembler, level: number, isLast: boolean): void {
+function walkTransport(walk: Walk, level: number, isLast: boolean): void {
+  const { b } = walk;
   b.label(`transport ${level}`);
   for (const isSigned of [false, true]) {
     b.jumpIf(Jump.equal, 9, TCP, "tcp").jumpIf(Jump.equal, 9, UDP, `udp ${level}`);
+    [ICMP, ICMP6].forEach((protocol, i) => {
+      if (walk.icmp[i] !== "other") b.jumpIf(Jump.equal, 9, protocol, walk.icmp[i]!);
+    });
     if (!isLast) {
       for (const protocol of IP_IN_IP) b.jumpIf(Jump.equal, 9, protocol, `ip ${level + 1}`);
       b.jumpIf(Jump.equal, 9, GRE, `gre ${level}`);
     }
     if (isSigned) break;
     b.jumpIf(Jump.notEqual, 9, AH, "other");
-    loadBytes(b, T, 2);
+    loadBytes(walk, T, 2);
     b.load(Size.byte, 9, 10, T).load(Size.byte, 1, 10, T + 1);
     b.alu(Alu.add, 1, 2).alu(Alu.shiftLeft, 1, 2).alu(Alu.add, 8, { register: 1 });
   }
   b.jump("other");
-  readUdp(b, level, isLast);
+  readUdp(walk, level, isLast);
 }
 
 /** RFC 9293 §3.1: leaves the payload's length, and in r8 the flags. */
-function readTcp(b: BpfAssembler): void {
-  loadBytes(b.label("tcp"), T, 20);
+function readTcp(walk: Walk): void {
+  const { b } = walk;
+  b.label("tcp");
+  loadBytes(walk, T, 20);
   b.load(Size.byte, 1, 10, T + 12)
     .alu(Alu.shiftRight, 1, 4)
     .alu(Alu.shiftLeft, 1, 2);
@@ -214,8 +262,10 @@ function readTcp(b: BpfAssembler): void {
 }
 
 /** RFC 768. An empty datagram counts as 8 bytes: an endless row of them ends as well. */
-function readUdp(b: BpfAssembler, level: number, isLast: boolean): void {
-  loadBytes(b.label(`udp ${level}`), T, 8);
+function readUdp(walk: Walk, level: number, isLast: boolean): void {
+  const { b } = walk;
+  b.label(`udp ${level}`);
+  loadBytes(walk, T, 8);
   b.load(Size.double, 2, 10, Stack.end).alu(Alu.subtract, 2, { register: 8 });
   b.move(3, 8).jumpIf(Jump.lessSigned, 2, { register: 3 }, "other");
   b.store(Size.double, 10, Stack.rest, { register: 2 });
@@ -231,8 +281,10 @@ function readUdp(b: BpfAssembler, level: number, isLast: boolean): void {
 }
 
 /** RFC 2784 §2.1, RFC 2890 §2: with checksum, key, sequence number; without routing or PPTP. */
-function walkGre(b: BpfAssembler, level: number): void {
-  loadBytes(b.label(`gre ${level}`), T, 4);
+function walkGre(walk: Walk, level: number): void {
+  const { b } = walk;
+  b.label(`gre ${level}`);
+  loadBytes(walk, T, 4);
   b.load(Size.half, 1, 10, T).jumpIf(Jump.anyBitOf, 1, swapped(0x4007), "other");
   b.load(Size.half, 9, 10, T + 2).alu(Alu.add, 8, 4);
   for (const flag of [0x8000, 0x2000, 0x1000]) {
@@ -248,19 +300,20 @@ function walkGre(b: BpfAssembler, level: number): void {
  * Recognises tunnels over UDP as `isUdpTunnel` of `agent/decode/tunnel.ts` does. r1 is the port as
  * loaded, r2 what follows the IP header, r3 the length that UDP tells, 0 for all of that.
  */
-function walkUdpTunnels(b: BpfAssembler, level: number): void {
+function walkUdpTunnels(walk: Walk, level: number): void {
+  const { b } = walk;
   const [isShorter, isWhole] = [`udp ends ${level}`, `udp goes on ${level}`];
   b.label(`tunnel ${level}`).jumpIf(Jump.equal, 3, 0, isWhole);
   b.jumpIf(Jump.less, 3, { register: 2 }, isShorter).jump(isWhole);
   b.label(isShorter).alu(Alu.add, 3, { register: 8 });
   b.store(Size.double, 10, Stack.end, { register: 3 });
   b.label(isWhole).move(9, { register: 1 });
-  loadBytes(b, T, 16);
+  loadBytes(walk, T, 16);
   b.alu(Alu.add, 8, 16);
   b.load(Size.byte, 1, 10, T + 15).jumpIf(Jump.notEqual, 1, 0, "other");
   b.jumpIf(Jump.equal, 9, swapped(VXLAN_GPE), `gpe ${level}`);
   b.jumpIf(Jump.equal, 9, swapped(GENEVE), `geneve ${level}`);
-  walkVxlan(b, level);
+  walkVxlan(walk, level);
   // VXLAN-GPE: 00VVIPBO | 0(2) | next(1)
   b.label(`gpe ${level}`)
     .load(Size.byte, 1, 10, T + 8)
@@ -282,11 +335,13 @@ function walkUdpTunnels(b: BpfAssembler, level: number): void {
 }
 
 /** VXLAN, maybe with a group policy, and the Ethernet frame in it. */
-function walkVxlan(b: BpfAssembler, level: number): void {
+function walkVxlan(walk: Walk, level: number): void {
+  const { b } = walk;
   b.load(Size.word, 1, 10, T + 8).jumpIf(Jump.equal, 1, 0x00000008, `vxlan ${level}`);
   b.alu(Alu.and, 1, 0x0000b7ff).jumpIf(Jump.notEqual, 1, 0x00000088, "other");
-  loadBytes(b.label(`vxlan ${level}`), IP, 14);
-  b.load(Size.half, 9, 10, IP + 12).alu(Alu.add, 8, 14);
+  b.label(`vxlan ${level}`);
+  loadBytes(walk, T, 14);
+  b.load(Size.half, 9, 10, T + 12).alu(Alu.add, 8, 14);
   toTypeThatPodsSend(b, level + 1);
 }
 
