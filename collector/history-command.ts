@@ -15,7 +15,7 @@ import { GitManifests, type Commit } from "./policy/git-manifests.ts";
 import { isDeciding } from "./policy/known-kinds.ts";
 import { Policy } from "./policy/policy.ts";
 import type { Printed } from "./policy/policy-command.ts";
-import { formatProblem, type Problem } from "./policy/problem.ts";
+import { formatProblem, hides } from "./policy/problem.ts";
 import { parseVersionEntry, whoChanged } from "./policy/version-entry.ts";
 
 export type HistoryOptions = {
@@ -277,11 +277,6 @@ function ofGit(folder: string, nowMs: number): Past {
 const NOTHING: Declared = { objects: [], problems: [], unknownKinds: [], files: [] };
 
 const instantOf = ({ atMs }: Commit) => new Date(atMs).toISOString();
-
-function hides({ file, namespaces }: Problem, { source, namespace }: ClusterObject): boolean {
-  if (source?.file !== file) return false;
-  return namespaces === "all" || namespaces.includes(namespace);
-}
 
 const UNITS_MS: Readonly<Record<string, number>> = {
   s: 1000,
