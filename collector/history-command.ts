@@ -1,7 +1,6 @@
 /** Runs `wireproof policy history` and `wireproof policy diff` on evidence, or on git's commits. */
 import { ConfigError } from "../protocol/config-error.ts";
 import { keyOf, type ClusterObject, type Json } from "./attribution/cluster-object.ts";
-import { Inventory } from "./attribution/inventory.ts";
 import { listEntries } from "./evidence/verify.ts";
 import { readDeclared, type Declared } from "./policy/declared.ts";
 import {
@@ -14,7 +13,7 @@ import {
 import { GitManifests, type Commit } from "./policy/git-manifests.ts";
 import { isDeciding } from "./policy/known-kinds.ts";
 import { Policy } from "./policy/policy.ts";
-import type { Printed } from "./policy/policy-command.ts";
+import { toInventory, type Printed } from "./policy/policy-command.ts";
 import { formatProblem, hides } from "./policy/problem.ts";
 import { parseVersionEntry, whoChanged } from "./policy/version-entry.ts";
 
@@ -300,11 +299,11 @@ function noInstant(text: string, expected: string): ConfigError {
   return new ConfigError("CONFIG_INSTANT", `${text}: expected ${expected}`);
 }
 
-function toSide({ objects, problems }: Declared): Side {
-  const inventory = new Inventory();
-  for (const object of objects) inventory.apply(object, -Infinity);
+function toSide(declared: Declared): Side {
+  const { objects, problems } = declared;
   const policy = new Policy(objects, { problems, podsInBlocks: "never" });
-  return { policy, pods: inventory.pods(-Infinity), objects: objects.filter(isDeciding) };
+  const pods = toInventory(declared).pods(-Infinity);
+  return { policy, pods, objects: objects.filter(isDeciding) };
 }
 
 function compareObjects(
