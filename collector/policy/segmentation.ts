@@ -2,6 +2,7 @@
 import { inRange, parseAddress, parseRange } from "../attribution/address.ts";
 import { valueAt, type ClusterObject } from "../attribution/cluster-object.ts";
 import { formatHolder, type Holder, type Transport } from "../attribution/holder.ts";
+import { hasLabels } from "../attribution/selector.ts";
 import { formatObject, toBecause, toFaultBecause, UNDECLARED, type Decision } from "./because.ts";
 import type { Because, Posture } from "./expectation.ts";
 import type { Ternary } from "./peer.ts";
@@ -308,7 +309,7 @@ function selects(select: Select, holder: Holder): Ternary {
   const isInside = holder.kind === "pod" || holder.kind === "service";
   if (isInside && (namespaces !== undefined || labels !== undefined)) {
     const there = namespaces === undefined || namespaces.includes(holder.namespace);
-    const carries = Object.entries(labels ?? {}).every(([k, v]) => holder.labels[k] === v);
+    const carries = hasLabels(holder.labels, labels ?? {});
     if (there && carries) return true;
   }
   if (cidrs.length > 0 && holder.addresses.length === 0) return null;

@@ -6,7 +6,7 @@ import {
   type Holder,
   type Transport,
 } from "../../attribution/holder.ts";
-import { readLabelMap, selects } from "../../attribution/selector.ts";
+import { hasLabels } from "../../attribution/selector.ts";
 import type { Ternary } from "../peer.ts";
 import { EVERYTHING, holds, NOTHING, onePort, subtract, union, type PortSet } from "../port-set.ts";
 import { and, not } from "../ternary.ts";
@@ -88,7 +88,7 @@ export class Rules {
     // One that is not declared, or selects nothing, has endpoints that somebody else makes.
     if (Object.keys(selector).length === 0 || holder.kind === "node") return null;
     const isPod = holder.kind === "pod" && holder.namespace === service.namespace;
-    if (!isPod || !selects(readLabelMap(selector), holder.labels)) return false;
+    if (!isPod || !hasLabels(holder.labels, selector)) return false;
     return service.isGuessed ? null : true;
   }
 
