@@ -10,6 +10,7 @@ import {
   valueAt,
   type ClusterObject,
   type Json,
+  type Labels,
 } from "../attribution/cluster-object.ts";
 import { formatHolder, toNodeHolder, type Holder, type Transport } from "../attribution/holder.ts";
 import { readSelector, selects, type Selector } from "../attribution/selector.ts";
@@ -58,6 +59,8 @@ export type Tier = { allowed: PortSet; denied: PortSet };
 export class AdminNetworkPolicies {
   private readonly policies: readonly Policy[];
   private readonly selected = new WeakMap<Holder, readonly Policy[][]>();
+  /** Those that select a namespace, by its labels as JSON. */
+  private readonly near = new Map<string, readonly Policy[]>();
   private readonly podsInBlocks: PodsInBlocks;
   /** Nodes by name: a pod on the node's own network is reached by the node's addresses. */
   private readonly nodes: ReadonlyMap<string, ClusterObject>;
@@ -199,15 +202,22 @@ export class AdminNetworkPolicies {
     const known = this.selected.get(pod);
     if (known !== undefined) return known;
     const groups: Policy[][] = [];
-    for (const policy of this.policies) {
-      const { namespaces, pods } = policy;
-      if (!selects(namespaces, pod.namespaceLabels) || !selects(pods, pod.labels)) continue;
+    for (const policy of this.selectingNamespace(pod.namespaceLabels)) {
+      if (!selects(policy.pods, pod.labels)) continue;
       const last = groups.at(-1);
       if (last?.[0]?.priority === policy.priority) last.push(policy);
       else groups.push([policy]);
     }
     this.selected.set(pod, groups);
     return groups;
+  }
+
+  private selectingNamespace(labels: Labels): readonly Policy[] {
+    const key = JSON.stringify(labels);
+    const found =
+      this.near.get(key) ?? this.policies.filter(({ namespaces }) => selects(namespaces, labels));
+    this.near.set(key, found);
+    return found;
   }
 }
 

@@ -85,6 +85,8 @@ export class CalicoPolicies {
     ingress: new WeakMap(),
     egress: new WeakMap(),
   };
+  /** By namespace, the tiers with those policies alone that are for it, or for all. */
+  private readonly near = new Map<string, Layout>();
 
   constructor(
     objects: readonly ClusterObject[],
@@ -144,17 +146,27 @@ export class CalicoPolicies {
     const pick = (tier: Tier): PodTier[] => {
       const items = tier.items.flatMap((item): (Pick | Stage)[] => {
         if ("decide" in item) return [item];
-        const { namespace } = item.object;
-        const isNear = namespace === "" || namespace === pod.namespace;
-        if (!isNear || item.applies[direction] === false) return [];
+        if (item.applies[direction] === false) return [];
         const picks = and([item.applies[direction], evaluate(item.subject, lookup)]);
         return picks === false ? [] : [{ policy: item, isCertain: picks === true }];
       });
       return items.length === 0 ? [] : [{ tier, items }];
     };
-    const { tiers, unplaced } = this.layout;
+    const { tiers, unplaced } = this.layoutIn(pod.namespace);
     const found = { tiers: tiers.flatMap(pick), unplaced: unplaced.flatMap(pick) };
     this.picked[direction].set(pod, found);
+    return found;
+  }
+
+  private layoutIn(namespace: string): Layout {
+    const known = this.near.get(namespace);
+    if (known !== undefined) return known;
+    const isNear = (item: Policy | Stage) =>
+      "decide" in item || item.object.namespace === "" || item.object.namespace === namespace;
+    const narrow = (tier: Tier) => ({ ...tier, items: tier.items.filter(isNear) });
+    const { tiers, unplaced } = this.layout;
+    const found = { tiers: tiers.map(narrow), unplaced: unplaced.map(narrow) };
+    this.near.set(namespace, found);
     return found;
   }
 
