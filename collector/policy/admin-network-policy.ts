@@ -16,7 +16,7 @@ import { formatHolder, toNodeHolder, type Holder, type Transport } from "../attr
 import { readSelector, selects, type Selector } from "../attribution/selector.ts";
 import { formatObject, toBecause, toFaultBecause, type Decision } from "./because.ts";
 import type { Because, PathDecision } from "./expectation.ts";
-import type { Direction } from "./network-policy.ts";
+import type { Connection, Direction } from "./network-policy.ts";
 import {
   hasPort,
   matchesPeers,
@@ -79,29 +79,15 @@ export class AdminNetworkPolicies {
   }
 
   /** `undeclared`: the tier passes the connection on. */
-  decide(
-    direction: Direction,
-    pod: Holder,
-    other: Holder,
-    transport: Transport,
-    port: number,
-  ): Decision {
-    const { paths, because } = this.follow(direction, pod, other, transport, port);
-    const [path] = paths;
-    return { path: paths.size > 1 ? "undecidable" : path!, because };
+  decide(connection: Connection): Decision {
+    return toDecision(this.follow(connection));
   }
 
   /** Every way that a connection may take through the tier, by all that is not known. */
-  follow(
-    direction: Direction,
-    pod: Holder,
-    other: Holder,
-    transport: Transport,
-    port: number,
-  ): Ways {
+  follow(connection: Connection): Ways {
     const ways: Ways = { paths: new Set(), because: [] };
-    for (const equals of this.selecting(pod)) {
-      const says = equals.map((policy) => this.ask(policy, direction, pod, other, transport, port));
+    for (const equals of this.selecting(connection.pod)) {
+      const says = equals.map((policy) => this.ask(policy, connection));
       const sure = says.flatMap((list) => list.filter(({ isSure }) => isSure));
       const all = says.flat();
       if (sure.some(({ path }) => path !== sure[0]!.path)) {
@@ -148,14 +134,7 @@ export class AdminNetworkPolicies {
   }
 
   /** The rules of one policy that may speak of the connection: up to one that is certain to. */
-  private ask(
-    policy: Policy,
-    direction: Direction,
-    pod: Holder,
-    other: Holder,
-    transport: Transport,
-    port: number,
-  ): Say[] {
+  private ask(policy: Policy, { direction, pod, other, transport, port }: Connection): Say[] {
     const { object, rules, fault } = policy;
     const server = direction === "ingress" ? pod : other;
     if (fault !== null) {
@@ -219,6 +198,12 @@ export class AdminNetworkPolicies {
     this.near.set(key, found);
     return found;
   }
+}
+
+/** One way out alone is the decision; more, and nobody knows which. */
+export function toDecision({ paths, because }: Ways): Decision {
+  const [path] = paths;
+  return { path: paths.size > 1 ? "undecidable" : path!, because };
 }
 
 const PATHS = { Allow: "allowed", Deny: "denied", Pass: "undeclared" } as const;

@@ -19,6 +19,18 @@ import type { Fault } from "./problem.ts";
 
 export type Direction = "ingress" | "egress";
 
+/**
+ * A connection as one of its ends meets it: ingress of `pod` from `other`, or egress of `pod` to
+ * `other`. The port is the server's: the pod's for ingress, the other end's for egress.
+ */
+export type Connection = {
+  direction: Direction;
+  pod: Holder;
+  other: Holder;
+  transport: Transport;
+  port: number;
+};
+
 type Rule = { peers: readonly Peer[] | null; ports: readonly PortRule[] | null };
 
 /** One policy for one direction. A broken one may select anything, and allow anything. */
@@ -65,24 +77,14 @@ export class NetworkPolicies {
     }
   }
 
-  /**
-   * Judges one direction: ingress of `pod` from `other`, or egress of `pod` to `other`. Ports are
-   * the server's: the pod's for ingress, the other end's for egress.
-   */
-  decide(
-    direction: Direction,
-    pod: Holder,
-    other: Holder,
-    transport: Transport,
-    port: number,
-  ): Decision {
+  decide(connection: Connection): Decision {
+    const { direction, pod, other, transport, port } = connection;
     const policies = this.selecting(direction, pod);
     if (policies.length === 0) return UNDECLARED;
-    const server = direction === "ingress" ? pod : other;
     const node = mayBeOwnNode(pod, other);
     const unsure: { policy: Policy; match: Match }[] = [];
     for (const policy of policies) {
-      const match = this.match(policy, other, server, transport, port);
+      const match = this.match(policy, connection);
       if (match.ternary === true) {
         const name = formatObject(policy.object);
         const what = `${direction} rule ${match.rule} matches ${formatHolder(other)}`;
@@ -139,14 +141,9 @@ export class NetworkPolicies {
     return found;
   }
 
-  private match(
-    policy: Policy,
-    other: Holder,
-    server: Holder,
-    transport: Transport,
-    port: number,
-  ): Match {
+  private match(policy: Policy, { direction, pod, other, transport, port }: Connection): Match {
     if (policy.fault !== null) return { ternary: null, rule: -1 };
+    const server = direction === "ingress" ? pod : other;
     let unsure: Match = { ternary: false, rule: -1 };
     for (const [i, rule] of policy.rules.entries()) {
       if (!hasPort(rule.ports, server, transport, port)) continue;

@@ -3,7 +3,7 @@ import type { ClusterObject } from "../../attribution/cluster-object.ts";
 import { formatHolder, type Holder, type Transport } from "../../attribution/holder.ts";
 import { formatObject, toBecause, toFaultBecause, type Decision } from "../because.ts";
 import type { Because } from "../expectation.ts";
-import type { Direction, Permit } from "../network-policy.ts";
+import type { Connection, Direction, Permit } from "../network-policy.ts";
 import { EVERYTHING, intersect, NOTHING, subtract, union } from "../port-set.ts";
 import type { PortSet } from "../port-set.ts";
 import type { Fault } from "../problem.ts";
@@ -34,14 +34,6 @@ type Hits = {
 
 /** `chosen`: what a rule lets pass, so that no tier behind has a say in it. */
 type Chosen = Permit & { chosen: PortSet };
-
-type Asked = {
-  direction: Direction;
-  subject: Holder;
-  other: Holder;
-  transport: Transport;
-  port: number;
-};
 
 const EVERY_PORT: readonly [null] = [null];
 const KINDS = new Set(["CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy"]);
@@ -80,21 +72,13 @@ export class CiliumPolicies {
   }
 
   /**
-   * Judges one direction: ingress of `subject` from `other`, or egress of `subject` to `other`,
-   * where `kubernetes` is what NetworkPolicies say of it. Cilium keeps both in one table: each may
-   * isolate, each may allow, and what Cilium's policies deny nothing allows (repository.go,
-   * Documentation/security/policy/deny.rst).
+   * Judges a connection of which NetworkPolicies say `kubernetes`. Cilium keeps both in one table:
+   * each may isolate, each may allow, and what Cilium's policies deny nothing allows
+   * (repository.go, Documentation/security/policy/deny.rst).
    */
-  decide(
-    direction: Direction,
-    subject: Holder,
-    other: Holder,
-    transport: Transport,
-    port: number,
-    kubernetes: Decision,
-  ): Decision {
+  decide(connection: Connection, kubernetes: Decision): Decision {
     if (this.isEmpty) return kubernetes;
-    const asked = { direction, subject, other, transport, port };
+    const { direction, pod: subject, other } = connection;
     const sections = this.selecting(subject)[direction];
     const isAlways = this.settings.enforcement === "always" && isPod(subject);
     const decisions =
@@ -104,7 +88,7 @@ export class CiliumPolicies {
             // What stays on one node's own network meets no policy.
             identity.kind === "host" && !isPod(subject)
               ? kubernetes
-              : this.decideOne(sections, identity, asked, kubernetes),
+              : this.decideOne(sections, identity, connection, kubernetes),
           );
     return this.enforced(agree(decisions));
   }
@@ -115,7 +99,8 @@ export class CiliumPolicies {
    */
   decideLocal(node: Holder, pod: Holder, transport: Transport, port: number): Decision {
     const nothing: Decision = { path: "undeclared", because: [] };
-    const decision = this.decide("ingress", pod, node, transport, port, nothing);
+    const ingress = { direction: "ingress", pod, other: node, transport, port } as const;
+    const decision = this.decide(ingress, nothing);
     return decision.path === "allowed" ? nothing : decision;
   }
 
@@ -171,11 +156,11 @@ export class CiliumPolicies {
   private decideOne(
     sections: readonly Selected[],
     identity: Identity,
-    asked: Asked,
+    connection: Connection,
     kubernetes: Decision,
   ): Decision {
-    const { direction, subject, other } = asked;
-    const hits = this.collect(sections, identity, asked);
+    const { direction, pod: subject, other } = connection;
+    const hits = this.collect(sections, identity, connection);
     const { denies, allows, proxied, hidden, broken, isolating } = hits;
     const denial = denies.find(({ ternary }) => ternary === true);
     if (denial !== undefined) return say("denied", [this.tell(denial, other, "denied")]);
@@ -216,7 +201,7 @@ export class CiliumPolicies {
     const own = isolated ? doubts.filter((_, i) => i >= denies.length) : doubts;
     const reasons = [...rest, ...own, ...unsure, ...told];
     if (reasons.length > 0) return say("undecidable", reasons);
-    if (isolated) return say("denied", this.tellIsolation(isolating, asked, kubernetes));
+    if (isolated) return say("denied", this.tellIsolation(isolating, connection, kubernetes));
     if (!mayBeIsolated) return kubernetes;
     return say(
       "undecidable",
@@ -224,12 +209,12 @@ export class CiliumPolicies {
     );
   }
 
-  private collect(sections: readonly Selected[], identity: Identity, asked: Asked): Hits {
+  private collect(sections: readonly Selected[], identity: Identity, connection: Connection): Hits {
     const hits: Hits = {
       ...{ denies: [], allows: [], proxied: [], hidden: [], broken: [] },
       isolating: sections.filter(({ section }) => section.isolates),
     };
-    const { direction, subject, other, transport, port } = asked;
+    const { direction, pod: subject, other, transport, port } = connection;
     const server = direction === "ingress" ? subject : other;
     for (const selected of sections) {
       if (selected.section.fault !== null) hits.broken.push(selected.section);
@@ -269,7 +254,7 @@ export class CiliumPolicies {
 
   private tellIsolation(
     isolating: readonly Selected[],
-    { other, transport, port }: Asked,
+    { other, transport, port }: Connection,
     kubernetes: Decision,
   ): Because[] {
     const own = isolating.map(({ section: { object, at, rules, direction } }) => {
