@@ -48,10 +48,7 @@ export type Permit = { selected: boolean; ports: PortSet };
 type Match = { ternary: Ternary; rule: number };
 
 export class NetworkPolicies {
-  private readonly byNamespace: Record<Direction, Map<string, Policy[]>> = {
-    ingress: new Map(),
-    egress: new Map(),
-  };
+  private readonly byNamespace: Record<Direction, ReadonlyMap<string, Policy[]>>;
   private readonly selected: Record<Direction, WeakMap<Holder, readonly Policy[]>> = {
     ingress: new WeakMap(),
     egress: new WeakMap(),
@@ -65,16 +62,12 @@ export class NetworkPolicies {
     podsInBlocks: PodsInBlocks,
   ) {
     this.podsInBlocks = podsInBlocks;
-    for (const object of objects) {
-      const fault = faultsOf(object)[0] ?? null;
-      for (const direction of ["ingress", "egress"] as const) {
-        const policy = compileBoth(object, fault)[direction];
-        if (policy === null) continue;
-        const known = this.byNamespace[direction].get(object.namespace);
-        if (known === undefined) this.byNamespace[direction].set(object.namespace, [policy]);
-        else known.push(policy);
-      }
-    }
+    const both = objects.map((object) => compileBoth(object, faultsOf(object)[0] ?? null));
+    const group = (direction: Direction) => {
+      const policies = both.flatMap((policy) => policy[direction] ?? []);
+      return Map.groupBy(policies, ({ object }) => object.namespace);
+    };
+    this.byNamespace = { ingress: group("ingress"), egress: group("egress") };
   }
 
   decide(connection: Connection): Decision {

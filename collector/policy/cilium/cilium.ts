@@ -41,7 +41,7 @@ const KINDS = new Set(["CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy"])
 export class CiliumPolicies {
   private readonly context: PeerContext;
   private readonly settings: CiliumSettings;
-  private readonly sections = new Map<string, Section[]>();
+  private readonly sections: ReadonlyMap<string, Section[]>;
   private readonly selected = new WeakMap<Holder, Record<Direction, readonly Selected[]>>();
   private readonly isEmpty: boolean;
 
@@ -58,15 +58,10 @@ export class CiliumPolicies {
       services: ofKind("Service"),
       slices: ofKind("EndpointSlice", "Endpoints"),
     };
-    for (const object of objects) {
-      if (!KINDS.has(object.kind) || !object.apiVersion.startsWith("cilium.io/")) continue;
-      for (const section of compile(object, faultsOf(object), this.context)) {
-        const { namespace } = object;
-        const known = this.sections.get(namespace);
-        if (known === undefined) this.sections.set(namespace, [section]);
-        else known.push(section);
-      }
-    }
+    const sections = objects
+      .filter((o) => KINDS.has(o.kind) && o.apiVersion.startsWith("cilium.io/"))
+      .flatMap((object) => compile(object, faultsOf(object), this.context));
+    this.sections = Map.groupBy(sections, ({ object }) => object.namespace);
     const { enforcement, audits } = this.settings;
     this.isEmpty = this.sections.size === 0 && enforcement === "default" && !audits;
   }

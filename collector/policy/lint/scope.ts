@@ -54,7 +54,7 @@ export class Scope {
   private readonly faults = new Map<ClusterObject, readonly Fault[]>();
   /** Of the kinds that the inventory reads, by kind, namespace and name. */
   private readonly byName = new Map<string, ClusterObject>();
-  private readonly byNamespace = new Map<string, Holder[]>();
+  private readonly byNamespace: ReadonlyMap<string, Holder[]>;
   private readonly modes = new WeakMap<Holder, Map<number, Effective>>();
   private readonly protocols = new WeakMap<Holder, Map<number, ListenerProtocol>>();
   private readonly seen = new Set<string>();
@@ -68,11 +68,7 @@ export class Scope {
     }
     this.valid = objects.filter((object) => this.faultsOf(object).length === 0);
     this.pods = onePerSort(inventory.pods(-Infinity), sortOf);
-    for (const pod of this.pods) {
-      const known = this.byNamespace.get(pod.namespace);
-      if (known === undefined) this.byNamespace.set(pod.namespace, [pod]);
-      else known.push(pod);
-    }
+    this.byNamespace = Map.groupBy(this.pods, ({ namespace }) => namespace);
     this.policy = new Policy(objects, { podsInBlocks: "never" });
     this.meshConfig = readMeshConfig(objects);
     const root = this.meshConfig.rootNamespace;
