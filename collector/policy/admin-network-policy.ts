@@ -12,7 +12,13 @@ import {
   type Json,
   type Labels,
 } from "../attribution/cluster-object.ts";
-import { formatHolder, toNodeHolder, type Holder, type Transport } from "../attribution/holder.ts";
+import {
+  formatHolder,
+  hasOwnNetwork,
+  toNodeHolder,
+  type Holder,
+  type Transport,
+} from "../attribution/holder.ts";
 import { readSelector, selects, type Selector } from "../attribution/selector.ts";
 import { formatObject, toBecause, toFaultBecause, type Decision } from "./because.ts";
 import type { Because, PathDecision } from "./expectation.ts";
@@ -177,7 +183,7 @@ export class AdminNetworkPolicies {
 
   /** Those that select the pod, together where their priority is equal. */
   private selecting(pod: Holder): readonly Policy[][] {
-    if (pod.kind !== "pod" || pod.hostNetwork) return [];
+    if (!hasOwnNetwork(pod)) return [];
     const known = this.selected.get(pod);
     if (known !== undefined) return known;
     const groups: Policy[][] = [];

@@ -4,7 +4,7 @@
  * some.
  */
 import { textAt, type ClusterObject } from "../attribution/cluster-object.ts";
-import type { Holder, Transport } from "../attribution/holder.ts";
+import { hasOwnNetwork, type Holder, type Transport } from "../attribution/holder.ts";
 import { AdminNetworkPolicies, toDecision, type Ways } from "./admin-network-policy.ts";
 import { combine, UNDECLARED, type Decision } from "./because.ts";
 import { CalicoPolicies, hasCalico } from "./calico/calico.ts";
@@ -59,7 +59,7 @@ export class NetworkLayer {
   decide(client: Holder, server: Holder, transport: Transport, port: number): Decision {
     if (isExempt(client, server)) {
       // Cilium alone may deny what comes from the pod's own node.
-      if (client.kind !== "node" || server.kind !== "pod" || server.hostNetwork) return UNDECLARED;
+      if (client.kind !== "node" || !hasOwnNetwork(server)) return UNDECLARED;
       return this.cilium.decideLocal(client, server, transport, port);
     }
     return combine([

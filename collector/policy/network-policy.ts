@@ -1,6 +1,6 @@
 /** Judges pairs of ends by Kubernetes NetworkPolicy (networking.k8s.io/v1). */
 import { listAt, valueAt, type ClusterObject, type Json } from "../attribution/cluster-object.ts";
-import { formatHolder, type Holder, type Transport } from "../attribution/holder.ts";
+import { formatHolder, hasOwnNetwork, type Holder, type Transport } from "../attribution/holder.ts";
 import { readSelector, selects, type Selector } from "../attribution/selector.ts";
 import { formatObject, toBecause, toFaultBecause, UNDECLARED, type Decision } from "./because.ts";
 import {
@@ -125,7 +125,7 @@ export class NetworkPolicies {
 
   /** Pods on the node's own network are not subject to NetworkPolicy. */
   private selecting(direction: Direction, pod: Holder): readonly Policy[] {
-    if (pod.kind !== "pod" || pod.hostNetwork) return [];
+    if (!hasOwnNetwork(pod)) return [];
     const known = this.selected[direction].get(pod);
     if (known !== undefined) return known;
     const candidates = this.byNamespace[direction].get(pod.namespace) ?? [];

@@ -1,7 +1,7 @@
 /** Judges pairs of ends by the zones and paths of the segmentation files. */
-import { inRange, parseAddress, parseRange } from "../attribution/address.ts";
+import { inRange, parseRange } from "../attribution/address.ts";
 import { valueAt, type ClusterObject } from "../attribution/cluster-object.ts";
-import { formatHolder, type Holder, type Transport } from "../attribution/holder.ts";
+import { addressesOf, formatHolder, type Holder, type Transport } from "../attribution/holder.ts";
 import { hasLabels } from "../attribution/selector.ts";
 import { formatObject, toBecause, toFaultBecause, UNDECLARED, type Decision } from "./because.ts";
 import type { Because, Posture } from "./expectation.ts";
@@ -316,9 +316,6 @@ function selects(select: Select, holder: Holder): Ternary {
   return cidrs.some((cidr) => {
     const range = parseRange(cidr);
     if (range === null) return false;
-    return holder.addresses.some((text) => {
-      const address = parseAddress(text);
-      return address !== null && inRange(range, address);
-    });
+    return addressesOf(holder).some((address) => inRange(range, address));
   });
 }

@@ -3,7 +3,7 @@
  * among them, and the profiles at the end (felix/rules/endpoints.go endpointIptablesChain).
  */
 import { isMap, listAt, textAt, type ClusterObject } from "../../attribution/cluster-object.ts";
-import { formatHolder, type Holder } from "../../attribution/holder.ts";
+import { formatHolder, hasOwnNetwork, type Holder } from "../../attribution/holder.ts";
 import {
   combine,
   formatObject,
@@ -28,7 +28,7 @@ import type { Fault } from "../problem.ts";
 import { and, or } from "../ternary.ts";
 import { Endpoints } from "./endpoint.ts";
 import { HostEndpoints } from "./host-endpoint.ts";
-import { isWorkload, Nets, type Family } from "./nets.ts";
+import { Nets, type Family } from "./nets.ts";
 import { unknownOf, type Rule } from "./rule.ts";
 import { only, Rules } from "./rule-match.ts";
 import { evaluate } from "./selector.ts";
@@ -104,7 +104,7 @@ export class CalicoPolicies {
   /** Judges one direction, by Calico and by Kubernetes; ports are the server's. */
   decide(connection: Connection): Decision {
     const { direction, pod, other } = connection;
-    if (!isWorkload(pod)) return this.hosts.decide(pod);
+    if (!hasOwnNetwork(pod)) return this.hosts.decide(pod);
     const asked = { ...connection, families: this.endpoints.nets.familiesOf(pod, other) };
     const { tiers, unplaced } = this.layoutOf(direction, pod);
     const outcome = this.follow(tiers, asked);
@@ -114,11 +114,11 @@ export class CalicoPolicies {
 
   /** All that is let pass in one direction; what is not certain is not let pass. */
   permit(direction: Direction, pod: Holder, other: Holder): PortSet {
-    const isOpen = isWorkload(pod)
+    const isOpen = hasOwnNetwork(pod)
       ? this.hosts.decideForwarded(pod, other) === UNDECLARED
       : this.hosts.decide(pod) === UNDECLARED;
     if (!isOpen) return NOTHING;
-    if (!isWorkload(pod)) return EVERYTHING;
+    if (!hasOwnNetwork(pod)) return EVERYTHING;
     const { tiers, unplaced } = this.layoutOf(direction, pod);
     return [tiers, ...unplaced.map((tier) => [tier])].reduce(
       (ports, some) => subtract(ports, this.forbid(some, direction, pod, other)),

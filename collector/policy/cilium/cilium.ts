@@ -1,6 +1,11 @@
 /** Judges pairs of ends by Cilium's policies, together with Kubernetes' own. */
 import type { ClusterObject } from "../../attribution/cluster-object.ts";
-import { formatHolder, type Holder, type Transport } from "../../attribution/holder.ts";
+import {
+  formatHolder,
+  hasOwnNetwork,
+  type Holder,
+  type Transport,
+} from "../../attribution/holder.ts";
 import { formatObject, toBecause, toFaultBecause, type Decision } from "../because.ts";
 import type { Because } from "../expectation.ts";
 import type { Connection, Direction, Permit } from "../network-policy.ts";
@@ -75,13 +80,13 @@ export class CiliumPolicies {
     if (this.isEmpty) return kubernetes;
     const { direction, pod: subject, other } = connection;
     const sections = this.selecting(subject)[direction];
-    const isAlways = this.settings.enforcement === "always" && isPod(subject);
+    const isAlways = this.settings.enforcement === "always" && hasOwnNetwork(subject);
     const decisions =
       sections.length === 0 && !isAlways
         ? [kubernetes]
         : this.context.identities.of(subject, other).map((identity) =>
             // What stays on one node's own network meets no policy.
-            identity.kind === "host" && !isPod(subject)
+            identity.kind === "host" && !hasOwnNetwork(subject)
               ? kubernetes
               : this.decideOne(sections, identity, connection, kubernetes),
           );
@@ -103,7 +108,7 @@ export class CiliumPolicies {
   permit(direction: Direction, subject: Holder, other: Holder, kubernetes: Permit): Chosen {
     const told = { ...kubernetes, chosen: kubernetes.selected ? kubernetes.ports : NOTHING };
     const sections = this.isEmpty ? [] : this.selecting(subject)[direction];
-    const isAlways = this.settings.enforcement === "always" && isPod(subject);
+    const isAlways = this.settings.enforcement === "always" && hasOwnNetwork(subject);
     if (sections.length === 0 && !isAlways) return told;
     const selected =
       kubernetes.selected || isAlways || sections.some(({ section }) => section.isolates);
@@ -188,7 +193,7 @@ export class CiliumPolicies {
     const isolated =
       kubernetes.path === "denied" ||
       isolating.some(({ certain }) => certain) ||
-      (this.settings.enforcement === "always" && isPod(subject));
+      (this.settings.enforcement === "always" && hasOwnNetwork(subject));
     const mayBeIsolated = isolated || isolating.length > 0 || kubernetes.path === "undecidable";
     const unsure = mayBeIsolated ? allows.map((hit) => this.tell(hit, other, "undecidable")) : [];
     const told = kubernetes.path === "undecidable" ? kubernetes.because : [];
@@ -317,12 +322,8 @@ export class CiliumPolicies {
 
   /** Whether a pod lets in an end because it is the node that the pod runs on. */
   private isLetIn(from: Identity, pod: Holder): boolean {
-    return from.kind === "host" && isPod(pod) && this.settings.allowsLocalhost;
+    return from.kind === "host" && hasOwnNetwork(pod) && this.settings.allowsLocalhost;
   }
-}
-
-function isPod(holder: Holder): boolean {
-  return holder.kind === "pod" && !holder.hostNetwork;
 }
 
 /** A mode of authentication that always fails is a condition that no one meets. */
