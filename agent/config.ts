@@ -23,6 +23,8 @@ export type AgentConfig = {
   ringMib: number;
   /** Most flows at a time. */
   flows: number;
+  /** Threads that read flows, each a share of them. */
+  workers: number;
   /** A recording that is replayed as if it were live, instead of capturing. */
   replay: string | null;
   reportIntervalMs: number;
@@ -34,6 +36,9 @@ export type AgentConfig = {
 
 /** More than a node can have: its memory would not be. */
 const FLOWS_LIMIT = 16 << 20;
+
+/** More than read faster: frames are dealt out by addresses. */
+const WORKERS_LIMIT = 64;
 
 /** Every setting: its flag, what it is, and its default. The environment has WIREPROOF_AGENT_…. */
 export const AGENT_SETTINGS: readonly SettingRow[] = [
@@ -49,6 +54,7 @@ export const AGENT_SETTINGS: readonly SettingRow[] = [
   ["capture <how>", "auto (the best that is allowed), ring-cutoff, ring or libpcap", "auto"],
   ["ring-mib <n>", "memory of the packet ring, MiB", "32"],
   ["flows <n>", "most flows at a time; each takes some 230 bytes", "131072"],
+  ["workers <n>", "threads that read flows, each its share of them, with a ring of its own", "1"],
   ["replay <file>", "replay a pcapng whose interfaces are named NODE/NAME, in its own pace", null],
   ["report-interval <ms>", "between two reports of a living flow", "30000"],
   ["coverage-interval <ms>", "between two reports of coverage", "10000"],
@@ -86,6 +92,11 @@ export function readAgentConfig(flags: Flags): AgentConfig {
     const wanted = CAPTURES.join(", ");
     throw new ConfigError("CONFIG_CAPTURE", `agent: --capture must be one of ${wanted}`);
   }
+  const workers = Math.floor(settings.number("workers", 1, WORKERS_LIMIT));
+  if (workers > 1 && (settings.get("replay") !== null || capture === "libpcap")) {
+    const told = "agent: --workers needs a packet ring: a replay, or libpcap, has none";
+    throw new ConfigError("CONFIG_WORKERS", told);
+  }
   return {
     node: settings.need("node"),
     collector: settings.need("collector"),
@@ -99,6 +110,7 @@ export function readAgentConfig(flags: Flags): AgentConfig {
     capture,
     ringMib: settings.number("ring-mib", 1),
     flows: Math.floor(settings.number("flows", 1024, FLOWS_LIMIT)),
+    workers,
     replay: settings.get("replay"),
     reportIntervalMs: settings.number("report-interval", 100),
     coverageIntervalMs: settings.number("coverage-interval", 100),

@@ -20,7 +20,11 @@ function readCounter(registry: Registry, name: string, help: string, read: () =>
   });
 }
 
-export function agentMetrics(line: Line, uplink: Uplink, capture: LiveSource): Registry {
+/** What one line counts, or several together. */
+type Counting = { counters: Line["counters"]; table: { readonly count: number } };
+type Source = Pick<LiveSource, "kind" | "watches" | "droppedOnAny" | "refused">;
+
+export function agentMetrics(line: Counting, uplink: Uplink, capture: Source): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const { counters, table } = line;

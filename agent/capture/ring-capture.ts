@@ -26,6 +26,13 @@ const LINGER_MS = 150;
 /** errno of a socket whose device went down: ours is bound to none, so nothing is lost. */
 const ENETDOWN = 100;
 
+/** Shares frames with others of a group; null makes one. */
+export type Fanout = {
+  group: number | null;
+  /** Called when a socket has joined, in place of the one before it. */
+  onSocket: (fd: number, group: number) => void;
+};
+
 export type RingCaptureOptions = {
   calls: SystemCalls;
   pattern: RegExp | null;
@@ -38,8 +45,8 @@ export type RingCaptureOptions = {
   ringBytes: number;
   /** Room for flows, and payload of each side that is handed over; null hands everything over. */
   cutoff: { flows: number; budgetBytes: number } | null;
-  /** Shares frames with others of this group, null makes one; without it all come here. */
-  fanout?: { group: number | null };
+  /** Without it all frames come here. */
+  fanout?: Fanout;
   /** Another waiting thread than the usual, for tests of its faults. */
   worker?: URL;
 };
@@ -56,8 +63,6 @@ type Open = {
 export class RingCapture implements LiveSource {
   readonly kind: "ring-cutoff" | "ring";
   readonly passedOver: CutOffFlows | null;
-  /** The number of the group that shares frames; null where all come here. */
-  group: number | null = null;
   readonly #options: RingCaptureOptions;
   readonly #watches = new Map<number, Watch>();
   /** Watches that ended since the last rescan. */
@@ -76,6 +81,8 @@ export class RingCapture implements LiveSource {
   /** When the ring was last read to its end, milliseconds since the epoch. */
   #readMs = 0;
   #isClosed = false;
+  /** That shares frames; null before one was joined. */
+  #group: number | null = null;
 
   /** Throws `RefusedCall`. */
   constructor(options: RingCaptureOptions) {
@@ -121,11 +128,12 @@ export class RingCapture implements LiveSource {
   }
 
   /** Before any interface is watched: frames would go to those that are there already. */
-  #join(ring: PacketRing, fanout: { group: number | null }): void {
+  #join(ring: PacketRing, fanout: Fanout): void {
     const { calls } = this.#options;
     const program = loadProgram(calls, "wp_fanout", assembleFanout());
     try {
-      this.group = ring.join(this.group ?? fanout.group, program);
+      this.#group = ring.join(this.#group ?? fanout.group, program);
+      fanout.onSocket(ring.fd, this.#group);
     } finally {
       calls.close(program); // the group keeps it
     }

@@ -61,6 +61,7 @@ export class SystemCalls {
   readonly #map: (...args: unknown[]) => bigint;
   readonly #poll: Call;
   readonly #close: Call;
+  readonly #duplicate: Call;
   readonly #receive: Call;
   readonly #write: Call;
   readonly #event: Call;
@@ -94,6 +95,7 @@ export class SystemCalls {
       ) as (...args: unknown[]) => bigint;
       this.#poll = bind("int poll(void *waits, ulong count, int timeout)");
       this.#close = bind("int close(int fd)");
+      this.#duplicate = bind("int dup(int fd)");
       this.#receive = bind("long recv(int fd, void *into, size_t length, int flags)");
       this.#write = bind("long write(int fd, void *bytes, size_t length)");
       this.#event = bind("int eventfd(uint32_t value, int flags)");
@@ -175,6 +177,11 @@ export class SystemCalls {
     const error = this.#refused("poll");
     if (error.code === "EINTR" || error.code === "EAGAIN") return 0;
     throw error;
+  }
+
+  /** Another descriptor of the same: what it stands for lives until both are closed; or -1. */
+  duplicate(fd: number): number {
+    return this.#duplicate(fd);
   }
 
   close(fd: number): void {

@@ -4,6 +4,7 @@ import type { CaptureChoice, LiveSource, OnLiveFrame } from "./frame-source.ts";
 import { BUDGET_BYTES } from "./flow-cutoff.ts";
 import { Libpcap } from "./libpcap.ts";
 import { RingCapture } from "./ring-capture.ts";
+import type { Fanout } from "./ring-capture.ts";
 import { RefusedCall, SystemCalls } from "./system-calls.ts";
 
 type Tier = Exclude<CaptureChoice, "auto">;
@@ -21,6 +22,8 @@ export type CaptureOptions = {
   /** Called when interfaces came or went between two calls of `rescan`. */
   onChange: () => void;
   log: (level: "info" | "warn" | "error", text: string) => void;
+  /** Shares what comes with other captures, as only a packet ring can. */
+  fanout?: Fanout;
 };
 
 const OPEN: Record<Tier, (options: CaptureOptions) => LiveSource> = {
@@ -44,13 +47,18 @@ export function openCapture(options: CaptureOptions): LiveSource {
       throw new ConfigError("CONFIG_CAPTURE_REFUSED", told, error);
     }
   }
+  let refused = "";
   for (const tier of ["ring-cutoff", "ring"] as const) {
     try {
       return tell(OPEN[tier](options), log);
     } catch (error) {
       if (!(error instanceof RefusedCall)) throw error;
-      log("warn", `capture by ${tier} is refused: ${error.message}`);
+      refused = error.message;
+      log("warn", `capture by ${tier} is refused: ${refused}`);
     }
+  }
+  if (options.fanout) {
+    throw new ConfigError("CONFIG_WORKERS", `agent: --workers needs a packet ring: ${refused}`);
   }
   return tell(OPEN.libpcap(options), log);
 }

@@ -17,6 +17,7 @@ import type {
 } from "../../agent/capture/frame-source.ts";
 import { BUDGET_BYTES } from "../../agent/capture/flow-cutoff.ts";
 import { RingCapture } from "../../agent/capture/ring-capture.ts";
+import type { Fanout } from "../../agent/capture/ring-capture.ts";
 import { AF_PACKET, SOL_SOCKET, SystemCalls } from "../../agent/capture/system-calls.ts";
 import { openCapture } from "../../agent/capture/tiers.ts";
 import { FLOW_TABLE_DEFAULTS } from "../../agent/flow/flow-table.ts";
@@ -172,7 +173,7 @@ function openCutoff(
   budgetBytes: number,
   packetsBehind?: number,
   calls = new SystemCalls(),
-  fanout?: { group: number | null },
+  fanout?: Fanout,
 ) {
   const source = new RingCapture({
     ...{ calls, pattern: /^sb\d+$/, ringBytes: 32 << 20, clock: line.clock },
@@ -308,8 +309,9 @@ async function shared(count: number): Promise<object> {
     return { records, line: newLine(records) };
   });
   const sources: RingCapture[] = [];
+  let group: number | null = null;
   for (const { line } of lines) {
-    const fanout = { group: sources[0]?.group ?? null };
+    const fanout = { group, onSocket: (_: number, joined: number) => void (group = joined) };
     sources.push(openCutoff(line, 4096, BUDGET_BYTES, 0, new SystemCalls(), fanout));
   }
   for (const source of sources) source.rescan();

@@ -1,0 +1,134 @@
+/** Watches a node's interfaces: captures, reads flows, hands over observations and coverage. */
+import { randomBytes } from "node:crypto";
+import type { LiveSource, OnLiveFrame, Watch } from "./capture/frame-source.ts";
+import { Replay } from "./capture/replay.ts";
+import { openCapture } from "./capture/tiers.ts";
+import type { Fanout } from "./capture/ring-capture.ts";
+import type { AgentConfig } from "./config.ts";
+import { FLOW_TABLE_DEFAULTS } from "./flow/flow-table.ts";
+import { Line } from "./line.ts";
+import { Sightings } from "./sightings.ts";
+import type { Coverage } from "../protocol/coverage.ts";
+import type { Observation } from "../protocol/observation.ts";
+
+/** Milliseconds between two looks for interfaces that came or went. */
+const RESCAN_MS = 1000;
+/** Milliseconds between two looks for flows to end or to report. */
+const TICK_MS = 250;
+
+/** A flow that has ended is told as final after so long: late packets are counted to it. */
+const ENDED_SECONDS = 2;
+
+export type WatcherOptions = {
+  config: AgentConfig;
+  /** Names this watcher, unlike all others before it. */
+  run: string;
+  log: (level: "info" | "warn" | "error", text: string) => void;
+  onObservation: (observation: Observation) => void;
+  /** `index` is the interface's, 0 of what was lost on any. */
+  onCoverage: (coverage: Coverage, index: number) => void;
+  /** Shares what comes with other watchers. */
+  fanout?: Fanout;
+};
+
+export class Watcher {
+  readonly line: Line;
+  readonly capture: LiveSource;
+  readonly #options: WatcherOptions;
+  readonly #sightings: Sightings;
+  #timers: NodeJS.Timeout[] = [];
+
+  private constructor(
+    options: WatcherOptions,
+    line: Line,
+    sightings: Sightings,
+    capture: LiveSource,
+  ) {
+    this.#options = options;
+    this.line = line;
+    this.#sightings = sightings;
+    this.capture = capture;
+    line.countPassedOver(capture.passedOver);
+  }
+
+  /** Opens the capture, which hands over nothing before `begin`; throws `ConfigError`. */
+  static async open(options: WatcherOptions): Promise<Watcher> {
+    const { config, run, log, onObservation, fanout } = options;
+    const sightings = new Sightings(run, onObservation);
+    const table = {
+      ...FLOW_TABLE_DEFAULTS,
+      flows: Math.ceil(config.flows / config.workers),
+      endedSeconds: ENDED_SECONDS,
+      hashSeed: randomBytes(4).readInt32LE(),
+    };
+    const line = new Line(
+      { table, revisions: true, reportIntervalMs: config.reportIntervalMs },
+      (record, flow, final) => sightings.tell(line, record, flow, final),
+    );
+    const { clock } = line;
+    const onFrame: OnLiveFrame = (view, at, end, wire, linkType, lane) =>
+      line.frameNow(view, at, end, wire, linkType, lane);
+    const capture: LiveSource =
+      config.replay === null
+        ? openCapture({
+            choice: config.capture,
+            pattern: config.interfaces,
+            ringBytes: config.ringMib << 20,
+            flows: table.flows,
+            ...(fanout ? { fanout } : {}),
+            ...{ clock, onFrame, log, onChange: () => watcher.#rescan() },
+          })
+        : await Replay.open(config.replay, `${config.node}/`, clock, onFrame, log);
+    const watcher = new Watcher(options, line, sightings, capture);
+    return watcher;
+  }
+
+  begin(): void {
+    const { reportIntervalMs } = this.#options.config;
+    this.#rescan();
+    this.#timers = [
+      setInterval(() => this.#rescan(), RESCAN_MS),
+      setInterval(() => {
+        this.line.advance(Date.now() * 1000);
+        this.line.report(Math.ceil(reportIntervalMs / 4 / TICK_MS));
+      }, TICK_MS),
+    ];
+  }
+
+  #rescan(): void {
+    const ended = this.capture.rescan();
+    if (ended.length > 0) this.#tell(ended);
+    for (const watch of this.capture.watches()) this.#sightings.know(watch, Date.now());
+  }
+
+  /** Tells what was covered since this was last told. */
+  tellCoverage(): void {
+    this.#tell(this.capture.watches());
+  }
+
+  #tell(watches: readonly Watch[]): void {
+    const { capture, line } = this;
+    const { onCoverage } = this.#options;
+    const sightings = this.#sightings;
+    const nowMs = Date.now();
+    for (const watch of watches) {
+      onCoverage(sightings.coverage(watch, line, capture.kind, nowMs), watch.index);
+    }
+    const lost = sightings.lostOnAny(capture.droppedOnAny(), capture.kind, nowMs);
+    if (lost !== null) onCoverage(lost, 0);
+  }
+
+  /** Nothing more is told: what was open is closed. */
+  abandon(): void {
+    this.#timers.forEach(clearInterval);
+    this.capture.close();
+  }
+
+  /** Tells all that is known, and ends. */
+  end(): void {
+    this.#timers.forEach(clearInterval);
+    this.tellCoverage();
+    this.capture.close();
+    this.line.finish();
+  }
+}

@@ -1,0 +1,43 @@
+/** Says what the main thread and the threads of watchers tell each other. */
+import type { LiveSource, Watch } from "./capture/frame-source.ts";
+import type { AgentConfig } from "./config.ts";
+import type { Counters } from "./counters.ts";
+import type { Coverage } from "../protocol/coverage.ts";
+import type { Observation } from "../protocol/observation.ts";
+
+/** What a thread is started with. */
+export type Task = {
+  config: AgentConfig;
+  run: string;
+  /** The group that shares what comes; null for the first. */
+  group: number | null;
+  /** How many batches of observations the main thread has taken. */
+  taken: Int32Array<SharedArrayBuffer>;
+};
+
+export type Counts = {
+  counters: Pick<Counters, Counted> & { stopped: Float64Array };
+  flows: number;
+  watches: Watch[];
+  droppedOnAny: number;
+  refused: number;
+};
+export type Counted = {
+  [Name in keyof Counters]: Counters[Name] extends number ? Name : never;
+}[Exclude<keyof Counters, "frames">];
+
+/** A thread's words. */
+export type Word =
+  | { is: "refused"; code: string; text: string }
+  | { is: "socket"; fd: number; group: number }
+  | { is: "opened"; kind: LiveSource["kind"] }
+  | { is: "log"; level: "info" | "warn" | "error"; text: string }
+  | { is: "observations"; rows: Observation[] }
+  | { is: "coverage"; row: Coverage; index: number }
+  /** All coverage that was asked for is told. */
+  | { is: "told" }
+  | { is: "counts"; counts: Counts }
+  | { is: "fault"; text: string };
+
+/** The main thread's words. */
+export type Order = "begin" | "coverage" | "end";
