@@ -11,9 +11,10 @@ import {
   type Hello,
 } from "../../protocol/uplink.ts";
 import type { Connect, Link } from "./link.ts";
+import { sizeOf } from "./row-size.ts";
 import { Spool, type Log, type SpoolFiles, type Unnumbered } from "./spool.ts";
 
-/** Bytes are counted as JSON; msgpack needs at most three times as many, mostly half. */
+/** Bytes as `sizeOf` counts them: msgpack needs at most three times as many, mostly half. */
 const BATCH_BYTES_LIMIT = 256 << 10;
 const ROW_BYTES_LIMIT = 1 << 20;
 /** Rows that wait in memory for a disk that takes none. */
@@ -142,7 +143,7 @@ export class Uplink {
     const isObservation = "flow" in row;
     const isRow = isObservation ? observationCheck.Check(row) : coverageCheck.Check(row);
     if (!isRow) return this.#discard("malformed");
-    const bytes = JSON.stringify(row).length;
+    const bytes = sizeOf(row);
     if (bytes > ROW_BYTES_LIMIT) return this.#discard("too-large");
     if (this.#open.bytes + bytes > BATCH_BYTES_LIMIT) this.#closeBatch();
     if (isObservation) this.#open.observations.push(row);
