@@ -2,6 +2,8 @@
 import { hostname } from "node:os";
 import { CAPTURES } from "./capture/frame-source.ts";
 import type { CaptureChoice } from "./capture/frame-source.ts";
+import { WATCH_WORDS } from "./capture/interfaces.ts";
+import type { Wanted } from "./capture/interfaces.ts";
 import { ConfigError } from "../protocol/config-error.ts";
 import { Settings } from "../protocol/settings.ts";
 import { readSettingsFile } from "../protocol/settings-file.ts";
@@ -17,8 +19,7 @@ export type AgentConfig = {
   trustDomain: string | null;
   spool: string;
   spoolMib: number;
-  /** Whole names of interfaces to watch; null watches what leads into other namespaces. */
-  interfaces: RegExp | null;
+  wanted: Wanted;
   capture: CaptureChoice;
   ringMib: number;
   /** A recording that is replayed as if it were live, instead of capturing. */
@@ -40,7 +41,12 @@ export const AGENT_SETTINGS: readonly SettingRow[] = [
   ["trust-domain <domain>", "demand spiffe://DOMAIN/collector instead of the host's name", null],
   ["spool <dir>", "where batches wait for the collector", "/var/lib/wireproof/spool"],
   ["spool-mib <n>", "largest spool, MiB", "256"],
-  ["interfaces <regex>", "whole names of interfaces to watch (default: pods' host sides)", null],
+  [
+    "watch <kinds>",
+    "of pods, uplinks, tunnels, host: some of them, by commas (default: pods)",
+    null,
+  ],
+  ["interfaces <regex>", "watch the interfaces with these whole names instead", null],
   ["capture <how>", "auto (the best that is allowed), ring-cutoff, ring or libpcap", "auto"],
   ["ring-mib <n>", "memory of the packet ring, MiB", "32"],
   ["replay <file>", "replay a pcapng whose interfaces are named NODE/NAME, in its own pace", null],
@@ -63,13 +69,6 @@ export function agentSettings(flags: Flags, environment: Flags = process.env): S
 
 export function readAgentConfig(flags: Flags): AgentConfig {
   const settings = agentSettings(flags);
-  const pattern = settings.get("interfaces");
-  let interfaces: RegExp | null = null;
-  try {
-    interfaces = pattern === null ? null : new RegExp(`^(?:${pattern})$`);
-  } catch (error) {
-    throw new ConfigError("CONFIG_REGEX", `agent: --interfaces is no regular expression`, error);
-  }
   const logLevel = settings.need("log-level");
   if (!["debug", "info", "warn", "error"].includes(logLevel)) {
     const wanted = "debug, info, warn or error";
@@ -89,7 +88,7 @@ export function readAgentConfig(flags: Flags): AgentConfig {
     trustDomain: settings.get("trust-domain"),
     spool: settings.need("spool"),
     spoolMib: settings.number("spool-mib", 1),
-    interfaces,
+    wanted: readWanted(settings),
     capture,
     ringMib: settings.number("ring-mib", 1),
     replay: settings.get("replay"),
@@ -98,4 +97,25 @@ export function readAgentConfig(flags: Flags): AgentConfig {
     metrics: settings.get("metrics"),
     logLevel,
   };
+}
+
+/** What to watch: by what interfaces are, or by their names. */
+function readWanted(settings: Settings): Wanted {
+  const pattern = settings.get("interfaces");
+  const words = settings.get("watch");
+  if (pattern !== null && words !== null) {
+    const told = "agent: --watch and --interfaces cannot both be given: names stand for themselves";
+    throw new ConfigError("CONFIG_WATCH", told);
+  }
+  const kinds = (words ?? "pods").split(",").map((word) => {
+    const kind = WATCH_WORDS.get(word.trim());
+    if (kind !== undefined) return kind;
+    const wanted = [...WATCH_WORDS.keys()].join(", ");
+    throw new ConfigError("CONFIG_WATCH", `agent: --watch must be some of ${wanted}, by commas`);
+  });
+  try {
+    return { pattern: pattern === null ? null : new RegExp(`^(?:${pattern})$`), kinds };
+  } catch (error) {
+    throw new ConfigError("CONFIG_REGEX", `agent: --interfaces is no regular expression`, error);
+  }
 }

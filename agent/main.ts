@@ -47,16 +47,18 @@ export async function runAgent(flags: Flags): Promise<void> {
   const { clock } = line;
   const onFrame: OnLiveFrame = (view, at, end, wire, linkType, lane) =>
     line.frameNow(view, at, end, wire, linkType, lane);
+  const onWatch = (watch: Watch) => sightings.know(watch, Date.now());
   const capture: LiveSource =
     config.replay === null
       ? openCapture({
           choice: config.capture,
-          pattern: config.interfaces,
+          wanted: config.wanted,
           ringBytes: config.ringMib << 20,
           flows: LIVE_TABLE.flows,
-          ...{ clock, onFrame, log, onChange: () => rescan() },
+          ...{ clock, onFrame, onWatch, log, onChange: () => rescan() },
         })
       : await Replay.open(config.replay, `${config.node}/`, clock, onFrame, log);
+  capture.watches().forEach(onWatch); // those of a recording
   line.countPassedOver(capture.passedOver);
   const uplink = await Uplink.open({
     node: config.node,
@@ -80,7 +82,6 @@ export async function runAgent(flags: Flags): Promise<void> {
   const rescan = () => {
     const ended = capture.rescan();
     if (ended.length > 0) tellCoverage(ended);
-    for (const watch of capture.watches()) sightings.know(watch, Date.now());
   };
   rescan();
   log("info", `agent of ${config.node} started, run ${run}`);

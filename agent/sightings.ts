@@ -7,11 +7,11 @@ import { formatAddress } from "../protocol/address.ts";
 import type { Coverage } from "../protocol/coverage.ts";
 import type { Flow } from "../protocol/flow-record.ts";
 import type { Observation } from "../protocol/observation.ts";
+import type { WatchKind } from "../protocol/watch-kind.ts";
 
 /** What an interface had counted when its coverage was last told. */
 type Told = {
-  name: string;
-  addresses: readonly string[];
+  watch: Watch;
   sinceMs: number;
   delivered: number;
   dropped: number;
@@ -34,22 +34,23 @@ export class Sightings {
     this.#offer = offer;
   }
 
-  /** Takes note of an interface, and of the pod's addresses behind it. */
+  /** Takes note of an interface, before its first frame. */
   know(watch: Watch, nowMs: number): void {
     const known = this.#lanes.get(watch.lane);
-    if (known) known.addresses = watch.addresses;
-    else {
-      const { name, addresses } = watch;
-      const counted = { delivered: 0, dropped: 0, cutOff: 0 };
-      this.#lanes.set(watch.lane, { name, addresses, sinceMs: nowMs, ...counted });
+    // Lanes are given again after some ten thousand others.
+    if (known && known.watch.index === watch.index && known.watch.name === watch.name) {
+      known.watch = watch;
+      return;
     }
+    const counted = { delivered: 0, dropped: 0, cutOff: 0 };
+    this.#lanes.set(watch.lane, { watch, sinceMs: nowMs, ...counted });
   }
 
   /** Offers what is known of a flow, as its next revision. */
   tell(line: Line, record: Flow, flow: number, final: boolean): void {
     const lane = line.table.keys[flow * KEY + 9]! >>> 8;
-    const told = this.#lanes.get(lane);
-    const addresses = told?.addresses ?? [];
+    const watch = this.#lanes.get(lane)?.watch;
+    const addresses = watch?.addresses ?? [];
     const atClient = addresses.includes(record.src_ip);
     const atServer = addresses.includes(record.dst_ip);
     const client = flow * 2 + (line.clientSide(flow) === 0 ? 0 : 1);
@@ -60,7 +61,8 @@ export class Sightings {
       flow: `${this.#run}.${lane}.${line.serial[flow]}`,
       revision: line.revision[flow]!,
       final,
-      interface: told?.name ?? "",
+      interface: watch?.name ?? "",
+      ...kindOf(watch),
       vantage: atClient === atServer ? null : atClient ? "client" : "server",
       isn: [isn(client), isn(server)],
       sampling: 1,
@@ -89,6 +91,7 @@ export class Sightings {
     told.sinceMs = nowMs;
     return {
       interface: watch.name,
+      ...kindOf(watch),
       addresses: [...watch.addresses].slice(0, 16),
       from_ms: from,
       to_ms: untilMs,
@@ -130,6 +133,11 @@ export class Sightings {
     }
     return since;
   }
+}
+
+/** Most interfaces are pods': what they are is told of the others alone. */
+function kindOf(watch: Watch | undefined): { interface_kind?: WatchKind } {
+  return watch === undefined || watch.kind === "pod" ? {} : { interface_kind: watch.kind };
 }
 
 /** Sources of floods that are named. */

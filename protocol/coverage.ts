@@ -1,5 +1,6 @@
 /** Describes what a node watched on one interface in one interval, and what it missed. */
 import Type from "typebox";
+import { WATCH_KINDS } from "./watch-kind.ts";
 
 const count = Type.Integer({ minimum: 0 });
 
@@ -10,6 +11,8 @@ const count = Type.Integer({ minimum: 0 });
 export const Coverage = Type.Object({
   /** Host-side interface; `*` stands for the agent as a whole (its start, its stop, a gap). */
   interface: Type.String({ maxLength: 64 }),
+  /** What it is; left out where it is a pod's. */
+  interface_kind: Type.Optional(Type.Enum([...WATCH_KINDS])),
   /** Addresses of the pod behind the interface, as far as they are known. */
   addresses: Type.Array(Type.String({ maxLength: 45 }), { maxItems: 16 }),
   /** Milliseconds since the epoch, agent's clock; [from, to). */

@@ -20,7 +20,8 @@ const line: Line = new Line({ table, revisions: true, reportIntervalMs: 30_000 }
 );
 const capture = openCapture({
   choice: tier,
-  pattern: new RegExp(`^(?:${interfaces})$`),
+  wanted: { pattern: new RegExp(`^(?:${interfaces})$`), kinds: [] },
+  onWatch: (watch) => sightings.know(watch, Date.now()),
   ...{ ringBytes: 32 << 20, flows: table.flows, onChange: () => {}, log: () => {} },
   clock: line.clock,
   onFrame: (view, at, end, wire, linkType, lane) =>
