@@ -103,7 +103,8 @@ let serial = 0;
 
 /**
  * `web > ledger mtls? accepted`: client, server, what the bytes were, how it ended; and as wanted
- * `@c` or `@s` (seen at one end only), `mid`, `live`, `udp`, `c-only`, `s-only`, `via=SERVICE`,
+ * `@c` or `@s` (seen at one end only), `@up` (at both nodes' uplinks, too), `@only-up`,
+ * `@snat` (at an uplink under the node's address, too), `mid`, `live`, `udp`, `c-only`, `s-only`, `via=SERVICE`,
  * `+N` (starts N seconds into the window), `isn=N`, `port=N`, `xN` (so many of it).
  */
 export function seen(line: string, fromMs: number): Seen[] {
@@ -137,7 +138,9 @@ function one(client: string, server: string, words: readonly string[], fromMs: n
     notes: [],
   };
   const isKnown = (word: string) =>
-    /^(@[cs]|mid|live|udp|[cs]-only|(via|isn|port|sport|refused|left)=.+|\+[\d.]+)$/.test(word);
+    /^(@([cs]|up|only-up|snat)|mid|live|udp|[cs]-only|(via|isn|port|sport|refused|left)=.+|\+[\d.]+)$/.test(
+      word,
+    );
   for (const word of words) {
     if (word in POSTURES) Object.assign(record, POSTURES[word]);
     else if (word in OUTCOMES) Object.assign(record, OUTCOMES[word]);
@@ -168,25 +171,41 @@ function one(client: string, server: string, words: readonly string[], fromMs: n
       },
     };
   };
+  const atUplink = (node: string, more: Partial<Flow>): Seen => {
+    const { observation } = sighting("client", more);
+    const flow = `run.9.${serial}${node}`;
+    const where = { interface: "eth0", interface_kind: "uplink" as const, vantage: null };
+    return { node, observation: { ...observation, flow, ...where } };
+  };
+  const uplinks = [
+    ...(has("@up") || has("@only-up") ? [atUplink("a", {}), atUplink("b", {})] : []),
+    ...(has("@snat") ? [atUplink("a", { src_ip: "192.0.2.1", src_port: 1 })] : []),
+  ];
+  if (has("@only-up")) return uplinks;
   const via = value("via=");
   const addressed = via ? { dst_ip: SERVICES[via as keyof typeof SERVICES], dst_port: 443 } : {};
   return [
     ...(has("@s") ? [] : [sighting("client", addressed)]),
     ...(has("@c") ? [] : [sighting("server", {})]),
+    ...uplinks,
   ];
 }
 
-/** `web 0-60 99+1 s0.5`: watched from second 0 to 60, frames delivered and dropped, sampling. */
+/**
+ * `web 0-60 99+1 s0.5`: watched from second 0 to 60, frames delivered and dropped, sampling;
+ * `any` or `uplink`: not the pod's interface, but any of its node, or the uplink.
+ */
 export function covered(line: string, fromMs: number): { node: string; coverage: Coverage } {
   const [name, span, ...words] = line.split(" ") as [PodName, string, ...string[]];
   const [from, to] = span.split("-").map(Number) as [number, number];
   const frames = words.find((w) => /^\d+\+\d+$/.test(w)) ?? "100+0";
   const [delivered, dropped] = frames.split("+").map(Number) as [number, number];
   const sampling = Number(words.find((w) => w.startsWith("s"))?.slice(1) ?? 1);
-  // `any` is what the pod's node lost without knowing on which interface.
   const where = words.includes("any")
     ? { interface: "*", addresses: [] }
-    : { interface: `veth-${name}`, addresses: [PODS[name].ip] };
+    : words.includes("uplink")
+      ? { interface: "eth0", interface_kind: "uplink" as const, addresses: [] }
+      : { interface: `veth-${name}`, addresses: [PODS[name].ip] };
   return {
     node: PODS[name].node,
     coverage: {

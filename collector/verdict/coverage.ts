@@ -103,7 +103,9 @@ export class WindowCoverage {
 
   /** One line for a node: how much of its pods' time was watched. */
   ofNode(node: string, pods: readonly Holder[]): NodeCoverage {
-    const words = this.#byNode.get(node) ?? [];
+    const all = this.#byNode.get(node) ?? [];
+    // What passes an uplink or a tunnel has passed a pod's interface already.
+    const words = all.filter(({ coverage: c }) => (c.interface_kind ?? "pod") === "pod");
     const seconds = (this.#toMs - this.#fromMs) / 1000;
     const own = pods.filter((pod) => pod.node === node && !pod.hostNetwork);
     const watched = own.reduce((n, pod) => n + this.ofPod(pod).share * seconds, 0);
@@ -112,7 +114,7 @@ export class WindowCoverage {
     interfaces.delete(ANY_INTERFACE);
     return {
       node,
-      agent: words.length > 0,
+      agent: all.length > 0,
       pods: own.length,
       podSecondsWatched: Math.round(watched * 10) / 10,
       podSeconds: Math.round(own.length * seconds * 10) / 10,

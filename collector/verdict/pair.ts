@@ -1,6 +1,7 @@
 /** Pairs the sightings of one connection, at two veths or two nodes, into one connection. */
 import { formatHolder } from "../attribution/holder.ts";
 import type { Holder } from "../attribution/holder.ts";
+import { joinBetween } from "./between.ts";
 import type { Attributed, Provenance } from "../attribution/attribute.ts";
 import type { Posture } from "../policy/expectation.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
@@ -52,19 +53,31 @@ export type Connection = {
   findings: readonly string[];
 };
 
-/** Seconds within which two sightings of one pair of sequence numbers are the same connection. */
+/** Within which two sightings of one pair of sequence numbers are the same connection. */
 const SAME_WITHIN_MS = 5_000;
 
 /** Groups sightings by connection, and merges what each saw. */
 export function pairSightings(sightings: readonly Sighting[]): Connection[] {
   const groups = new Map<string, Sighting[]>();
+  const between: Sighting[] = [];
   for (const sighting of sightings) {
+    if (isBetween(sighting)) {
+      between.push(sighting);
+      continue;
+    }
     const key = keyOf(sighting);
     const known = groups.get(key);
     if (known) known.push(sighting);
     else groups.set(key, [sighting]);
   }
-  return [...groups.values()].flatMap(splitByTime).map(merge);
+  const paired = [...groups.values()].flatMap(splitByTime);
+  return joinBetween(paired, between).map(merge);
+}
+
+/** Seen neither at the client's end nor at the server's: at an uplink, in a tunnel. */
+function isBetween({ attributed: { observation } }: Sighting): boolean {
+  const { interface_kind: kind, vantage } = observation;
+  return kind !== undefined && kind !== "pod" && vantage === null;
 }
 
 /**

@@ -557,6 +557,36 @@ t.test("datagrams are paired by their ends, and never two of one end", async (t)
 
 // ---- what is told beside verdicts ----------------------------------------------------------
 
+t.test("what uplinks and tunnels show is no second connection", async (t) => {
+  check(t, "transport", [
+    ["web > ledger mtls accepted @up", "confirmed mtls-observed 1/0/0"],
+    ["web > ledger mtls accepted @up @c x3", "confirmed mtls-observed 3/0/0"],
+    ["web > ledger mtls accepted @snat via=ledger-svc", "confirmed mtls-observed 1/0/0"],
+    ["web > ledger plain accepted udp @up", "violated plaintext-accepted 0/1/0"],
+    ["web > ledger mtls accepted mid @up @c", "confirmed mtls-observed 1/0/0"],
+    // One port of the client's again, later: two connections, each seen at four places.
+    [
+      "web > ledger mtls accepted sport=5 isn=7 @up, web > ledger mtls accepted sport=5 isn=8 @up +9",
+      "confirmed mtls-observed 2/0/0",
+    ],
+  ]);
+  const nodes = judge(sightingsOf(["web > ledger mtls accepted @snat"]), {}).verdicts;
+  t.strictSame(
+    nodes.filter((v) => v.firstSeen !== null).map((v) => v.edge.id),
+    new Array(2).fill("shop/web[Pod] -> pay/ledger[Pod] : 8443/tcp"),
+    "under the node's address it is no edge of its own",
+  );
+});
+
+t.test("what only uplinks show is one connection, and proves nothing of a pod", async (t) => {
+  check(t, "transport", [
+    ["web > ledger plain accepted @only-up", "violated plaintext-accepted 0/1/0"],
+    ["web > ledger mtls accepted @only-up", "unproven partly-watched 1/0/0"],
+  ], { coverage: without("web", "ledger").concat("web 0-60 uplink", "ledger 0-60 uplink") }); // prettier-ignore
+  const [a] = judge([], { coverage: ["web 0-60 10+0", "cart 0-60 90+0 uplink"] }).nodes;
+  t.strictSame([a!.interfaces, a!.delivered], [1, 10], "its frames are not counted again");
+});
+
 t.test("a declared edge without traffic is unproven: not exercised, or not watched", async (t) => {
   const quiet = (coverage: readonly string[]) =>
     judge([], { coverage })
