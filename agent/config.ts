@@ -22,6 +22,8 @@ export type AgentConfig = {
   wanted: Wanted;
   capture: CaptureChoice;
   ringMib: number;
+  /** Most flows at a time. */
+  flows: number;
   /** A recording that is replayed as if it were live, instead of capturing. */
   replay: string | null;
   reportIntervalMs: number;
@@ -30,6 +32,9 @@ export type AgentConfig = {
   metrics: string | null;
   logLevel: string;
 };
+
+/** More than a node can have: its memory would not be. */
+const FLOWS_LIMIT = 16 << 20;
 
 /** Every setting: its flag, what it is, and its default. The environment has WIREPROOF_AGENT_…. */
 export const AGENT_SETTINGS: readonly SettingRow[] = [
@@ -49,6 +54,7 @@ export const AGENT_SETTINGS: readonly SettingRow[] = [
   ["interfaces <regex>", "watch the interfaces with these whole names instead", null],
   ["capture <how>", "auto (the best that is allowed), ring-cutoff, ring or libpcap", "auto"],
   ["ring-mib <n>", "memory of the packet ring, MiB", "32"],
+  ["flows <n>", "most flows at a time; each takes some 230 bytes", "131072"],
   ["replay <file>", "replay a pcapng whose interfaces are named NODE/NAME, in its own pace", null],
   ["report-interval <ms>", "between two reports of a living flow", "30000"],
   ["coverage-interval <ms>", "between two reports of coverage", "10000"],
@@ -91,6 +97,7 @@ export function readAgentConfig(flags: Flags): AgentConfig {
     wanted: readWanted(settings),
     capture,
     ringMib: settings.number("ring-mib", 1),
+    flows: Math.floor(settings.number("flows", 1024, FLOWS_LIMIT)),
     replay: settings.get("replay"),
     reportIntervalMs: settings.number("report-interval", 100),
     coverageIntervalMs: settings.number("coverage-interval", 100),

@@ -18,7 +18,8 @@ import type { Flow } from "../protocol/flow-record.ts";
 
 /**
  * Called with a flow's record: at its end (`final`), and while it lives when its opening was read,
- * when acceptance or refusal became known, and at every report. `flow` is its number in the table.
+ * when acceptance or refusal became known (soon after: at the next `advance`, unless it is over by
+ * then), and at every report. `flow` is its number in the table.
  */
 export type OnFlow = (record: Flow, flow: number, final: boolean) => void;
 
@@ -41,6 +42,10 @@ const TELLING =
   News.bytes |
   News.established |
   News.unanswered;
+
+/** What may be known of a living flow that is worth telling; then: it is told at the next look. */
+const Known = { reached: 1, answered: 2, finished: 4, closing: 8, unanswered: 16 } as const;
+const DUE = 128;
 
 /** A clock that is this far behind the latest frame has been set back. */
 const CLOCK_STEP_US = 2e6;
@@ -67,8 +72,11 @@ export class Line {
   /** By flow: a number that is never given twice, and how often the flow was told. */
   readonly serial: Float64Array;
   readonly revision: Uint32Array;
-  /** What was last told of a living flow: bits of `Told`. */
+  /** What was told of a living flow, or is about to be: bits of `Known`, and `DUE`. */
   readonly #told: Uint8Array;
+  /** Flows that are to be told at the next `advance`, those whose `DUE` is set. */
+  readonly #due: Int32Array;
+  #dueCount = 0;
   readonly #toldUs: Float64Array;
   readonly #options: LineOptions;
   readonly #onFlow: OnFlow;
@@ -90,6 +98,7 @@ export class Line {
     this.table = new FlowTable(options.table);
     this.#readings = new Array<Reading | undefined>(options.table.flows).fill(undefined);
     this.#told = new Uint8Array(options.table.flows);
+    this.#due = new Int32Array(options.table.flows);
     this.#toldUs = new Float64Array(options.table.flows);
     this.serial = new Float64Array(options.table.flows);
     this.revision = new Uint32Array(options.table.flows);
@@ -210,9 +219,14 @@ export class Line {
   /** A flood is told as one: by its source, and how many attempts came from it. */
   #aggregate(flow: number): void {
     this.floods.note(this.table.keys, flow * KEY + this.table.client[flow]! * 4);
-    this.#readings[flow] = undefined;
+    this.#forget(flow);
     this.counters.aggregated++;
     this.table.release(flow);
+  }
+
+  #forget(flow: number): void {
+    this.#readings[flow] = undefined;
+    this.#told[flow] = 0;
   }
 
   #follow(flow: number, view: DataView): void {
@@ -221,8 +235,6 @@ export class Line {
     if ((news & News.opened) !== 0) {
       this.counters.opened++;
       this.#ledger?.open(flow);
-      this.#readings[flow] = undefined;
-      this.#told[flow] = 0;
       this.serial[flow] = this.counters.opened;
       this.revision[flow] = 0;
       this.#toldUs[flow] = table.startUs[flow]!;
@@ -275,7 +287,7 @@ export class Line {
       viewAt,
       viewAt + length,
       base,
-      table.ackedHere[at]!,
+      table.ackedHere,
     );
     if (needed < 0) table.finishOpening(flow, side);
     else openings.discard(slot, needed);
@@ -302,7 +314,7 @@ export class Line {
       table.finishOpening(flow, 1);
     }
     const isRead = table.sideFlags[flow * 2]! & table.sideFlags[flow * 2 + 1]! & Side.read;
-    if (isRead !== 0) reading.settle();
+    if (isRead !== 0) this.#readings[flow] = reading.settle();
   }
 
   #readDatagram(flow: number, view: DataView): void {
@@ -344,7 +356,7 @@ export class Line {
     }
     if ((table.sideFlags[flow * 2]! & table.sideFlags[flow * 2 + 1]! & Side.read) === 0) return;
     if (reading.follows) this.#followed--;
-    reading.settle();
+    this.#readings[flow] = reading.settle();
   }
 
   /** Tells a living flow when something that matters to a verdict has just become known. */
@@ -354,24 +366,37 @@ export class Line {
     const server = table.sideFlags[flow * 2 + 1 - clientSide]!;
     const reading = this.#readings[flow];
     const flags = table.sideFlags[flow * 2]! | table.sideFlags[flow * 2 + 1]!;
+    // A hello alone says too little to tell.
     let known = 0;
-    if ((table.flowFlags[flow]! & (Fact.established | Fact.refused)) !== 0) known |= 1;
-    if (reading?.protocol || reading?.unmatched[CLIENT]) known |= 2;
-    if (reading?.tls?.serverHello) known |= 4;
-    if (reading?.tls ? reading.tls.answered : (server & Side.answered) !== 0) known |= 8;
-    if (reading?.tls && reading.tls.finishedEnd >= 0) known |= 16;
-    if ((flags & (Side.fin | Side.rst)) !== 0) known |= 32;
-    if ((table.news & News.unanswered) !== 0) known |= 64;
-    // A hello alone says too little to tell; what was told before is not told again.
-    const tellable = known & (1 | 8 | 16 | 32 | 64);
-    if ((tellable & ~this.#told[flow]!) === 0) return;
-    this.#told[flow] = tellable | this.#told[flow]!;
-    this.#tell(flow, false);
+    if ((table.flowFlags[flow]! & (Fact.established | Fact.refused)) !== 0) known |= Known.reached;
+    const isAnswered = reading?.tls ? reading.tls.answered : (server & Side.answered) !== 0;
+    if (isAnswered) known |= Known.answered;
+    if (reading?.tls && reading.tls.finishedEnd >= 0) known |= Known.finished;
+    if ((flags & (Side.fin | Side.rst)) !== 0) known |= Known.closing;
+    if ((table.news & News.unanswered) !== 0) known |= Known.unanswered;
+    const told = this.#told[flow]!;
+    if ((known & ~told) === 0) return;
+    this.#told[flow] = told | known | DUE;
+    if ((told & DUE) !== 0) return;
+    if (this.#dueCount === this.#due.length) this.#tellDue();
+    this.#due[this.#dueCount++] = flow;
+  }
+
+  /** Tells flows of which something became known, each once, whatever came meanwhile. */
+  #tellDue(): void {
+    const count = this.#dueCount;
+    this.#dueCount = 0;
+    for (let i = 0; i < count; i++) {
+      const flow = this.#due[i]!;
+      // Of one that is over the last word is near.
+      if ((this.#told[flow]! & DUE) !== 0 && !this.table.isOver(flow)) this.#tell(flow, false);
+    }
   }
 
   #tell(flow: number, final: boolean, isReplaced = false): void {
     if (!isReplaced) this.#ledger?.settle(flow);
     this.#toldUs[flow] = this.nowUs;
+    this.#told[flow]! &= ~DUE;
     this.revision[flow]!++;
     this.#onFlow(observe(this.table, flow, this.#readings[flow], this.nowUs), flow, final);
   }
@@ -381,18 +406,19 @@ export class Line {
     this.#tell(flow, true, isReplaced);
     if (!isReplaced) this.#ledger?.forget(flow);
     if (this.#readings[flow]?.follows) this.#followed--;
-    this.#readings[flow] = undefined;
+    this.#forget(flow);
     if (flow === this.#traced) this.#traced = -1;
     this.counters.ended++;
     this.table.release(flow);
   }
 
-  /** Time went on without frames: ends flows that have been idle for too long. */
+  /** Time went on: tells flows of which there is news, and ends those idle for too long. */
   advance(nowUs: number): void {
     if (nowUs > this.nowUs) this.nowUs = nowUs;
     else if (this.nowUs - nowUs > CLOCK_STEP_US) this.#stepBack(nowUs);
     this.fragments.nowUs = this.nowUs;
     this.#giveUpFragments();
+    this.#tellDue();
     this.expire(this.nowUs);
   }
 

@@ -20,11 +20,7 @@ const RESCAN_MS = 1000;
 const TICK_MS = 250;
 
 /** A flow that has ended is told as final after so long: late packets are counted to it. */
-const LIVE_TABLE = {
-  ...FLOW_TABLE_DEFAULTS,
-  endedSeconds: 2,
-  hashSeed: randomBytes(4).readInt32LE(),
-};
+const ENDED_SECONDS = 2;
 
 /** Runs until SIGINT or SIGTERM; throws `ConfigError` for the operator's mistakes. */
 export async function runAgent(flags: Flags): Promise<void> {
@@ -40,8 +36,14 @@ export async function runAgent(flags: Flags): Promise<void> {
   });
   const run = randomBytes(6).toString("hex");
   const sightings = new Sightings(run, (observation) => uplink.offer(observation));
+  const table = {
+    ...FLOW_TABLE_DEFAULTS,
+    flows: config.flows,
+    endedSeconds: ENDED_SECONDS,
+    hashSeed: randomBytes(4).readInt32LE(),
+  };
   const line = new Line(
-    { table: LIVE_TABLE, revisions: true, reportIntervalMs: config.reportIntervalMs },
+    { table, revisions: true, reportIntervalMs: config.reportIntervalMs },
     (record, flow, final) => sightings.tell(line, record, flow, final),
   );
   const { clock } = line;
@@ -54,7 +56,7 @@ export async function runAgent(flags: Flags): Promise<void> {
           choice: config.capture,
           wanted: config.wanted,
           ringBytes: config.ringMib << 20,
-          flows: LIVE_TABLE.flows,
+          flows: config.flows,
           ...{ clock, onFrame, onWatch, log, onChange: () => rescan() },
         })
       : await Replay.open(config.replay, `${config.node}/`, clock, onFrame, log);

@@ -56,7 +56,7 @@ export class Sightings {
     const client = flow * 2 + (line.clientSide(flow) === 0 ? 0 : 1);
     const server = client ^ 1;
     const isn = (at: number) =>
-      (line.table.sideFlags[at]! & Side.syn) === 0 ? null : line.table.isn[at]!;
+      (line.table.sideFlags[at]! & Side.syn) === 0 ? null : line.table.isn(at);
     this.#offer({
       flow: `${this.#run}.${lane}.${line.serial[flow]}`,
       revision: line.revision[flow]!,

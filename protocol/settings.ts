@@ -82,10 +82,11 @@ export class Settings {
     throw new ConfigError("CONFIG_MISSING", `${this.#room}: --${name} is missing`);
   }
 
-  number(name: string, least: number): number {
+  number(name: string, least: number, most = Infinity): number {
     const value = Number(this.need(name));
-    if (Number.isFinite(value) && value >= least) return value;
-    const told = `${this.#room}: --${name} must be a number, ${least} or more`;
+    if (Number.isFinite(value) && value >= least && value <= most) return value;
+    const range = most === Infinity ? `${least} or more` : `from ${least} to ${most}`;
+    const told = `${this.#room}: --${name} must be a number, ${range}`;
     throw new ConfigError("CONFIG_NUMBER", told);
   }
 

@@ -158,5 +158,5 @@ const garbage = spawnSync(
 const { decodeAndFlow, wholeLine } = JSON.parse(garbage.stdout) as Record<string, number>;
 print(`\nCollections in a million packets: ${decodeAndFlow} in decode and flow,`);
 print(`${wholeLine} in the line for flows whose opening was read.`);
-for (const line of await liveReport()) print(line);
+await liveReport(print);
 writeFileSync(path.join(ROOT, "test/bench/results.md"), `${lines.join("\n")}\n`);

@@ -135,7 +135,7 @@ function endAddress(table: FlowTable, k: number, side: number): string {
 }
 
 function encapOf(table: FlowTable, flow: number): string[] {
-  const wrappers = table.encaps[table.encap[flow]!]!;
+  const wrappers = table.wrappers.at(table.encap[flow]!);
   return [...wrappers].map((word) => {
     const kind = word >>> 24;
     const name = ENCAP_NAMES.get(kind) ?? "vlan";
@@ -261,15 +261,17 @@ function judgeFlow(
     return refused(code, "server", "in-band", null);
   }
   const { upgrade, afterRefusal } = reading;
+  const endedBy = table.closings.firstSide(flow);
+  const isEnded = endedBy >= 0;
   const isRefused = upgrade.state === "refused" && reading.protocol !== "http";
   if (isRefused && afterRefusal !== "answered") {
-    const isOver = afterRefusal === "nothing" && reading.firstClose !== null;
+    const isOver = afterRefusal === "nothing" && isEnded;
     return isOver ? refused("upgrade-refused", "server", "in-band", null) : NOTHING;
   }
   if ((served & Side.answered) !== 0) {
     // An upgrade that was agreed, or is asked for, is no application data yet.
     const negotiates = upgrade.state === "asked" || upgrade.state === "agreed";
-    const mayRefuse = reading.mayRefuse && (reading.firstClose === null || !isWhole);
+    const mayRefuse = reading.mayRefuse && (!isEnded || !isWhole);
     // Where TLS may be asked for at any time, a gap may hide that it was, and was refused.
     const mayHide = upgrade.state === "none" && DIALOGUES.has(reading.protocol!);
     const isUnread = !isWhole && (mayHide || !reading.serverIsRead);
@@ -277,12 +279,12 @@ function judgeFlow(
       ? NOTHING
       : { ...NOTHING, accepted: true };
   }
-  const closed = reading.firstClose;
   const isTcp = (table.keys[flow * KEY + 9]! & 0xff) === IpProtocol.tcp;
   // A server that speaks first has only greeted: it did not answer either.
   const isUnanswered = (served & Side.data) === 0 || DIALOGUES.has(reading.protocol!);
-  if (isTcp && spoke && isUnanswered && closed?.role === SERVER) {
-    return refused("plaintext-refused", "server", closed.kind === "rst" ? "reset" : "close", null);
+  if (isTcp && spoke && isUnanswered && isEnded && endedBy !== table.client[flow]) {
+    const basis = table.closings.beginsByReset(flow) ? "reset" : "close";
+    return refused("plaintext-refused", "server", basis, null);
   }
   return NOTHING;
 }
@@ -444,7 +446,8 @@ function historyOf(
 ): string {
   const syn = (table.sideFlags[client]! & Side.syn) !== 0 ? "S" : "";
   const answer = (table.sideFlags[server]! & Side.syn) !== 0 ? "s" : "";
-  return syn + answer + (reading?.letters ?? "") + (reading?.ends ?? "");
+  const ends = table.closings.letters(client >> 1, table.client[client >> 1]!);
+  return syn + answer + (reading?.letters ?? "") + ends;
 }
 
 function findingsOf(

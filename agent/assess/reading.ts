@@ -9,11 +9,13 @@ import type { Ports } from "../identify/recognition.ts";
 import type { Signature } from "../identify/signatures.ts";
 import { isTlsClientHello } from "../identify/tls-record.ts";
 import { Upgrade } from "../identify/upgrade.ts";
+import { isOver } from "../tls/alike.ts";
 import { CLIENT, Handshake, SERVER } from "../tls/handshake.ts";
 import { RECORD_HEADER, isRecordHeader } from "../tls/record.ts";
 import type { ProtocolName } from "../../protocol/flow-record.ts";
 import type { Trace } from "./trace.ts";
 import { DatagramReading } from "./datagrams.ts";
+import { settled } from "./settled.ts";
 import { Progress } from "./progress.ts";
 import { TdsUnwrap } from "./tds-unwrap.ts";
 
@@ -65,11 +67,8 @@ export class Reading {
   /** A TLS hello was answered, or a TLS port spoken to, in another protocol. */
   serverProtocol: ProtocolName | null = null;
   history = "";
-  /** Letters of the ends: F and R of the client, f and r of the server. */
-  ends = "";
   /** When payload last came in order, microseconds since the epoch. */
   lastBytesUs = 0;
-  firstClose: { role: number; kind: "fin" | "rst" } | null = null;
 
   readonly #midstream: boolean;
   /** Null once nothing more is read: a flow that lives on keeps only what it will tell. */
@@ -318,20 +317,22 @@ export class Reading {
     return wanted;
   }
 
-  /** Nothing more is read of either side: what was only for reading is given up. */
-  settle(): void {
+  /**
+   * Nothing more is read of either side: what was only for reading is given up. Returns the reading
+   * to go on with, which may be that of other flows too.
+   */
+  settle(): Reading {
     this.#progress = null;
     this.#datagrams = null;
     if (this.upgrade.state === "none" && !this.upgrade.gss) this.upgrade = NO_UPGRADE;
     if (!this.unmatched.includes(true)) this.unmatched = NEITHER;
     this.tls = this.tls?.settle() ?? null;
+    const isSaid = this.tls === null || isOver(this.tls);
+    return isSaid && this.#trace === null ? settled(this) : this;
   }
 
   /** A side ended the connection. */
   close(role: number, kind: "fin" | "rst", acked: number, nowUs: number): void {
-    this.firstClose ??= { role, kind };
-    const letter = kind === "fin" ? "f" : "r";
-    if (this.ends.length < 4) this.ends += role === CLIENT ? letter.toUpperCase() : letter;
     const waitedMs = (nowUs - this.lastBytesUs) / 1000;
     const side = this.#inTls(role);
     const inTls = this.#progress?.tds?.innerOf(1 - side, acked) ?? acked;

@@ -31,6 +31,8 @@ const PAGE_BYTES = 1 << 16;
 /** Numbers of bpf(2), which the C library does not wrap (asm/unistd.h of each). */
 const BPF_NUMBER: Readonly<Record<string, number>> = { x64: 321, arm64: 280 };
 
+const BPF_TRIES = 20;
+
 /** A call that the kernel refused, or a machine that has no such calls. */
 export class RefusedCall extends Error {
   /** As errno names it (`EPERM`), or `UNSUPPORTED`. */
@@ -207,8 +209,14 @@ export class SystemCalls {
    * `addressOf`, and what they point to must live until the call is over.
    */
   bpf(command: number, attributes: Uint8Array): number {
-    const result = this.#bpf(this.#bpfNumber, command, attributes, attributes.length);
-    return result < 0 ? -this.#koffi.errno() : result;
+    const { errno, os } = this.#koffi;
+    for (let tries = 1; ; tries++) {
+      const result = this.#bpf(this.#bpfNumber, command, attributes, attributes.length);
+      if (result >= 0) return result;
+      const code = errno();
+      // The verifier gives up while a signal waits, as a profiler's does all the time.
+      if (code !== os.errno.EAGAIN || tries === BPF_TRIES) return -code;
+    }
   }
 
   /** Where an array's bytes lie: they never move if its `ArrayBuffer` was made by itself. */

@@ -5,12 +5,14 @@
  * A flow is a number, an index into every array here, from `take` until `release`. Its two ends are
  * kept in a canonical order, low end first; a packet's side is 0 when the low end sent it, else 1.
  */
-import { ENCAP_LIMIT, IpProtocol, Tcp } from "../decode/packet.ts";
+import { IpProtocol, Tcp } from "../decode/packet.ts";
 import type { Packet } from "../decode/packet.ts";
 import { Ages } from "./ages.ts";
 import { Buckets, PROBES_LIMIT } from "./buckets.ts";
+import { Closings } from "./closings.ts";
 import { KEY, isLowEnd, writeKey } from "./flow-key.ts";
 import { Openings } from "./opening.ts";
+import { Wrappers } from "./wrappers.ts";
 
 /** What one packet brought, as bits of `FlowTable.news`. */
 export const News = {
@@ -94,6 +96,8 @@ export class FlowTable {
   /** Set by each `take`: bits of `News`, and the side that sent the packet. */
   news = 0;
   side = 0;
+  /** Set with `News.bytes`: as `acked`, of that segment; -1 after reordering. */
+  ackedHere = -1;
   /** Set when `take` returned -1: end this flow, `release` it, and take the packet again. */
   displaced = -1;
   /** The displaced flow makes room for another; else its own ends connect anew. */
@@ -106,24 +110,22 @@ export class FlowTable {
   /** Side that is the client: who sent the SYN, else the first sender. */
   readonly client: Uint8Array;
   readonly synCount: Uint8Array;
-  /** Index into `encaps`: the wrappers of the flow's first packet. */
+  /** Numbers of `wrappers`: of the flow's first packet. */
   readonly encap: Uint16Array;
-  readonly encaps: Int32Array[] = [new Int32Array(0)];
+  readonly wrappers = new Wrappers();
 
   // By flow * 2 + side.
   readonly packets: Float64Array;
   readonly bytes: Float64Array;
   readonly sideFlags: Uint8Array;
-  readonly isn: Int32Array;
   readonly first: Int32Array;
   readonly slot: Int32Array;
   /** Highest stream offset of the other side that this side acknowledged. */
   readonly acked: Int32Array;
-  /** As `acked`, of the segment that last brought bytes in order; -1 after reordering. */
-  readonly ackedHere: Int32Array;
   /** Stream offset behind this side's last payload byte or FIN, as far as seen. */
   readonly sent: Int32Array;
 
+  readonly closings: Closings;
   readonly #buckets: Buckets;
   readonly #ages: Ages;
   readonly #idleUs: Float64Array;
@@ -144,12 +146,11 @@ export class FlowTable {
     this.packets = new Float64Array(n * 2);
     this.bytes = new Float64Array(n * 2);
     this.sideFlags = new Uint8Array(n * 2);
-    this.isn = new Int32Array(n * 2);
     this.first = new Int32Array(n * 2);
     this.slot = new Int32Array(n * 2).fill(-1);
     this.acked = new Int32Array(n * 2);
-    this.ackedHere = new Int32Array(n * 2);
     this.sent = new Int32Array(n * 2);
+    this.closings = new Closings(n);
     this.#buckets = new Buckets(n, this.keys, options.hashSeed ?? 0);
     this.#ages = new Ages(n, LISTS);
     this.#free = new Int32Array(n);
@@ -194,12 +195,17 @@ export class FlowTable {
     return flow;
   }
 
+  /** Initial sequence number of a side whose SYN was seen, at flow * 2 + side; else no number. */
+  isn(at: number): number {
+    return (this.first[at]! - 1) | 0;
+  }
+
   /** Reports whether a packet starts a new connection between ends that had one before. */
   #opensAnew(flow: number, side: number, packet: Packet): boolean {
     if ((packet.flags & Tcp.syn) === 0) return false;
     const flags = this.sideFlags[flow * 2 + side]!;
     const other = this.sideFlags[flow * 2 + 1 - side]!;
-    if ((flags & Side.syn) !== 0) return this.isn[flow * 2 + side] !== packet.sequence;
+    if ((flags & Side.syn) !== 0) return this.isn(flow * 2 + side) !== packet.sequence;
     if ((packet.flags & Tcp.ack) !== 0) {
       return ((flags | other) & Side.rst) !== 0 || (flags & other & Side.fin) !== 0;
     }
@@ -214,7 +220,6 @@ export class FlowTable {
     if ((flags & Tcp.syn) !== 0) {
       first = (first + 1) | 0;
       if ((this.sideFlags[at]! & Side.syn) === 0) {
-        this.isn[at] = packet.sequence;
         this.first[at] = first;
         this.sideFlags[at]! |= Side.syn | Side.based;
         if ((flags & Tcp.ack) !== 0) this.client[flow] = 1 - side;
@@ -244,6 +249,7 @@ export class FlowTable {
     if ((flags & Tcp.fin) !== 0 && (this.sideFlags[at]! & Side.fin) === 0) {
       this.sideFlags[at]! |= Side.fin;
       this.news |= News.fin;
+      this.closings.note(flow, side, false);
     }
     if ((flags & Tcp.rst) !== 0) this.#reset(flow, at, peer);
   }
@@ -309,13 +315,14 @@ export class FlowTable {
     this.news |= News.bytes;
     // A segment that filled a gap acknowledges more than those it lets through: say nothing then.
     const filledGap = !inOrder || !isNew || openings.have(slot) > wireEnd || offset > before;
-    this.ackedHere[at] = filledGap ? -1 : Math.max(0, ackedOffset);
+    this.ackedHere = filledGap ? -1 : Math.max(0, ackedOffset);
   }
 
   #reset(flow: number, at: number, peer: number): void {
     if ((this.sideFlags[at]! & Side.rst) === 0) {
       this.sideFlags[at]! |= Side.rst;
       this.news |= News.rst;
+      this.closings.note(flow, at & 1, true);
     }
     const established = (this.flowFlags[flow]! & Fact.established) !== 0;
     if (!established && (this.sideFlags[peer]! & Side.syn) !== 0) {
@@ -405,6 +412,11 @@ export class FlowTable {
     return isSyn && this.#listOf(flow) === List.attempt;
   }
 
+  /** Reports whether its connection has ended, or was refused. */
+  isOver(flow: number): boolean {
+    return this.#listOf(flow) === List.ended;
+  }
+
   /** Takes the flow out of the table; its number will be used again. */
   release(flow: number): void {
     this.finishOpening(flow, 0);
@@ -437,32 +449,18 @@ export class FlowTable {
     this.flowFlags[flow] = isTcp && !isSyn ? Fact.midstream : 0;
     this.client[flow] = side;
     this.synCount[flow] = 0;
-    this.encap[flow] = packet.encapCount === 0 ? 0 : this.#encapOf(packet);
+    this.closings.clear(flow);
+    this.encap[flow] = this.wrappers.of(packet);
     for (let at = flow * 2; at < flow * 2 + 2; at++) {
       this.packets[at] = this.bytes[at] = 0;
       this.sideFlags[at] = 0;
-      this.isn[at] = this.first[at] = this.acked[at] = this.sent[at] = 0;
-      this.ackedHere[at] = -1;
+      this.first[at] = this.acked[at] = this.sent[at] = 0;
       this.slot[at] = -1;
     }
     this.#buckets.put(bucket, flow, hash);
     this.#ages.append(flow, isTcp ? List.attempt : List.datagram);
     this.news = News.opened;
     return flow;
-  }
-
-  /** Index of the packet's wrappers in `encaps`; wrappers seen before are shared. */
-  #encapOf(packet: Packet): number {
-    const known = this.encaps;
-    for (let i = 1; i < known.length; i++) {
-      const wrappers = known[i]!;
-      if (wrappers.length !== packet.encapCount) continue;
-      let j = 0;
-      while (j < wrappers.length && wrappers[j] === packet.encap[j]) j++;
-      if (j === wrappers.length) return i;
-    }
-    if (known.length === 4096) return 0;
-    return known.push(packet.encap.slice(0, Math.min(packet.encapCount, ENCAP_LIMIT))) - 1;
   }
 
   /** Of the flows in the buckets from this hash on: attempts first, as `any` has it. */

@@ -8,11 +8,12 @@ const LIMIT = 1024;
 
 const known = new Map<string, Handshake>();
 
-/** Numbers for hellos, of which equal ones are one object (`Interned`). */
+/** Of hellos, equal ones are one object (`Interned`). */
 const numbers = new WeakMap<object, number>();
 let last = 0;
 
-function numberOf(value: object | null): number {
+/** A number for an object, 0 for none: two that are the same object have the same. */
+export function numberOf(value: object | null): number {
   if (value === null) return 0;
   const number = numbers.get(value) ?? ++last;
   numbers.set(value, number);

@@ -621,6 +621,7 @@ t.test("a flood of a million SYNs is told by its source, and costs no memory", a
     connect(2000 + i, "out", SYN);
     connect(2000 + i, "back", SYN | ACK);
   }
+  line.advance(1e15);
   t.equal(told.length, 100, "each connection, when it was answered");
   const syn = ethernet(
     ipv4({ source: "10.0.0.7", destination: "10.0.0.1" }, tcp({ from: 1, to: 1, flags: SYN })),
@@ -633,6 +634,7 @@ t.test("a flood of a million SYNs is told by its source, and costs no memory", a
     view.setUint16(36, 1 + ((i / 65_000) | 0));
     line.frame(view, 0, syn.length, syn.length, 1e15 + i, 1, 0);
   }
+  line.advance(1e15 + 1_000_000);
   t.equal(told.length, 100, "no attempt is told by itself");
   t.ok(process.memoryUsage().arrayBuffers - before < 1 << 20);
   const { counters } = line;
@@ -650,6 +652,7 @@ t.test("a flood of a million SYNs is told by its source, and costs no memory", a
   );
   t.ok(sources[0]!.attempts > 600_000);
   for (let i = 0; i < 100; i++) connect(2000 + i, "out", ACK | FIN);
+  line.advance(1e15 + 1_000_000);
   t.equal(told.length, 200, "the connections are still there");
 });
 

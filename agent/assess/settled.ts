@@ -1,0 +1,34 @@
+/** Keeps one copy of readings that are over and say the same: a node speaks the same few ways. */
+import { numberOf } from "../tls/alike.ts";
+import type { Reading } from "./reading.ts";
+
+/** Most readings kept for others to be like. */
+const LIMIT = 1024;
+
+const known = new Map<string, Reading>();
+
+/** An equal one that came before, or the reading itself. All that a record tells is compared. */
+export function settled(r: Reading): Reading {
+  const facts =
+    (r.swapped ? 1 : 0) |
+    (r.clientByContent ? 2 : 0) |
+    (r.unmatched[0]! ? 4 : 0) |
+    (r.unmatched[1]! ? 8 : 0) |
+    (r.notTls ? 16 : 0) |
+    (r.refusedInBand ? 32 : 0) |
+    (r.mayBeDenied ? 64 : 0) |
+    (r.mayRefuse ? 128 : 0) |
+    (r.serverIsRead ? 256 : 0) |
+    (r.loginOnly ? 512 : 0) |
+    (r.isProxied ? 1024 : 0) |
+    (r.tunnelSpoke ? 2048 : 0) |
+    (r.upgrade.gss ? 4096 : 0);
+  const spoken = `${r.protocol} ${r.upgradedFrom} ${r.tunnelOf} ${r.serverProtocol}`;
+  const turned = `${r.upgrade.state} ${r.afterRefusal}`;
+  const key = `${facts} ${spoken} ${turned} ${numberOf(r.tls)} ${r.history}`;
+  const found = known.get(key);
+  if (found !== undefined) return found;
+  if (known.size >= LIMIT) known.clear();
+  known.set(key, r);
+  return r;
+}

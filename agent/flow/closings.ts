@@ -1,0 +1,48 @@
+/** Remembers in which order the sides of flows ended their connections. */
+
+/** One end of a connection, by its side: 0 is none. */
+const IS_NOTED = 4;
+const IS_RESET = 2;
+const BITS = 3;
+const MASK = 7;
+
+/** Each side's first FIN and first RST, four at most: three bits each, the first one lowest. */
+export class Closings {
+  readonly #ends: Uint16Array;
+
+  constructor(flows: number) {
+    this.#ends = new Uint16Array(flows);
+  }
+
+  /** Called once for each side and kind. */
+  note(flow: number, side: number, isReset: boolean): void {
+    const known = this.#ends[flow]!;
+    const shift = Math.ceil((32 - Math.clz32(known)) / BITS) * BITS;
+    this.#ends[flow] = known | ((IS_NOTED | (isReset ? IS_RESET : 0) | side) << shift);
+  }
+
+  clear(flow: number): void {
+    this.#ends[flow] = 0;
+  }
+
+  /** The side that ended the connection first, or -1 while neither has. */
+  firstSide(flow: number): number {
+    const first = this.#ends[flow]! & MASK;
+    return first === 0 ? -1 : first & 1;
+  }
+
+  /** Reports whether the first to end the connection reset it. */
+  beginsByReset(flow: number): boolean {
+    return (this.#ends[flow]! & IS_RESET) !== 0;
+  }
+
+  /** A letter each, in order: F and R of the client, f and r of the server. */
+  letters(flow: number, client: number): string {
+    let text = "";
+    for (let ends = this.#ends[flow]!; ends !== 0; ends >>>= BITS) {
+      const letter = (ends & IS_RESET) === 0 ? "f" : "r";
+      text += (ends & 1) === client ? letter.toUpperCase() : letter;
+    }
+    return text;
+  }
+}

@@ -1,0 +1,188 @@
+/**
+ * Measures the agent as it is shipped, over a veth of the namespace in which this runs.
+ *
+ *     node live-report.ts KEYS_FOLDER OTHER_NAMESPACE [SECTION …]
+ */
+import { spawn, spawnSync } from "node:child_process";
+import { AgentUnderTest, endAll, program, start, startSink } from "./agent.ts";
+import type { Counts } from "./agent.ts";
+
+const [folder, peer, ...wanted] = process.argv.slice(2) as [string, string, ...string[]];
+
+const TIERS = ["ring-cutoff", "ring", "libpcap"] as const;
+/** Seconds of each measurement. */
+const SECONDS = 6;
+const BYTES = 200;
+const FLOWS = 1000;
+/** From one to eight times the load. */
+const PACKETS_PER_SECOND = [62_500, 125_000, 250_000, 500_000];
+const CONNECTIONS_PER_SECOND = [2_500, 5_000, 10_000, 20_000];
+const OPEN_FLOWS = [100_000, 1_000_000];
+/** Pairs of runs with and without an agent, for its cost to the traffic. */
+const ALTERNATIONS = 15;
+
+const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+const number = (n: number) => Math.round(n).toLocaleString("en-US");
+const percent = (share: number) => `${(share * 100).toFixed(1)} %`;
+const row = (...cells: (string | number)[]) =>
+  console.log(`| ${cells.map((c) => (typeof c === "number" ? number(c) : c)).join(" | ")} |`);
+function head(...names: string[]): void {
+  row(...names);
+  row("---", ...names.slice(1).map(() => "---:"));
+}
+
+type Sent = { sent: number; connections: number; seconds: number };
+
+/** Runs a sender beside this process, which goes on asking. */
+function send(name: string, args: readonly (string | number)[]): Promise<Sent> {
+  const [command, ...rest] = program(`scripts/bench/${name}`, args.map(String));
+  const child = spawn(command!, rest, { stdio: ["ignore", "pipe", "inherit"] });
+  let told = "";
+  child.stdout.on("data", (part: Buffer) => (told += part.toString()));
+  return new Promise((resolve) => child.once("close", () => resolve(JSON.parse(told) as Sent)));
+}
+
+/** The kernel hands over the last block when it times out. */
+async function settled(agent: AgentUnderTest): Promise<Counts> {
+  await sleep(400);
+  return agent.ask();
+}
+
+const isWhole = (c: Counts, sent: number) => c.delivered + c.cutOff + c.dropped === sent;
+
+async function segments(): Promise<void> {
+  console.log(`Segments of ${BYTES} bytes of ${number(FLOWS)} new TCP connections, ${SECONDS} s;`);
+  console.log("CPU of the whole agent, user and system; the sender and the kernel's side of");
+  console.log("reception are not in it. Sent = handed over + cut off + dropped, in every row.\n");
+  head("tier", "packets/s", "of a core", "handed over", "cut off", "dropped");
+  for (const rate of PACKETS_PER_SECOND) {
+    for (const tier of TIERS) {
+      const agent = await AgentUnderTest.start(folder, tier);
+      const load = (seconds: number, port: number) =>
+        send("load", ["wps0", rate, seconds, BYTES, FLOWS, port]);
+      await load(1, 8001); // other connections, by which the engine warms up
+      await settled(agent);
+      const { sent, seconds } = await load(SECONDS, 8002);
+      const c = await settled(agent);
+      await agent.end();
+      const told = isWhole(c, sent) ? "" : ` (of ${number(sent)} sent)`;
+      const share = percent(c.cpuSeconds / seconds);
+      row(tier, sent / seconds, share, c.delivered, c.cutOff, `${number(c.dropped)}${told}`);
+    }
+  }
+}
+
+async function connections(): Promise<void> {
+  console.log("\nNew connections of recorded clients and servers, three of four of them TLS, each");
+  console.log(
+    `from its SYN to its end, ${SECONDS} s; the agent brings every one to a collector:\n`,
+  );
+  head("new/s", "packets/s", "of a core", "CPU of one", "read", "dropped", "rows sent");
+  for (const rate of CONNECTIONS_PER_SECOND) {
+    const agent = await AgentUnderTest.start(folder, "ring-cutoff", ["--flows", "262144"]);
+    await send("connections", ["wps0", rate, rate * 2, 0, "whole"]);
+    await sleep(4000); // they end, and are told
+    await agent.ask();
+    const { sent, connections, seconds } = await send("connections", [
+      ...["wps0", rate, rate * SECONDS, 1_000_000, "whole"],
+    ]);
+    await sleep(4000);
+    const c = await agent.ask();
+    await agent.end();
+    const told = isWhole(c, sent) ? "" : ` (of ${number(sent)} sent)`;
+    const each = `${((1e6 * c.cpuSeconds) / connections).toFixed(1)} µs`;
+    const read = `${number(c.opened)} of ${number(connections)}`;
+    const lost = `${number(c.dropped)}${told}`;
+    const share = percent(c.cpuSeconds / seconds);
+    row(connections / seconds, sent / seconds, share, each, read, lost, c.observations);
+  }
+}
+
+async function memory(): Promise<void> {
+  console.log(
+    "\nConnections that stay open, 10,000 new ones each second; the mapped ring apart:\n",
+  );
+  head("open", "RSS", "RSS before", "of a core, then quiet");
+  for (const flows of OPEN_FLOWS) {
+    const flags = flows > 131_072 ? ["--flows", String(flows + 48_576)] : [];
+    const agent = await AgentUnderTest.start(folder, "ring-cutoff", flags);
+    const { rssMib } = await agent.ask();
+    await send("connections", ["wps0", 10_000, flows, 0, "open"]);
+    await sleep(3000);
+    await agent.ask();
+    await sleep(5000);
+    const c = await agent.ask();
+    await agent.end();
+    row(c.flows, `${number(c.rssMib)} MiB`, `${number(rssMib)} MiB`, percent(c.share));
+  }
+}
+
+type Iperf = { end: { sum_received: { bits_per_second: number } } };
+
+/** Gigabits a second. */
+function iperf(seconds: number): number {
+  const args = ["-c", "10.77.0.2", "-t", String(seconds), "-J"];
+  const { stdout } = spawnSync("iperf3", args, { encoding: "utf8" });
+  return (JSON.parse(stdout) as Iperf).end.sum_received.bits_per_second / 1e9;
+}
+
+async function bulk(): Promise<void> {
+  if (spawnSync("which", ["iperf3"]).status !== 0) {
+    return console.log("\nBulk TCP: iperf3 is not installed.");
+  }
+  const server = start(["ip", "netns", "exec", peer, "iperf3", "-s"]);
+  await sleep(500);
+  console.log("\nBulk TCP through iperf3, one connection:\n");
+  head("tier", "Gbit/s", "of a core", "handed over", "cut off", "dropped");
+  for (const tier of TIERS) {
+    const agent = await AgentUnderTest.start(folder, tier);
+    const rate = iperf(SECONDS);
+    const c = await agent.ask();
+    await agent.end();
+    row(tier, rate.toFixed(1), percent(c.share), c.delivered, c.cutOff, c.dropped);
+  }
+  const ratios: number[] = [];
+  const withAgent = async () => {
+    const agent = await AgentUnderTest.start(folder, "ring-cutoff");
+    const rate = iperf(1);
+    await agent.end();
+    return rate;
+  };
+  for (let i = 0; i < ALTERNATIONS; i++) {
+    // By turns the one first and the other, so that a drift of the machine favours neither.
+    const without = i % 2 === 0 ? iperf(1) : 0;
+    const rate = await withAgent();
+    ratios.push(rate / (without || iperf(1)));
+  }
+  ratios.sort((a, b) => a - b);
+  const at = (share: number) => ratios[Math.round((ALTERNATIONS - 1) * share)]!.toFixed(2);
+  console.log(
+    `\nIts rate with ring-cutoff, to that without an agent beside it: median ${at(0.5)},`,
+  );
+  console.log(
+    `quartiles ${at(0.25)} and ${at(0.75)}, of ${ALTERNATIONS} pairs (${at(0)} to ${at(1)}).`,
+  );
+  server.kill();
+}
+
+async function idle(): Promise<void> {
+  console.log("\nIdle, its collector connected:\n");
+  head("tier", "of a core", "RSS, the mapped ring apart");
+  for (const tier of TIERS) {
+    const agent = await AgentUnderTest.start(folder, tier);
+    await sleep(10_000);
+    const c = await agent.ask();
+    await agent.end();
+    row(tier, `${(c.share * 100).toFixed(2)} %`, `${number(c.rssMib)} MiB`);
+  }
+}
+
+const SECTIONS = { segments, connections, memory, bulk, idle };
+await startSink(folder);
+try {
+  for (const [name, section] of Object.entries(SECTIONS)) {
+    if (wanted.length === 0 || wanted.includes(name)) await section();
+  }
+} finally {
+  endAll();
+}
