@@ -35,7 +35,7 @@ export async function runAgent(flags: Flags): Promise<void> {
     ...(config.trustDomain === null ? {} : { trustDomain: config.trustDomain }),
   });
   const run = randomBytes(6).toString("hex");
-  const sightings = new Sightings(run, (observation) => uplink.offer(observation));
+  const sightings = new Sightings(run, (observation) => uplink.offer(observation), log);
   const table = {
     ...FLOW_TABLE_DEFAULTS,
     flows: config.flows,
@@ -72,7 +72,7 @@ export async function runAgent(flags: Flags): Promise<void> {
     batchAgeMs: Math.min(1000, config.coverageIntervalMs),
     backoffMaxMs: 5000,
   });
-  const metrics = agentMetrics(line, uplink, capture);
+  const metrics = agentMetrics(line, uplink, capture, sightings);
   const server = config.metrics === null ? null : await serveMetrics(config.metrics, metrics, log);
 
   const tellCoverage = (watches: readonly Watch[]) => {

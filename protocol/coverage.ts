@@ -31,6 +31,13 @@ export const Coverage = Type.Object({
   stopped: Type.Record(Type.String({ maxLength: 40 }), count, { maxProperties: 64 }),
   /** Flows that were given up by reason: table full, opening slots exhausted, spool full, … */
   discarded: Type.Record(Type.String({ maxLength: 40 }), count, { maxProperties: 64 }),
+  /**
+   * TCP connections that went on and were counted in the interval, by whose packets passed the
+   * interface: the client's alone, the server's alone, or both. Left out where there were none.
+   */
+  ways: Type.Optional(Type.Object({ client: count, server: count, both: count })),
+  /** The network plugin leads one direction past the interface, as its latest connections show. */
+  one_direction: Type.Optional(Type.Boolean()),
   /** Attempts that nobody answered, more than could be kept: by source, `*` for all others. */
   floods: Type.Optional(
     Type.Array(Type.Object({ source: Type.String({ maxLength: 45 }), attempts: count }), {

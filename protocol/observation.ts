@@ -25,6 +25,8 @@ export const Observation = Type.Object({
   isn: Type.Tuple([Type.Union([int32, Type.Null()]), Type.Union([int32, Type.Null()])]),
   /** Share of flows that this agent reads: 1 when not sampled. */
   sampling: Type.Number({ exclusiveMinimum: 0, maximum: 1 }),
+  /** The connection went on, and of one side nothing passed the interface. */
+  one_way: Type.Optional(Type.Boolean()),
   record: Flow,
 });
 export type Observation = Type.Static<typeof Observation>;

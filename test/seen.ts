@@ -104,7 +104,8 @@ let serial = 0;
 /**
  * `web > ledger mtls? accepted`: client, server, what the bytes were, how it ended; and as wanted
  * `@c` or `@s` (seen at one end only), `@up` (at both nodes' uplinks, too), `@only-up`,
- * `@snat` (at an uplink under the node's address, too), `mid`, `live`, `udp`, `c-only`, `s-only`, `via=SERVICE`,
+ * `@snat` (at an uplink under the node's address, too), `one-way` (the agent says that it went on
+ * and one side did not pass), `mid`, `live`, `udp`, `c-only`, `s-only`, `via=SERVICE`,
  * `+N` (starts N seconds into the window), `isn=N`, `port=N`, `xN` (so many of it).
  */
 export function seen(line: string, fromMs: number): Seen[] {
@@ -138,7 +139,7 @@ function one(client: string, server: string, words: readonly string[], fromMs: n
     notes: [],
   };
   const isKnown = (word: string) =>
-    /^(@([cs]|up|only-up|snat)|mid|live|udp|[cs]-only|(via|isn|port|sport|refused|left)=.+|\+[\d.]+)$/.test(
+    /^(@([cs]|up|only-up|snat)|one-way|mid|live|udp|[cs]-only|(via|isn|port|sport|refused|left)=.+|\+[\d.]+)$/.test(
       word,
     );
   for (const word of words) {
@@ -166,6 +167,7 @@ function one(client: string, server: string, words: readonly string[], fromMs: n
       observation: {
         flow: `run.1.${serial}${vantage[0]}`,
         ...{ revision: 1, final: !has("live"), interface: `veth-${name}`, vantage, sampling: 1 },
+        ...(has("one-way") ? { one_way: true } : {}),
         isn: [hasIsn ? isn : null, hasIsn && record.packets[1] > 0 ? isn + 1 : null],
         record: { ...record, ...more },
       },
@@ -193,14 +195,15 @@ function one(client: string, server: string, words: readonly string[], fromMs: n
 
 /**
  * `web 0-60 99+1 s0.5`: watched from second 0 to 60, frames delivered and dropped, sampling;
- * `any` or `uplink`: not the pod's interface, but any of its node, or the uplink.
+ * `any` or `uplink`: not the pod's interface, but any of its node, or the uplink; `one-way`: one
+ * direction is led past it.
  */
 export function covered(line: string, fromMs: number): { node: string; coverage: Coverage } {
   const [name, span, ...words] = line.split(" ") as [PodName, string, ...string[]];
   const [from, to] = span.split("-").map(Number) as [number, number];
   const frames = words.find((w) => /^\d+\+\d+$/.test(w)) ?? "100+0";
   const [delivered, dropped] = frames.split("+").map(Number) as [number, number];
-  const sampling = Number(words.find((w) => w.startsWith("s"))?.slice(1) ?? 1);
+  const sampling = Number(words.find((w) => /^s[\d.]+$/.test(w))?.slice(1) ?? 1);
   const where = words.includes("any")
     ? { interface: "*", addresses: [] }
     : words.includes("uplink")
@@ -212,6 +215,7 @@ export function covered(line: string, fromMs: number): { node: string; coverage:
       ...{ ...where, source: "libpcap", sampling },
       ...{ from_ms: fromMs + from * 1000, to_ms: fromMs + to * 1000, delivered, dropped },
       ...{ cut_off: 0, packets: delivered, stopped: {}, discarded: {} },
+      ...(words.includes("one-way") ? { one_direction: true } : {}),
     },
   };
 }

@@ -5,6 +5,7 @@ import { joinBetween } from "./between.ts";
 import type { Attributed, Provenance } from "../attribution/attribute.ts";
 import type { Posture } from "../policy/expectation.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
+import type { Observation } from "../../protocol/observation.ts";
 
 /** One node's latest word on a flow, attributed. `id` names it for evidence: `node/flow`. */
 export type Sighting = { id: string; node: string; attributed: Attributed };
@@ -144,7 +145,7 @@ function merge(sightings: Sighting[]): Connection {
     failure: failed?.failure?.code ?? null,
     failureSide: failed?.failure?.side ?? null,
     established: records.some(isEstablished),
-    oneSided: records.every(isOneSided),
+    oneSided: sightings.every((s) => isOneSided(s.attributed.observation)),
     disagree: mixed || (accepted.includes(true) && accepted.includes(false)),
     refused: records.some((r) => r.state === "refused"),
     unanswered: records.some((r) => r.state === "unanswered"),
@@ -167,8 +168,9 @@ function isEstablished({ state, packets, midstream }: Flow): boolean {
   return state === "established" || state === "closed";
 }
 
-function isOneSided({ proto, packets, encryption }: Flow): boolean {
-  return proto === "tcp" && packets.includes(0) && encryption !== "none";
+function isOneSided({ one_way: isOneWay, record }: Observation): boolean {
+  const { proto, packets, encryption } = record;
+  return isOneWay === true || (proto === "tcp" && packets.includes(0) && encryption !== "none");
 }
 
 type SeenTogether = { posture: SeenPosture; inferred: boolean; mixed: boolean };

@@ -31,6 +31,9 @@ export const REASONS = {
   "mutual-unknown": "whether the client presented a certificate cannot be told",
   "not-answered": "no connection was seen to be accepted or refused",
   "one-sided": "only one side's packets were seen",
+  "one-direction":
+    "the network plugin leads one direction past the pod's interface: " +
+    "only the other was seen there",
   "sightings-disagree": "two sightings of one connection say opposite things",
   "joined-midstream": "the flow was joined after its start",
   "partly-unreadable": "some connections could not be read, more than the tolerance allows",
@@ -152,4 +155,6 @@ export type NodeCoverage = {
   interfaces: number;
   delivered: number;
   dropped: number;
+  /** Interfaces that one direction is led past; left out where there is none. */
+  oneDirection?: number;
 };

@@ -72,8 +72,18 @@ export function judgeWindow(input: WindowInput): WindowJudgement {
   const to = time(input.toMs);
   const nodes = input.nodes.map((n) => coverage.ofNode(n.name, input.pods));
   const blind = nodes.filter((n) => !n.agent && n.pods > 0);
+  const lacking = nodes.filter((n) => (n.oneDirection ?? 0) > 0);
   const findings = [
     ...findScans(connections, from, to),
+    ...lacking.map((n) => ({
+      code: "one-direction",
+      from,
+      to,
+      subject: `node/${n.node}`,
+      sentence:
+        `on node ${n.node} the network plugin leads one direction past ${n.oneDirection} ` +
+        `of ${n.interfaces} interfaces: what is seen there proves nothing`,
+    })),
     ...blind.map((n) => ({
       code: "blind-spot",
       from,
@@ -205,12 +215,14 @@ function doubt(
 ): Weighed {
   const unproven = (reason: Reason): Weighed => ({ ...weighed, verdict: "unproven", reason });
   if ((expectation.doubts ?? []).length > 0) return unproven("policy-incomplete");
+  if (weighed.reason === "one-sided" && base.lacksDirection) return unproven("one-direction");
   if (weighed.verdict !== "confirmed") return weighed;
   const { delivered, dropped } = base.coverage;
   if (dropped / Math.max(1, delivered + dropped) > input.tolerance)
     return unproven("capture-drops");
-  const watched = Math.max(base.coverage.client, base.coverage.server);
-  if (watched < WATCHED_FROM) return unproven("partly-watched");
+  if (base.watched < WATCHED_FROM) {
+    return unproven(base.lacksDirection ? "one-direction" : "partly-watched");
+  }
   const bound = boundOf(base, weighed.counts);
   if (bound !== null && bound > input.tolerance) return unproven("sampling-bound");
   return weighed;
@@ -222,11 +234,16 @@ type Base = {
   edge: Edge;
   coverage: EdgeCoverage;
   of: readonly Connection[];
+  /** Share of the window in which either end was watched, in both directions. */
+  watched: number;
+  /** At one end or the other, the network plugin leads one direction past the interface. */
+  lacksDirection: boolean;
 };
 
 function baseOf(group: EdgeGroup, input: WindowInput, coverage: WindowCoverage): Base {
   const client = coverage.ofPod(group.client);
   const server = coverage.ofPod(group.server);
+  const ends = [client, server];
   const sampling = Math.min(client.sampling, server.sampling);
   const round = (share: number) => Math.round(share * 1000) / 1000;
   return {
@@ -241,6 +258,8 @@ function baseOf(group: EdgeGroup, input: WindowInput, coverage: WindowCoverage):
       sampling,
     },
     of: group.of,
+    watched: Math.max(...ends.map((end) => (end.oneDirection ? 0 : round(end.share)))),
+    lacksDirection: ends.some((end) => end.oneDirection),
   };
 }
 
@@ -258,7 +277,7 @@ function verdictOf(
   because: readonly Because[],
   inGrace: boolean,
 ): Verdict {
-  const { of, ...rest } = base;
+  const { of, from, to, edge, coverage } = base;
   const { verdict, reason, counts } = weighed;
   const unique = (list: readonly (string | null)[]) =>
     [...new Set(list)].filter((x) => x !== null).sort();
@@ -266,7 +285,7 @@ function verdictOf(
   const ends = of.map((c) => c.endMs);
   return {
     schema: "wireproof.verdict/1",
-    ...rest,
+    ...{ from, to, edge, coverage },
     aspect,
     verdict,
     reason,

@@ -557,6 +557,64 @@ t.test("datagrams are paired by their ends, and never two of one end", async (t)
 
 // ---- what is told beside verdicts ----------------------------------------------------------
 
+t.test("an interface that lacks a direction proves nothing, and the other end's may", async (t) => {
+  const web = [...without("web"), "web 0-60 one-way"];
+  const ledger = [...without("ledger"), "ledger 0-60 one-way"];
+  const both = [...without("web", "ledger"), "web 0-60 one-way", "ledger 0-60 one-way"];
+  const denied = ["- denied:NetworkPolicy"] as const;
+  check(t, "transport", [
+    ["web > ledger mtls accepted", "confirmed mtls-observed 1/0/0", { coverage: web }],
+    ["web > ledger mtls accepted", "confirmed mtls-observed 1/0/0", { coverage: ledger }],
+    ["web > ledger mtls accepted", "unproven one-direction 1/0/0", { coverage: both }],
+    [
+      "web > ledger mtls accepted @c",
+      "unproven one-direction 1/0/0",
+      { coverage: [...without("web", "ledger"), "web 0-60 one-way"] },
+    ],
+    ["web > ledger tls c-only @c", "unproven one-direction 0/0/1", { coverage: web }],
+    ["web > ledger tls c-only @c", "unproven one-sided 0/0/1"],
+    ["web > ledger plain accepted", "violated plaintext-accepted 0/1/0", { coverage: both }],
+  ]);
+  check(t, "path", [
+    // The SYN left the client, and the server's interface shows what comes to it: a proof.
+    ["web > ledger silent @c", "confirmed denied-and-dropped 1/0/0", { expect: denied }],
+    [
+      "web > ledger silent @c",
+      "confirmed denied-and-dropped 1/0/0",
+      { expect: denied, coverage: web },
+    ],
+    // Where it does not show that, the SYN may have come past it.
+    [
+      "web > ledger silent @c",
+      "unproven server-silent 0/0/1",
+      { expect: denied, coverage: ledger },
+    ],
+    // Others were answered, and this one's answer may have been led past the client's interface.
+    [
+      "web > ledger silent @c, cart > ledger mtls accepted",
+      "unproven one-direction 1/0/0",
+      { expect: denied, coverage: both },
+    ],
+    // Not a byte of payload, and yet the agent saw that it went on.
+    [
+      "web > ledger silent one-way @c",
+      "unproven one-direction 0/0/1",
+      { expect: denied, coverage: web },
+    ],
+    ["web > ledger silent one-way @c", "unproven one-sided 0/0/1", { expect: denied }],
+  ]);
+  const { findings, nodes } = judge([], { coverage: web });
+  t.strictSame(
+    findings.map((f) => `${f.code} ${f.subject}`),
+    ["one-direction node/a"],
+  );
+  t.match(findings[0]!.sentence, /one direction past 1 of 2 interfaces/);
+  t.strictSame(
+    nodes.map((n) => n.oneDirection),
+    [1, undefined],
+  );
+});
+
 t.test("what uplinks and tunnels show is no second connection", async (t) => {
   check(t, "transport", [
     ["web > ledger mtls accepted @up", "confirmed mtls-observed 1/0/0"],
