@@ -35,7 +35,11 @@ export async function runAgent(flags: Flags): Promise<void> {
     ...(config.trustDomain === null ? {} : { trustDomain: config.trustDomain }),
   });
   const run = randomBytes(6).toString("hex");
-  const sightings = new Sightings(run, (observation) => uplink.offer(observation), log);
+  const { sample } = config;
+  const sampling = sample?.rate ?? 1;
+  const sightings = new Sightings(run, (observation) => uplink.offer(observation), {
+    ...{ log, sampling },
+  });
   const table = {
     ...FLOW_TABLE_DEFAULTS,
     flows: config.flows,
@@ -43,7 +47,7 @@ export async function runAgent(flags: Flags): Promise<void> {
     hashSeed: randomBytes(4).readInt32LE(),
   };
   const line = new Line(
-    { table, revisions: true, reportIntervalMs: config.reportIntervalMs },
+    { table, revisions: true, reportIntervalMs: config.reportIntervalMs, sample },
     (record, flow, final) => sightings.tell(line, record, flow, final),
   );
   const { clock } = line;
@@ -87,6 +91,7 @@ export async function runAgent(flags: Flags): Promise<void> {
   };
   rescan();
   log("info", `agent of ${config.node} started, run ${run}`);
+  if (sample) log("info", `a sample of ${sampling} of all flows is read, by --sampling`);
   const timers = [
     setInterval(rescan, RESCAN_MS),
     setInterval(() => {

@@ -84,6 +84,14 @@ export function agentMetrics(
     },
   });
   new Gauge({
+    name: "wireproof_agent_sampling",
+    help: "Share of flows that are read",
+    registers: [registry],
+    collect() {
+      this.set(sightings.sampling);
+    },
+  });
+  new Gauge({
     name: "wireproof_agent_interface_dropped",
     help: "Frames that the kernel dropped, by interface, since its watch began",
     labelNames: ["interface"],

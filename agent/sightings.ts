@@ -28,10 +28,18 @@ type Told = {
 /** Microseconds of a living connection after which a side that was not seen counts as not seen. */
 const ONE_WAY_AFTER_US = 2e6;
 
+export type SightingsOptions = {
+  log?: (level: "warn", text: string) => void;
+  /** Share of flows that are read. */
+  sampling?: number;
+};
+
 export class Sightings {
   readonly #run: string;
   readonly #offer: (observation: Observation) => void;
-  readonly #log: (level: "warn", text: string) => void;
+  readonly #log: NonNullable<SightingsOptions["log"]>;
+  /** Share of flows that are read. */
+  readonly sampling: number;
   /** By lane: the interface as it was last seen; kept while its flows live. */
   readonly #lanes = new Map<number, Told>();
   readonly #podDirections = new Directions(null);
@@ -47,11 +55,12 @@ export class Sightings {
   constructor(
     run: string,
     offer: (observation: Observation) => void,
-    log: (level: "warn", text: string) => void = () => {},
+    { log = () => {}, sampling = 1 }: SightingsOptions = {},
   ) {
     this.#run = run;
     this.#offer = offer;
     this.#log = log;
+    this.sampling = sampling;
   }
 
   /** Takes note of an interface, before its first frame. */
@@ -90,7 +99,7 @@ export class Sightings {
       ...kindOf(watch),
       vantage: atClient === atServer ? null : atClient ? "client" : "server",
       isn: [isn(client), isn(server)],
-      sampling: 1,
+      sampling: this.sampling,
       ...(ways === Ways.client || ways === Ways.server ? { one_way: true } : {}),
       record,
     });
@@ -171,7 +180,7 @@ export class Sightings {
       from_ms: from,
       to_ms: untilMs,
       source,
-      sampling: 1,
+      sampling: this.sampling,
       delivered,
       dropped,
       cut_off: cutOff,
@@ -195,7 +204,8 @@ export class Sightings {
     this.#lostSinceMs = nowMs;
     if (dropped <= 0) return null;
     return {
-      ...{ interface: "*", addresses: [], from_ms: from, to_ms: nowMs, source, sampling: 1 },
+      ...{ interface: "*", addresses: [], from_ms: from, to_ms: nowMs, source },
+      sampling: this.sampling,
       ...{ delivered: 0, dropped, cut_off: 0, packets: 0, stopped: {}, discarded: {} },
     };
   }

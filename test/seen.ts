@@ -106,7 +106,8 @@ let serial = 0;
  * `@c` or `@s` (seen at one end only), `@up` (at both nodes' uplinks, too), `@only-up`,
  * `@snat` (at an uplink under the node's address, too), `one-way` (the agent says that it went on
  * and one side did not pass), `mid`, `live`, `udp`, `c-only`, `s-only`, `via=SERVICE`,
- * `+N` (starts N seconds into the window), `isn=N`, `port=N`, `xN` (so many of it).
+ * `+N` (starts N seconds into the window), `isn=N`, `port=N`, `sampling=N`, `xN`
+ * (so many of it).
  */
 export function seen(line: string, fromMs: number): Seen[] {
   const [client, arrow, server, ...words] = line.split(" ");
@@ -139,7 +140,7 @@ function one(client: string, server: string, words: readonly string[], fromMs: n
     notes: [],
   };
   const isKnown = (word: string) =>
-    /^(@([cs]|up|only-up|snat)|one-way|mid|live|udp|[cs]-only|(via|isn|port|sport|refused|left)=.+|\+[\d.]+)$/.test(
+    /^(@([cs]|up|only-up|snat)|one-way|mid|live|udp|[cs]-only|(via|isn|port|sport|sampling|refused|left)=.+|\+[\d.]+)$/.test(
       word,
     );
   for (const word of words) {
@@ -166,7 +167,8 @@ function one(client: string, server: string, words: readonly string[], fromMs: n
       node: name in PODS ? PODS[name as PodName].node : "b",
       observation: {
         flow: `run.1.${serial}${vantage[0]}`,
-        ...{ revision: 1, final: !has("live"), interface: `veth-${name}`, vantage, sampling: 1 },
+        ...{ revision: 1, final: !has("live"), interface: `veth-${name}`, vantage },
+        sampling: Number(value("sampling=") ?? 1),
         ...(has("one-way") ? { one_way: true } : {}),
         isn: [hasIsn ? isn : null, hasIsn && record.packets[1] > 0 ? isn + 1 : null],
         record: { ...record, ...more },

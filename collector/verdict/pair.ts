@@ -50,6 +50,8 @@ export type Connection = {
   atServer: boolean;
   midstream: boolean;
   final: boolean;
+  /** Share of flows that the agents read which saw it. */
+  sampling: number;
   bytes: number;
   findings: readonly string[];
 };
@@ -153,6 +155,7 @@ function merge(sightings: Sighting[]): Connection {
     atServer: atServer.length > 0,
     midstream: records.every((r) => r.midstream),
     final: sightings.every((s) => s.attributed.observation.final),
+    sampling: Math.min(...sightings.map((s) => s.attributed.observation.sampling)),
     bytes: Math.max(...records.map((r) => r.bytes[0] + r.bytes[1])),
     findings: [...new Set(records.flatMap((r) => r.findings))],
   };

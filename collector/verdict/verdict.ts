@@ -40,6 +40,7 @@ export const REASONS = {
   "capture-drops": "the kernel dropped frames, more than the tolerance allows",
   "sampling-bound": "too few sampled flows: the bound on contradictions is above the tolerance",
   "partly-watched": "the agents watched too little of the window to speak of all of it",
+  "not-in-sample": "no traffic was seen on the edge in the sample of flows that the agents read",
   "not-exercised": "the edge was watched, and no traffic was seen on it",
   "no-agent": "no agent watched either end in the window",
   "not-attributable": "an address could not be attributed at that time",
@@ -53,6 +54,9 @@ export const REASONS = {
   "reached-the-server":
     "the attempt reached the server, which refused it by itself: " +
     "nothing shows that the policy would have",
+  "server-unseen":
+    "the attempt was refused, and may have reached the server where not all is seen: " +
+    "nothing shows that the policy refused it",
   "server-silent": "the path is denied and nothing answered; silence alone proves nothing",
   "nothing-declared": "traffic on a path about which nothing is declared",
   "denial-in-band": "a denial would be answered inside the encryption, where nobody can see it",

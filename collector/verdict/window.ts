@@ -2,7 +2,7 @@
 import { formatHolder } from "../attribution/holder.ts";
 import type { Holder, Transport } from "../attribution/holder.ts";
 import type { Because, Expectation } from "../policy/expectation.ts";
-import { upperBound } from "./confidence.ts";
+import { formatShare, upperBound } from "./confidence.ts";
 import { WindowCoverage } from "./coverage.ts";
 import type { NodeWord } from "./coverage.ts";
 import type { DeclaredEdges } from "./declared-edges.ts";
@@ -14,7 +14,7 @@ import { Neighbourhood } from "./surroundings.ts";
 import { sayOfTransport } from "./transport.ts";
 import { REASONS } from "./verdict.ts";
 import type { Aspect, ClusterFinding, Edge, NodeCoverage, Reason } from "./verdict.ts";
-import type { EdgeCoverage, Verdict, VerdictWord, WorkloadName } from "./verdict.ts";
+import type { EdgeCoverage, Verdict, WorkloadName } from "./verdict.ts";
 import { weigh } from "./weigh.ts";
 import type { Say, Weighed } from "./weigh.ts";
 
@@ -244,7 +244,8 @@ function baseOf(group: EdgeGroup, input: WindowInput, coverage: WindowCoverage):
   const client = coverage.ofPod(group.client);
   const server = coverage.ofPod(group.server);
   const ends = [client, server];
-  const sampling = Math.min(client.sampling, server.sampling);
+  const ofEnds = Math.min(client.sampling, server.sampling);
+  const sampling = group.of.reduce((least, c) => Math.min(least, c.sampling), ofEnds);
   const round = (share: number) => Math.round(share * 1000) / 1000;
   return {
     from: time(input.fromMs),
@@ -281,15 +282,15 @@ function verdictOf(
   const { verdict, reason, counts } = weighed;
   const unique = (list: readonly (string | null)[]) =>
     [...new Set(list)].filter((x) => x !== null).sort();
-  const starts = of.map((c) => c.startMs);
-  const ends = of.map((c) => c.endMs);
+  const first = of.reduce((least, c) => Math.min(least, c.startMs), Infinity);
+  const last = of.reduce((most, c) => Math.max(most, c.endMs), -Infinity);
   return {
     schema: "wireproof.verdict/1",
     ...{ from, to, edge, coverage },
     aspect,
     verdict,
     reason,
-    sentence: sentenceOf(verdict, reason, counts, because, inGrace),
+    sentence: sentenceOf(weighed, coverage.sampling, because, inGrace),
     inferred: of.some((c) => c.inferred) && verdict === "confirmed" && aspect === "transport",
     counts,
     bound: boundOf(base, counts),
@@ -304,8 +305,8 @@ function verdictOf(
     protocols: unique(of.map((c) => c.protocol)),
     tlsVersions: unique(of.map((c) => c.version)),
     bytes: of.reduce((n, c) => n + c.bytes, 0),
-    firstSeen: of.length > 0 ? time(Math.min(...starts)) : null,
-    lastSeen: of.length > 0 ? time(Math.max(...ends)) : null,
+    firstSeen: of.length > 0 ? time(first) : null,
+    lastSeen: of.length > 0 ? time(last) : null,
     flows: of
       .flatMap((c) => c.sightings.map((s) => s.id))
       .sort()
@@ -315,17 +316,17 @@ function verdictOf(
 }
 
 function sentenceOf(
-  verdict: VerdictWord,
-  reason: Reason,
-  counts: Verdict["counts"],
+  { verdict, reason, counts }: Weighed,
+  sampling: number,
   because: readonly Because[],
   inGrace: boolean,
 ): string {
   const { supporting, contradicting, unreadable } = counts;
+  const sample = sampling < 1 ? `, in a sample of ${formatShare(sampling)}` : "";
   const numbers =
     supporting + contradicting + unreadable === 0
       ? ""
-      : ` (${supporting} for, ${contradicting} against, ${unreadable} unreadable)`;
+      : ` (${supporting} for, ${contradicting} against, ${unreadable} unreadable${sample})`;
   const rule = because[0] ? `; ${because[0].sentence}` : "";
   const grace = inGrace ? "; the policy changed: what either version lets pass counts" : "";
   return `${verdict}: ${REASONS[reason]}${numbers}${rule}${grace}`;
@@ -349,7 +350,9 @@ function judgeUnexercised(
       };
       const base = baseOf({ edge, client, server, of: [] }, input, coverage);
       const seen = base.coverage.client > 0 || base.coverage.server > 0;
-      const reason: Reason = seen ? "not-exercised" : "no-agent";
+      const isSampled = base.coverage.sampling < 1;
+      const silence: Reason = isSampled ? "not-in-sample" : "not-exercised";
+      const reason = seen ? silence : "no-agent";
       const weighed: Weighed = { verdict: "unproven", reason, counts: NO_COUNTS };
       const because = expectation.transportBecause;
       return verdictOf(base, "transport", weighed, expectation, because, false);

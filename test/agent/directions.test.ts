@@ -23,7 +23,7 @@ function seenAt(...watches: readonly Watch[]) {
   const observations: Observation[] = [];
   const log: string[] = [];
   const offer = (observation: Observation) => observations.push(observation);
-  const sightings = new Sightings("run", offer, (_, text) => log.push(text));
+  const sightings = new Sightings("run", offer, { log: (_, text) => log.push(text) });
   for (const each of watches) sightings.know(each, 0);
   const table = { ...FLOW_TABLE_DEFAULTS, flows: 64, slots: 16 };
   const line: Line = new Line({ table, revisions: true, reportIntervalMs: 1000 }, (r, flow, last) =>

@@ -25,11 +25,9 @@ const CLIENT = `let open = ${count}; for (let i = 0; i < ${count}; i++) {
 
 const told: string[] = [];
 const newest = new Map<string, Observation>();
-const sightings = new Sightings(
-  "run",
-  (observation) => newest.set(observation.flow, observation),
-  (_, text) => told.push(text),
-);
+const sightings = new Sightings("run", (observation) => newest.set(observation.flow, observation), {
+  log: (_, text) => told.push(text),
+});
 const table = { ...FLOW_TABLE_DEFAULTS, flows: 1024, slots: 64, endedSeconds: 1 };
 const line: Line = new Line({ table, revisions: true, reportIntervalMs: 1e9 }, (r, flow, final) =>
   sightings.tell(line, r, flow, final),

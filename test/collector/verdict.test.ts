@@ -557,6 +557,59 @@ t.test("datagrams are paired by their ends, and never two of one end", async (t)
 
 // ---- what is told beside verdicts ----------------------------------------------------------
 
+t.test("what a sample does not show is unproven, and never taken for silence", async (t) => {
+  const tenth = EVERYTHING.map((line) => `${line} s0.1`);
+  const denied = ["- denied:NetworkPolicy"] as const;
+  const world = { coverage: tenth, tolerance: 0.02, expect: denied };
+  check(t, "path", [
+    // 149 without a contradiction bound their rate below 2 % (Wilks).
+    ["web > ledger silent @c x149", "unproven server-silent 0/0/149", world],
+    ["web > ledger rst @c x149", "unproven server-unseen 0/0/149", world],
+    ["web > ledger rst @c x149", "confirmed denied-and-refused 149/0/0", { expect: denied }],
+    // What was seen proves as much as it did.
+    [
+      "web > ledger silent @c x149, cart > ledger mtls accepted",
+      "confirmed denied-and-unanswered 149/0/0",
+      world,
+    ],
+    ["web > ledger mtls accepted", "violated denied-and-accepted 0/1/0", world],
+  ]);
+  check(t, "transport", [
+    ["web > ledger mtls accepted x149", "confirmed mtls-observed 149/0/0"],
+    ["web > ledger mtls accepted x148", "unproven sampling-bound 148/0/0"],
+    // The agents' own word stands where their coverage is not there yet.
+    [
+      "web > ledger mtls accepted sampling=0.1 x148",
+      "unproven sampling-bound 148/0/0",
+      { coverage: EVERYTHING },
+    ],
+  ], { coverage: tenth, tolerance: 0.02 }); // prettier-ignore
+  const quiet = (coverage: readonly string[]) =>
+    judge([], { coverage }).verdicts.find((v) => /^shop\/web.*pay\/ledger/.test(v.edge.id))!;
+  t.equal(tell(quiet(tenth)), "unproven not-in-sample 0/0/0");
+  t.match(quiet(tenth).sentence, /no traffic was seen on the edge in the sample of flows/);
+  t.equal(tell(quiet([])), "unproven no-agent 0/0/0");
+  const [told] = exercised(
+    judge(sightingsOf(["web > ledger mtls accepted sampling=0.1"]), { coverage: tenth }),
+  );
+  t.match(told!.sentence, /\(1 for, 0 against, 0 unreadable, in a sample of 10 %\)/);
+});
+
+t.test("a scan is found in a sample, by fewer targets, and says so", async (t) => {
+  const scan = (targets: number, sampling: number) => {
+    const line = (_: unknown, i: number) =>
+      `web > ledger rst port=${1000 + i} @c sampling=${sampling}`;
+    return judge(sightingsOf(Array.from({ length: targets }, line)), {}).findings;
+  };
+  t.equal(scan(4, 0.1).length, 0, "too few to say anything");
+  t.match(
+    scan(5, 0.1)[0]!.sentence,
+    /5 of them accepted nothing, in a sample of 10 % of all flows$/,
+  );
+  t.equal(scan(9, 0.5).length, 0);
+  t.equal(scan(10, 0.5).length, 1);
+});
+
 t.test("an interface that lacks a direction proves nothing, and the other end's may", async (t) => {
   const web = [...without("web"), "web 0-60 one-way"];
   const ledger = [...without("ledger"), "ledger 0-60 one-way"];
