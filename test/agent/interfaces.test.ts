@@ -240,6 +240,28 @@ t.test("what changes is told, and all is as `ip` has it, also what was lost", { 
   t.end();
 });
 
+type Place = { name: string; kind: string; vantage: string | null; packets: number[] };
+
+for (const tier of ["ring-cutoff", "libpcap"]) {
+  t.test(`${tier}: tunnels and the host's own traffic are seen when asked for`, { skip }, (t) => {
+    const all = inNode<Record<string, unknown>>("kinds.ts", tier, "pod,uplink,tunnel,host");
+    t.strictSame(all["watches"], { lo: "host", pod0: "pod", vx0: "tunnel" });
+    const inside = { to: "10.71.0.2", vantage: null, state: "closed" };
+    t.match(all["seen"], [
+      { name: "lo", kind: "host", to: "127.0.0.1", vantage: null, encap: [], state: "closed" },
+      { name: "pod0", kind: "pod", ...inside, encap: ["vxlan:7"] },
+      { name: "vx0", kind: "tunnel", ...inside, encap: [] },
+    ]);
+    const [lo, wrapped, plain] = all["seen"] as Place[];
+    t.strictSame(wrapped!.packets, plain!.packets);
+    t.equal(lo!.packets[0]! + lo!.packets[1]!, all["loopback"], "each packet once");
+    const pods = inNode<Record<string, unknown>>("kinds.ts", tier, "pod");
+    t.strictSame(pods["watches"], { pod0: "pod" });
+    t.equal((pods["seen"] as Place[]).length, 1);
+    t.end();
+  });
+}
+
 const COUNT = 300;
 for (const tier of ["ring-cutoff", "ring"]) {
   t.test(`${tier}: ${COUNT} pods come and go at once, and none is missed`, { skip }, (t) => {
