@@ -13,7 +13,7 @@ import { Versions } from "./policy/versions.ts";
 import type { Version } from "./policy/versions.ts";
 import { toWorkloadObjects } from "./policy/workload-object.ts";
 import { parseVersionEntry } from "./policy/version-entry.ts";
-import { formatProblem } from "./policy/problem.ts";
+import { formatProblem, hides } from "./policy/problem.ts";
 import type { Problem } from "./policy/problem.ts";
 
 export type Log = (level: "info" | "warn" | "error", text: string) => void;
@@ -190,12 +190,6 @@ export class Declaration {
 }
 
 const NOWHERE = { line: 1, column: 1, kind: null, name: null, namespaces: "all" as const };
-
-/** Reports whether an object that is not found may stand where its file cannot be read. */
-function hides({ file, namespaces }: Problem, { source, namespace }: ClusterObject): boolean {
-  if (source?.file !== file) return false;
-  return namespaces === "all" || namespaces.includes(namespace);
-}
 
 /** Names, sizes and times of all files below: what changes when a file does. */
 function stampOf(from: string): string {

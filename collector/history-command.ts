@@ -1,7 +1,6 @@
 /** Runs `wireproof policy history` and `wireproof policy diff` on evidence, or on git's commits. */
 import { ConfigError } from "../protocol/config-error.ts";
 import { keyOf, type ClusterObject, type Json } from "./attribution/cluster-object.ts";
-import { Inventory } from "./attribution/inventory.ts";
 import { listEntries } from "./evidence/verify.ts";
 import { readDeclared, type Declared } from "./policy/declared.ts";
 import {
@@ -14,8 +13,8 @@ import {
 import { GitManifests, type Commit } from "./policy/git-manifests.ts";
 import { isDeciding } from "./policy/known-kinds.ts";
 import { Policy } from "./policy/policy.ts";
-import type { Printed } from "./policy/policy-command.ts";
-import { formatProblem, type Problem } from "./policy/problem.ts";
+import { toInventory, type Printed } from "./policy/policy-command.ts";
+import { formatProblem, hides } from "./policy/problem.ts";
 import { parseVersionEntry, whoChanged } from "./policy/version-entry.ts";
 
 export type HistoryOptions = {
@@ -278,11 +277,6 @@ const NOTHING: Declared = { objects: [], problems: [], unknownKinds: [], files: 
 
 const instantOf = ({ atMs }: Commit) => new Date(atMs).toISOString();
 
-function hides({ file, namespaces }: Problem, { source, namespace }: ClusterObject): boolean {
-  if (source?.file !== file) return false;
-  return namespaces === "all" || namespaces.includes(namespace);
-}
-
 const UNITS_MS: Readonly<Record<string, number>> = {
   s: 1000,
   m: 60_000,
@@ -305,11 +299,11 @@ function noInstant(text: string, expected: string): ConfigError {
   return new ConfigError("CONFIG_INSTANT", `${text}: expected ${expected}`);
 }
 
-function toSide({ objects, problems }: Declared): Side {
-  const inventory = new Inventory();
-  for (const object of objects) inventory.apply(object, -Infinity);
+function toSide(declared: Declared): Side {
+  const { objects, problems } = declared;
   const policy = new Policy(objects, { problems, podsInBlocks: "never" });
-  return { policy, pods: inventory.pods(-Infinity), objects: objects.filter(isDeciding) };
+  const pods = toInventory(declared).pods(-Infinity);
+  return { policy, pods, objects: objects.filter(isDeciding) };
 }
 
 function compareObjects(

@@ -31,7 +31,7 @@ const PAGE_BYTES = 1 << 16;
 /** Numbers of bpf(2), which the C library does not wrap (asm/unistd.h of each). */
 const BPF_NUMBER: Readonly<Record<string, number>> = { x64: 321, arm64: 280 };
 
-const BPF_TRIES = 20;
+const BPF_TRIES = 100;
 
 /** A call that the kernel refused, or a machine that has no such calls. */
 export class RefusedCall extends Error {

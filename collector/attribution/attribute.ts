@@ -4,7 +4,7 @@ import { toCanonicalAddress } from "./address.ts";
 import { isMap, labelsAt, listAt, valueAt, type ClusterObject } from "./cluster-object.ts";
 import { formatHolder, namedPort, type Holder, type HolderPort } from "./holder.ts";
 import type { Inventory, LookUp } from "./inventory.ts";
-import { readLabelMap, selects } from "./selector.ts";
+import { hasLabels } from "./selector.ts";
 
 /** certificate: read on the wire. address: by a binding. inferred: by a Service's one workload. */
 export type Provenance = "certificate" | "address" | "inferred";
@@ -138,10 +138,10 @@ function backendsOf(service: Holder, inventory: Inventory, atMs: number): Holder
   const object = inventory.get("Service", service.namespace, service.name);
   const selector = valueAt(object?.body, "spec", "selector");
   if (!isMap(selector)) return [];
-  const wanted = readLabelMap(labelsAt(selector));
+  const wanted = labelsAt(selector);
   return inventory
     .pods(atMs)
-    .filter((pod) => pod.namespace === service.namespace && selects(wanted, pod.labels));
+    .filter((pod) => pod.namespace === service.namespace && hasLabels(pod.labels, wanted));
 }
 
 function addressesOf(slice: ClusterObject): string[] {

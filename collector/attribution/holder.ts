@@ -1,4 +1,5 @@
 /** Describes who holds an address: a pod, a node, a Service, or somebody outside the cluster. */
+import { parseAddress, type Address } from "./address.ts";
 import {
   isMap,
   labelsAt,
@@ -207,6 +208,22 @@ export function namespaceText(name: string, object: ClusterObject | null): Names
 export function namedPort(holder: Holder, name: string, transport: Transport): number | null {
   const found = holder.ports.find((p) => p.name === name && p.transport === transport);
   return found?.port ?? null;
+}
+
+/** Reports whether a holder is a pod that is not on its node's network. */
+export function hasOwnNetwork(holder: Holder): boolean {
+  return holder.kind === "pod" && !holder.hostNetwork;
+}
+
+const parsed = new WeakMap<Holder, readonly Address[]>();
+
+/** The addresses of a holder as numbers; a text that is no address is left out. */
+export function addressesOf(holder: Holder): readonly Address[] {
+  const known = parsed.get(holder);
+  if (known !== undefined) return known;
+  const addresses = holder.addresses.flatMap((text) => parseAddress(text) ?? []);
+  parsed.set(holder, addresses);
+  return addresses;
 }
 
 /** `pay/frontend[Deployment]`, `node-1[Node]`, `192.0.2.1[External]`. */

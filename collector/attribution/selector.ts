@@ -25,9 +25,9 @@ export function readSelector(value: Json | undefined): Selector {
   return [...equal, ...expressions];
 }
 
-/** A Service's `spec.selector`: labels only. */
-export function readLabelMap(labels: Labels): Selector {
-  return Object.entries(labels).map(([key, text]) => requirement(key, "In", [text]));
+/** Reports whether all of `wanted`, a selector of labels only, is among the labels. */
+export function hasLabels(labels: Labels, wanted: Labels): boolean {
+  return Object.keys(wanted).every((key) => labels[key] === wanted[key]);
 }
 
 function requirement(key: string, operator: string, values: readonly string[]): Requirement {

@@ -10,12 +10,19 @@ import {
   valueAt,
   type ClusterObject,
   type Json,
+  type Labels,
 } from "../attribution/cluster-object.ts";
-import { formatHolder, toNodeHolder, type Holder, type Transport } from "../attribution/holder.ts";
+import {
+  formatHolder,
+  hasOwnNetwork,
+  toNodeHolder,
+  type Holder,
+  type Transport,
+} from "../attribution/holder.ts";
 import { readSelector, selects, type Selector } from "../attribution/selector.ts";
 import { formatObject, toBecause, toFaultBecause, type Decision } from "./because.ts";
 import type { Because, PathDecision } from "./expectation.ts";
-import type { Direction } from "./network-policy.ts";
+import type { Connection, Direction } from "./network-policy.ts";
 import {
   hasPort,
   matchesPeers,
@@ -58,6 +65,8 @@ export type Tier = { allowed: PortSet; denied: PortSet };
 export class AdminNetworkPolicies {
   private readonly policies: readonly Policy[];
   private readonly selected = new WeakMap<Holder, readonly Policy[][]>();
+  /** Those that select a namespace, by its labels as JSON. */
+  private readonly near = new Map<string, readonly Policy[]>();
   private readonly podsInBlocks: PodsInBlocks;
   /** Nodes by name: a pod on the node's own network is reached by the node's addresses. */
   private readonly nodes: ReadonlyMap<string, ClusterObject>;
@@ -76,29 +85,15 @@ export class AdminNetworkPolicies {
   }
 
   /** `undeclared`: the tier passes the connection on. */
-  decide(
-    direction: Direction,
-    pod: Holder,
-    other: Holder,
-    transport: Transport,
-    port: number,
-  ): Decision {
-    const { paths, because } = this.follow(direction, pod, other, transport, port);
-    const [path] = paths;
-    return { path: paths.size > 1 ? "undecidable" : path!, because };
+  decide(connection: Connection): Decision {
+    return toDecision(this.follow(connection));
   }
 
   /** Every way that a connection may take through the tier, by all that is not known. */
-  follow(
-    direction: Direction,
-    pod: Holder,
-    other: Holder,
-    transport: Transport,
-    port: number,
-  ): Ways {
+  follow(connection: Connection): Ways {
     const ways: Ways = { paths: new Set(), because: [] };
-    for (const equals of this.selecting(pod)) {
-      const says = equals.map((policy) => this.ask(policy, direction, pod, other, transport, port));
+    for (const equals of this.selecting(connection.pod)) {
+      const says = equals.map((policy) => this.ask(policy, connection));
       const sure = says.flatMap((list) => list.filter(({ isSure }) => isSure));
       const all = says.flat();
       if (sure.some(({ path }) => path !== sure[0]!.path)) {
@@ -145,14 +140,7 @@ export class AdminNetworkPolicies {
   }
 
   /** The rules of one policy that may speak of the connection: up to one that is certain to. */
-  private ask(
-    policy: Policy,
-    direction: Direction,
-    pod: Holder,
-    other: Holder,
-    transport: Transport,
-    port: number,
-  ): Say[] {
+  private ask(policy: Policy, { direction, pod, other, transport, port }: Connection): Say[] {
     const { object, rules, fault } = policy;
     const server = direction === "ingress" ? pod : other;
     if (fault !== null) {
@@ -195,13 +183,12 @@ export class AdminNetworkPolicies {
 
   /** Those that select the pod, together where their priority is equal. */
   private selecting(pod: Holder): readonly Policy[][] {
-    if (pod.kind !== "pod" || pod.hostNetwork) return [];
+    if (!hasOwnNetwork(pod)) return [];
     const known = this.selected.get(pod);
     if (known !== undefined) return known;
     const groups: Policy[][] = [];
-    for (const policy of this.policies) {
-      const { namespaces, pods } = policy;
-      if (!selects(namespaces, pod.namespaceLabels) || !selects(pods, pod.labels)) continue;
+    for (const policy of this.selectingNamespace(pod.namespaceLabels)) {
+      if (!selects(policy.pods, pod.labels)) continue;
       const last = groups.at(-1);
       if (last?.[0]?.priority === policy.priority) last.push(policy);
       else groups.push([policy]);
@@ -209,6 +196,20 @@ export class AdminNetworkPolicies {
     this.selected.set(pod, groups);
     return groups;
   }
+
+  private selectingNamespace(labels: Labels): readonly Policy[] {
+    const key = JSON.stringify(labels);
+    const found =
+      this.near.get(key) ?? this.policies.filter(({ namespaces }) => selects(namespaces, labels));
+    this.near.set(key, found);
+    return found;
+  }
+}
+
+/** One way out alone is the decision; more, and nobody knows which. */
+export function toDecision({ paths, because }: Ways): Decision {
+  const [path] = paths;
+  return { path: paths.size > 1 ? "undecidable" : path!, because };
 }
 
 const PATHS = { Allow: "allowed", Deny: "denied", Pass: "undeclared" } as const;

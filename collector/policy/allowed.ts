@@ -5,6 +5,7 @@ import type { Inventory } from "../attribution/inventory.ts";
 import { cutAddresses } from "./address-cut.ts";
 import { backendPorts, listBackends } from "./ingress-backend.ts";
 import { NetworkLayer } from "./network-layer.ts";
+import { onePerSort } from "./pod-sort.ts";
 import { formatPortSet, intersect, isNothing, NOTHING, union, type PortSet } from "./port-set.ts";
 import type { Fault } from "./problem.ts";
 
@@ -73,27 +74,23 @@ export function listAllowed(
 
 /** Workloads, each with one pod of every sort that its pods come in. */
 function listEnds(inventory: Inventory): End[] {
-  const sorts = new Map<string, Map<string, Holder>>();
-  for (const pod of inventory.pods(-Infinity)) {
-    const name = formatHolder(pod);
+  const pods = onePerSort(inventory.pods(-Infinity), (pod) => {
     const { namespace, labels, ports, serviceAccount, annotations } = pod;
-    const sort = JSON.stringify([
-      ...[namespace, Object.entries(labels).sort(), ports, serviceAccount],
+    return JSON.stringify([
+      ...[formatHolder(pod), namespace, Object.entries(labels).sort(), ports, serviceAccount],
       annotations["sidecar.istio.io/inject"],
     ]);
-    const known = sorts.get(name) ?? new Map<string, Holder>();
-    sorts.set(name, known);
-    // Of pods that rules treat alike, one speaks for all.
-    if (!known.has(sort)) known.set(sort, toDeclared(pod));
-  }
-  return [...sorts].map(([name, holders]) => ({ name, holders: [...holders.values()] }));
+  });
+  return [...Map.groupBy(pods.map(toDeclared), formatHolder)].map(([name, holders]) => {
+    return { name, holders };
+  });
 }
 
 /**
  * A pod as policies name it: without its address of the moment, and as if it had a network of its
  * own (whether rules hold for pods on the node's network is the network plugin's choice).
  */
-export function toDeclared(pod: Holder): Holder {
+function toDeclared(pod: Holder): Holder {
   return { ...pod, addresses: [], hostNetwork: false };
 }
 

@@ -3,6 +3,7 @@ import { listAt, type ClusterObject, type Json } from "../attribution/cluster-ob
 import { formatHolder, type Holder, type Transport } from "../attribution/holder.ts";
 import { cutAddresses } from "./address-cut.ts";
 import type { Because, Expectation } from "./expectation.ts";
+import { onePerSort, sortOfReplica } from "./pod-sort.ts";
 import type { Policy } from "./policy.ts";
 
 /** Policy and workloads of one instant. */
@@ -84,17 +85,10 @@ function commonEnds(from: readonly Holder[], to: readonly Holder[]): End[] {
     .sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-/** By workload, one pod of each sort: replicas differ in nothing that a policy can name. */
-export function sortsOf(pods: readonly Holder[]): Map<string, Holder[]> {
-  const found = new Map<string, Map<string, Holder>>();
-  for (const pod of pods) {
-    const { uid: _uid, object: _object, spec: _spec, node, name: _name, ...rest } = pod;
-    const sort = JSON.stringify([{ ...rest, addresses: [] }, pod.hostNetwork ? node : null]);
-    const known = found.get(formatHolder(pod)) ?? new Map<string, Holder>();
-    found.set(formatHolder(pod), known);
-    if (!known.has(sort)) known.set(sort, { ...pod, addresses: [] });
-  }
-  return new Map([...found].map(([name, sorts]) => [name, [...sorts.values()]]));
+/** By workload, one pod of each sort, without its address of the moment. */
+function sortsOf(pods: readonly Holder[]): Map<string, Holder[]> {
+  const plain = pods.map((pod) => ({ ...pod, addresses: [] }));
+  return Map.groupBy(onePerSort(plain, sortOfReplica), formatHolder);
 }
 
 function portsOf(server: End, named: readonly number[]): Port[] {

@@ -7,6 +7,7 @@ import type { Inventory } from "../attribution/inventory.ts";
 import { combine } from "./because.ts";
 import type { Because, Expectation, PathDecision, Posture } from "./expectation.ts";
 import type { Mesh } from "./meshed.ts";
+import { onePerSort, sortOfReplica } from "./pod-sort.ts";
 import { judgeWire, Policy } from "./policy.ts";
 import { formatProblem, type Problem } from "./problem.ts";
 
@@ -117,14 +118,7 @@ function findEnds(name: string, pods: readonly Holder[]): Holder[] {
       `${name} is not among the manifests; namespace ${namespace} has ${there}`,
     );
   }
-  const sorts = new Map<string, Holder>();
-  for (const pod of found) {
-    // Replicas differ in nothing that a policy can name.
-    const { uid: _uid, object: _object, spec: _spec, node, name: _name, ...rest } = pod;
-    const sort = JSON.stringify([rest, pod.hostNetwork ? node : null]);
-    if (!sorts.has(sort)) sorts.set(sort, pod);
-  }
-  return [...sorts.values()];
+  return onePerSort(found, sortOfReplica);
 }
 
 /** `8080`, `53/udp`. */

@@ -8,7 +8,7 @@ import {
   type Json,
 } from "../attribution/cluster-object.ts";
 import { namedPort, toServiceHolder, type Holder, type HolderPort } from "../attribution/holder.ts";
-import { readLabelMap, selects } from "../attribution/selector.ts";
+import { hasLabels } from "../attribution/selector.ts";
 import { labelsAt } from "../attribution/cluster-object.ts";
 import { NOTHING, onePort, union, type PortSet } from "./port-set.ts";
 
@@ -27,7 +27,7 @@ export function backendPorts(
     if (service === undefined || service.namespace !== pod.namespace) continue;
     const selector = valueAt(service.body, "spec", "selector");
     if (!isMap(selector)) continue;
-    if (!selects(readLabelMap(labelsAt(selector)), pod.labels)) continue;
+    if (!hasLabels(pod.labels, labelsAt(selector))) continue;
     for (const target of targetsOf(service, backend.port)) {
       const port = typeof target === "number" ? target : namedPort(pod, target, "TCP");
       const isListed = pod.ports.some((p) => p.port === port && p.transport === "TCP");

@@ -4,12 +4,12 @@
  * some.
  */
 import { textAt, type ClusterObject } from "../attribution/cluster-object.ts";
-import type { Holder, Transport } from "../attribution/holder.ts";
-import { AdminNetworkPolicies, type Ways } from "./admin-network-policy.ts";
+import { hasOwnNetwork, type Holder, type Transport } from "../attribution/holder.ts";
+import { AdminNetworkPolicies, toDecision, type Ways } from "./admin-network-policy.ts";
 import { combine, UNDECLARED, type Decision } from "./because.ts";
 import { CalicoPolicies, hasCalico } from "./calico/calico.ts";
 import { CiliumPolicies } from "./cilium/cilium.ts";
-import { NetworkPolicies, type Direction } from "./network-policy.ts";
+import { NetworkPolicies, type Connection, type Direction } from "./network-policy.ts";
 import type { PodsInBlocks } from "./peer.ts";
 import { EVERYTHING, intersect, subtract, union, type PortSet } from "./port-set.ts";
 import type { Fault } from "./problem.ts";
@@ -59,12 +59,12 @@ export class NetworkLayer {
   decide(client: Holder, server: Holder, transport: Transport, port: number): Decision {
     if (isExempt(client, server)) {
       // Cilium alone may deny what comes from the pod's own node.
-      if (client.kind !== "node" || server.kind !== "pod" || server.hostNetwork) return UNDECLARED;
+      if (client.kind !== "node" || !hasOwnNetwork(server)) return UNDECLARED;
       return this.cilium.decideLocal(client, server, transport, port);
     }
     return combine([
-      this.decideOne("egress", client, server, transport, port),
-      this.decideOne("ingress", server, client, transport, port),
+      this.decideOne({ direction: "egress", pod: client, other: server, transport, port }),
+      this.decideOne({ direction: "ingress", pod: server, other: client, transport, port }),
     ]);
   }
 
@@ -81,27 +81,21 @@ export class NetworkLayer {
     );
   }
 
-  private decideOne(
-    direction: Direction,
-    pod: Holder,
-    other: Holder,
-    transport: Transport,
-    port: number,
-  ): Decision {
+  private decideOne(connection: Connection): Decision {
     if (this.calico !== null) {
-      const decided = this.calico.decide(direction, pod, other, transport, port);
+      const decided = this.calico.decide(connection);
       // Both in one folder: which plugin runs is not known, and the graver one counts.
-      const also = this.cilium.decide(direction, pod, other, transport, port, UNDECLARED);
+      const also = this.cilium.decide(connection, UNDECLARED);
       return also.path === "undeclared" ? decided : combine([decided, also]);
     }
-    const admin = this.admin.follow(direction, pod, other, transport, port);
+    const admin = this.admin.follow(connection);
     if (!admin.paths.has("undeclared")) return toDecision(admin);
-    const kubernetes = this.policies.decide(direction, pod, other, transport, port);
-    const decided = this.cilium.decide(direction, pod, other, transport, port, kubernetes);
+    const kubernetes = this.policies.decide(connection);
+    const decided = this.cilium.decide(connection, kubernetes);
     if (decided.path !== "undeclared") {
       return toDecision(follows(admin, { ...decided, paths: new Set([decided.path]) }));
     }
-    return toDecision(follows(admin, this.baseline.follow(direction, pod, other, transport, port)));
+    return toDecision(follows(admin, this.baseline.follow(connection)));
   }
 
   private permitOne(direction: Direction, pod: Holder, other: Holder): PortSet {
@@ -129,12 +123,6 @@ function follows(first: Ways, next: Pick<Ways, "paths"> & Pick<Decision, "becaus
   const ends = [...first.paths].filter((path) => path !== "undeclared");
   const because = [...first.because, ...next.because];
   return { paths: new Set([...ends, ...next.paths]), because };
-}
-
-/** One way out alone is the decision; more, and nobody knows which. */
-function toDecision({ paths, because }: Ways): Decision {
-  const [path] = paths;
-  return { path: paths.size > 1 ? "undecidable" : path!, because };
 }
 
 /** A node reaches the pods that run on it, and a pod itself, whatever is declared. */

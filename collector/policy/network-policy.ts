@@ -1,6 +1,6 @@
 /** Judges pairs of ends by Kubernetes NetworkPolicy (networking.k8s.io/v1). */
 import { listAt, valueAt, type ClusterObject, type Json } from "../attribution/cluster-object.ts";
-import { formatHolder, type Holder, type Transport } from "../attribution/holder.ts";
+import { formatHolder, hasOwnNetwork, type Holder, type Transport } from "../attribution/holder.ts";
 import { readSelector, selects, type Selector } from "../attribution/selector.ts";
 import { formatObject, toBecause, toFaultBecause, UNDECLARED, type Decision } from "./because.ts";
 import {
@@ -19,6 +19,18 @@ import type { Fault } from "./problem.ts";
 
 export type Direction = "ingress" | "egress";
 
+/**
+ * A connection as one of its ends meets it: ingress of `pod` from `other`, or egress of `pod` to
+ * `other`. The port is the server's: the pod's for ingress, the other end's for egress.
+ */
+export type Connection = {
+  direction: Direction;
+  pod: Holder;
+  other: Holder;
+  transport: Transport;
+  port: number;
+};
+
 type Rule = { peers: readonly Peer[] | null; ports: readonly PortRule[] | null };
 
 /** One policy for one direction. A broken one may select anything, and allow anything. */
@@ -36,10 +48,7 @@ export type Permit = { selected: boolean; ports: PortSet };
 type Match = { ternary: Ternary; rule: number };
 
 export class NetworkPolicies {
-  private readonly byNamespace: Record<Direction, Map<string, Policy[]>> = {
-    ingress: new Map(),
-    egress: new Map(),
-  };
+  private readonly byNamespace: Record<Direction, ReadonlyMap<string, Policy[]>>;
   private readonly selected: Record<Direction, WeakMap<Holder, readonly Policy[]>> = {
     ingress: new WeakMap(),
     egress: new WeakMap(),
@@ -53,36 +62,22 @@ export class NetworkPolicies {
     podsInBlocks: PodsInBlocks,
   ) {
     this.podsInBlocks = podsInBlocks;
-    for (const object of objects) {
-      const fault = faultsOf(object)[0] ?? null;
-      for (const direction of ["ingress", "egress"] as const) {
-        const policy = compileBoth(object, fault)[direction];
-        if (policy === null) continue;
-        const known = this.byNamespace[direction].get(object.namespace);
-        if (known === undefined) this.byNamespace[direction].set(object.namespace, [policy]);
-        else known.push(policy);
-      }
-    }
+    const both = objects.map((object) => compileBoth(object, faultsOf(object)[0] ?? null));
+    const group = (direction: Direction) => {
+      const policies = both.flatMap((policy) => policy[direction] ?? []);
+      return Map.groupBy(policies, ({ object }) => object.namespace);
+    };
+    this.byNamespace = { ingress: group("ingress"), egress: group("egress") };
   }
 
-  /**
-   * Judges one direction: ingress of `pod` from `other`, or egress of `pod` to `other`. Ports are
-   * the server's: the pod's for ingress, the other end's for egress.
-   */
-  decide(
-    direction: Direction,
-    pod: Holder,
-    other: Holder,
-    transport: Transport,
-    port: number,
-  ): Decision {
+  decide(connection: Connection): Decision {
+    const { direction, pod, other, transport, port } = connection;
     const policies = this.selecting(direction, pod);
     if (policies.length === 0) return UNDECLARED;
-    const server = direction === "ingress" ? pod : other;
     const node = mayBeOwnNode(pod, other);
     const unsure: { policy: Policy; match: Match }[] = [];
     for (const policy of policies) {
-      const match = this.match(policy, other, server, transport, port);
+      const match = this.match(policy, connection);
       if (match.ternary === true) {
         const name = formatObject(policy.object);
         const what = `${direction} rule ${match.rule} matches ${formatHolder(other)}`;
@@ -130,7 +125,7 @@ export class NetworkPolicies {
 
   /** Pods on the node's own network are not subject to NetworkPolicy. */
   private selecting(direction: Direction, pod: Holder): readonly Policy[] {
-    if (pod.kind !== "pod" || pod.hostNetwork) return [];
+    if (!hasOwnNetwork(pod)) return [];
     const known = this.selected[direction].get(pod);
     if (known !== undefined) return known;
     const candidates = this.byNamespace[direction].get(pod.namespace) ?? [];
@@ -139,14 +134,9 @@ export class NetworkPolicies {
     return found;
   }
 
-  private match(
-    policy: Policy,
-    other: Holder,
-    server: Holder,
-    transport: Transport,
-    port: number,
-  ): Match {
+  private match(policy: Policy, { direction, pod, other, transport, port }: Connection): Match {
     if (policy.fault !== null) return { ternary: null, rule: -1 };
+    const server = direction === "ingress" ? pod : other;
     let unsure: Match = { ternary: false, rule: -1 };
     for (const [i, rule] of policy.rules.entries()) {
       if (!hasPort(rule.ports, server, transport, port)) continue;

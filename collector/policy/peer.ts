@@ -1,13 +1,13 @@
 /** Matches the ends of a connection against the peers and ports that a network rule names. */
-import {
-  inRange,
-  parseAddress,
-  parseRange,
-  type Address,
-  type AddressRange,
-} from "../attribution/address.ts";
+import { inRange, parseRange, type Address, type AddressRange } from "../attribution/address.ts";
 import { listAt, textAt, valueAt, type Json } from "../attribution/cluster-object.ts";
-import { namedPort, type Holder, type Transport } from "../attribution/holder.ts";
+import {
+  addressesOf,
+  hasOwnNetwork,
+  namedPort,
+  type Holder,
+  type Transport,
+} from "../attribution/holder.ts";
 import { readSelector, selects, type Selector } from "../attribution/selector.ts";
 import { NOTHING, onePort, union, type PortSet } from "./port-set.ts";
 
@@ -142,7 +142,7 @@ export function matchesPeers(
 }
 
 function matchesPeer(peer: Peer, holder: Holder, own: string, podsInBlocks: PodsInBlocks): Ternary {
-  const inside = holder.kind === "pod" && !holder.hostNetwork;
+  const inside = hasOwnNetwork(holder);
   if (holder.kind === "pod" && peer.namespaces !== null) {
     const there =
       peer.namespaces === "own"
@@ -186,14 +186,4 @@ function takesAll(blocks: readonly Block[]): boolean {
     return except.length === 0 && range.first === 0n && range.last === (1n << bits) - 1n;
   });
   return new Set(whole.map(({ range }) => range.family)).size === 2;
-}
-
-const parsed = new WeakMap<Holder, Address[]>();
-
-function addressesOf(holder: Holder): Address[] {
-  const known = parsed.get(holder);
-  if (known !== undefined) return known;
-  const addresses = holder.addresses.flatMap((text) => parseAddress(text) ?? []);
-  parsed.set(holder, addresses);
-  return addresses;
 }

@@ -1,4 +1,5 @@
 /** Describes what could not be read in the declared policy, and what depends on it. */
+import type { ClusterObject } from "../attribution/cluster-object.ts";
 
 /** One wrong field: where in the object, and why. Numbers index lists. */
 export type Fault = { path: readonly (string | number)[]; reason: string };
@@ -31,6 +32,13 @@ export function formatPath(path: readonly (string | number)[]): string {
   return path
     .map((step, i) => (typeof step === "number" ? `[${step}]` : i === 0 ? step : `.${step}`))
     .join("");
+}
+
+/** Reports whether an object that is not found may stand where its file cannot be read. */
+export function hides(problem: Problem, { source, namespace }: ClusterObject): boolean {
+  const { file, namespaces } = problem;
+  if (source?.file !== file) return false;
+  return namespaces === "all" || namespaces.includes(namespace);
 }
 
 export function formatProblem(problem: Problem): string {

@@ -1,7 +1,8 @@
 /** Judges pairs of ends by the zones and paths of the segmentation files. */
-import { inRange, parseAddress, parseRange } from "../attribution/address.ts";
+import { inRange, parseRange } from "../attribution/address.ts";
 import { valueAt, type ClusterObject } from "../attribution/cluster-object.ts";
-import { formatHolder, type Holder, type Transport } from "../attribution/holder.ts";
+import { addressesOf, formatHolder, type Holder, type Transport } from "../attribution/holder.ts";
+import { hasLabels } from "../attribution/selector.ts";
 import { formatObject, toBecause, toFaultBecause, UNDECLARED, type Decision } from "./because.ts";
 import type { Because, Posture } from "./expectation.ts";
 import type { Ternary } from "./peer.ts";
@@ -308,16 +309,13 @@ function selects(select: Select, holder: Holder): Ternary {
   const isInside = holder.kind === "pod" || holder.kind === "service";
   if (isInside && (namespaces !== undefined || labels !== undefined)) {
     const there = namespaces === undefined || namespaces.includes(holder.namespace);
-    const carries = Object.entries(labels ?? {}).every(([k, v]) => holder.labels[k] === v);
+    const carries = hasLabels(holder.labels, labels ?? {});
     if (there && carries) return true;
   }
   if (cidrs.length > 0 && holder.addresses.length === 0) return null;
   return cidrs.some((cidr) => {
     const range = parseRange(cidr);
     if (range === null) return false;
-    return holder.addresses.some((text) => {
-      const address = parseAddress(text);
-      return address !== null && inRange(range, address);
-    });
+    return addressesOf(holder).some((address) => inRange(range, address));
   });
 }

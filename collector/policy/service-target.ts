@@ -1,7 +1,7 @@
 /** Tells which ports of Services lead to a pod's ports. */
 import { isMap, labelsAt, valueAt, type ClusterObject } from "../attribution/cluster-object.ts";
 import { namedPort, toServiceHolder, type Holder } from "../attribution/holder.ts";
-import { readLabelMap, selects } from "../attribution/selector.ts";
+import { hasLabels } from "../attribution/selector.ts";
 
 /** A TCP port of a Service, and the container port of one pod that it leads to. */
 export type Offer = {
@@ -28,7 +28,7 @@ export class ServiceTargets {
       const selector = valueAt(service.body, "spec", "selector");
       // An empty selector is none: the Service has the endpoints that somebody else gives it.
       if (!isMap(selector) || Object.keys(selector).length === 0) return false;
-      return selects(readLabelMap(labelsAt(selector)), pod.labels);
+      return hasLabels(pod.labels, labelsAt(selector));
     });
   }
 
@@ -41,11 +41,14 @@ export class ServiceTargets {
     return found;
   }
 
+  /** All that leads to this port of the pod. */
+  offersAt(pod: Holder, port: number): Offer[] {
+    return this.offersOf(pod).filter(({ target }) => target === port);
+  }
+
   /** The TCP ports of Services that lead to this port of the pod. */
   portsTo(pod: Holder, port: number): number[] {
-    return this.offersOf(pod)
-      .filter(({ target }) => target === port)
-      .map((offer) => offer.port);
+    return this.offersAt(pod, port).map((offer) => offer.port);
   }
 }
 

@@ -9,17 +9,15 @@ import {
   type ClusterObject,
   type Json,
   type JsonMap,
-  type Labels,
 } from "../attribution/cluster-object.ts";
 import { formatHolder, type Holder } from "../attribution/holder.ts";
+import { kept, readAnnotations } from "./pod-sort.ts";
 
 /** Labels that controllers make up for each rollout or run: no policy is written with them. */
 const MADE_UP = new Set([
   ...["pod-template-hash", "controller-revision-hash", "pod-template-generation"],
   ...["controller-uid", "batch.kubernetes.io/controller-uid"],
 ]);
-/** Annotations that meshes and network plugins read; others may hold anything, secrets too. */
-const READ = /(^|\.)(istio\.io|linkerd\.io|consul\.hashicorp\.com|cilium\.io|projectcalico\.org)\//;
 /** Fields of a container that decisions rest on: ports, probes, what a proxy is told. */
 const CONTAINER_FIELDS = [
   ...["name", "ports", "args", "command", "env", "restartPolicy"],
@@ -58,8 +56,8 @@ function bodyOf({ namespace, workload, labels, annotations, spec, ...pod }: Hold
     metadata: {
       name,
       namespace,
-      labels: without(labels, (key) => MADE_UP.has(key)),
-      annotations: without(annotations, (key) => !READ.test(key)),
+      labels: kept(labels, (key) => !MADE_UP.has(key)),
+      annotations: readAnnotations(annotations),
       ...(isOwn ? {} : { ownerReferences: [{ kind, name, controller: true }] }),
     },
     spec: {
@@ -72,22 +70,17 @@ function bodyOf({ namespace, workload, labels, annotations, spec, ...pod }: Hold
   };
 }
 
-function without(labels: Labels, isLeftOut: (key: string) => boolean): Labels {
-  const kept = Object.entries(labels).filter(([key]) => !isLeftOut(key));
-  return Object.fromEntries(kept.sort(([a], [b]) => (a < b ? -1 : 1)));
-}
-
 /** Values of variables stay out but for the meshes' own: a program's may be secrets. */
 function prune(container: Json): Json {
   if (!isMap(container)) return null;
   const isProxy = /^(istio-proxy|istio-init|linkerd-proxy|linkerd-init|consul-)/.test(
     String(valueAt(container, "name")),
   );
-  const kept = CONTAINER_FIELDS.flatMap((field): [string, Json][] => {
+  const told = CONTAINER_FIELDS.flatMap((field): [string, Json][] => {
     const value = container[field];
     if (value === undefined) return [];
     const isTold = field !== "env" && field !== "args" && field !== "command";
     return isTold || isProxy ? [[field, value]] : [];
   });
-  return Object.fromEntries(kept);
+  return Object.fromEntries(told);
 }

@@ -1,4 +1,4 @@
-/** Checks every field that is read of a certificate against what `openssl x509` says of it. */
+/** Checks what is read of certificates, whole and cut, against what `openssl x509` says of them. */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -6,7 +6,7 @@ import path from "node:path";
 import t from "tap";
 import type { t as Tap } from "tap";
 import { readCertificate } from "../../agent/tls/certificate.ts";
-import { viewOf } from "../frames.ts";
+import { u16, viewOf } from "../frames.ts";
 
 const folder = mkdtempSync(path.join(tmpdir(), "wireproof-certificate-"));
 t.teardown(() => rmSync(folder, { recursive: true }));
@@ -211,3 +211,75 @@ t.test("self-signed by the names' bytes, CA by its constraints", async (t) => {
   const other = judge(t, "twin", make("twin", twin)).read;
   t.strictSame([other.selfSigned, other.subject === other.issuer], [false, true]);
 });
+
+/** `told`: its key, its signature, its alternative names. */
+type Made = { name: string; key: string[]; subject: string; extensions: string[]; told: string };
+
+const MADE: readonly Made[] = [
+  {
+    name: "spiffe on P-256",
+    key: ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
+    subject: "/O=cluster.local",
+    extensions: ["subjectAltName=URI:spiffe://cluster.local/ns/pay/sa/ledger"],
+    told: "EC P-256, ecdsa-with-SHA256, spiffe://cluster.local/ns/pay/sa/ledger",
+  },
+  {
+    name: "names of all kinds on P-384",
+    key: ["ec", "-pkeyopt", "ec_paramgen_curve:P-384"],
+    subject:
+      '/C=DE/ST=Bayern/L=München/O=A, B \\+ "C"/OU= spaced /CN=#hash;<x>/UID=u1/DC=example' +
+      "/emailAddress=a@b.example",
+    extensions: [
+      "subjectAltName=DNS:a.example,DNS:*.b.example,IP:10.1.2.3,IP:fd00::17,email:a@b.example",
+    ],
+    told: "EC P-384, ecdsa-with-SHA256, a.example *.b.example 10.1.2.3 " + "fd00::17 a@b.example",
+  },
+  {
+    name: "RSA 2048, no alternative name, a name of several values",
+    key: ["rsa:2048"],
+    subject: "/CN=two+OU=values/O=x",
+    extensions: ["basicConstraints=critical,CA:FALSE"],
+    told: "RSA 2048, sha256WithRSAEncryption, ",
+  },
+  {
+    name: "RSA 3072",
+    key: ["rsa:3072"],
+    subject: "/CN=ca",
+    extensions: ["basicConstraints=critical,CA:TRUE"],
+    told: "RSA 3072, sha256WithRSAEncryption, ",
+  },
+  {
+    name: "Ed25519",
+    key: ["ed25519"],
+    subject: "/CN=ed",
+    extensions: ["subjectAltName=DNS:ed.example"],
+    told: "Ed25519, Ed25519, ed.example",
+  },
+];
+
+for (const { name, key, subject, extensions, told } of MADE) {
+  t.test(`cut at each length: ${name}`, async (t) => {
+    openssl(
+      ...["req", "-x509", "-newkey", ...key, "-noenc", "-days", "20000", "-utf8", "-batch"],
+      ...["-multivalue-rdn", "-subj", subject, "-keyout", "/dev/null", "-outform", "DER"],
+      ...[...extensions.flatMap((e) => ["-addext", e]), "-out", at("cut.der")],
+    );
+    const der = Uint8Array.from(readFileSync(at("cut.der")));
+    const { read } = judge(t, "cut", der);
+    t.match(read.notAfter, /^20[6-9]/, "beyond 2050");
+    t.equal(`${read.key}, ${read.signature}, ${read.san.join(" ")}`, told);
+    t.equal(read.isCa, subject === "/CN=ca" || !extensions[0]!.startsWith("basic"));
+    t.ok(read.selfSigned);
+    const view = viewOf(der);
+    for (let cut = 0; cut < der.length; cut++) {
+      if (readCertificate(view, 0, cut) !== null) t.fail(`cut at ${cut}`);
+      // The outer lengths agree with the cut: null, or what stood before it.
+      if (cut < 12) continue;
+      const lying = Uint8Array.from(der.subarray(0, cut));
+      lying.set([0x82, ...u16(cut - 4)], 1);
+      lying.set([0x82, ...u16(cut - 8)], 5);
+      const told = readCertificate(viewOf(lying), 0, cut);
+      if (told && told.subject !== read.subject) t.fail(`cut at ${cut} tells another subject`);
+    }
+  });
+}

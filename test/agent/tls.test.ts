@@ -1,15 +1,12 @@
 /**
- * Checks tls: hellos and certificates that OpenSSL made, cut at every length; record splitting; the
- * arithmetic of client flights as measured; fingerprints and names against foreign readings.
+ * Checks tls: hellos that OpenSSL made, cut at every length; record splitting; the arithmetic of
+ * client flights as measured; fingerprints and names against foreign readings.
  */
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import t from "tap";
 import { Cursor } from "../../agent/read/cursor.ts";
 import { alike, isOver } from "../../agent/tls/alike.ts";
-import { readCertificate } from "../../agent/tls/certificate.ts";
 import { readClientFlight } from "../../agent/tls/client-flight.ts";
 import { readClientHello, readSsl2ClientHello } from "../../agent/tls/client-hello.ts";
 import { ja3, ja4 } from "../../agent/tls/fingerprint.ts";
@@ -409,125 +406,6 @@ t.test(
     t.ok(compared >= 26, `${compared} hellos`);
   },
 );
-
-// Certificates, as OpenSSL made and reads them.
-
-type Made = { name: string; key: string[]; subject: string; extensions: string[]; told: string };
-
-const MADE: readonly Made[] = [
-  {
-    name: "spiffe on P-256",
-    key: ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
-    subject: "/O=cluster.local",
-    extensions: ["subjectAltName=URI:spiffe://cluster.local/ns/pay/sa/ledger"],
-    told: "EC P-256, ecdsa-with-SHA256, spiffe://cluster.local/ns/pay/sa/ledger",
-  },
-  {
-    name: "names of all kinds on P-384",
-    key: ["ec", "-pkeyopt", "ec_paramgen_curve:P-384"],
-    subject:
-      '/C=DE/ST=Bayern/L=München/O=A, B \\+ "C"/OU= spaced /CN=#hash;<x>/UID=u1/DC=example' +
-      "/emailAddress=a@b.example",
-    extensions: [
-      "subjectAltName=DNS:a.example,DNS:*.b.example,IP:10.1.2.3,IP:fd00::17,email:a@b.example",
-    ],
-    told: "EC P-384, ecdsa-with-SHA256, a.example *.b.example 10.1.2.3 " + "fd00::17 a@b.example",
-  },
-  {
-    name: "RSA 2048, no alternative name, a name of several values",
-    key: ["rsa:2048"],
-    subject: "/CN=two+OU=values/O=x",
-    extensions: ["basicConstraints=critical,CA:FALSE"],
-    told: "RSA 2048, sha256WithRSAEncryption, ",
-  },
-  {
-    name: "RSA 3072",
-    key: ["rsa:3072"],
-    subject: "/CN=ca",
-    extensions: ["basicConstraints=critical,CA:TRUE"],
-    told: "RSA 3072, sha256WithRSAEncryption, ",
-  },
-  {
-    name: "Ed25519",
-    key: ["ed25519"],
-    subject: "/CN=ed",
-    extensions: ["subjectAltName=DNS:ed.example"],
-    told: "Ed25519, Ed25519, ed.example",
-  },
-];
-
-const openssl = spawnSync("openssl", ["version"]).status === 0;
-const folder = mkdtempSync(path.join(tmpdir(), "wireproof-tls-"));
-t.teardown(() => rmSync(folder, { recursive: true }));
-
-function make(made: Made): Uint8Array<ArrayBuffer> {
-  const file = path.join(folder, "one.der");
-  const { status, stderr } = spawnSync("openssl", [
-    ...["req", "-x509", "-newkey", ...made.key, "-noenc", "-days", "20000", "-utf8", "-batch"],
-    ...["-multivalue-rdn", "-subj", made.subject, "-keyout", "/dev/null", "-outform", "DER"],
-    ...[...made.extensions.flatMap((e) => ["-addext", e]), "-out", file],
-  ]);
-  if (status !== 0) throw new Error(stderr.toString());
-  return Uint8Array.from(readFileSync(file));
-}
-
-/** Values of one relative name in one order: RFC 4514 leaves it open, OpenSSL turns it round. */
-const ordered = (name: string | undefined) =>
-  name
-    ?.split(/(?<!\\),/)
-    .map((rdn) =>
-      rdn
-        .split(/(?<!\\)\+/)
-        .sort()
-        .join("+"),
-    )
-    .join(",");
-
-/** What `openssl x509` says: `name=value` lines by name. */
-function judgeOf(der: Uint8Array): Map<string, string> {
-  writeFileSync(path.join(folder, "judged.der"), der);
-  const { stdout } = spawnSync("openssl", [
-    ...["x509", "-inform", "DER", "-in", path.join(folder, "judged.der"), "-noout", "-subject"],
-    ...["-issuer", "-serial", "-dates", "-dateopt", "iso_8601", "-fingerprint", "-sha256"],
-    ...["-nameopt", "RFC2253,-esc_msb,utf8"],
-  ]);
-  const lines = stdout.toString().trim().split("\n");
-  return new Map(lines.map((line) => [line.split("=")[0]!, line.slice(line.indexOf("=") + 1)]));
-}
-
-const skip = openssl ? false : "openssl is not installed";
-for (const made of MADE) {
-  t.test(
-    `certificate, ${made.name}: as OpenSSL reads it, and cut at each length`,
-    { skip },
-    async (t) => {
-      const der = make(made);
-      const view = viewOf(der);
-      const read = readCertificate(view, 0, der.length)!;
-      const judge = judgeOf(der);
-      t.equal(ordered(read.subject), ordered(judge.get("subject")));
-      t.equal(ordered(read.issuer), ordered(judge.get("issuer")));
-      t.equal(read.serial, judge.get("serial")!.toLowerCase());
-      t.equal(read.notBefore, judge.get("notBefore")!.replace(" ", "T"));
-      t.equal(read.notAfter, judge.get("notAfter")!.replace(" ", "T"), "beyond 2050");
-      const digest = judge.get("sha256 Fingerprint")!.replaceAll(":", "").toLowerCase();
-      t.equal(read.fingerprint, `sha256:${digest}`);
-      t.equal(`${read.key}, ${read.signature}, ${read.san.join(" ")}`, made.told);
-      t.equal(read.isCa, made.subject === "/CN=ca" || !made.extensions[0]!.startsWith("basic"));
-      t.ok(read.selfSigned);
-      for (let cut = 0; cut < der.length; cut++) {
-        if (readCertificate(view, 0, cut) !== null) t.fail(`cut at ${cut}`);
-        // The outer lengths agree with the cut: null, or what stood before it.
-        if (cut < 12) continue;
-        const lying = Uint8Array.from(der.subarray(0, cut));
-        lying.set([0x82, ...u16(cut - 4)], 1);
-        lying.set([0x82, ...u16(cut - 8)], 5);
-        const told = readCertificate(viewOf(lying), 0, cut);
-        if (told && told.subject !== read.subject) t.fail(`cut at ${cut} tells another subject`);
-      }
-    },
-  );
-}
 
 t.test(
   "handshakes that are over and say the same are one; any difference keeps them apart",

@@ -5,6 +5,7 @@ import { toClusterObject, type ClusterObject } from "../../collector/attribution
 import { Declaration } from "../../collector/declaration.ts";
 import { PolicyHistory } from "../../collector/policy/history.ts";
 import { parseVersionEntry, toVersionEntry } from "../../collector/policy/version-entry.ts";
+import { toWorkloadObjects } from "../../collector/policy/workload-object.ts";
 import { end, read } from "./manifests.ts";
 
 const netpol = (name: string, spec: string) =>
@@ -139,6 +140,23 @@ t.test("a new start goes on with the history of the log", async (t) => {
   t.strictSame(paths(gone.history, 300_000), ["denied", "undeclared"]);
   t.strictSame(paths(gone.history, 600_000), ["undeclared"]);
   t.match(gone.changes, [{ removed: true }]);
+});
+
+t.test("replicas are one sort of pod, whatever a network plugin writes on each", async (t) => {
+  const replica = (name: string, annotation: string) =>
+    `---\n{apiVersion: v1, kind: Pod, metadata: {name: ${name}, namespace: a, ownerReferences: ` +
+    `[{apiVersion: apps/v1, kind: StatefulSet, name: db, controller: true}], ` +
+    `annotations: {${annotation}}}, spec: {containers: []}}\n`;
+  const sorts = (...texts: string[]) => {
+    const names = texts.map((_, i) => `a/db-${i}`);
+    const declared = read(texts.join(""));
+    return toWorkloadObjects(names.map((name) => end(declared, name))).length;
+  };
+  const ip = (i: number) => replica(`db-${i}`, `cni.projectcalico.org/podIP: 10.0.0.${i}/32`);
+  t.equal(sorts(ip(0), ip(1), ip(2)), 1);
+  const inject = (i: number, value: string) =>
+    replica(`db-${i}`, `sidecar.istio.io/inject: "${value}"`);
+  t.equal(sorts(inject(0, "true"), inject(1, "false")), 2, "what a mesh reads tells them apart");
 });
 
 t.test("a kind that cannot be followed makes doubtful what is judged", async (t) => {

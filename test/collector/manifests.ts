@@ -1,8 +1,8 @@
 /** Reads small manifests for the tests of policy, and says in short what they require. */
-import type { Holder } from "../../collector/attribution/holder.ts";
+import type { Holder, Transport } from "../../collector/attribution/holder.ts";
 import { parseManifests, type Declared } from "../../collector/policy/declared.ts";
 import type { Expectation } from "../../collector/policy/expectation.ts";
-import { judgeWire } from "../../collector/policy/policy.ts";
+import { judgeWire, Policy, type End } from "../../collector/policy/policy.ts";
 import { toInventory } from "../../collector/policy/policy-command.ts";
 
 export function read(text: string, file = "a.yaml"): Declared {
@@ -18,6 +18,24 @@ export function end(declared: Declared, name: string): Holder {
     .find((pod) => `${pod.namespace}/${pod.name}` === name);
   if (found === undefined) throw new Error(`no ${name}`);
   return found;
+}
+
+/** What manifests require between two ends: a pod `namespace/name`, a node, or an address outside. */
+export function expectOf(
+  text: string,
+  from: string,
+  to: string,
+  port: number,
+  transport: Transport = "TCP",
+): Expectation {
+  const declared = read(text);
+  const nodes = toInventory(declared).nodes(-Infinity);
+  const find = (name: string): End => {
+    if (name.includes("/")) return end(declared, name);
+    return nodes.find((node) => node.name === name) ?? { external: name };
+  };
+  const policy = new Policy(declared.objects, { problems: declared.problems });
+  return policy.expect(find(from), find(to), port, transport, 0);
 }
 
 /** What of the postures is taken, as `required ptm`: `+` accepted, `-` refused, `?` not known. */

@@ -17,13 +17,12 @@ import {
   SELECTOR_DEPTH_LIMIT,
   SELECTOR_LENGTH_LIMIT,
 } from "../../collector/policy/calico/selector.ts";
-import type { Expectation } from "../../collector/policy/expectation.ts";
 import { Policy } from "../../collector/policy/policy.ts";
 import { runAllowed, runExplain } from "../../collector/policy/policy-command.ts";
 import { formatPortSet } from "../../collector/policy/port-set.ts";
 import { formatProblem } from "../../collector/policy/problem.ts";
 import type { Transport } from "../../collector/attribution/holder.ts";
-import { end, inBand, read } from "./manifests.ts";
+import { end, expectOf, inBand, read } from "./manifests.ts";
 
 const space = (name: string, team: string) =>
   `---\n{apiVersion: v1, kind: Namespace, metadata: {name: ${name}, labels: {team: ${team}}}}\n`;
@@ -72,20 +71,8 @@ const cnp = (name: string, spec: string) =>
   `---\n{apiVersion: policy.networking.k8s.io/v1alpha2, kind: ClusterNetworkPolicy, metadata: ` +
   `{name: ${name}}, spec: {subject: {namespaces: {}}, ${spec}}}\n`;
 
-function ask(
-  text: string,
-  from: string,
-  to = "a/db",
-  port = 80,
-  transport: Transport = "TCP",
-): Expectation {
-  const declared = read(CLUSTER + text);
-  const policy = new Policy(declared.objects, { problems: declared.problems });
-  const [client, server] = [from, to].map((name) =>
-    name.includes("/") ? end(declared, name) : { external: name },
-  );
-  return policy.expect(client!, server!, port, transport, 0);
-}
+const ask = (text: string, from: string, to = "a/db", port = 80, transport?: Transport) =>
+  expectOf(CLUSTER + text, from, to, port, transport);
 
 const say = (text: string, from: string, to?: string, port?: number, transport?: Transport) =>
   ask(text, from, to, port, transport).path;

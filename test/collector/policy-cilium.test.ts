@@ -11,13 +11,13 @@ import path from "node:path";
 import t from "tap";
 import { toExternal, type Transport } from "../../collector/attribution/holder.ts";
 import { isRelevant } from "../../collector/policy/cilium/identity.ts";
-import type { Expectation, PathDecision } from "../../collector/policy/expectation.ts";
+import type { PathDecision } from "../../collector/policy/expectation.ts";
 import { NetworkLayer } from "../../collector/policy/network-layer.ts";
 import { holds } from "../../collector/policy/port-set.ts";
-import { Policy, type End } from "../../collector/policy/policy.ts";
-import { runAllowed, toInventory } from "../../collector/policy/policy-command.ts";
+import { Policy } from "../../collector/policy/policy.ts";
+import { runAllowed } from "../../collector/policy/policy-command.ts";
 import { formatProblem } from "../../collector/policy/problem.ts";
-import { end, inBand, read } from "./manifests.ts";
+import { end, expectOf, inBand, read } from "./manifests.ts";
 
 const pod = (name: string, labels: string, spec = "", status = "") => {
   const [namespace, own] = name.split("/");
@@ -73,24 +73,8 @@ const slice = (namespace: string, of: string, addresses: string) =>
   `namespace: ${namespace}, labels: {kubernetes.io/service-name: ${of}}}, addressType: IPv4, ` +
   `endpoints: [{addresses: [${addresses}]}]}\n`;
 
-/** `a/web`, `n1` for a node, or an address outside. */
-function ask(
-  text: string,
-  from: string,
-  to = "a/db",
-  port = 80,
-  transport: Transport = "TCP",
-): Expectation {
-  const declared = read(PODS + text);
-  const inventory = toInventory(declared);
-  const ends = [from, to].map((name): End => {
-    if (name.includes("/")) return end(declared, name);
-    const found = inventory.nodes(-Infinity).find((one) => one.name === name);
-    return found ?? { external: name };
-  });
-  const compiled = new Policy(declared.objects, { problems: declared.problems });
-  return compiled.expect(ends[0]!, ends[1]!, port, transport, 0);
-}
+const ask = (text: string, from: string, to = "a/db", port = 80, transport?: Transport) =>
+  expectOf(PODS + text, from, to, port, transport);
 
 type Case = [from: string, path: PathDecision, why: string, to?: string, port?: number];
 

@@ -5,12 +5,11 @@
 import t from "tap";
 import { Inventory } from "../../collector/attribution/inventory.ts";
 import { listAllowed } from "../../collector/policy/allowed.ts";
-import { Policy } from "../../collector/policy/policy.ts";
 import { formatPortSet } from "../../collector/policy/port-set.ts";
 import { formatProblem } from "../../collector/policy/problem.ts";
 import { findFaults } from "../../collector/policy/shape.ts";
 import type { Transport } from "../../collector/attribution/holder.ts";
-import { end, read } from "./manifests.ts";
+import { expectOf, read } from "./manifests.ts";
 
 const HOUSES = ["gryffindor", "slytherin", "hufflepuff", "ravenclaw"];
 const pod = (house: string, name: string, ip?: string, more = "") =>
@@ -39,17 +38,8 @@ const netpol = (spec: string) =>
   "---\n{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: np, namespace: " +
   `gryffindor}, spec: ${spec}}\n`;
 
-function ask(
-  policies: string,
-  client: string,
-  server: string,
-  at = 80,
-  carrier: Transport = "TCP",
-) {
-  const declared = read(CLUSTER + policies);
-  const find = (name: string) => (name.includes("/") ? end(declared, name) : { external: name });
-  return new Policy(declared.objects).expect(find(client), find(server), at, carrier, 0);
-}
+const ask = (text: string, client: string, server: string, port = 80, transport?: Transport) =>
+  expectOf(CLUSTER + text, client, server, port, transport);
 const G = "gryffindor/zero";
 
 t.test("the first rule of a policy that matches decides (conformance ingress-tcp)", async (t) => {

@@ -9,11 +9,10 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import t from "tap";
 import { precedenceOf } from "../../collector/policy/consul/intentions.ts";
-import type { Expectation } from "../../collector/policy/expectation.ts";
 import { Policy } from "../../collector/policy/policy.ts";
 import { runAllowed, runExplain } from "../../collector/policy/policy-command.ts";
 import { formatProblem } from "../../collector/policy/problem.ts";
-import { end, inBand, read, wire } from "./manifests.ts";
+import { end, expectOf, inBand, read, wire } from "./manifests.ts";
 
 const INJECT = "consul.hashicorp.com/connect-inject: 'true'";
 const pod = (name: string, annotations = "", more = "", inject = INJECT) =>
@@ -47,12 +46,8 @@ const servers = (files: Record<string, string>) =>
 const acl = (policy: string) =>
   servers({ "acl-config.json": `{"acl": {"enabled": true, "default_policy": "${policy}"}}` });
 
-function ask(text: string, from: string, to = "db", port = 8080): Expectation {
-  const declared = read(text);
-  const policy = new Policy(declared.objects, { problems: declared.problems });
-  const client = /^\d/.test(from) ? { external: from } : end(declared, `a/${from}`);
-  return policy.expect(client, end(declared, `a/${to}`), port, "TCP", 0);
-}
+const ask = (text: string, from: string, to = "db", port = 8080) =>
+  expectOf(text, /^\d/.test(from) ? from : `a/${from}`, `a/${to}`, port);
 
 t.test("the table of precedence (intentions computeIntentionPrecedence; docs)", async (t) => {
   const [exact, names, all] = [

@@ -4,8 +4,7 @@
  * authorization.go, `rbac` is ztunnel's src/rbac.rs.
  */
 import t from "tap";
-import { Policy } from "../../collector/policy/policy.ts";
-import { end, inBand, read, wire } from "./manifests.ts";
+import { expectOf, inBand, wire } from "./manifests.ts";
 
 const pod = (name: string, labels: string, containers = "{name: c}") => {
   const [namespace, own] = name.split("/");
@@ -34,11 +33,7 @@ const TCP = service("tcp");
 const SIDECARS = pod("a/srv", "app: srv", SIDECAR) + pod("b/cli", "app: cli", SIDECAR);
 const TUNNELS = pod("a/srv", `app: srv, ${TUNNEL}`) + pod("b/cli", TUNNEL);
 
-const ask = (text: string, port = 80, from = "b/cli") => {
-  const declared = read(text);
-  const client = from.includes("/") ? end(declared, from) : { external: from };
-  return new Policy(declared.objects).expect(client, end(declared, "a/srv"), port, "TCP", 0);
-};
+const ask = (text: string, port = 80, from = "b/cli") => expectOf(text, from, "a/srv", port);
 
 t.test("rules as Envoy gets them", async (t) => {
   const path = (spec: string, space = "a", more = "") =>

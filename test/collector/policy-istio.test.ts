@@ -5,7 +5,7 @@
  */
 import t from "tap";
 import { Policy } from "../../collector/policy/policy.ts";
-import { end, inBand, read, wire } from "./manifests.ts";
+import { end, expectOf, inBand, read, wire } from "./manifests.ts";
 
 const pod = (name: string, labels = "app: foo", more = "", spec = "") => {
   const [namespace, own] = name.split("/");
@@ -42,11 +42,8 @@ const SERVICE =
   "---\n{apiVersion: v1, kind: Service, metadata: {name: srv, namespace: default}, spec: " +
   "{selector: {app: foo}, ports: [{name: http-web, port: 80, targetPort: 8080}]}}\n";
 
-const ask = (text: string, port: number, from = "other/cli", to = "default/srv") => {
-  const declared = read(text);
-  const policy = new Policy(declared.objects, { problems: declared.problems });
-  return policy.expect(end(declared, from), end(declared, to), port, "TCP", 0);
-};
+const ask = (text: string, port: number, from = "other/cli", to = "default/srv") =>
+  expectOf(text, from, to, port);
 
 t.test("Sidecar: its listeners are the ports that Istio knows", async (t) => {
   const sidecar = (ingress: string) =>

@@ -8,12 +8,11 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import t from "tap";
-import type { Expectation } from "../../collector/policy/expectation.ts";
 import { parsePorts } from "../../collector/policy/linkerd/settings.ts";
 import { Policy } from "../../collector/policy/policy.ts";
 import { runAllowed, runExplain } from "../../collector/policy/policy-command.ts";
 import { formatProblem } from "../../collector/policy/problem.ts";
-import { end, inBand, read, wire } from "./manifests.ts";
+import { end, expectOf, inBand, read, wire } from "./manifests.ts";
 
 type Options = { annotations?: string; labels?: string; spec?: string; ip?: string };
 
@@ -52,12 +51,7 @@ const CONFIG = (values: string) =>
   "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: linkerd-config, namespace: l5d}\n" +
   `data:\n  values: |\n    ${values.replaceAll("\n", "\n    ")}\n`;
 
-function ask(text: string, from: string, to = "a/y", port = 8080): Expectation {
-  const declared = read(text);
-  const policies = new Policy(declared.objects, { problems: declared.problems });
-  const client = from.includes("/") ? end(declared, from) : { external: from };
-  return policies.expect(client, end(declared, to), port, "TCP", 0);
-}
+const ask = (text: string, from: string, to = "a/y", port = 8080) => expectOf(text, from, to, port);
 
 t.test("default policies (index defaults.rs, tests/annotation.rs)", async (t) => {
   const annotated = (value: string, more = "") =>

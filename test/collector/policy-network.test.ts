@@ -3,8 +3,7 @@ import t from "tap";
 import type { Transport } from "../../collector/attribution/holder.ts";
 import { Policy } from "../../collector/policy/policy.ts";
 import { formatPortSet } from "../../collector/policy/port-set.ts";
-import { toInventory } from "../../collector/policy/policy-command.ts";
-import { end, read } from "./manifests.ts";
+import { end, expectOf, read } from "./manifests.ts";
 
 const pod = (name: string, spec = "", more = "") => {
   const [namespace, own] = name.split("/");
@@ -22,16 +21,8 @@ const admin = (name: string, egress: string, priority = 1) =>
   `{name: ${name}}, spec: {priority: ${priority}, subject: {namespaces: {}}, ` +
   `egress: [${egress}]}}\n`;
 
-/** The path between ends `namespace/name`, nodes (`w1`) or addresses. */
-function ask(text: string, from: string, to: string, port = 80, transport: Transport = "TCP") {
-  const declared = read(text);
-  const nodes = toInventory(declared).nodes(-Infinity);
-  const find = (name: string) =>
-    name.includes("/")
-      ? end(declared, name)
-      : (nodes.find((node) => node.name === name) ?? { external: name });
-  return new Policy(declared.objects).expect(find(from), find(to), port, transport, 0).path;
-}
+const ask = (text: string, from: string, to: string, port = 80, transport?: Transport) =>
+  expectOf(text, from, to, port, transport).path;
 
 t.test("an empty egress list is no egress rule (networking/v1/defaults.go)", async (t) => {
   const pods = pod("a/x") + pod("b/y");

@@ -4,7 +4,6 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import t from "tap";
 import { toClusterObject, type ClusterObject } from "../../collector/attribution/cluster-object.ts";
-import type { Transport } from "../../collector/attribution/holder.ts";
 import { Inventory } from "../../collector/attribution/inventory.ts";
 import { judgeWire, Policy } from "../../collector/policy/policy.ts";
 import { runAllowed, runExplain } from "../../collector/policy/policy-command.ts";
@@ -17,15 +16,7 @@ import {
   union,
 } from "../../collector/policy/port-set.ts";
 import { formatProblem } from "../../collector/policy/problem.ts";
-import { end, read } from "./manifests.ts";
-
-/** The path of `a -> b:port` by these manifests. */
-function check(text: string, from: string, to: string, port: number, transport: Transport = "TCP") {
-  const declared = read(text);
-  const policy = new Policy(declared.objects, { problems: declared.problems });
-  const client = from.includes("/") ? end(declared, from) : { external: from };
-  return policy.expect(client, end(declared, to), port, transport, 0);
-}
+import { end, expectOf, read } from "./manifests.ts";
 
 const pod = (name: string, labels: string, more = "") =>
   `---\n{apiVersion: v1, kind: Pod, metadata: {name: ${name.split("/")[1]}, ` +
@@ -49,9 +40,9 @@ t.test("port sets", async (t) => {
 });
 
 t.test("NetworkPolicy: directions, defaults, ports", async (t) => {
-  t.equal(check(PODS, "a/x", "a/y", 80).path, "undeclared");
+  t.equal(expectOf(PODS, "a/x", "a/y", 80).path, "undeclared");
   const deny = netpol("a/deny", "{podSelector: {}}");
-  const denied = check(PODS + deny, "a/x", "a/y", 80);
+  const denied = expectOf(PODS + deny, "a/x", "a/y", 80);
   t.equal(denied.path, "denied");
   t.equal(
     denied.pathBecause[0]!.sentence,
@@ -62,33 +53,33 @@ t.test("NetworkPolicy: directions, defaults, ports", async (t) => {
     rule: "spec.ingress",
     uid: null,
   });
-  t.equal(check(PODS + deny, "a/x", "b/z", 80).path, "undeclared", "egress is not isolated");
+  t.equal(expectOf(PODS + deny, "a/x", "b/z", 80).path, "undeclared", "egress is not isolated");
   const egress = netpol("a/out", "{podSelector: {}, policyTypes: [Egress]}");
-  t.equal(check(PODS + egress, "b/z", "a/y", 80).path, "undeclared", "ingress is not isolated");
-  t.equal(check(PODS + egress, "a/x", "b/z", 80).path, "denied");
+  t.equal(expectOf(PODS + egress, "b/z", "a/y", 80).path, "undeclared", "ingress is not isolated");
+  t.equal(expectOf(PODS + egress, "a/x", "b/z", 80).path, "denied");
   const byName = netpol(
     "a/web",
     "{podSelector: {matchLabels: {app: y}}, ingress: [{from: [{podSelector: {matchLabels: " +
       "{app: x}}}], ports: [{port: web}, {port: 9000, endPort: 9005}, {port: 53, protocol: UDP}]}]}",
   );
-  const allowed = check(PODS + deny + byName, "a/x", "a/y", 8080);
+  const allowed = expectOf(PODS + deny + byName, "a/x", "a/y", 8080);
   t.equal(allowed.path, "allowed");
   t.equal(allowed.pathBecause[0]!.rule, "spec.ingress[0]");
-  t.equal(check(PODS + byName, "a/x", "a/y", 80).path, "denied");
-  t.equal(check(PODS + byName, "a/x", "a/y", 9005).path, "allowed");
-  t.equal(check(PODS + byName, "a/x", "a/y", 9006).path, "denied");
-  t.equal(check(PODS + byName, "a/x", "a/y", 53, "UDP").path, "allowed");
-  t.equal(check(PODS + byName, "b/z", "a/y", 8080).path, "denied");
+  t.equal(expectOf(PODS + byName, "a/x", "a/y", 80).path, "denied");
+  t.equal(expectOf(PODS + byName, "a/x", "a/y", 9005).path, "allowed");
+  t.equal(expectOf(PODS + byName, "a/x", "a/y", 9006).path, "denied");
+  t.equal(expectOf(PODS + byName, "a/x", "a/y", 53, "UDP").path, "allowed");
+  t.equal(expectOf(PODS + byName, "b/z", "a/y", 8080).path, "denied");
   const block = netpol(
     "a/net",
     "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}]}]}",
   );
-  t.equal(check(PODS + block, "10.2.0.1", "a/y", 80).path, "allowed");
-  t.equal(check(PODS + block, "10.1.0.1", "a/y", 80).path, "denied");
-  t.equal(check(PODS + block, "192.0.2.1", "a/y", 80).path, "denied");
+  t.equal(expectOf(PODS + block, "10.2.0.1", "a/y", 80).path, "allowed");
+  t.equal(expectOf(PODS + block, "10.1.0.1", "a/y", 80).path, "denied");
+  t.equal(expectOf(PODS + block, "192.0.2.1", "a/y", 80).path, "denied");
   const addressed = pod("a/i", "app: i", ", status: {podIP: 10.3.0.1}");
   t.equal(
-    check(PODS + addressed + block, "a/i", "a/y", 80).path,
+    expectOf(PODS + addressed + block, "a/i", "a/y", 80).path,
     "undecidable",
     "whether a range matches a pod is the network plugin's choice",
   );
@@ -103,9 +94,9 @@ t.test("a broken policy makes what depends on it undecidable, never weaker", asy
   t.equal(declared.problems.length, 1);
   t.match(formatProblem(declared.problems[0]!), /^a\.yaml:8:\d+: NetworkPolicy broken: spec\.podS/);
   t.strictSame(declared.problems[0]!.namespaces, ["a"]);
-  t.equal(check(PODS + broken, "b/z", "a/y", 80).path, "undecidable");
-  t.equal(check(PODS + broken, "a/y", "b/z", 80).path, "undecidable");
-  t.equal(check(PODS + broken, "b/z", "a/y", 80).doubts?.length, 1);
+  t.equal(expectOf(PODS + broken, "b/z", "a/y", 80).path, "undecidable");
+  t.equal(expectOf(PODS + broken, "a/y", "b/z", 80).path, "undecidable");
+  t.equal(expectOf(PODS + broken, "b/z", "a/y", 80).doubts?.length, 1);
   for (const spec of [
     "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/33}}]}]}",
     "{podSelector: {}, ingress: [{ports: [{port: 99999}]}]}",
@@ -115,7 +106,7 @@ t.test("a broken policy makes what depends on it undecidable, never weaker", asy
     "{podSelector: {matchLabels: {app: 1}}}",
   ]) {
     t.equal(read(netpol("a/b", spec)).problems.length, 1, spec);
-    t.equal(check(PODS + netpol("a/b", spec), "b/z", "a/y", 80).path, "undecidable", spec);
+    t.equal(expectOf(PODS + netpol("a/b", spec), "b/z", "a/y", 80).path, "undecidable", spec);
   }
 });
 
@@ -130,17 +121,20 @@ t.test("admin tiers stand before and behind NetworkPolicy", async (t) => {
     "from: [{namespaces: {}}]}]}}\n";
   const open = netpol("a/open", "{podSelector: {}, ingress: [{}]}");
   const deny = netpol("a/deny", "{podSelector: {}}");
-  t.equal(check(PODS + admin(1, "Deny") + open, "a/x", "a/y", 80).path, "denied");
-  t.equal(check(PODS + admin(1, "Deny") + open, "a/x", "a/y", 81).path, "allowed");
-  t.equal(check(PODS + admin(1, "Allow") + deny, "a/x", "a/y", 80).path, "allowed");
-  t.equal(check(PODS + admin(1, "Pass") + admin(2, "Deny"), "a/x", "a/y", 80).path, "undeclared");
-  t.equal(check(PODS + admin(2, "Pass") + admin(1, "Deny"), "a/x", "a/y", 80).path, "denied");
-  t.equal(check(PODS + baseline, "a/x", "a/y", 81).path, "denied");
-  t.equal(check(PODS + baseline + open, "a/x", "a/y", 81).path, "allowed");
+  t.equal(expectOf(PODS + admin(1, "Deny") + open, "a/x", "a/y", 80).path, "denied");
+  t.equal(expectOf(PODS + admin(1, "Deny") + open, "a/x", "a/y", 81).path, "allowed");
+  t.equal(expectOf(PODS + admin(1, "Allow") + deny, "a/x", "a/y", 80).path, "allowed");
+  t.equal(
+    expectOf(PODS + admin(1, "Pass") + admin(2, "Deny"), "a/x", "a/y", 80).path,
+    "undeclared",
+  );
+  t.equal(expectOf(PODS + admin(2, "Pass") + admin(1, "Deny"), "a/x", "a/y", 80).path, "denied");
+  t.equal(expectOf(PODS + baseline, "a/x", "a/y", 81).path, "denied");
+  t.equal(expectOf(PODS + baseline + open, "a/x", "a/y", 81).path, "allowed");
   const everywhere = admin(1, "Deny").replace("{namespaces: {}}]", "{pods: {podSelector: {}}}]");
-  t.equal(check(PODS + everywhere, "b/z", "a/y", 80).path, "denied", "of any namespace");
+  t.equal(expectOf(PODS + everywhere, "b/z", "a/y", 80).path, "denied", "of any namespace");
   const broken = admin(1, "Deny").replace("namespaces: {}}]", "namespaces: {}, x: 1}]");
-  t.equal(check(PODS + broken + open, "a/x", "a/y", 81).path, "undecidable");
+  t.equal(expectOf(PODS + broken + open, "a/x", "a/y", 81).path, "undecidable");
   const declared = read(PODS + broken + open);
   const permitted = new Policy(declared.objects).permit(end(declared, "a/x"), end(declared, "a/y"));
   t.equal(formatPortSet(permitted), "No Connections", "it may deny anything");
@@ -155,7 +149,7 @@ t.test("policies of two network plugins in one folder: the graver decision count
     `spec: {endpointSelector: {}, ${rule}}}\n`;
   const all = "ingress: [{fromEntities: [all]}]";
   const none = "ingressDeny: [{fromEntities: [all]}]";
-  const path = (text: string) => check(PODS + text, "a/x", "a/y", 80).path;
+  const path = (text: string) => expectOf(PODS + text, "a/x", "a/y", 80).path;
   t.strictSame([path(calico("Allow")), path(cilium(all))], ["allowed", "allowed"]);
   t.equal(path(calico("Allow") + cilium(all)), "allowed");
   t.equal(path(calico("Allow") + cilium(none)), "denied");
@@ -171,7 +165,7 @@ const peerAuthentication = (name: string, spec: string, more = "") =>
 
 t.test("PeerAuthentication: levels, ages, ports", async (t) => {
   const required = (text: string, port = 80) =>
-    check(PODS + text, "b/z", "a/y", port).transport.required;
+    expectOf(PODS + text, "b/z", "a/y", port).transport.required;
   const mesh = (mode: string) =>
     peerAuthentication("istio-system/default", `{mtls: {mode: ${mode}}}`);
   const space = (mode: string) => peerAuthentication("a/default", `{mtls: {mode: ${mode}}}`);
@@ -202,7 +196,7 @@ t.test("PeerAuthentication: levels, ages, ports", async (t) => {
   );
   t.equal(required(young + old), "mtls", "the oldest counts");
   t.equal(required(peerAuthentication("a/q", "{mtls: {mode: STRIKT}}")), null, "broken: unknown");
-  const strict = check(PODS + space("STRICT"), "b/z", "a/y", 80);
+  const strict = expectOf(PODS + space("STRICT"), "b/z", "a/y", 80);
   t.strictSame(
     (["plaintext", "tls", "mtls"] as const).map((wire) => judgeWire(strict, wire)),
     [false, false, true],
@@ -211,12 +205,12 @@ t.test("PeerAuthentication: levels, ages, ports", async (t) => {
   const service =
     "---\n{apiVersion: v1, kind: Service, metadata: {name: y, namespace: a}, spec: {selector: " +
     "{app: y}, ports: [{name: http-web, port: 80, targetPort: web}]}}\n";
-  const disabled = check(PODS + service + space("DISABLE"), "b/z", "a/y", 8080);
+  const disabled = expectOf(PODS + service + space("DISABLE"), "b/z", "a/y", 8080);
   t.equal(judgeWire(disabled, "mtls"), false, "Istio's TLS is no HTTP");
   t.equal(judgeWire(disabled, "plaintext"), true);
-  t.equal(judgeWire(check(PODS + space("DISABLE"), "b/z", "a/y", 8080), "mtls"), true);
+  t.equal(judgeWire(expectOf(PODS + space("DISABLE"), "b/z", "a/y", 8080), "mtls"), true);
   const outside = pod("a/out", '"sidecar.istio.io/inject": "false"');
-  t.equal(check(outside + PODS + space("STRICT"), "b/z", "a/out", 80).transport.required, null);
+  t.equal(expectOf(outside + PODS + space("STRICT"), "b/z", "a/out", 80).transport.required, null);
 });
 
 const authorization = (spec: string, space = "a") =>
@@ -231,7 +225,7 @@ t.test(
       `---\n{apiVersion: v1, kind: Service, metadata: {name: y, namespace: a}, spec: {selector: ` +
       `{app: y}, ports: [{name: ${name}, port: 80}]}}\n`;
     const ask = (listener: string, spec: string) =>
-      check(PODS + strict + service(listener) + authorization(spec), "b/z", "a/y", 80);
+      expectOf(PODS + strict + service(listener) + authorization(spec), "b/z", "a/y", 80);
     const fromB = "rules: [{from: [{source: {namespaces: [b]}}]}]";
     t.equal(ask("tcp", `{action: DENY, ${fromB}}`).path, "denied");
     const inBand = ask("http", `{action: DENY, ${fromB}}`);

@@ -3,7 +3,7 @@
  * among them, and the profiles at the end (felix/rules/endpoints.go endpointIptablesChain).
  */
 import { isMap, listAt, textAt, type ClusterObject } from "../../attribution/cluster-object.ts";
-import { formatHolder, type Holder, type Transport } from "../../attribution/holder.ts";
+import { formatHolder, hasOwnNetwork, type Holder } from "../../attribution/holder.ts";
 import {
   combine,
   formatObject,
@@ -13,7 +13,7 @@ import {
   type Decision,
 } from "../because.ts";
 import type { Because, PathDecision } from "../expectation.ts";
-import type { Direction } from "../network-policy.ts";
+import type { Connection, Direction } from "../network-policy.ts";
 import type { Ternary } from "../peer.ts";
 import {
   EVERYTHING,
@@ -28,7 +28,7 @@ import type { Fault } from "../problem.ts";
 import { and, or } from "../ternary.ts";
 import { Endpoints } from "./endpoint.ts";
 import { HostEndpoints } from "./host-endpoint.ts";
-import { isWorkload, Nets, type Family } from "./nets.ts";
+import { Nets, type Family } from "./nets.ts";
 import { unknownOf, type Rule } from "./rule.ts";
 import { only, Rules } from "./rule-match.ts";
 import { evaluate } from "./selector.ts";
@@ -49,14 +49,8 @@ type Pick = { policy: Policy; isCertain: boolean };
 type PodTier = { tier: Tier; items: readonly (Pick | Stage)[] };
 type PodLayout = { tiers: readonly PodTier[]; unplaced: readonly PodTier[] };
 
-type Connection = {
-  direction: Direction;
-  pod: Holder;
-  other: Holder;
-  transport: Transport;
-  port: number;
-  families: readonly Family[];
-};
+/** A connection, with the families of addresses that it may use. */
+type Asked = Connection & { families: readonly Family[] };
 
 /** Where a connection may end, by all that is not known on its way through the tiers. */
 type Outcome = {
@@ -85,6 +79,8 @@ export class CalicoPolicies {
     ingress: new WeakMap(),
     egress: new WeakMap(),
   };
+  /** By namespace, the tiers with those policies alone that are for it, or for all. */
+  private readonly near = new Map<string, Layout>();
 
   constructor(
     objects: readonly ClusterObject[],
@@ -106,29 +102,23 @@ export class CalicoPolicies {
   }
 
   /** Judges one direction, by Calico and by Kubernetes; ports are the server's. */
-  decide(
-    direction: Direction,
-    pod: Holder,
-    other: Holder,
-    transport: Transport,
-    port: number,
-  ): Decision {
-    if (!isWorkload(pod)) return this.hosts.decide(pod);
-    const families = this.endpoints.nets.familiesOf(pod, other);
-    const connection = { direction, pod, other, transport, port, families };
+  decide(connection: Connection): Decision {
+    const { direction, pod, other } = connection;
+    if (!hasOwnNetwork(pod)) return this.hosts.decide(pod);
+    const asked = { ...connection, families: this.endpoints.nets.familiesOf(pod, other) };
     const { tiers, unplaced } = this.layoutOf(direction, pod);
-    const outcome = this.follow(tiers, connection);
-    for (const tier of unplaced) this.fold(outcome, tier, connection);
+    const outcome = this.follow(tiers, asked);
+    for (const tier of unplaced) this.fold(outcome, tier, asked);
     return combine([toDecision(outcome), this.hosts.decideForwarded(pod, other)]);
   }
 
   /** All that is let pass in one direction; what is not certain is not let pass. */
   permit(direction: Direction, pod: Holder, other: Holder): PortSet {
-    const isOpen = isWorkload(pod)
+    const isOpen = hasOwnNetwork(pod)
       ? this.hosts.decideForwarded(pod, other) === UNDECLARED
       : this.hosts.decide(pod) === UNDECLARED;
     if (!isOpen) return NOTHING;
-    if (!isWorkload(pod)) return EVERYTHING;
+    if (!hasOwnNetwork(pod)) return EVERYTHING;
     const { tiers, unplaced } = this.layoutOf(direction, pod);
     return [tiers, ...unplaced.map((tier) => [tier])].reduce(
       (ports, some) => subtract(ports, this.forbid(some, direction, pod, other)),
@@ -144,27 +134,37 @@ export class CalicoPolicies {
     const pick = (tier: Tier): PodTier[] => {
       const items = tier.items.flatMap((item): (Pick | Stage)[] => {
         if ("decide" in item) return [item];
-        const { namespace } = item.object;
-        const isNear = namespace === "" || namespace === pod.namespace;
-        if (!isNear || item.applies[direction] === false) return [];
+        if (item.applies[direction] === false) return [];
         const picks = and([item.applies[direction], evaluate(item.subject, lookup)]);
         return picks === false ? [] : [{ policy: item, isCertain: picks === true }];
       });
       return items.length === 0 ? [] : [{ tier, items }];
     };
-    const { tiers, unplaced } = this.layout;
+    const { tiers, unplaced } = this.layoutIn(pod.namespace);
     const found = { tiers: tiers.flatMap(pick), unplaced: unplaced.flatMap(pick) };
     this.picked[direction].set(pod, found);
     return found;
   }
 
+  private layoutIn(namespace: string): Layout {
+    const known = this.near.get(namespace);
+    if (known !== undefined) return known;
+    const isNear = (item: Policy | Stage) =>
+      "decide" in item || item.object.namespace === "" || item.object.namespace === namespace;
+    const narrow = (tier: Tier) => ({ ...tier, items: tier.items.filter(isNear) });
+    const { tiers, unplaced } = this.layout;
+    const found = { tiers: tiers.map(narrow), unplaced: unplaced.map(narrow) };
+    this.near.set(namespace, found);
+    return found;
+  }
+
   /** Leads a connection through tiers, one behind the other, along every way that it may take. */
-  private follow(tiers: readonly PodTier[], connection: Connection): Outcome {
+  private follow(tiers: readonly PodTier[], asked: Asked): Outcome {
     const outcome: Outcome = { paths: new Set(), ends: [], doubts: [], passes: [] };
     for (const tier of tiers) {
-      if (!this.followTier(tier, connection, outcome)) return outcome;
+      if (!this.followTier(tier, asked, outcome)) return outcome;
     }
-    const { pod, direction } = connection;
+    const { pod, direction } = asked;
     const profile = this.profiles.get(`kns.${pod.namespace}`);
     outcome.paths.add(profile === undefined ? "undeclared" : "undecidable");
     if (profile !== undefined) {
@@ -175,7 +175,7 @@ export class CalicoPolicies {
   }
 
   /** Adds what one tier says; reports whether the connection may go on to the next. */
-  private followTier({ tier, items }: PodTier, c: Connection, outcome: Outcome): boolean {
+  private followTier({ tier, items }: PodTier, asked: Asked, outcome: Outcome): boolean {
     const { paths, ends, doubts } = outcome;
     let isSelected: Ternary = false;
     let goesOn = false;
@@ -183,7 +183,7 @@ export class CalicoPolicies {
     const idle: (() => readonly Because[])[] = [];
     for (const item of items) {
       if ("decide" in item) {
-        const said = item.decide(c.direction, c.pod, c.other, c.transport, c.port);
+        const said = item.decide(asked);
         if (said.path === "undeclared") continue;
         if (item.isOpen && said.path !== "allowed") {
           isSelected = true;
@@ -204,12 +204,12 @@ export class CalicoPolicies {
         doubts.push(toFaultBecause(policy.object, policy.fault));
         return false;
       }
-      const said = this.ask(item, c, outcome);
+      const said = this.ask(item, asked, outcome);
       if (said === "ends") return goesOn;
       if (said === "passes") return true;
       goesOn ||= said === "may pass";
       isSelected = or([isSelected, isCertain || null]);
-      idle.push(() => [toIdle(policy, isCertain, tier, c)]);
+      idle.push(() => [toIdle(policy, isCertain, tier, asked)]);
     }
     if (isSelected === false || tier.passes === true) return true;
     paths.add("denied");
@@ -221,7 +221,7 @@ export class CalicoPolicies {
   /** Goes through the rules of one policy. */
   private ask(
     { policy, isCertain }: Pick,
-    { direction, pod, other, transport, port, families }: Connection,
+    { direction, pod, other, transport, port, families }: Asked,
     { paths, ends, doubts, passes }: Outcome,
   ): "ends" | "passes" | "may pass" | "goes on" {
     const [client, server] = direction === "ingress" ? [other, pod] : [pod, other];
@@ -250,8 +250,8 @@ export class CalicoPolicies {
   }
 
   /** A tier of which nobody knows when it comes may come before all others, or behind them. */
-  private fold(outcome: Outcome, tier: PodTier, connection: Connection): void {
-    const alone = this.follow([tier], connection);
+  private fold(outcome: Outcome, tier: PodTier, asked: Asked): void {
+    const alone = this.follow([tier], asked);
     const [path] = outcome.paths;
     const isSame = [...alone.paths].every((p) => p === "undeclared" || p === path);
     if (isSame && outcome.paths.size === 1) return;

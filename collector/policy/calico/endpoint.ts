@@ -10,11 +10,11 @@ import {
   type ClusterObject,
   type Labels,
 } from "../../attribution/cluster-object.ts";
-import type { Holder } from "../../attribution/holder.ts";
+import { hasOwnNetwork, type Holder } from "../../attribution/holder.ts";
 import type { Ternary } from "../peer.ts";
 import { and, or } from "../ternary.ts";
 import { labelsOf } from "./metadata.ts";
-import { isWorkload, readRanges, type Family, type Nets } from "./nets.ts";
+import { readRanges, type Family, type Nets } from "./nets.ts";
 import { evaluate, type Lookup, type Selector } from "./selector.ts";
 import { isOfCalico } from "./shape.ts";
 
@@ -83,7 +83,8 @@ export class Endpoints {
 
   /** Whether the end, by its labels or its address, is one of those that a selector picks. */
   matches(selector: Selector, holder: Holder, family: Family): Ternary {
-    const inside = isWorkload(holder);
+    // A pod on the node's network is no endpoint of Calico's (conversion.go IsHostNetworked).
+    const inside = hasOwnNetwork(holder);
     const own = inside && evaluate(selector, this.labelsOf(holder));
     const sets = this.picked(selector);
     if (own === true || (sets.length === 0 && !this.hostsAreMade)) return own;

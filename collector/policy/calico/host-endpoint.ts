@@ -1,9 +1,8 @@
 /** Tells where Calico's host endpoints stand in the way; what their policies say is not judged. */
 import { textAt, type ClusterObject } from "../../attribution/cluster-object.ts";
-import { formatHolder, type Holder } from "../../attribution/holder.ts";
+import { formatHolder, hasOwnNetwork, type Holder } from "../../attribution/holder.ts";
 import { formatObject, toBecause, UNDECLARED, type Decision } from "../because.ts";
 import { lookupOf } from "./endpoint.ts";
-import { isWorkload } from "./nets.ts";
 import { evaluate } from "./selector.ts";
 import { isOfCalico } from "./shape.ts";
 import type { Policy } from "./tier.ts";
@@ -46,7 +45,7 @@ export class HostEndpoints {
       ({ node, forwarded }) => forwarded !== null && mayBe(node, pod.node),
     );
     const isHere = pod.node !== null && pod.node === other.node;
-    if (host === undefined || isHere || !isWorkload(pod)) return UNDECLARED;
+    if (host === undefined || isHere || !hasOwnNetwork(pod)) return UNDECLARED;
     const name = formatObject(host.forwarded!.object);
     const sentence =
       `undecidable: ${name} may judge what ${formatObject(host.object)} forwards ` +

@@ -1,13 +1,7 @@
 /** Matches the ends of a connection against the address ranges of Calico's rules and sets. */
-import {
-  inRange,
-  parseAddress,
-  parseRange,
-  type Address,
-  type AddressRange,
-} from "../../attribution/address.ts";
+import { inRange, parseRange, type AddressRange } from "../../attribution/address.ts";
 import { listAt, textAt, valueAt, type ClusterObject } from "../../attribution/cluster-object.ts";
-import type { Holder } from "../../attribution/holder.ts";
+import { addressesOf, hasOwnNetwork, type Holder } from "../../attribution/holder.ts";
 import type { Ternary } from "../peer.ts";
 import { isOfCalico } from "./shape.ts";
 
@@ -28,7 +22,6 @@ const NO_POD: readonly AddressRange[] = [
 export class Nets {
   /** Where the addresses of pods come from; empty where no IPPool is declared. */
   private readonly pools: readonly AddressRange[];
-  private readonly addresses = new WeakMap<Holder, readonly Address[]>();
 
   constructor(
     objects: readonly ClusterObject[],
@@ -52,8 +45,8 @@ export class Nets {
   }
 
   private of(holder: Holder): readonly Family[] {
-    const known = this.addressesOf(holder);
-    const found = known.length > 0 || !isWorkload(holder) ? known : this.pools;
+    const known = addressesOf(holder);
+    const found = known.length > 0 || !hasOwnNetwork(holder) ? known : this.pools;
     return found.length === 0
       ? FAMILIES
       : FAMILIES.filter((family) => found.some((address) => address.family === family));
@@ -65,7 +58,7 @@ export class Nets {
     if (here.length === 0) return false;
     const last = family === 4 ? (1n << 32n) - 1n : (1n << 128n) - 1n;
     if (here.some((range) => range.first === 0n && range.last === last)) return true;
-    const known = this.addressesOf(holder);
+    const known = addressesOf(holder);
     if (known.length > 0) {
       const mine = known.filter((address) => address.family === family);
       const inside = mine.filter((address) => here.some((range) => inRange(range, address)));
@@ -73,7 +66,7 @@ export class Nets {
       // Of two addresses, which one the connection used is not known here.
       return inside.length === mine.length ? true : null;
     }
-    if (!isWorkload(holder)) return null;
+    if (!hasOwnNetwork(holder)) return null;
     const open = here.filter((range) => !NO_POD.some((none) => holds(none, range)));
     if (open.length === 0) return false;
     const pools = this.pools.filter((pool) => pool.family === family);
@@ -81,19 +74,6 @@ export class Nets {
     if (pools.every((pool) => open.some((range) => holds(range, pool)))) return true;
     return pools.some((pool) => open.some((range) => meets(range, pool))) ? null : false;
   }
-
-  private addressesOf(holder: Holder): readonly Address[] {
-    const known = this.addresses.get(holder);
-    if (known !== undefined) return known;
-    const found = holder.addresses.flatMap((text) => parseAddress(text) ?? []);
-    this.addresses.set(holder, found);
-    return found;
-  }
-}
-
-/** A pod on the node's own network is no endpoint of Calico's (conversion.go IsHostNetworked). */
-export function isWorkload(holder: Holder): boolean {
-  return holder.kind === "pod" && !holder.hostNetwork;
 }
 
 /** Whether the first range holds all of the second. */

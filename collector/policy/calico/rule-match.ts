@@ -1,17 +1,18 @@
 /** Matches the rules of Calico's policies against the two ends of a connection, and its port. */
 import { labelsAt, listAt, textAt, type ClusterObject } from "../../attribution/cluster-object.ts";
 import {
+  hasOwnNetwork,
   namedPort,
   toServiceHolder,
   type Holder,
   type Transport,
 } from "../../attribution/holder.ts";
-import { readLabelMap, selects } from "../../attribution/selector.ts";
+import { hasLabels } from "../../attribution/selector.ts";
 import type { Ternary } from "../peer.ts";
 import { EVERYTHING, holds, NOTHING, onePort, subtract, union, type PortSet } from "../port-set.ts";
 import { and, not } from "../ternary.ts";
 import type { Endpoints } from "./endpoint.ts";
-import { isWorkload, type Family } from "./nets.ts";
+import { type Family } from "./nets.ts";
 import type { Ports, Rule, RuleEnd } from "./rule.ts";
 import { isOfCalico } from "./shape.ts";
 
@@ -74,7 +75,7 @@ export class Rules {
     }
     if (negative !== null) found = and([found, not(endpoints.matches(negative, holder, family))]);
     if (service !== null) found = and([found, this.isBehind(service, holder)]);
-    if (end.hasDomains) found = and([found, isWorkload(holder) ? false : null]);
+    if (end.hasDomains) found = and([found, hasOwnNetwork(holder) ? false : null]);
     return found;
   }
 
@@ -88,7 +89,7 @@ export class Rules {
     // One that is not declared, or selects nothing, has endpoints that somebody else makes.
     if (Object.keys(selector).length === 0 || holder.kind === "node") return null;
     const isPod = holder.kind === "pod" && holder.namespace === service.namespace;
-    if (!isPod || !selects(readLabelMap(selector), holder.labels)) return false;
+    if (!isPod || !hasLabels(holder.labels, selector)) return false;
     return service.isGuessed ? null : true;
   }
 
@@ -130,7 +131,8 @@ export class Rules {
 
   /** What names stand for; a node has named ports only where it is a host endpoint. */
   private named(names: readonly string[], server: Holder): PortSet | null {
-    if (!isWorkload(server)) return names.some((name) => this.hostPorts.has(name)) ? null : NOTHING;
+    if (!hasOwnNetwork(server))
+      return names.some((name) => this.hostPorts.has(name)) ? null : NOTHING;
     let found = NOTHING;
     for (const { name, transport, port } of server.ports) {
       if (name !== null && names.includes(name))

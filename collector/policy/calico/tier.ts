@@ -7,10 +7,10 @@ import {
   type ClusterObject,
   type Json,
 } from "../../attribution/cluster-object.ts";
-import type { Holder, Transport } from "../../attribution/holder.ts";
+import type { Holder } from "../../attribution/holder.ts";
 import type { AdminNetworkPolicies } from "../admin-network-policy.ts";
 import type { Decision } from "../because.ts";
-import type { Direction, NetworkPolicies } from "../network-policy.ts";
+import type { Connection, Direction, NetworkPolicies } from "../network-policy.ts";
 import type { Ternary } from "../peer.ts";
 import { NOTHING, type PortSet } from "../port-set.ts";
 import type { Fault } from "../problem.ts";
@@ -37,13 +37,7 @@ export type Policy = {
 export type Stage = {
   /** What it denies is what none of its rules allows; a later policy of the tier may allow it. */
   isOpen: boolean;
-  decide(
-    direction: Direction,
-    pod: Holder,
-    other: Holder,
-    transport: Transport,
-    port: number,
-  ): Decision;
+  decide(connection: Connection): Decision;
   permit(
     direction: Direction,
     pod: Holder,
@@ -187,7 +181,7 @@ function withKubernetes(
 function toStage(judge: NetworkPolicies): Stage {
   return {
     isOpen: true,
-    decide: (...connection) => judge.decide(...connection),
+    decide: (connection) => judge.decide(connection),
     permit: (...ends) => {
       const { selected, ports } = judge.permit(...ends);
       return { selected, allowed: selected ? ports : NOTHING, denied: NOTHING };
@@ -198,7 +192,7 @@ function toStage(judge: NetworkPolicies): Stage {
 function toAdminStage(judge: AdminNetworkPolicies): Stage {
   return {
     isOpen: false,
-    decide: (...connection) => judge.decide(...connection),
+    decide: (connection) => judge.decide(connection),
     permit: (...ends) => ({ selected: false, ...judge.permit(...ends) }),
   };
 }

@@ -1,9 +1,14 @@
 /** Judges pairs of ends by Cilium's policies, together with Kubernetes' own. */
 import type { ClusterObject } from "../../attribution/cluster-object.ts";
-import { formatHolder, type Holder, type Transport } from "../../attribution/holder.ts";
+import {
+  formatHolder,
+  hasOwnNetwork,
+  type Holder,
+  type Transport,
+} from "../../attribution/holder.ts";
 import { formatObject, toBecause, toFaultBecause, type Decision } from "../because.ts";
 import type { Because } from "../expectation.ts";
-import type { Direction, Permit } from "../network-policy.ts";
+import type { Connection, Direction, Permit } from "../network-policy.ts";
 import { EVERYTHING, intersect, NOTHING, subtract, union } from "../port-set.ts";
 import type { PortSet } from "../port-set.ts";
 import type { Fault } from "../problem.ts";
@@ -35,21 +40,13 @@ type Hits = {
 /** `chosen`: what a rule lets pass, so that no tier behind has a say in it. */
 type Chosen = Permit & { chosen: PortSet };
 
-type Asked = {
-  direction: Direction;
-  subject: Holder;
-  other: Holder;
-  transport: Transport;
-  port: number;
-};
-
 const EVERY_PORT: readonly [null] = [null];
 const KINDS = new Set(["CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy"]);
 
 export class CiliumPolicies {
   private readonly context: PeerContext;
   private readonly settings: CiliumSettings;
-  private readonly sections = new Map<string, Section[]>();
+  private readonly sections: ReadonlyMap<string, Section[]>;
   private readonly selected = new WeakMap<Holder, Record<Direction, readonly Selected[]>>();
   private readonly isEmpty: boolean;
 
@@ -66,45 +63,32 @@ export class CiliumPolicies {
       services: ofKind("Service"),
       slices: ofKind("EndpointSlice", "Endpoints"),
     };
-    for (const object of objects) {
-      if (!KINDS.has(object.kind) || !object.apiVersion.startsWith("cilium.io/")) continue;
-      for (const section of compile(object, faultsOf(object), this.context)) {
-        const { namespace } = object;
-        const known = this.sections.get(namespace);
-        if (known === undefined) this.sections.set(namespace, [section]);
-        else known.push(section);
-      }
-    }
+    const sections = objects
+      .filter((o) => KINDS.has(o.kind) && o.apiVersion.startsWith("cilium.io/"))
+      .flatMap((object) => compile(object, faultsOf(object), this.context));
+    this.sections = Map.groupBy(sections, ({ object }) => object.namespace);
     const { enforcement, audits } = this.settings;
     this.isEmpty = this.sections.size === 0 && enforcement === "default" && !audits;
   }
 
   /**
-   * Judges one direction: ingress of `subject` from `other`, or egress of `subject` to `other`,
-   * where `kubernetes` is what NetworkPolicies say of it. Cilium keeps both in one table: each may
-   * isolate, each may allow, and what Cilium's policies deny nothing allows (repository.go,
-   * Documentation/security/policy/deny.rst).
+   * Judges a connection of which NetworkPolicies say `kubernetes`. Cilium keeps both in one table:
+   * each may isolate, each may allow, and what Cilium's policies deny nothing allows
+   * (repository.go, Documentation/security/policy/deny.rst).
    */
-  decide(
-    direction: Direction,
-    subject: Holder,
-    other: Holder,
-    transport: Transport,
-    port: number,
-    kubernetes: Decision,
-  ): Decision {
+  decide(connection: Connection, kubernetes: Decision): Decision {
     if (this.isEmpty) return kubernetes;
-    const asked = { direction, subject, other, transport, port };
+    const { direction, pod: subject, other } = connection;
     const sections = this.selecting(subject)[direction];
-    const isAlways = this.settings.enforcement === "always" && isPod(subject);
+    const isAlways = this.settings.enforcement === "always" && hasOwnNetwork(subject);
     const decisions =
       sections.length === 0 && !isAlways
         ? [kubernetes]
         : this.context.identities.of(subject, other).map((identity) =>
             // What stays on one node's own network meets no policy.
-            identity.kind === "host" && !isPod(subject)
+            identity.kind === "host" && !hasOwnNetwork(subject)
               ? kubernetes
-              : this.decideOne(sections, identity, asked, kubernetes),
+              : this.decideOne(sections, identity, connection, kubernetes),
           );
     return this.enforced(agree(decisions));
   }
@@ -115,7 +99,8 @@ export class CiliumPolicies {
    */
   decideLocal(node: Holder, pod: Holder, transport: Transport, port: number): Decision {
     const nothing: Decision = { path: "undeclared", because: [] };
-    const decision = this.decide("ingress", pod, node, transport, port, nothing);
+    const ingress = { direction: "ingress", pod, other: node, transport, port } as const;
+    const decision = this.decide(ingress, nothing);
     return decision.path === "allowed" ? nothing : decision;
   }
 
@@ -123,7 +108,7 @@ export class CiliumPolicies {
   permit(direction: Direction, subject: Holder, other: Holder, kubernetes: Permit): Chosen {
     const told = { ...kubernetes, chosen: kubernetes.selected ? kubernetes.ports : NOTHING };
     const sections = this.isEmpty ? [] : this.selecting(subject)[direction];
-    const isAlways = this.settings.enforcement === "always" && isPod(subject);
+    const isAlways = this.settings.enforcement === "always" && hasOwnNetwork(subject);
     if (sections.length === 0 && !isAlways) return told;
     const selected =
       kubernetes.selected || isAlways || sections.some(({ section }) => section.isolates);
@@ -171,11 +156,11 @@ export class CiliumPolicies {
   private decideOne(
     sections: readonly Selected[],
     identity: Identity,
-    asked: Asked,
+    connection: Connection,
     kubernetes: Decision,
   ): Decision {
-    const { direction, subject, other } = asked;
-    const hits = this.collect(sections, identity, asked);
+    const { direction, pod: subject, other } = connection;
+    const hits = this.collect(sections, identity, connection);
     const { denies, allows, proxied, hidden, broken, isolating } = hits;
     const denial = denies.find(({ ternary }) => ternary === true);
     if (denial !== undefined) return say("denied", [this.tell(denial, other, "denied")]);
@@ -208,7 +193,7 @@ export class CiliumPolicies {
     const isolated =
       kubernetes.path === "denied" ||
       isolating.some(({ certain }) => certain) ||
-      (this.settings.enforcement === "always" && isPod(subject));
+      (this.settings.enforcement === "always" && hasOwnNetwork(subject));
     const mayBeIsolated = isolated || isolating.length > 0 || kubernetes.path === "undecidable";
     const unsure = mayBeIsolated ? allows.map((hit) => this.tell(hit, other, "undecidable")) : [];
     const told = kubernetes.path === "undecidable" ? kubernetes.because : [];
@@ -216,7 +201,7 @@ export class CiliumPolicies {
     const own = isolated ? doubts.filter((_, i) => i >= denies.length) : doubts;
     const reasons = [...rest, ...own, ...unsure, ...told];
     if (reasons.length > 0) return say("undecidable", reasons);
-    if (isolated) return say("denied", this.tellIsolation(isolating, asked, kubernetes));
+    if (isolated) return say("denied", this.tellIsolation(isolating, connection, kubernetes));
     if (!mayBeIsolated) return kubernetes;
     return say(
       "undecidable",
@@ -224,12 +209,12 @@ export class CiliumPolicies {
     );
   }
 
-  private collect(sections: readonly Selected[], identity: Identity, asked: Asked): Hits {
+  private collect(sections: readonly Selected[], identity: Identity, connection: Connection): Hits {
     const hits: Hits = {
       ...{ denies: [], allows: [], proxied: [], hidden: [], broken: [] },
       isolating: sections.filter(({ section }) => section.isolates),
     };
-    const { direction, subject, other, transport, port } = asked;
+    const { direction, pod: subject, other, transport, port } = connection;
     const server = direction === "ingress" ? subject : other;
     for (const selected of sections) {
       if (selected.section.fault !== null) hits.broken.push(selected.section);
@@ -269,7 +254,7 @@ export class CiliumPolicies {
 
   private tellIsolation(
     isolating: readonly Selected[],
-    { other, transport, port }: Asked,
+    { other, transport, port }: Connection,
     kubernetes: Decision,
   ): Because[] {
     const own = isolating.map(({ section: { object, at, rules, direction } }) => {
@@ -337,12 +322,8 @@ export class CiliumPolicies {
 
   /** Whether a pod lets in an end because it is the node that the pod runs on. */
   private isLetIn(from: Identity, pod: Holder): boolean {
-    return from.kind === "host" && isPod(pod) && this.settings.allowsLocalhost;
+    return from.kind === "host" && hasOwnNetwork(pod) && this.settings.allowsLocalhost;
   }
-}
-
-function isPod(holder: Holder): boolean {
-  return holder.kind === "pod" && !holder.hostNetwork;
 }
 
 /** A mode of authentication that always fails is a condition that no one meets. */

@@ -1,6 +1,6 @@
 /** Reads `toPorts` of a Cilium rule: the ports it speaks of, and what else it asks for there. */
 import { listAt, textAt, valueAt, type Json } from "../../attribution/cluster-object.ts";
-import type { Holder, Transport } from "../../attribution/holder.ts";
+import { hasOwnNetwork, type Holder, type Transport } from "../../attribution/holder.ts";
 import { NOTHING, onePort, union, type PortSet } from "../port-set.ts";
 
 /** All ports from `first` to `last`, or those that the server's pod gives the name to. */
@@ -115,7 +115,7 @@ export function speaksOf(
 function resolve(span: PortSpan, server: Holder, carrier: Transport): [number, number] | null {
   const { first, last, name } = span;
   if (name === null) return [first, last];
-  if (server.kind !== "pod" || server.hostNetwork) return null;
+  if (!hasOwnNetwork(server)) return null;
   const found = server.ports.find(
     (port) => port.name?.toLowerCase() === name && port.transport === carrier,
   );

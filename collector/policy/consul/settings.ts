@@ -38,7 +38,7 @@ export class ConsulSettings {
   readonly minVersion: string | null;
   private readonly mesh: ClusterObject | null;
   private readonly proxyDefaults: ClusterObject | null;
-  private readonly serviceDefaults = new Map<string, ClusterObject[]>();
+  private readonly serviceDefaults: ReadonlyMap<string, ClusterObject[]>;
   private readonly faultsOf: (object: ClusterObject) => readonly Fault[];
 
   constructor(
@@ -50,12 +50,8 @@ export class ConsulSettings {
     this.mesh = ofConsul.find((o) => o.kind === "Mesh") ?? null;
     this.proxyDefaults =
       ofConsul.find((o) => o.kind === "ProxyDefaults" && o.name === "global") ?? null;
-    for (const object of ofConsul) {
-      if (object.kind !== "ServiceDefaults") continue;
-      const known = this.serviceDefaults.get(object.name);
-      if (known === undefined) this.serviceDefaults.set(object.name, [object]);
-      else known.push(object);
-    }
+    const defaults = ofConsul.filter((o) => o.kind === "ServiceDefaults");
+    this.serviceDefaults = Map.groupBy(defaults, ({ name }) => name);
     this.defaultAction = readDefaultAction(objects);
     const minimum = textAt(this.mesh?.body, "spec", "tls", "incoming", "tlsMinVersion");
     this.minVersion = /^TLSv1_[0-3]$/.test(minimum ?? "") ? minimum!.replace("_", ".") : null;

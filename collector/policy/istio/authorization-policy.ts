@@ -8,6 +8,7 @@ import {
   type Labels,
 } from "../../attribution/cluster-object.ts";
 import { formatHolder, type Holder } from "../../attribution/holder.ts";
+import { hasLabels } from "../../attribution/selector.ts";
 import { formatObject, toBecause, toFaultBecause, UNDECLARED, type Decision } from "../because.ts";
 import type { Because } from "../expectation.ts";
 import type { Ternary } from "../peer.ts";
@@ -133,7 +134,7 @@ export class AuthorizationPolicies {
     return [...root, ...own].filter(({ selector, targets, fault }) => {
       if (fault?.path[1] === "selector") return true;
       if (targets.length > 0) return false; // waypoints and gateways, not the pods behind them
-      return Object.entries(selector).every(([key, value]) => pod.labels[key] === value);
+      return hasLabels(pod.labels, selector);
     });
   }
 }

@@ -8,6 +8,7 @@ import {
   type Json,
 } from "../../attribution/cluster-object.ts";
 import type { Holder } from "../../attribution/holder.ts";
+import { hasLabels } from "../../attribution/selector.ts";
 import { byAge, formatObject, toBecause } from "../because.ts";
 import type { Because } from "../expectation.ts";
 import type { ServiceTargets } from "../service-target.ts";
@@ -36,8 +37,7 @@ export class DestinationRules {
     if (this.byNamespace.size === 0) return null;
     const modes = new Set<ClientMode | null>();
     const because: Because[] = [];
-    for (const { service, port: servicePort, target } of this.targets.offersOf(server)) {
-      if (target !== port) continue;
+    for (const { service, port: servicePort } of this.targets.offersAt(server, port)) {
       const rule = this.ruleFor(client, service.namespace, service.name);
       if (rule === null) {
         modes.add(null);
@@ -49,8 +49,7 @@ export class DestinationRules {
       if (top !== null) because.push(tell(rule, "spec.trafficPolicy.tls.mode", top));
       // Which subset a request goes to is the route's choice.
       for (const [i, subset] of listAt(rule.body, "spec", "subsets").entries()) {
-        const labels = Object.entries(labelsAt(subset, "labels"));
-        if (!labels.every(([key, value]) => server.labels[key] === value)) continue;
+        if (!hasLabels(server.labels, labelsAt(subset, "labels"))) continue;
         const mode = modeOf(valueAt(subset, "trafficPolicy"), servicePort) ?? top;
         if (mode === top) continue;
         modes.add(mode);
@@ -102,9 +101,9 @@ function isExported(rule: ClusterObject, client: Holder): boolean {
 }
 
 function isFor(rule: ClusterObject, client: Holder): boolean {
-  const labels = Object.entries(labelsAt(rule.body, "spec", "workloadSelector", "matchLabels"));
-  if (labels.length > 0 && rule.namespace !== client.namespace) return false;
-  return labels.every(([key, value]) => client.labels[key] === value);
+  const labels = labelsAt(rule.body, "spec", "workloadSelector", "matchLabels");
+  if (Object.keys(labels).length > 0 && rule.namespace !== client.namespace) return false;
+  return hasLabels(client.labels, labels);
 }
 
 /** A port's own setting counts before the policy's (pilot/pkg/xds/endpoints/mtls_checker.go). */

@@ -8,6 +8,7 @@ import {
   type Json,
 } from "../../attribution/cluster-object.ts";
 import { formatHolder, type Holder } from "../../attribution/holder.ts";
+import { hasLabels } from "../../attribution/selector.ts";
 import { formatObject, toBecause, UNDECLARED } from "../because.ts";
 import { ANY_TRANSPORT, UNKNOWN_TRANSPORT, type MeshSay } from "../mesh-say.ts";
 import type { ServiceTargets } from "../service-target.ts";
@@ -94,8 +95,7 @@ export class Gateways {
 
 /** `selector` finds pods in every namespace (unless istiod is told to stay in the Gateway's). */
 function isSelected({ body }: ClusterObject, pod: Holder): boolean {
-  const labels = Object.entries(labelsAt(body, "spec", "selector"));
-  return labels.every(([key, value]) => pod.labels[key] === value);
+  return hasLabels(pod.labels, labelsAt(body, "spec", "selector"));
 }
 
 function isOf({ namespace, name }: ClusterObject, pod: Holder): boolean {

@@ -117,7 +117,7 @@ export class IstioPolicies {
    * one (headless, or straight to the pod) it hands on what the program sends, or not, by version.
    */
   private isByName(client: Holder, server: Holder, port: number): boolean {
-    const offers = this.targets.offersOf(server).filter(({ target }) => target === port);
+    const offers = this.targets.offersAt(server, port);
     if (offers.some(({ service }) => textAt(service.body, "spec", "clusterIP") === "None")) {
       return false;
     }
@@ -128,7 +128,7 @@ export class IstioPolicies {
   private isBehindWaypoint(client: Holder, server: Holder, port: number): boolean {
     if (this.gateways.isGateway(client)) return false;
     const label = "istio.io/use-waypoint";
-    const offers = this.targets.offersOf(server).filter(({ target }) => target === port);
+    const offers = this.targets.offersAt(server, port);
     const labels = [server.labels, ...offers.map((o) => o.service.labels), server.namespaceLabels];
     const told = labels.map((found) => found[label]).find((name) => name !== undefined);
     return told !== undefined && told !== "none";

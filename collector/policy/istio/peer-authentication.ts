@@ -8,6 +8,7 @@ import {
   type Labels,
 } from "../../attribution/cluster-object.ts";
 import type { Holder } from "../../attribution/holder.ts";
+import { hasLabels } from "../../attribution/selector.ts";
 import { byAge, formatObject, toBecause, toFaultBecause } from "../because.ts";
 import type { Because, Posture } from "../expectation.ts";
 import type { Fault } from "../problem.ts";
@@ -122,8 +123,7 @@ export class PeerAuthentications {
     if (pod.namespace === this.rootNamespace) {
       return [mesh, null, null]; // a selector in the root namespace is passed over
     }
-    const selected = (policy: Policy) =>
-      !wide(policy) && Object.entries(policy.selector).every(([k, v]) => pod.labels[k] === v);
+    const selected = (policy: Policy) => !wide(policy) && hasLabels(pod.labels, policy.selector);
     return [mesh, own.find(wide) ?? null, own.find(selected) ?? null];
   }
 }

@@ -8,7 +8,7 @@ import {
   type Json,
 } from "../../attribution/cluster-object.ts";
 import type { Holder } from "../../attribution/holder.ts";
-import { readLabelMap, selects } from "../../attribution/selector.ts";
+import { hasLabels } from "../../attribution/selector.ts";
 import type { Ternary } from "../peer.ts";
 import type { ServiceTargets } from "../service-target.ts";
 import { or } from "../ternary.ts";
@@ -46,8 +46,8 @@ export class ServicePorts {
 
   private protocolsOf(pod: Holder, port: number): Set<ListenerProtocol> {
     const found = new Set<ListenerProtocol>();
-    for (const { target, name, appProtocol } of this.targets.offersOf(pod)) {
-      if (target === port) found.add(toListener(appProtocol ?? name ?? ""));
+    for (const { name, appProtocol } of this.targets.offersAt(pod, port)) {
+      found.add(toListener(appProtocol ?? name ?? ""));
     }
     for (const entry of this.entries.get(pod.namespace) ?? []) {
       const protocol = ofEntry(entry, pod, port);
@@ -60,7 +60,7 @@ export class ServicePorts {
 function ofEntry(entry: ClusterObject, pod: Holder, port: number): ListenerProtocol | null {
   const selector = labelsAt(entry.body, "spec", "workloadSelector", "labels");
   const isSelected = or([
-    Object.keys(selector).length > 0 && selects(readLabelMap(selector), pod.labels),
+    Object.keys(selector).length > 0 && hasLabels(pod.labels, selector),
     ...listAt(entry.body, "spec", "endpoints").map((endpoint) => isEndpoint(endpoint, pod)),
   ]);
   if (isSelected === false) return null;
@@ -78,8 +78,7 @@ function ofEntry(entry: ClusterObject, pod: Holder, port: number): ListenerProto
 function isEndpoint(endpoint: Json, pod: Holder): Ternary {
   const address = textAt(endpoint, "address");
   if (address === null || pod.addresses.length > 0) return pod.addresses.includes(address ?? "");
-  const labels = Object.entries(labelsAt(endpoint, "labels"));
-  return labels.every(([key, value]) => pod.labels[key] === value) ? null : false;
+  return hasLabels(pod.labels, labelsAt(endpoint, "labels")) ? null : false;
 }
 
 /** `http-web`, `grpc`: the protocol is what stands before the first dash. */

@@ -9,6 +9,7 @@ import {
   type Json,
 } from "../../attribution/cluster-object.ts";
 import type { Holder } from "../../attribution/holder.ts";
+import { hasLabels } from "../../attribution/selector.ts";
 import { byAge } from "../because.ts";
 
 /** One listener of `ingress`, or `listener: null` for a port that the Sidecar leaves out. */
@@ -49,11 +50,10 @@ export class Sidecars {
 
   private sidecarOf(pod: Holder): ClusterObject | null {
     const own = this.byNamespace.get(pod.namespace) ?? [];
-    const selecting = own.find((object) => {
-      const labels = Object.entries(selectorOf(object));
-      return labels.length > 0 && labels.every(([key, value]) => pod.labels[key] === value);
-    });
     const isWide = (object: ClusterObject) => Object.keys(selectorOf(object)).length === 0;
+    const selecting = own.find(
+      (object) => !isWide(object) && hasLabels(pod.labels, selectorOf(object)),
+    );
     const root = this.byNamespace.get(this.rootNamespace) ?? [];
     return selecting ?? own.find(isWide) ?? root.find(isWide) ?? null;
   }

@@ -1,7 +1,7 @@
 /** Matches the fields of an Istio authorization rule against the ends of a connection. */
-import { inRange, parseAddress, parseRange } from "../../attribution/address.ts";
+import { inRange, parseRange } from "../../attribution/address.ts";
 import { isMap, listAt, textAt, valueAt, type Json } from "../../attribution/cluster-object.ts";
-import type { Holder } from "../../attribution/holder.ts";
+import { addressesOf, type Holder } from "../../attribution/holder.ts";
 import type { Ternary } from "../peer.ts";
 import { and, not, or } from "../ternary.ts";
 import type { ListenerProtocol } from "./service-port.ts";
@@ -204,9 +204,6 @@ function matchesText(pattern: string, text: string): boolean {
 function isInBlock(block: string, holder: Holder): Ternary {
   const range = parseRange(block);
   if (range === null || holder.addresses.length === 0) return null;
-  const inside = holder.addresses.filter((text) => {
-    const address = parseAddress(text);
-    return address !== null && inRange(range, address);
-  });
+  const inside = addressesOf(holder).filter((address) => inRange(range, address));
   return inside.length === 0 ? false : inside.length === holder.addresses.length ? true : null;
 }

@@ -116,7 +116,7 @@ function matchesName(name: string, identity: string | null, cluster: ClusterSett
 
 /** All that may authorize clients of the Servers in one cluster. */
 export class Authorizations {
-  private readonly objects = new Map<string, ClusterObject[]>();
+  private readonly objects: ReadonlyMap<string, ClusterObject[]>;
   private readonly authentications = new Map<string, ClusterObject>();
   private readonly byServer = new WeakMap<
     ClusterObject,
@@ -132,16 +132,17 @@ export class Authorizations {
   ) {
     this.faultsOf = faultsOf;
     this.cluster = cluster;
-    for (const object of objects) {
-      if (!object.apiVersion.startsWith("policy.linkerd.io/")) continue;
+    const ofKind = (...kinds: string[]) =>
+      objects.filter(
+        (o) => o.apiVersion.startsWith("policy.linkerd.io/") && kinds.includes(o.kind),
+      );
+    this.objects = Map.groupBy(
+      ofKind("ServerAuthorization", "AuthorizationPolicy"),
+      ({ namespace }) => namespace,
+    );
+    for (const object of ofKind("MeshTLSAuthentication", "NetworkAuthentication")) {
       const { kind, namespace, name } = object;
-      if (kind === "ServerAuthorization" || kind === "AuthorizationPolicy") {
-        const known = this.objects.get(namespace);
-        if (known === undefined) this.objects.set(namespace, [object]);
-        else known.push(object);
-      } else if (kind === "MeshTLSAuthentication" || kind === "NetworkAuthentication") {
-        this.authentications.set(`${kind.toLowerCase()}/${namespace}/${name}`, object);
-      }
+      this.authentications.set(`${kind.toLowerCase()}/${namespace}/${name}`, object);
     }
   }
 

@@ -28,7 +28,7 @@ const PROTOCOLS: Readonly<Record<string, ProxyProtocol>> = {
 };
 
 export class Servers {
-  private readonly byNamespace = new Map<string, Server[]>();
+  private readonly byNamespace: ReadonlyMap<string, Server[]>;
 
   constructor(
     objects: readonly ClusterObject[],
@@ -37,12 +37,8 @@ export class Servers {
     const found = objects.filter(
       (o) => o.kind === "Server" && o.apiVersion.startsWith("policy.linkerd.io/"),
     );
-    for (const object of found.sort(byAge)) {
-      const server = compile(object, faultsOf(object)[0] ?? null);
-      const known = this.byNamespace.get(object.namespace);
-      if (known === undefined) this.byNamespace.set(object.namespace, [server]);
-      else known.push(server);
-    }
+    const servers = found.sort(byAge).map((o) => compile(o, faultsOf(o)[0] ?? null));
+    this.byNamespace = Map.groupBy(servers, ({ object }) => object.namespace);
   }
 
   /** Servers that select the pod, the oldest first; one that is not valid may select any. */

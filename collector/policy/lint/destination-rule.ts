@@ -9,7 +9,7 @@ import {
   type Json,
 } from "../../attribution/cluster-object.ts";
 import { formatHolder, namedPort, toServiceHolder, type Holder } from "../../attribution/holder.ts";
-import { readLabelMap, selects } from "../../attribution/selector.ts";
+import { hasLabels } from "../../attribution/selector.ts";
 import { formatObject } from "../because.ts";
 import type { Step } from "../place.ts";
 import { CONFIGURATION, ENCRYPTION, type Rule } from "./rule.ts";
@@ -101,17 +101,17 @@ function checkSetting(
   { mode, path, port, subset }: Setting,
   services: readonly ClusterObject[],
 ): void {
-  const labels = subset === null ? [] : readLabelMap(labelsAt(subset, "labels"));
+  const labels = subset === null ? {} : labelsAt(subset, "labels");
   const meshed: { pod: Holder; strict: boolean }[] = [];
   for (const service of services) {
     const selector = valueAt(service.body, "spec", "selector");
     if (!isMap(selector)) continue;
-    const wanted = [...readLabelMap(labelsAt(selector)), ...labels];
+    const wanted = labelsAt(selector);
     const offered = toServiceHolder(service, [], { labels: {}, annotations: {} }).ports.filter(
       (one) => one.transport === "TCP" && (port === null || one.port === port),
     );
     for (const pod of scope.podsIn(service.namespace)) {
-      if (!selects(wanted, pod.labels)) continue;
+      if (!hasLabels(pod.labels, wanted) || !hasLabels(pod.labels, labels)) continue;
       const { mesh } = scope.policy.meshedOf(pod);
       if (mesh !== "istio" && mesh !== "ambient") continue;
       for (const { target } of offered) {

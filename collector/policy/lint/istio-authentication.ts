@@ -8,6 +8,7 @@ import {
   type Labels,
 } from "../../attribution/cluster-object.ts";
 import { formatHolder, type Holder } from "../../attribution/holder.ts";
+import { hasLabels } from "../../attribution/selector.ts";
 import { byAge, formatObject } from "../because.ts";
 import { readMeshed } from "../meshed.ts";
 import { ServiceTargets } from "../service-target.ts";
@@ -115,10 +116,8 @@ function selectorOf(policy: ClusterObject): Labels {
 }
 
 function selectedBy(scope: Scope, policy: ClusterObject): Holder[] {
-  const labels = Object.entries(selectorOf(policy));
-  return scope
-    .podsIn(policy.namespace)
-    .filter((pod) => labels.every(([key, value]) => pod.labels[key] === value));
+  const labels = selectorOf(policy);
+  return scope.podsIn(policy.namespace).filter((pod) => hasLabels(pod.labels, labels));
 }
 
 function checkModes(scope: Scope, policy: ClusterObject): void {

@@ -9,6 +9,7 @@ import {
   type Json,
 } from "../../attribution/cluster-object.ts";
 import { formatHolder, type Holder } from "../../attribution/holder.ts";
+import { hasLabels } from "../../attribution/selector.ts";
 import { formatObject } from "../because.ts";
 import { isDryRun } from "../istio/authorization-policy.ts";
 import { OF_TCP, OF_TUNNEL, TCP_KEYS, TUNNEL_KEYS } from "../istio/source-match.ts";
@@ -154,13 +155,10 @@ export function checkIstioAuthorization(scope: Scope): void {
 export function selectedBy(scope: Scope, { body, namespace }: ClusterObject): Holder[] {
   const spec = valueAt(body, "spec");
   if (listAt(spec, "targetRefs").length > 0 || valueAt(spec, "targetRef") !== undefined) return [];
-  const labels = Object.entries(labelsAt(spec, "selector", "matchLabels"));
+  const labels = labelsAt(spec, "selector", "matchLabels");
   const isWide = namespace === scope.meshConfig.rootNamespace;
-  return scope.pods.filter(
-    (pod) =>
-      (isWide || pod.namespace === namespace) &&
-      labels.every(([key, value]) => pod.labels[key] === value),
-  );
+  const pods = isWide ? scope.pods : scope.podsIn(namespace);
+  return pods.filter((pod) => hasLabels(pod.labels, labels));
 }
 
 /** Every field of a rule that says something: an empty list does not. */

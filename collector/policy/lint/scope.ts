@@ -15,6 +15,7 @@ import { PeerAuthentications, type Effective } from "../istio/peer-authenticatio
 import { ServicePorts, type ListenerProtocol } from "../istio/service-port.ts";
 import type { Ternary } from "../peer.ts";
 import type { Step } from "../place.ts";
+import { onePerSort } from "../pod-sort.ts";
 import { Policy } from "../policy.ts";
 import type { Fault, Problem } from "../problem.ts";
 import { ServiceTargets } from "../service-target.ts";
@@ -53,7 +54,7 @@ export class Scope {
   private readonly faults = new Map<ClusterObject, readonly Fault[]>();
   /** Of the kinds that the inventory reads, by kind, namespace and name. */
   private readonly byName = new Map<string, ClusterObject>();
-  private readonly byNamespace = new Map<string, Holder[]>();
+  private readonly byNamespace: ReadonlyMap<string, Holder[]>;
   private readonly modes = new WeakMap<Holder, Map<number, Effective>>();
   private readonly protocols = new WeakMap<Holder, Map<number, ListenerProtocol>>();
   private readonly seen = new Set<string>();
@@ -66,12 +67,8 @@ export class Scope {
       if (KINDS_OF_INVENTORY.has(groupKind(object))) this.byName.set(nameOf(object), object);
     }
     this.valid = objects.filter((object) => this.faultsOf(object).length === 0);
-    this.pods = sortsOf(inventory.pods(-Infinity));
-    for (const pod of this.pods) {
-      const known = this.byNamespace.get(pod.namespace);
-      if (known === undefined) this.byNamespace.set(pod.namespace, [pod]);
-      else known.push(pod);
-    }
+    this.pods = onePerSort(inventory.pods(-Infinity), sortOf);
+    this.byNamespace = Map.groupBy(this.pods, ({ namespace }) => namespace);
     this.policy = new Policy(objects, { podsInBlocks: "never" });
     this.meshConfig = readMeshConfig(objects);
     const root = this.meshConfig.rootNamespace;
@@ -192,20 +189,15 @@ function templatePath({ body }: ClusterObject): Step[] {
   return valueAt(body, "spec", "template") === undefined ? [] : ["spec", "template"];
 }
 
-/** Of pods that all rules treat alike, one speaks for all. */
-function sortsOf(pods: readonly Holder[]): Holder[] {
-  const sorts = new Map<string, Holder>();
-  for (const pod of pods) {
-    const annotations = Object.entries(pod.annotations).filter(
-      ([key]) => OF_MESH.test(key) && key !== "sidecar.istio.io/status",
-    );
-    const sort = JSON.stringify([
-      ...[formatHolder(pod), Object.entries(pod.labels).sort(), pod.ports, pod.containers],
-      ...[pod.serviceAccount, pod.hostNetwork, annotations.sort()],
-    ]);
-    if (!sorts.has(sort)) sorts.set(sort, pod);
-  }
-  return [...sorts.values()];
+/** What tells pods apart to any rule. */
+function sortOf(pod: Holder): string {
+  const annotations = Object.entries(pod.annotations).filter(
+    ([key]) => OF_MESH.test(key) && key !== "sidecar.istio.io/status",
+  );
+  return JSON.stringify([
+    ...[formatHolder(pod), Object.entries(pod.labels).sort(), pod.ports, pod.containers],
+    ...[pod.serviceAccount, pod.hostNetwork, annotations.sort()],
+  ]);
 }
 
 /** `a`, `a and b`, `a, b and 3 more`: at most two are named. */

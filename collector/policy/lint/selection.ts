@@ -7,7 +7,7 @@ import {
   type Json,
 } from "../../attribution/cluster-object.ts";
 import type { Holder } from "../../attribution/holder.ts";
-import { readLabelMap, readSelector, selects } from "../../attribution/selector.ts";
+import { hasLabels, readSelector, selects } from "../../attribution/selector.ts";
 import { formatObject } from "../because.ts";
 import type { Ternary } from "../peer.ts";
 import { and } from "../ternary.ts";
@@ -48,11 +48,11 @@ export function checkSelection(scope: Scope): void {
   const { rootNamespace } = scope.meshConfig;
   for (const kind of ["PeerAuthentication", "AuthorizationPolicy"]) {
     for (const policy of scope.ofKind(kind, "security.istio.io/")) {
-      const labels = readLabelMap(labelsAt(policy.body, "spec", "selector", "matchLabels"));
+      const labels = labelsAt(policy.body, "spec", "selector", "matchLabels");
       const isRoot = policy.namespace === rootNamespace;
-      if (labels.length === 0 || (isRoot && kind === "PeerAuthentication")) continue;
+      if (Object.keys(labels).length === 0 || (isRoot && kind === "PeerAuthentication")) continue;
       const pods = isRoot ? scope.pods : scope.podsIn(policy.namespace);
-      if (pods.some((pod) => selects(labels, pod.labels))) continue;
+      if (pods.some((pod) => hasLabels(pod.labels, labels))) continue;
       const where = isRoot ? "of the mesh" : `of namespace ${policy.namespace}`;
       tell(policy, ["spec", "selector"], where);
     }

@@ -229,6 +229,28 @@ function decide({ DENY, ALLOW, CUSTOM, count }: Applying, hasAllow: boolean): Se
   return answers;
 }
 
+/** What the policies for a server may come to, by those actions that its proxy knows. */
+function judge(
+  policies: readonly AuthorizationPolicyBody[],
+  known: readonly string[],
+  server: NaiveEnd,
+  root: string,
+  isRule: (rule: Rule | null, isAllow: boolean, space: string) => Known,
+): Set<Answer> {
+  const mine = policies.filter((policy) => appliesTo(policy, server, root) && !isDryRun(policy));
+  const of = (action: string) =>
+    mine.filter(({ spec }) => known.includes(action) && (spec.action ?? "ALLOW") === action);
+  const any = (action: string) =>
+    anyOf(
+      of(action).flatMap(({ metadata, spec }) =>
+        (spec.rules ?? []).map((rule) => isRule(rule, action === "ALLOW", metadata.namespace)),
+      ),
+    );
+  const count = known.flatMap(of).length;
+  const applying = { DENY: any("DENY"), ALLOW: any("ALLOW"), CUSTOM: any("CUSTOM"), count };
+  return decide(applying, of("ALLOW").length > 0);
+}
+
 /** What a sidecar's listener may do, for HTTP or for TCP. */
 export function judgeSidecar(
   policies: readonly AuthorizationPolicyBody[],
@@ -236,21 +258,10 @@ export function judgeSidecar(
   connection: Connection,
   root: string,
 ): Set<Answer> {
-  const mine = policies.filter(
-    (policy) => appliesTo(policy, connection.server, root) && !isDryRun(policy),
+  const known = ["CUSTOM", "DENY", "ALLOW"];
+  return judge(policies, known, connection.server, root, (rule, isAllow, space) =>
+    isSidecarRule(rule, isTcp, isAllow, space, connection),
   );
-  const of = (action: string) => mine.filter(({ spec }) => (spec.action ?? "ALLOW") === action);
-  const any = (action: string) =>
-    anyOf(
-      of(action).flatMap(({ metadata, spec }) =>
-        (spec.rules ?? []).map((rule) =>
-          isSidecarRule(rule, isTcp, action === "ALLOW", metadata.namespace, connection),
-        ),
-      ),
-    );
-  const count = mine.filter(({ spec }) => spec.action !== "AUDIT").length;
-  const applying = { DENY: any("DENY"), ALLOW: any("ALLOW"), CUSTOM: any("CUSTOM"), count };
-  return decide(applying, of("ALLOW").length > 0);
 }
 
 /** What ztunnel may do: AUDIT and CUSTOM are not for it. */
@@ -259,21 +270,9 @@ export function judgeZtunnel(
   connection: Connection,
   root: string,
 ): Set<Answer> {
-  const mine = policies.filter(
-    (policy) => appliesTo(policy, connection.server, root) && !isDryRun(policy),
+  return judge(policies, ["DENY", "ALLOW"], connection.server, root, (rule, isAllow, space) =>
+    isZtunnelRule(rule, isAllow, space, connection),
   );
-  const of = (action: string) => mine.filter(({ spec }) => (spec.action ?? "ALLOW") === action);
-  const any = (action: string) =>
-    anyOf(
-      of(action).flatMap(({ metadata, spec }) =>
-        (spec.rules ?? []).map((rule) =>
-          isZtunnelRule(rule, action === "ALLOW", metadata.namespace, connection),
-        ),
-      ),
-    );
-  const count = of("DENY").length + of("ALLOW").length;
-  const applying = { DENY: any("DENY"), ALLOW: any("ALLOW"), CUSTOM: false, count };
-  return decide(applying, of("ALLOW").length > 0);
 }
 
 const PRINCIPALS = [

@@ -167,6 +167,9 @@ function keptFor(policies: readonly PeerAuthenticationBody[], pod: NaiveEnd, roo
   return [...(isStrict ? [STATIC_STRICT] : []), ...(own === null ? [] : [own])];
 }
 
+const isAt = ({ port, notPort }: Match, number: number) =>
+  (port === undefined || port === number) && (notPort === undefined || notPort !== number);
+
 /** Whether ztunnel denies a connection without an identity at this port of an ambient pod. */
 export function deniesPlaintext(
   policies: readonly PeerAuthenticationBody[],
@@ -174,10 +177,9 @@ export function deniesPlaintext(
   port: number,
   root: string,
 ): boolean {
-  const holds = ({ isPlaintext, port: at, notPort }: Match) =>
-    isPlaintext === true || at !== undefined || notPort !== undefined
-      ? (at === undefined || at === port) && (notPort === undefined || notPort !== port)
-      : false;
+  const isSet = (match: Match) =>
+    match.isPlaintext === true || match.port !== undefined || match.notPort !== undefined;
+  const holds = (match: Match) => isSet(match) && isAt(match, port);
   return keptFor(policies, pod, root).some((deny) => deny.some((group) => group.every(holds)));
 }
 
@@ -188,10 +190,7 @@ export function deniesIdentity(
   port: number,
   root: string,
 ): boolean {
-  const holds = ({ isPlaintext, port: at, notPort }: Match) =>
-    isPlaintext !== true &&
-    (at === undefined || at === port) &&
-    (notPort === undefined || notPort !== port);
+  const holds = (match: Match) => match.isPlaintext !== true && isAt(match, port);
   return keptFor(policies, pod, root).some((deny) => deny.some((group) => group.every(holds)));
 }
 
