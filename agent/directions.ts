@@ -17,9 +17,9 @@ const FADE = 0.5 ** (1 / HALF_LIFE);
 export class Directions {
   readonly #node: Directions | null;
   /** By `Ways`: since they were last taken, since the watch began, and as remembered. */
-  readonly #now = new Float64Array(4);
-  readonly #all = new Float64Array(4);
-  readonly #recent = new Float64Array(4);
+  readonly #now = [0, 0, 0, 0];
+  readonly #all = [0, 0, 0, 0];
+  readonly #recent = [0, 0, 0, 0];
 
   /** `node` is of all pods' interfaces of the node; null for that itself. */
   constructor(node: Directions | null) {
@@ -58,7 +58,7 @@ export class Directions {
   }
 }
 
-const countsOf = (ways: Float64Array): WayCounts => ({
+const countsOf = (ways: readonly number[]): WayCounts => ({
   client: ways[Ways.client]!,
   server: ways[Ways.server]!,
   both: ways[Ways.both]!,

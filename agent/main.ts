@@ -88,6 +88,7 @@ export async function runAgent(flags: Flags): Promise<void> {
   const rescan = () => {
     const ended = capture.rescan();
     if (ended.length > 0) tellCoverage(ended);
+    for (const watch of ended) sightings.ended(watch, Date.now());
   };
   rescan();
   log("info", `agent of ${config.node} started, run ${run}`);

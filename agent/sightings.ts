@@ -1,7 +1,7 @@
 /** Turns a flow's record into an observation, and an interface's counters into coverage. */
 import type { LiveSource, Watch } from "./capture/frame-source.ts";
 import { KEY } from "./flow/flow-key.ts";
-import { Side } from "./flow/flow-table.ts";
+import { FLOW_TABLE_DEFAULTS, Side } from "./flow/flow-table.ts";
 import { mayHavePod } from "./capture/interfaces.ts";
 import { Directions } from "./directions.ts";
 import type { WayCounts } from "./directions.ts";
@@ -28,6 +28,9 @@ type Told = {
 /** Microseconds of a living connection after which a side that was not seen counts as not seen. */
 const ONE_WAY_AFTER_US = 2e6;
 
+/** Beyond the longest that a flow is idle before it ends. */
+const KEPT_MS = (FLOW_TABLE_DEFAULTS.livingSeconds + 60) * 1000;
+
 export type SightingsOptions = {
   log?: (level: "warn", text: string) => void;
   /** Share of flows that are read. */
@@ -42,6 +45,7 @@ export class Sightings {
   readonly sampling: number;
   /** By lane: the interface as it was last seen; kept while its flows live. */
   readonly #lanes = new Map<number, Told>();
+  readonly #ended: { lane: number; told: Told | undefined; atMs: number }[] = [];
   readonly #podDirections = new Directions(null);
   #discardedBefore = 0;
   /** Frames dropped on any interface, when that was last told, and since when. */
@@ -75,6 +79,16 @@ export class Sightings {
     const directions = new Directions(watch.kind === "pod" ? this.#podDirections : null);
     const told = { watch, sinceMs: nowMs, ...counted, directions, isTold: false };
     this.#lanes.set(watch.lane, told);
+  }
+
+  /** The watch has ended: it is kept for as long as one of its flows may still be told. */
+  ended(watch: Watch, nowMs: number): void {
+    const { lane } = watch;
+    this.#ended.push({ lane, told: this.#lanes.get(lane), atMs: nowMs });
+    for (let oldest; (oldest = this.#ended[0]) && nowMs - oldest.atMs > KEPT_MS;) {
+      this.#ended.shift();
+      if (this.#lanes.get(oldest.lane) === oldest.told) this.#lanes.delete(oldest.lane);
+    }
   }
 
   /** Offers what is known of a flow, as its next revision. */

@@ -24,6 +24,8 @@ export type Links = {
  * of a pair is not told of when the other end is moved to another namespace.
  */
 const LIST_ANYWAY_MS = 30_000;
+/** The same for routes, of which a node may have a great many; some go without a word. */
+const LIST_ROUTES_MS = 600_000;
 
 /**
  * Each message tells all of one interface or route, so that the last one about it is true whatever
@@ -42,6 +44,7 @@ export class KernelLinks implements Links, OnLinks {
   /** Messages were lost, of links or routes. */
   #isStale = true;
   #listedMs = 0;
+  #routesMs = 0;
   /** Times that everything was listed. */
   listings = 0;
 
@@ -71,7 +74,7 @@ export class KernelLinks implements Links, OnLinks {
   }
 
   #list(nowMs: number): void {
-    const isStale = this.#isStale;
+    const isDue = this.#isStale || Math.abs(nowMs - this.#routesMs) >= LIST_ROUTES_MS;
     this.#isStale = false;
     this.#listedMs = nowMs;
     this.listings++;
@@ -84,8 +87,8 @@ export class KernelLinks implements Links, OnLinks {
       return;
     }
     for (const index of this.#links.keys()) if (!seen.has(index)) this.linkGone(index);
-    if (!isStale) return;
-    // A node may have a great many routes: they are listed only when some were missed.
+    if (!isDue) return;
+    this.#routesMs = nowMs;
     for (const [index, routes] of this.#routes) {
       if (routes.size > 0) this.#changed.add(index);
     }

@@ -174,6 +174,29 @@ t.test("some connections that go another way make no interface lack a direction"
   t.notOk(directions.lacksOne, "what is long past is forgotten");
 });
 
+t.test("a watch that ended is forgotten when none of its flows can live", async (t) => {
+  const [one, next] = [watch("veth1", 0), watch("veth2", 1)];
+  const { line, send, sightings, observations } = seenAt(one, next);
+  send("> S, < SA, > A");
+  sightings.ended(one, 1000);
+  line.finish();
+  t.equal(observations.at(-1)!.interface, "veth1", "its last flow is told");
+  send("> S, < SA, > A");
+  sightings.ended(next, 1000 + 3601e3);
+  line.finish();
+  t.equal(observations.at(-1)!.interface, "veth1");
+  send("> S, < SA, > A");
+  sightings.ended(next, 1000 + 3661e3);
+  line.finish();
+  t.equal(observations.at(-1)!.interface, "", "by now there can be none");
+  // Its lane was given to another in between.
+  sightings.know(watch("veth3", 1), 0);
+  sightings.ended(watch("veth9", 9), 1000 + 9000e3);
+  send("> S, < SA, > A", { lane: 1 });
+  line.finish();
+  t.equal(observations.at(-1)!.interface, "veth3");
+});
+
 // ---- live ---------------------------------------------------------------------------------------
 
 const node = `wpw${process.pid.toString(36)}`;
