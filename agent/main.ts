@@ -35,7 +35,11 @@ export async function runAgent(flags: Flags): Promise<void> {
     ...(config.trustDomain === null ? {} : { trustDomain: config.trustDomain }),
   });
   const run = randomBytes(6).toString("hex");
-  const sightings = new Sightings(run, (observation) => uplink.offer(observation));
+  const { sample } = config;
+  const sampling = sample?.rate ?? 1;
+  const sightings = new Sightings(run, (observation) => uplink.offer(observation), {
+    ...{ log, sampling },
+  });
   const table = {
     ...FLOW_TABLE_DEFAULTS,
     flows: config.flows,
@@ -43,22 +47,24 @@ export async function runAgent(flags: Flags): Promise<void> {
     hashSeed: randomBytes(4).readInt32LE(),
   };
   const line = new Line(
-    { table, revisions: true, reportIntervalMs: config.reportIntervalMs },
+    { table, revisions: true, reportIntervalMs: config.reportIntervalMs, sample },
     (record, flow, final) => sightings.tell(line, record, flow, final),
   );
   const { clock } = line;
   const onFrame: OnLiveFrame = (view, at, end, wire, linkType, lane) =>
     line.frameNow(view, at, end, wire, linkType, lane);
+  const onWatch = (watch: Watch) => sightings.know(watch, Date.now());
   const capture: LiveSource =
     config.replay === null
       ? openCapture({
           choice: config.capture,
-          pattern: config.interfaces,
+          wanted: config.wanted,
           ringBytes: config.ringMib << 20,
           flows: config.flows,
-          ...{ clock, onFrame, log, onChange: () => rescan() },
+          ...{ clock, onFrame, onWatch, log, onChange: () => rescan() },
         })
       : await Replay.open(config.replay, `${config.node}/`, clock, onFrame, log);
+  capture.watches().forEach(onWatch); // those of a recording
   line.countPassedOver(capture.passedOver);
   const uplink = await Uplink.open({
     node: config.node,
@@ -70,7 +76,7 @@ export async function runAgent(flags: Flags): Promise<void> {
     batchAgeMs: Math.min(1000, config.coverageIntervalMs),
     backoffMaxMs: 5000,
   });
-  const metrics = agentMetrics(line, uplink, capture);
+  const metrics = agentMetrics(line, uplink, capture, sightings);
   const server = config.metrics === null ? null : await serveMetrics(config.metrics, metrics, log);
 
   const tellCoverage = (watches: readonly Watch[]) => {
@@ -82,10 +88,11 @@ export async function runAgent(flags: Flags): Promise<void> {
   const rescan = () => {
     const ended = capture.rescan();
     if (ended.length > 0) tellCoverage(ended);
-    for (const watch of capture.watches()) sightings.know(watch, Date.now());
+    for (const watch of ended) sightings.ended(watch, Date.now());
   };
   rescan();
   log("info", `agent of ${config.node} started, run ${run}`);
+  if (sample) log("info", `a sample of ${sampling} of all flows is read, by --sampling`);
   const timers = [
     setInterval(rescan, RESCAN_MS),
     setInterval(() => {

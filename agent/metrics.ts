@@ -4,6 +4,7 @@ import type { Server } from "node:http";
 import { Counter, Gauge, Registry, collectDefaultMetrics } from "prom-client";
 import type { LiveSource } from "./capture/frame-source.ts";
 import type { Line } from "./line.ts";
+import type { Sightings } from "./sightings.ts";
 import type { Uplink } from "./uplink/uplink.ts";
 import { ConfigError } from "../protocol/config-error.ts";
 
@@ -20,7 +21,12 @@ function readCounter(registry: Registry, name: string, help: string, read: () =>
   });
 }
 
-export function agentMetrics(line: Line, uplink: Uplink, capture: LiveSource): Registry {
+export function agentMetrics(
+  line: Line,
+  uplink: Uplink,
+  capture: LiveSource,
+  sightings: Sightings,
+): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const { counters, table } = line;
@@ -78,6 +84,14 @@ export function agentMetrics(line: Line, uplink: Uplink, capture: LiveSource): R
     },
   });
   new Gauge({
+    name: "wireproof_agent_sampling",
+    help: "Share of flows that are read",
+    registers: [registry],
+    collect() {
+      this.set(sightings.sampling);
+    },
+  });
+  new Gauge({
     name: "wireproof_agent_interface_dropped",
     help: "Frames that the kernel dropped, by interface, since its watch began",
     labelNames: ["interface"],
@@ -95,6 +109,18 @@ export function agentMetrics(line: Line, uplink: Uplink, capture: LiveSource): R
     collect() {
       this.reset();
       for (const w of capture.watches()) this.set({ interface: w.name }, w.cutOff);
+    },
+  });
+  new Gauge({
+    name: "wireproof_agent_interface_connections",
+    help: "TCP connections by whose packets were seen, where an interface lacked one direction",
+    labelNames: ["interface", "seen"],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const { name, ...counts } of sightings.oneWay()) {
+        for (const [seen, n] of Object.entries(counts)) this.set({ interface: name, seen }, n);
+      }
     },
   });
   new Gauge({
