@@ -369,7 +369,7 @@ function findingsOf(
   return findings;
 }
 
-/** Reports whether the leaf was no longer valid; both times are RFC 3339 in UTC, as texts in order. */
+/** Reports whether the leaf was no longer valid; times are RFC 3339 in UTC, in order as texts. */
 function isPast(chain: readonly Certificate[] | null | undefined, time: string): boolean {
   const until = chain?.[0]?.notAfter ?? null;
   return until !== null && until < time;

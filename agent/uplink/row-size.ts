@@ -8,8 +8,8 @@ const AROUND = 5;
 const known = new WeakMap<object, number>();
 
 /**
- * Characters and bytes that a value takes as msgpack, with its fields named. UTF-8 makes up to three
- * bytes of a character, and structures that are named once make it less.
+ * Characters and bytes that a value takes as msgpack, with its fields named. UTF-8 makes up to
+ * three bytes of a character, and structures that are named once make it less.
  */
 export function sizeOf(value: unknown): number {
   if (typeof value === "string") return value.length + AROUND;
