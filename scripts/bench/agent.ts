@@ -107,6 +107,9 @@ export class AgentUnderTest {
 
   async ask(): Promise<Counts> {
     const before = this.#before;
+    // What asking costs is in none of the times.
+    const seconds = (performance.now() - before.atMs) / 1000;
+    const cpuSeconds = (this.#cpuNs() - before.cpuNs) / 1e9;
     const text = await this.#metrics();
     const now = {
       atMs: performance.now(),
@@ -122,8 +125,6 @@ export class AgentUnderTest {
     this.#before = now;
     const status = readFileSync(`/proc/${this.#child.pid}/status`, "utf8");
     const rssMib = Number(/VmRSS:\s+(\d+)/.exec(status)![1]) / 1024;
-    const seconds = (now.atMs - before.atMs) / 1000;
-    const cpuSeconds = (now.cpuNs - before.cpuNs) / 1e9;
     return {
       ...{ seconds, cpuSeconds, share: cpuSeconds / seconds },
       delivered: now.delivered - before.delivered,
