@@ -8,6 +8,9 @@ import type { Sightings } from "./sightings.ts";
 import type { Uplink } from "./uplink/uplink.ts";
 import { ConfigError } from "../protocol/config-error.ts";
 
+/** Milliseconds between two looks at how late the event loop is. */
+const LAG_EVERY_MS = 500;
+
 /** A counter whose value is kept elsewhere, and only read when it is asked for. */
 function readCounter(registry: Registry, name: string, help: string, read: () => number): void {
   new Counter({
@@ -28,7 +31,8 @@ export function agentMetrics(
   sightings: Sightings,
 ): Registry {
   const registry = new Registry();
-  collectDefaultMetrics({ register: registry });
+  // Its own default wakes an idle agent a hundred times a second.
+  collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: LAG_EVERY_MS });
   const { counters, table } = line;
   const add = (name: string, help: string, read: () => number) =>
     readCounter(registry, `wireproof_agent_${name}`, help, read);
