@@ -87,6 +87,7 @@ agent.option("--config <file>", "YAML file with an `agent:` part, settings by na
 agent.action(async (flags: Record<string, string>) => {
   const { runAgent } = await import("./agent/main.ts");
   await runAgent(flags);
+  process.exit(); // libpcap would hold a quiet interface's session until its next packet
 });
 
 const collector = program

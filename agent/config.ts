@@ -1,7 +1,11 @@
 /** Reads the agent's settings from flags, environment, file and defaults. */
+import { createHash } from "node:crypto";
 import { hostname } from "node:os";
 import { CAPTURES } from "./capture/frame-source.ts";
 import type { CaptureChoice } from "./capture/frame-source.ts";
+import { WATCH_WORDS } from "./capture/interfaces.ts";
+import type { Wanted } from "./capture/interfaces.ts";
+import { Sample } from "./flow/sample.ts";
 import { ConfigError } from "../protocol/config-error.ts";
 import { Settings } from "../protocol/settings.ts";
 import { readSettingsFile } from "../protocol/settings-file.ts";
@@ -17,14 +21,15 @@ export type AgentConfig = {
   trustDomain: string | null;
   spool: string;
   spoolMib: number;
-  /** Whole names of interfaces to watch; null watches what leads into other namespaces. */
-  interfaces: RegExp | null;
+  wanted: Wanted;
   capture: CaptureChoice;
   ringMib: number;
   /** Most flows at a time. */
   flows: number;
   /** Threads that read flows, each a share of them. */
   workers: number;
+  /** Flows that are read; null reads all. */
+  sample: Sample | null;
   /** A recording that is replayed as if it were live, instead of capturing. */
   replay: string | null;
   reportIntervalMs: number;
@@ -50,11 +55,18 @@ export const AGENT_SETTINGS: readonly SettingRow[] = [
   ["trust-domain <domain>", "demand spiffe://DOMAIN/collector instead of the host's name", null],
   ["spool <dir>", "where batches wait for the collector", "/var/lib/wireproof/spool"],
   ["spool-mib <n>", "largest spool, MiB", "256"],
-  ["interfaces <regex>", "whole names of interfaces to watch (default: pods' host sides)", null],
+  [
+    "watch <kinds>",
+    "of pods, uplinks, tunnels, host: some of them, by commas (default: pods)",
+    null,
+  ],
+  ["interfaces <regex>", "watch the interfaces with these whole names instead", null],
   ["capture <how>", "auto (the best that is allowed), ring-cutoff, ring or libpcap", "auto"],
   ["ring-mib <n>", "memory of the packet ring, MiB", "32"],
   ["flows <n>", "most flows at a time; each takes some 230 bytes", "131072"],
   ["workers <n>", "threads that read flows, each its share of them, with a ring of its own", "1"],
+  ["sampling <rate>", "read a sample of all flows: 1/N, or a share up to 1", "1"],
+  ["sampling-key <text>", "which flows: the same ones wherever it is the same", "wireproof"],
   ["replay <file>", "replay a pcapng whose interfaces are named NODE/NAME, in its own pace", null],
   ["report-interval <ms>", "between two reports of a living flow", "30000"],
   ["coverage-interval <ms>", "between two reports of coverage", "10000"],
@@ -73,15 +85,11 @@ export function agentSettings(flags: Flags, environment: Flags = process.env): S
   );
 }
 
+/** A sample of fewer says nothing of anything. */
+const LEAST_RATE = 1e-6;
+
 export function readAgentConfig(flags: Flags): AgentConfig {
   const settings = agentSettings(flags);
-  const pattern = settings.get("interfaces");
-  let interfaces: RegExp | null = null;
-  try {
-    interfaces = pattern === null ? null : new RegExp(`^(?:${pattern})$`);
-  } catch (error) {
-    throw new ConfigError("CONFIG_REGEX", `agent: --interfaces is no regular expression`, error);
-  }
   const logLevel = settings.need("log-level");
   if (!["debug", "info", "warn", "error"].includes(logLevel)) {
     const wanted = "debug, info, warn or error";
@@ -106,15 +114,51 @@ export function readAgentConfig(flags: Flags): AgentConfig {
     trustDomain: settings.get("trust-domain"),
     spool: settings.need("spool"),
     spoolMib: settings.number("spool-mib", 1),
-    interfaces,
+    wanted: readWanted(settings),
     capture,
     ringMib: settings.number("ring-mib", 1),
     flows: Math.floor(settings.number("flows", 1024, FLOWS_LIMIT)),
     workers,
+    sample: readSample(settings),
     replay: settings.get("replay"),
     reportIntervalMs: settings.number("report-interval", 100),
     coverageIntervalMs: settings.number("coverage-interval", 100),
     metrics: settings.get("metrics"),
     logLevel,
   };
+}
+
+/** What to watch: by what interfaces are, or by their names. */
+function readWanted(settings: Settings): Wanted {
+  const pattern = settings.get("interfaces");
+  const words = settings.get("watch");
+  if (pattern !== null && words !== null) {
+    const told = "agent: --watch and --interfaces cannot both be given: names stand for themselves";
+    throw new ConfigError("CONFIG_WATCH", told);
+  }
+  const kinds = (words ?? "pods").split(",").map((word) => {
+    const kind = WATCH_WORDS.get(word.trim());
+    if (kind !== undefined) return kind;
+    const wanted = [...WATCH_WORDS.keys()].join(", ");
+    throw new ConfigError("CONFIG_WATCH", `agent: --watch must be some of ${wanted}, by commas`);
+  });
+  try {
+    return { pattern: pattern === null ? null : new RegExp(`^(?:${pattern})$`), kinds };
+  } catch (error) {
+    throw new ConfigError("CONFIG_REGEX", `agent: --interfaces is no regular expression`, error);
+  }
+}
+
+/** The key's two words are the first of its SHA-256, big-endian. */
+function readSample(settings: Settings): Sample | null {
+  const text = settings.need("sampling");
+  const part = /^1\/([1-9]\d*)$/.exec(text);
+  const rate = part ? 1 / Number(part[1]) : /^[\d.]+$/.test(text) ? Number(text) : NaN;
+  if (!(rate >= LEAST_RATE && rate <= 1)) {
+    const told = `agent: --sampling must be 1/N, or a share above 0 and up to 1, not ${text}`;
+    throw new ConfigError("CONFIG_SAMPLING", told);
+  }
+  if (rate === 1) return null;
+  const hash = createHash("sha256").update(settings.need("sampling-key")).digest();
+  return new Sample(rate, [hash.readInt32BE(0), hash.readInt32BE(4)]);
 }

@@ -4,6 +4,8 @@ import { STOP_NAMES } from "./decode/packet.ts";
 export class Counters {
   /** Frames by stop reason; `stopped[0]` are those decoded down to a flow. */
   readonly stopped = new Float64Array(STOP_NAMES.length);
+  /** Frames of flows that a sample leaves out; they were decoded, and are told as stopped. */
+  notSampled = 0;
   /** Frames by link type, of those whose link layer is not read. */
   readonly unreadLinks = new Map<number, number>();
   /** Bytes on the wire of all frames, captured or not. */
@@ -32,7 +34,7 @@ export class Counters {
 
   /** Frames handed in so far. */
   get frames(): number {
-    return this.stopped.reduce((a, b) => a + b, 0);
+    return this.stopped.reduce((a, b) => a + b, this.notSampled);
   }
 
   /** Stopped frames by the name of their reason; those that went through are left out. */
@@ -41,6 +43,7 @@ export class Counters {
     for (let i = 1; i < this.stopped.length; i++) {
       if (this.stopped[i]! > 0) named[STOP_NAMES[i]!] = this.stopped[i]!;
     }
+    if (this.notSampled > 0) named["notSampled"] = this.notSampled;
     return named;
   }
 }

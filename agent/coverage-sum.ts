@@ -92,8 +92,19 @@ function added(one: Coverage, other: Coverage): Coverage {
     packets: one.packets + other.packets,
     stopped: addedTables(one.stopped, other.stopped),
     discarded: addedTables(one.discarded, other.discarded),
+    ...(one.ways || other.ways ? { ways: addedWays(one.ways, other.ways) } : {}),
+    // What lacks a direction for one lacks it: the network plugin deals alike with all.
+    ...(one.one_direction || other.one_direction ? { one_direction: true } : {}),
     ...(floods.length > 0 ? { floods } : {}),
   };
+}
+
+type Ways = NonNullable<Coverage["ways"]>;
+const NO_WAYS: Ways = { client: 0, server: 0, both: 0 };
+
+function addedWays(one = NO_WAYS, other = NO_WAYS): Ways {
+  const [client, server] = [one.client + other.client, one.server + other.server];
+  return { client, server, both: one.both + other.both };
 }
 
 type Table = Record<string, number>;

@@ -8,6 +8,7 @@ import { FLOW_TABLE_DEFAULTS } from "./flow/flow-table.ts";
 import { Line } from "./line.ts";
 import { Sightings } from "./sightings.ts";
 import { cryptoFactsOf } from "./assess/crypto-facts.ts";
+import { toJson } from "./assess/record-text.ts";
 import { flowLine, painter } from "./assess/sentence.ts";
 import { Summary } from "./assess/summary.ts";
 import type { Where } from "./assess/where.ts";
@@ -93,9 +94,7 @@ export async function inspect(files: readonly string[], options: InspectOptions)
         if (where && !where.matches({ ...origin, ...record })) continue;
         summary.add(record);
         const isJsonl = options.format === "jsonl";
-        const text = isJsonl
-          ? head + JSON.stringify(record).slice(1)
-          : flowLine(record, flows, paint);
+        const text = isJsonl ? head + toJson(record).slice(1) : flowLine(record, flows, paint);
         await print(`${text}\n`, 1 << 16);
       }
       records.length = 0;

@@ -12,6 +12,7 @@ import { Fact, FlowTable, News, Side } from "./flow/flow-table.ts";
 import type { FlowTableOptions } from "./flow/flow-table.ts";
 import { Floods } from "./flow/floods.ts";
 import { KEY } from "./flow/flow-key.ts";
+import type { Sample } from "./flow/sample.ts";
 import { Ledger } from "./ledger.ts";
 import { CLIENT, SERVER } from "./tls/handshake.ts";
 import type { Flow } from "../protocol/flow-record.ts";
@@ -29,6 +30,8 @@ export type LineOptions = {
   revisions: boolean;
   /** Milliseconds between two tellings of a living flow that had packets. */
   reportIntervalMs: number;
+  /** Flows that are read; without one, all are. */
+  sample?: Sample | null;
   /** Listens while the flow of this serial number is read. */
   traced?: { serial: number; trace: Trace };
 };
@@ -104,10 +107,7 @@ export class Line {
     this.revision = new Uint32Array(options.table.flows);
   }
 
-  /**
-   * Counts from now on also what the source counts and does not hand over. It is asked for no more
-   * of a flow after `packetsBehind` packets behind its openings, with 0 never.
-   */
+  /** Counts from now on also what the source does not hand over; see `Budgets` for the other. */
   countPassedOver(source: PassedOver | null, packetsBehind?: number): void {
     this.#ledger = source && new Ledger(this.table, source, this.counters, packetsBehind);
   }
@@ -141,8 +141,12 @@ export class Line {
     this.fragments.lane = lane;
     if (this.fragments.inUse > 0) this.#giveUpFragments();
     const stop = decodeFrame(view, at, end, linkType, this.#packet);
-    this.counters.stopped[stop]!++;
     this.counters.wireBytes += wireLength;
+    if (stop === Stop.none && this.#options.sample?.leavesOut(this.#packet)) {
+      this.counters.notSampled++;
+      return;
+    }
+    this.counters.stopped[stop]!++;
     if (stop === Stop.linkType) this.counters.noteLink(linkType);
     if (stop !== Stop.none) return;
     this.table.nowUs = timeUs;
@@ -164,8 +168,8 @@ export class Line {
     this.table.nowUs = fragments.lastUs[slot]!;
     const lane = fragments.laneOf(slot);
     const stop = giveUpDatagram(fragments, slot, this.#packet);
-    if (stop === Stop.none) this.#take(lane);
-    else fragments.lost += this.#packet.parts;
+    if (stop !== Stop.none) fragments.lost += this.#packet.parts;
+    else if (!this.#options.sample?.leavesOut(this.#packet)) this.#take(lane);
   }
 
   /** Counts the packet to its flow, and reads what it brought. */

@@ -28,7 +28,8 @@ export async function runAgent(flags: Flags): Promise<void> {
   const run = randomBytes(6).toString("hex");
   const offer = (row: Observation | Coverage) => void uplink.offer(row);
   const watching = { config, run, log, onObservation: offer, onCoverage: offer };
-  const watcher = config.workers > 1 ? await Workers.open(watching) : await Watcher.open(watching);
+  const watcher =
+    config.workers > 1 ? await Workers.open({ ...watching, flags }) : await Watcher.open(watching);
   const uplink = await Uplink.open({
     node: config.node,
     software: SOFTWARE,
@@ -39,11 +40,13 @@ export async function runAgent(flags: Flags): Promise<void> {
     batchAgeMs: Math.min(1000, config.coverageIntervalMs),
     backoffMaxMs: 5000,
   });
-  const metrics = agentMetrics(watcher.line, uplink, watcher.capture);
+  const metrics = agentMetrics(watcher.line, uplink, watcher.capture, watcher.sightings);
   const server = config.metrics === null ? null : await serveMetrics(config.metrics, metrics, log);
 
   watcher.begin();
   log("info", `agent of ${config.node} started, run ${run}`);
+  const { sample } = config;
+  if (sample) log("info", `a sample of ${sample.rate} of all flows is read, by --sampling`);
   const timer = setInterval(() => watcher.tellCoverage(), config.coverageIntervalMs);
   await new Promise<void>((resolve) => {
     process.once("SIGINT", resolve);

@@ -4,8 +4,12 @@ import type { Server } from "node:http";
 import { Counter, Gauge, Registry, collectDefaultMetrics } from "prom-client";
 import type { LiveSource } from "./capture/frame-source.ts";
 import type { Line } from "./line.ts";
+import type { Sightings } from "./sightings.ts";
 import type { Uplink } from "./uplink/uplink.ts";
 import { ConfigError } from "../protocol/config-error.ts";
+
+/** Milliseconds between two looks at how late the event loop is. */
+const LAG_EVERY_MS = 500;
 
 /** A counter whose value is kept elsewhere, and only read when it is asked for. */
 function readCounter(registry: Registry, name: string, help: string, read: () => number): void {
@@ -24,9 +28,15 @@ function readCounter(registry: Registry, name: string, help: string, read: () =>
 type Counting = { counters: Line["counters"]; table: { readonly count: number } };
 type Source = Pick<LiveSource, "kind" | "watches" | "droppedOnAny" | "refused">;
 
-export function agentMetrics(line: Counting, uplink: Uplink, capture: Source): Registry {
+export function agentMetrics(
+  line: Counting,
+  uplink: Uplink,
+  capture: Source,
+  sightings: Pick<Sightings, "sampling" | "oneWay">,
+): Registry {
   const registry = new Registry();
-  collectDefaultMetrics({ register: registry });
+  // Its own default wakes an idle agent a hundred times a second.
+  collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: LAG_EVERY_MS });
   const { counters, table } = line;
   const add = (name: string, help: string, read: () => number) =>
     readCounter(registry, `wireproof_agent_${name}`, help, read);
@@ -98,6 +108,14 @@ export function agentMetrics(line: Counting, uplink: Uplink, capture: Source): R
     },
   });
   new Gauge({
+    name: "wireproof_agent_sampling",
+    help: "Share of flows that are read",
+    registers: [registry],
+    collect() {
+      this.set(sightings.sampling);
+    },
+  });
+  new Gauge({
     name: "wireproof_agent_interface_dropped",
     help: "Frames that the kernel dropped, by interface, since its watch began",
     labelNames: ["interface"],
@@ -115,6 +133,18 @@ export function agentMetrics(line: Counting, uplink: Uplink, capture: Source): R
     collect() {
       this.reset();
       for (const w of capture.watches()) this.set({ interface: w.name }, w.cutOff);
+    },
+  });
+  new Gauge({
+    name: "wireproof_agent_interface_connections",
+    help: "TCP connections by whose packets were seen, where an interface lacked one direction",
+    labelNames: ["interface", "seen"],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const { name, ...counts } of sightings.oneWay()) {
+        for (const [seen, n] of Object.entries(counts)) this.set({ interface: name, seen }, n);
+      }
     },
   });
   new Gauge({

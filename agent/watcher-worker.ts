@@ -2,6 +2,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { ConfigError } from "../protocol/config-error.ts";
 import type { Observation } from "../protocol/observation.ts";
+import { readAgentConfig } from "./config.ts";
 import { Watcher } from "./watcher.ts";
 import type { Order, Task, Word } from "./worker-words.ts";
 
@@ -14,7 +15,7 @@ const COUNTS_MS = 1000;
 /** Milliseconds after which a thread with a fault ends whatever it waits for. */
 const CLOSING_MS = 3000;
 
-const { config, run, group, taken } = workerData as Task;
+const { flags, run, group, taken } = workerData as Task;
 const port = parentPort!;
 const say = (word: Word) => port.postMessage(word);
 
@@ -32,13 +33,16 @@ function handOver(): void {
   }
 }
 
-function sayCounts({ line, capture }: Watcher): void {
+function sayCounts({ line, capture, sightings }: Watcher): void {
   const watches = capture.watches();
   const [droppedOnAny, refused] = [capture.droppedOnAny(), capture.refused()];
   const { unreadLinks: _, ...counters } = line.counters;
   say({
     is: "counts",
-    counts: { counters, flows: line.table.count, watches, droppedOnAny, refused },
+    counts: {
+      ...{ counters, flows: line.table.count, watches, droppedOnAny, refused },
+      oneWay: [...sightings.oneWay()],
+    },
   });
 }
 
@@ -71,7 +75,7 @@ function obey(order: Order): void {
 port.on("message", obey);
 try {
   watcher = await Watcher.open({
-    ...{ config, run },
+    ...{ config: readAgentConfig(flags), run },
     log: (level, text) => say({ is: "log", level, text }),
     onObservation: (row) => {
       rows.push(row);

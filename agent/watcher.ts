@@ -35,7 +35,7 @@ export class Watcher {
   readonly line: Line;
   readonly capture: LiveSource;
   readonly #options: WatcherOptions;
-  readonly #sightings: Sightings;
+  readonly sightings: Sightings;
   #timers: NodeJS.Timeout[] = [];
 
   private constructor(
@@ -46,7 +46,7 @@ export class Watcher {
   ) {
     this.#options = options;
     this.line = line;
-    this.#sightings = sightings;
+    this.sightings = sightings;
     this.capture = capture;
     line.countPassedOver(capture.passedOver);
   }
@@ -54,7 +54,9 @@ export class Watcher {
   /** Opens the capture, which hands over nothing before `begin`; throws `ConfigError`. */
   static async open(options: WatcherOptions): Promise<Watcher> {
     const { config, run, log, onObservation, fanout } = options;
-    const sightings = new Sightings(run, onObservation);
+    const { sample } = config;
+    const sampling = sample?.rate ?? 1;
+    const sightings = new Sightings(run, onObservation, { log, sampling });
     const table = {
       ...FLOW_TABLE_DEFAULTS,
       flows: Math.ceil(config.flows / config.workers),
@@ -62,23 +64,25 @@ export class Watcher {
       hashSeed: randomBytes(4).readInt32LE(),
     };
     const line = new Line(
-      { table, revisions: true, reportIntervalMs: config.reportIntervalMs },
+      { table, revisions: true, reportIntervalMs: config.reportIntervalMs, sample },
       (record, flow, final) => sightings.tell(line, record, flow, final),
     );
     const { clock } = line;
     const onFrame: OnLiveFrame = (view, at, end, wire, linkType, lane) =>
       line.frameNow(view, at, end, wire, linkType, lane);
+    const onWatch = (watch: Watch) => sightings.know(watch, Date.now());
     const capture: LiveSource =
       config.replay === null
         ? openCapture({
             choice: config.capture,
-            pattern: config.interfaces,
+            wanted: config.wanted,
             ringBytes: config.ringMib << 20,
             flows: table.flows,
             ...(fanout ? { fanout } : {}),
-            ...{ clock, onFrame, log, onChange: () => watcher.#rescan() },
+            ...{ clock, onFrame, onWatch, log, onChange: () => watcher.#rescan() },
           })
         : await Replay.open(config.replay, `${config.node}/`, clock, onFrame, log);
+    capture.watches().forEach(onWatch); // those of a recording
     const watcher = new Watcher(options, line, sightings, capture);
     return watcher;
   }
@@ -98,7 +102,7 @@ export class Watcher {
   #rescan(): void {
     const ended = this.capture.rescan();
     if (ended.length > 0) this.#tell(ended);
-    for (const watch of this.capture.watches()) this.#sightings.know(watch, Date.now());
+    for (const watch of ended) this.sightings.ended(watch, Date.now());
   }
 
   /** Tells what was covered since this was last told. */
@@ -107,9 +111,8 @@ export class Watcher {
   }
 
   #tell(watches: readonly Watch[]): void {
-    const { capture, line } = this;
+    const { capture, line, sightings } = this;
     const { onCoverage } = this.#options;
-    const sightings = this.#sightings;
     const nowMs = Date.now();
     for (const watch of watches) {
       onCoverage(sightings.coverage(watch, line, capture.kind, nowMs), watch.index);

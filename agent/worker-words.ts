@@ -1,13 +1,15 @@
 /** Says what the main thread and the threads of watchers tell each other. */
 import type { LiveSource, Watch } from "./capture/frame-source.ts";
-import type { AgentConfig } from "./config.ts";
+import type { WayCounts } from "./directions.ts";
 import type { Counters } from "./counters.ts";
 import type { Coverage } from "../protocol/coverage.ts";
+import type { Flags } from "../protocol/settings.ts";
 import type { Observation } from "../protocol/observation.ts";
 
 /** What a thread is started with. */
 export type Task = {
-  config: AgentConfig;
+  /** The agent's settings: each thread reads them by itself. */
+  flags: Flags;
   run: string;
   /** The group that shares what comes; null for the first. */
   group: number | null;
@@ -21,7 +23,11 @@ export type Counts = {
   watches: Watch[];
   droppedOnAny: number;
   refused: number;
+  oneWay: OneWay[];
 };
+/** Connections of an interface, by whose packets were seen. */
+export type OneWay = { name: string } & WayCounts;
+
 export type Counted = {
   [Name in keyof Counters]: Counters[Name] extends number ? Name : never;
 }[Exclude<keyof Counters, "frames">];

@@ -11,8 +11,10 @@ import type { LiveSource, Watch } from "./capture/frame-source.ts";
 import { SystemCalls } from "./capture/system-calls.ts";
 import { CoverageSum } from "./coverage-sum.ts";
 import { Counters } from "./counters.ts";
+import type { Sightings } from "./sightings.ts";
 import type { WatcherOptions } from "./watcher.ts";
-import type { Counted, Counts, Order, Task, Word } from "./worker-words.ts";
+import type { Counted, Counts, OneWay, Order, Task, Word } from "./worker-words.ts";
+import type { Flags } from "../protocol/settings.ts";
 import { ConfigError } from "../protocol/config-error.ts";
 
 /** Milliseconds before the first new start, doubled with each up to the second. */
@@ -41,6 +43,8 @@ type Place = {
 };
 
 export type WorkersOptions = WatcherOptions & {
+  /** What `config` was read from. */
+  flags: Flags;
   /** Another thread than the usual, for tests of its faults. */
   worker?: URL;
 };
@@ -49,6 +53,7 @@ export class Workers {
   readonly line = { counters: new Counters(), table: { count: 0 } };
   /** What metrics ask of a source, as of the last second. */
   readonly capture: Pick<LiveSource, "kind" | "watches" | "droppedOnAny" | "refused">;
+  readonly sightings: Pick<Sightings, "sampling" | "oneWay">;
   /** Threads that ended by a fault. */
   faults = 0;
   readonly #options: WorkersOptions;
@@ -76,6 +81,10 @@ export class Workers {
     const sum = (list: readonly Counts[], of: (counts: Counts) => number) =>
       list.reduce((total, counts) => total + of(counts), 0);
     const kind = () => this.#kind;
+    this.sightings = {
+      sampling: options.config.sample?.rate ?? 1,
+      oneWay: () => addedWays(all().flatMap(({ oneWay }) => oneWay)),
+    };
     this.capture = {
       get kind() {
         return kind();
@@ -100,12 +109,12 @@ export class Workers {
 
   /** Starts a thread; resolves when its capture is open. */
   #start(place: Place): Promise<void> {
-    const { config, worker } = this.#options;
+    const { config, flags, worker } = this.#options;
     const taken = new Int32Array(new SharedArrayBuffer(4));
     const run = `${this.#options.run}w${++this.#started}`;
     // What the first could open the others must: flows are dealt out between equals.
     const capture = this.#group === null || this.#kind === "file" ? config.capture : this.#kind;
-    const task: Task = { config: { ...config, capture }, run, group: this.#group, taken };
+    const task: Task = { flags: { ...flags, capture }, run, group: this.#group, taken };
     const thread = new Worker(worker ?? WORKER, { workerData: task });
     Object.assign(place, { thread, taken, isOpen: false, isTelling: false });
     return new Promise((resolve, reject) => {
@@ -269,5 +278,17 @@ function addedCounts(one: Counts, other: Counts): Counts {
   }
   other.counters.stopped.forEach((n, stop) => (counters.stopped[stop]! += n));
   const droppedOnAny = one.droppedOnAny + other.droppedOnAny;
-  return { counters, flows: 0, watches: [], droppedOnAny, refused: one.refused + other.refused };
+  const refused = one.refused + other.refused;
+  return { counters, flows: 0, watches: [], droppedOnAny, refused, oneWay: [] };
+}
+
+/** One for each interface, with the connections of all. */
+function addedWays(counts: readonly OneWay[]): OneWay[] {
+  const sums = new Map<string, OneWay>();
+  for (const of of counts) {
+    const { client, server, both } = sums.get(of.name) ?? { client: 0, server: 0, both: 0 };
+    const sum = { client: client + of.client, server: server + of.server, both: both + of.both };
+    sums.set(of.name, { name: of.name, ...sum });
+  }
+  return [...sums.values()];
 }

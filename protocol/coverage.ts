@@ -1,5 +1,6 @@
 /** Describes what a node watched on one interface in one interval, and what it missed. */
 import Type from "typebox";
+import { WATCH_KINDS } from "./watch-kind.ts";
 
 const count = Type.Integer({ minimum: 0 });
 
@@ -10,6 +11,8 @@ const count = Type.Integer({ minimum: 0 });
 export const Coverage = Type.Object({
   /** Host-side interface; `*` stands for the agent as a whole (its start, its stop, a gap). */
   interface: Type.String({ maxLength: 64 }),
+  /** What it is; left out where it is a pod's. */
+  interface_kind: Type.Optional(Type.Enum([...WATCH_KINDS])),
   /** Addresses of the pod behind the interface, as far as they are known. */
   addresses: Type.Array(Type.String({ maxLength: 45 }), { maxItems: 16 }),
   /** Milliseconds since the epoch, agent's clock; [from, to). */
@@ -28,6 +31,13 @@ export const Coverage = Type.Object({
   stopped: Type.Record(Type.String({ maxLength: 40 }), count, { maxProperties: 64 }),
   /** Flows that were given up by reason: table full, opening slots exhausted, spool full, … */
   discarded: Type.Record(Type.String({ maxLength: 40 }), count, { maxProperties: 64 }),
+  /**
+   * TCP connections that went on and were counted in the interval, by whose packets passed the
+   * interface: the client's alone, the server's alone, or both. Left out where there were none.
+   */
+  ways: Type.Optional(Type.Object({ client: count, server: count, both: count })),
+  /** The network plugin leads one direction past the interface, as its latest connections show. */
+  one_direction: Type.Optional(Type.Boolean()),
   /** Attempts that nobody answered, more than could be kept: by source, `*` for all others. */
   floods: Type.Optional(
     Type.Array(Type.Object({ source: Type.String({ maxLength: 45 }), attempts: count }), {

@@ -58,6 +58,11 @@ export const FINDINGS: readonly FindingKind[] = [
     sentence: "A node that runs pods has no agent, or its agent reported nothing in the window.",
   },
   {
+    code: "one-direction",
+    severity: "medium",
+    sentence: "The network plugin leads one direction of pods' traffic past their interfaces.",
+  },
+  {
     code: "uplink-gap",
     severity: "high",
     sentence: "An agent's spool discarded batches before the collector had them.",

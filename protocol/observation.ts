@@ -1,6 +1,7 @@
 /** Describes what one node says about one flow: sent again, as a revision, when it learns more. */
 import Type from "typebox";
 import { Flow } from "./flow-record.ts";
+import { WATCH_KINDS } from "./watch-kind.ts";
 
 const int32 = Type.Integer({ minimum: -2147483648, maximum: 2147483647 });
 
@@ -13,6 +14,8 @@ export const Observation = Type.Object({
   final: Type.Boolean(),
   /** Host-side interface on which the packets were seen. */
   interface: Type.String({ maxLength: 64 }),
+  /** What that interface is; left out where it is a pod's. */
+  interface_kind: Type.Optional(Type.Enum([...WATCH_KINDS])),
   /** Which end of the flow is the pod behind that interface; null where that is not known. */
   vantage: Type.Union([Type.Literal("client"), Type.Literal("server"), Type.Null()]),
   /**
@@ -22,6 +25,8 @@ export const Observation = Type.Object({
   isn: Type.Tuple([Type.Union([int32, Type.Null()]), Type.Union([int32, Type.Null()])]),
   /** Share of flows that this agent reads: 1 when not sampled. */
   sampling: Type.Number({ exclusiveMinimum: 0, maximum: 1 }),
+  /** The connection went on, and of one side nothing passed the interface. */
+  one_way: Type.Optional(Type.Boolean()),
   record: Flow,
 });
 export type Observation = Type.Static<typeof Observation>;

@@ -18,14 +18,7 @@
 import Type from "typebox";
 import { Coverage } from "./coverage.ts";
 import { Observation } from "./observation.ts";
-
-export const UPLINK_VERSION = 1;
-/** WebSocket path and subprotocol. */
-export const UPLINK_PATH = "/uplink/v1";
-/** Largest message either side takes, in bytes. */
-export const MESSAGE_BYTES_LIMIT = 4 << 20;
-/** Most observations, and most coverages, in one batch. */
-export const BATCH_ROWS_LIMIT = 1000;
+import { BATCH_ROWS_LIMIT, UPLINK_VERSION } from "./uplink-limits.ts";
 
 const seq = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 const clockMs = Type.Number({ minimum: 0, maximum: 8.64e15 });

@@ -1,7 +1,7 @@
 /**
- * Measures the agent's reading (packets per CPU-second beside other tools on the same file), memory
- * of flows that stay open, collections per million packets, live capture by each tier, and how long
- * policies take to compile and to be asked. Writes test/bench/results.md.
+ * Measures the agent's reading (packets per CPU-second beside other tools on the same file),
+ * collections per million packets, how long policies take to compile and to be asked, and the live
+ * agent. Writes test/bench/results.md.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
@@ -10,8 +10,8 @@ import path from "node:path";
 import { writeCapture } from "./bench/capture.ts";
 import type { Made } from "./bench/capture.ts";
 import { liveReport } from "./bench/live.ts";
+import { ROOT, script, wireproof } from "./bench/program.ts";
 
-const ROOT = path.join(import.meta.dirname, "..");
 const CACHE = path.join(ROOT, "node_modules/.cache/wireproof");
 const RUNS = 4;
 
@@ -56,20 +56,7 @@ async function captureOf(
   return { ...(JSON.parse(readFileSync(told, "utf8")) as Made), file };
 }
 
-const node = process.execPath;
 const built = spawnSync("npm", ["run", "build"], { cwd: ROOT }).status === 0;
-const program = built ? ["dist/wireproof.js"] : ["wireproof.ts"];
-// The young memory that the launcher gives each command.
-const inspect = (file: string) => [
-  node,
-  "--max-semi-space-size=32",
-  ...program,
-  "inspect",
-  "--format",
-  "jsonl",
-  file,
-];
-
 const lines: string[] = [];
 const print = (line: string) => {
   console.log(line);
@@ -81,12 +68,12 @@ const number = (n: number) => Math.round(n).toLocaleString("en-US");
 async function table(name: string, bulk: boolean, count: number): Promise<void> {
   const { file, packets, flows } = await captureOf(name, bulk, count);
   const mib = statSync(file).size / 2 ** 20;
-  const idle = time([node, ...program, "inspect", "--help"])!.seconds;
+  const idle = time(wireproof("inspect", ["--help"]))!.seconds;
   print(`\n${number(packets)} packets, ${number(flows)} flows, ${number(mib)} MiB (${name}):\n`);
   print("| tool | CPU seconds | packets per CPU-second |");
   print("| --- | ---: | ---: |");
   const tools: [string, string[]][] = [
-    ["wireproof inspect", inspect(file)],
+    ["wireproof inspect", wireproof("inspect", ["--format", "jsonl", file])],
     ["tcpdump -w /dev/null", ["tcpdump", "-r", file, "-w", "/dev/null"]],
     ["ndpiReader", ["ndpiReader", "-i", file]],
     [
@@ -120,28 +107,13 @@ await table("mixed", true, 20_000);
 await table("mixed", true, 80_000);
 await table("handshakes", false, 80_000);
 
-const concurrent = built ? "dist/scripts/bench/concurrent.js" : "scripts/bench/concurrent.ts";
-print("\nFlows that stay open, of real servers and clients:\n");
-print("| flows | RSS | before the first | heap | buffers | CPU for the opening of one |");
-print("| ---: | ---: | ---: | ---: | ---: | ---: |");
-for (const flows of ["50000", "100000"]) {
-  const argv = ["--max-semi-space-size=8", concurrent, flows];
-  const { stdout } = spawnSync(node, argv, { cwd: ROOT, encoding: "utf8" });
-  const memory = JSON.parse(stdout) as Record<string, number>;
-  const mib = (name: string) => `${number(memory[name]!)} MiB`;
-  const parts = [mib("rssMib"), mib("emptyMib"), mib("heapMib"), mib("buffersMib")];
-  print(
-    `| ${number(Number(flows))} | ${parts.join(" | ")} | ${memory["usPerFlow"]!.toFixed(1)} µs |`,
-  );
-}
-
 print("\n2,000 policies of one family over 5,000 pods:\n");
 print("| family | namespaces | compiled | one changed | a pair, at first | a pair | RSS |");
 print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
-const policies = built ? "dist/scripts/bench/policy.js" : "scripts/bench/policy.ts";
 for (const family of ["NetworkPolicy", "AdminNetworkPolicy", "Istio", "Calico", "Cilium"]) {
   for (const spaces of ["100", "10"]) {
-    const told = spawnSync(node, [policies, family, spaces], { cwd: ROOT, encoding: "utf8" });
+    const [command, ...args] = script("policy", [family, spaces]);
+    const told = spawnSync(command!, args, { cwd: ROOT, encoding: "utf8" });
     const m = JSON.parse(told.stdout) as Record<string, number>;
     const ms = (name: string) => `${number(m[name]!)} ms`;
     const us = (name: string) => `${m[name]!.toFixed(1)} µs`;
@@ -151,7 +123,7 @@ for (const family of ["NetworkPolicy", "AdminNetworkPolicy", "Istio", "Calico", 
 }
 
 const garbage = spawnSync(
-  node,
+  process.execPath,
   ["--max-semi-space-size=1", path.join(ROOT, "test/agent/without-garbage.ts")],
   { encoding: "utf8" },
 );

@@ -342,6 +342,31 @@ t.test(
   },
 );
 
+t.test(
+  "an agent ends when it is told to, on quiet interfaces too",
+  { skip: whyNotLive() },
+  async (t) => {
+    const place = await new Place("quiet").prepare(MANIFESTS, "node-q");
+    place.uplink = `127.0.0.1:${await freePort()}`;
+    const quiet = netns("quiet");
+    cleanups.push(() => ip(`netns del ${quiet}`, true));
+    ip(`netns add ${quiet}`);
+    ip(`-n ${quiet} link add wptq type veth peer name wptr`);
+    for (const name of ["wptq", "wptr"]) {
+      sysctl("quiet", `net.ipv6.conf.${name}.disable_ipv6=1`);
+      ip(`-n ${quiet} link set ${name} up`);
+    }
+    for (const capture of ["ring-cutoff", "ring", "libpcap"]) {
+      const settings = { capture, interfaces: "wptq", spool: place.file(`spool-${capture}`) };
+      const agent = start(inside("quiet", place.agent("node-q", settings)));
+      await until("it watches", () => agent.said().includes("watching wptq"));
+      agent.child.kill("SIGTERM");
+      const late = sleep(10_000).then(() => "still running");
+      t.equal(await Promise.race([agent.ended, late]), 0, capture);
+    }
+  },
+);
+
 /** Every window once, every first verdict once, and store and log say the same. */
 function checkLog(t: Test, place: Place, store: Store): void {
   const evidence = place.file("data", "evidence");

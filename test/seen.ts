@@ -103,8 +103,11 @@ let serial = 0;
 
 /**
  * `web > ledger mtls? accepted`: client, server, what the bytes were, how it ended; and as wanted
- * `@c` or `@s` (seen at one end only), `mid`, `live`, `udp`, `c-only`, `s-only`, `via=SERVICE`,
- * `+N` (starts N seconds into the window), `isn=N`, `port=N`, `xN` (so many of it).
+ * `@c` or `@s` (seen at one end only), `@up` (at both nodes' uplinks, too), `@only-up`,
+ * `@snat` (at an uplink under the node's address, too), `one-way` (the agent says that it went on
+ * and one side did not pass), `mid`, `live`, `udp`, `c-only`, `s-only`, `via=SERVICE`,
+ * `+N` (starts N seconds into the window), `isn=N`, `port=N`, `sampling=N`, `xN`
+ * (so many of it).
  */
 export function seen(line: string, fromMs: number): Seen[] {
   const [client, arrow, server, ...words] = line.split(" ");
@@ -137,7 +140,9 @@ function one(client: string, server: string, words: readonly string[], fromMs: n
     notes: [],
   };
   const isKnown = (word: string) =>
-    /^(@[cs]|mid|live|udp|[cs]-only|(via|isn|port|sport|refused|left)=.+|\+[\d.]+)$/.test(word);
+    /^(@([cs]|up|only-up|snat)|one-way|mid|live|udp|[cs]-only|(via|isn|port|sport|sampling|refused|left)=.+|\+[\d.]+)$/.test(
+      word,
+    );
   for (const word of words) {
     if (word in POSTURES) Object.assign(record, POSTURES[word]);
     else if (word in OUTCOMES) Object.assign(record, OUTCOMES[word]);
@@ -162,37 +167,57 @@ function one(client: string, server: string, words: readonly string[], fromMs: n
       node: name in PODS ? PODS[name as PodName].node : "b",
       observation: {
         flow: `run.1.${serial}${vantage[0]}`,
-        ...{ revision: 1, final: !has("live"), interface: `veth-${name}`, vantage, sampling: 1 },
+        ...{ revision: 1, final: !has("live"), interface: `veth-${name}`, vantage },
+        sampling: Number(value("sampling=") ?? 1),
+        ...(has("one-way") ? { one_way: true } : {}),
         isn: [hasIsn ? isn : null, hasIsn && record.packets[1] > 0 ? isn + 1 : null],
         record: { ...record, ...more },
       },
     };
   };
+  const atUplink = (node: string, more: Partial<Flow>): Seen => {
+    const { observation } = sighting("client", more);
+    const flow = `run.9.${serial}${node}`;
+    const where = { interface: "eth0", interface_kind: "uplink" as const, vantage: null };
+    return { node, observation: { ...observation, flow, ...where } };
+  };
+  const uplinks = [
+    ...(has("@up") || has("@only-up") ? [atUplink("a", {}), atUplink("b", {})] : []),
+    ...(has("@snat") ? [atUplink("a", { src_ip: "192.0.2.1", src_port: 1 })] : []),
+  ];
+  if (has("@only-up")) return uplinks;
   const via = value("via=");
   const addressed = via ? { dst_ip: SERVICES[via as keyof typeof SERVICES], dst_port: 443 } : {};
   return [
     ...(has("@s") ? [] : [sighting("client", addressed)]),
     ...(has("@c") ? [] : [sighting("server", {})]),
+    ...uplinks,
   ];
 }
 
-/** `web 0-60 99+1 s0.5`: watched from second 0 to 60, frames delivered and dropped, sampling. */
+/**
+ * `web 0-60 99+1 s0.5`: watched from second 0 to 60, frames delivered and dropped, sampling;
+ * `any` or `uplink`: not the pod's interface, but any of its node, or the uplink; `one-way`: one
+ * direction is led past it.
+ */
 export function covered(line: string, fromMs: number): { node: string; coverage: Coverage } {
   const [name, span, ...words] = line.split(" ") as [PodName, string, ...string[]];
   const [from, to] = span.split("-").map(Number) as [number, number];
   const frames = words.find((w) => /^\d+\+\d+$/.test(w)) ?? "100+0";
   const [delivered, dropped] = frames.split("+").map(Number) as [number, number];
-  const sampling = Number(words.find((w) => w.startsWith("s"))?.slice(1) ?? 1);
-  // `any` is what the pod's node lost without knowing on which interface.
+  const sampling = Number(words.find((w) => /^s[\d.]+$/.test(w))?.slice(1) ?? 1);
   const where = words.includes("any")
     ? { interface: "*", addresses: [] }
-    : { interface: `veth-${name}`, addresses: [PODS[name].ip] };
+    : words.includes("uplink")
+      ? { interface: "eth0", interface_kind: "uplink" as const, addresses: [] }
+      : { interface: `veth-${name}`, addresses: [PODS[name].ip] };
   return {
     node: PODS[name].node,
     coverage: {
       ...{ ...where, source: "libpcap", sampling },
       ...{ from_ms: fromMs + from * 1000, to_ms: fromMs + to * 1000, delivered, dropped },
       ...{ cut_off: 0, packets: delivered, stopped: {}, discarded: {} },
+      ...(words.includes("one-way") ? { one_direction: true } : {}),
     },
   };
 }

@@ -18,7 +18,7 @@ import { openSqlite } from "../collector/store/sqlite.ts";
 import type { Store } from "../collector/store/store.ts";
 import type { Coverage } from "../protocol/coverage.ts";
 import type { Observation } from "../protocol/observation.ts";
-import { MESSAGE_BYTES_LIMIT, UPLINK_PATH } from "../protocol/uplink.ts";
+import { MESSAGE_BYTES_LIMIT, UPLINK_PATH } from "../protocol/uplink-limits.ts";
 
 const root = path.resolve(import.meta.dirname, "..");
 const temporary = fs.mkdtempSync(path.join(os.tmpdir(), "wireproof-uplink-"));

@@ -4,27 +4,15 @@ import { Fact, Side } from "../flow/flow-table.ts";
 import type { FlowTable } from "../flow/flow-table.ts";
 import { KEY } from "../flow/flow-key.ts";
 import { DIALOGUES } from "../identify/dialogue.ts";
-import { CIPHER_SUITES } from "../tls/cipher-suites.ts";
-import { signatureName, versionName } from "../tls/codes.ts";
-import { isDeprecated, judge, mutualOf } from "../tls/failure.ts";
+import { isDeprecated, judge } from "../tls/failure.ts";
 import type { Judgement } from "../tls/failure.ts";
-import { ja3, ja3s, ja4 } from "../tls/fingerprint.ts";
+import type { Certificate } from "../tls/certificate.ts";
 import { SERVER } from "../tls/handshake.ts";
 import type { Handshake } from "../tls/handshake.ts";
-import { meshOf } from "../tls/mesh.ts";
-import type { MeshTarget as ReadTarget } from "../tls/mesh-name.ts";
-import { GROUPS } from "../tls/registry.ts";
-import type { Certificate as ReadCertificate } from "../tls/certificate.ts";
 import { formatAddress, formatTime } from "../../protocol/address.ts";
-import type {
-  Certificate,
-  Failure,
-  Flow,
-  MeshTarget,
-  ProtocolName,
-  Tls,
-} from "../../protocol/flow-record.ts";
+import type { Failure, Flow, ProtocolName } from "../../protocol/flow-record.ts";
 import type { Reading } from "./reading.ts";
+import { tlsOf } from "./tls-record.ts";
 
 /** Seconds of capture without an answer after which an attempt counts as unanswered. */
 const UNANSWERED_SECONDS = 30;
@@ -86,7 +74,7 @@ export function observe(
   const highPort = ports & 0xffff;
   const facts = table.flowFlags[flow]!;
   const isTcp = (table.keys[k + 9]! & 0xff) === IpProtocol.tcp;
-  const startUs = table.startUs[flow]!;
+  const start = formatTime(table.startUs[flow]!);
   const lastUs = table.lastUs[flow]!;
   const dstPort = clientSide === 0 ? highPort : lowPort;
   const tls = reading?.tls ?? null;
@@ -96,7 +84,7 @@ export function observe(
   const seen = judgeFlow(table, flow, reading, client, server, quietMs, isWhole);
   const judged = isWhole ? seen : withoutAbsence(seen, reading);
   return {
-    start: formatTime(startUs),
+    start,
     end: formatTime(lastUs),
     proto: PROTO_NAMES.get(table.keys[k + 9]! & 0xff) ?? "udp",
     src_ip: endAddress(table, k, clientSide),
@@ -117,7 +105,7 @@ export function observe(
     accepted: judged.accepted,
     tls: tls || reading?.protocol === "tls" ? tlsOf(tls, dstPort) : null,
     history: historyOf(table, client, server, reading),
-    findings: findingsOf(tls, judged, facts, startUs, reading),
+    findings: findingsOf(tls, judged, facts, start, reading),
     notes: notesOf(facts, isWhole, reading),
   };
 }
@@ -347,96 +335,6 @@ function refused(
   return { handshake, failure, accepted: false };
 }
 
-/** Fingerprints of hellos that were seen before: proxies send the same few again and again. */
-const NO_TLS: Tls = Object.freeze({
-  version: null,
-  cipher_suite: null,
-  group: null,
-  signature: null,
-  sni: null,
-  alpn: null,
-  alpn_offered: [],
-  ja3: null,
-  ja3s: null,
-  ja4: null,
-  mutual: null,
-  client_cert: null,
-  server_cert_subject: null,
-  server_cert: null,
-  client_cert_subject: null,
-  client_certificate: null,
-  mesh: null,
-  mesh_target: null,
-});
-
-function tlsOf(h: Handshake | null, serverPort: number): Tls {
-  if (!h || (!h.clientHello && !h.serverHello)) return NO_TLS;
-  const hello = h.clientHello;
-  const answer = h.serverHello;
-  const mutual = mutualOf(h);
-  const suite = answer?.cipherSuite ?? -1;
-  const meshed = meshOf(h, serverPort);
-  return {
-    version: answer ? versionName(answer.version) : null,
-    cipher_suite: suite < 0 ? null : (CIPHER_SUITES.get(suite) ?? `0x${hex4(suite)}`),
-    group: h.group === null ? null : (GROUPS.get(h.group) ?? `0x${hex4(h.group)}`),
-    signature: h.signature === null ? null : signatureName(h.signature),
-    sni: hello?.serverName ?? null,
-    alpn: answer?.alpn ?? null,
-    alpn_offered: [...(hello?.alpn ?? [])],
-    ja3: hello && !h.ssl2Hello ? ja3(hello) : null,
-    ja3s: answer && !h.ssl2 ? ja3s(answer) : null,
-    ja4: hello && !h.ssl2Hello ? ja4(hello, h.transport) : null,
-    mutual,
-    client_cert: clientCertOf(mutual),
-    server_cert_subject: h.serverChain?.[0]?.subject ?? null,
-    server_cert: certificateOf(h.serverChain),
-    client_cert_subject: h.clientChain?.[0]?.subject ?? null,
-    client_certificate: certificateOf(h.clientChain),
-    mesh: meshed?.mesh ?? null,
-    mesh_target: meshed?.target ? targetOf(meshed.target) : null,
-  };
-}
-
-const hex4 = (n: number) => n.toString(16).padStart(4, "0");
-
-function clientCertOf(mutual: Tls["mutual"]): boolean | null {
-  switch (mutual) {
-    case "yes":
-    case "inferred-yes":
-      return true;
-    case "no":
-    case "inferred-no":
-    case "inferred-declined":
-      return false;
-    default:
-      return null;
-  }
-}
-
-function targetOf({ trustDomain, ...target }: ReadTarget): MeshTarget {
-  return { ...target, trust_domain: trustDomain };
-}
-
-/** The leaf of a chain; the others are only counted. */
-function certificateOf(chain: readonly ReadCertificate[] | null): Certificate | null {
-  const read = chain?.[0];
-  if (!read) return null;
-  return {
-    san: [...read.san],
-    issuer: read.issuer,
-    serial: read.serial,
-    not_before: read.notBefore,
-    not_after: read.notAfter,
-    key: read.key,
-    signature: read.signature,
-    fingerprint: read.fingerprint,
-    self_signed: read.selfSigned,
-    ca: read.isCa,
-    chain: chain.length,
-  };
-}
-
 /** SYNs, then what was read, in the order in which it came. */
 function historyOf(
   table: FlowTable,
@@ -454,7 +352,7 @@ function findingsOf(
   h: Handshake | null,
   judged: Judgement,
   facts: number,
-  startUs: number,
+  start: string,
   reading: Reading | undefined,
 ): string[] {
   const findings: string[] = [];
@@ -462,15 +360,19 @@ function findingsOf(
     findings.push("tls-version-deprecated");
   }
   if ((facts & Fact.disagreed) !== 0) findings.push("overlap-disagrees");
-  const leaves = [h?.serverChain?.[0], h?.clientChain?.[0]];
-  const isPast = (time: string | null) => time !== null && Date.parse(time) < startUs / 1000;
-  if (leaves.some((leaf) => leaf && isPast(leaf.notAfter))) {
+  if (isPast(h?.serverChain, start) || isPast(h?.clientChain, start)) {
     findings.push("certificate-expired-on-wire");
   }
   if (judged.handshake === "failed") findings.push("handshake-refused");
   if (reading?.upgrade.state === "refused") findings.push("upgrade-refused");
   if (reading?.upgrade.state === "stripped") findings.push("upgrade-stripped");
   return findings;
+}
+
+/** Reports whether the leaf was no longer valid; times are RFC 3339 in UTC, in order as texts. */
+function isPast(chain: readonly Certificate[] | null | undefined, time: string): boolean {
+  const until = chain?.[0]?.notAfter ?? null;
+  return until !== null && until < time;
 }
 
 function notesOf(facts: number, isWhole: boolean, reading: Reading | undefined): string[] {

@@ -9,7 +9,6 @@ import type { Ports } from "../identify/recognition.ts";
 import type { Signature } from "../identify/signatures.ts";
 import { isTlsClientHello } from "../identify/tls-record.ts";
 import { Upgrade } from "../identify/upgrade.ts";
-import { isOver } from "../tls/alike.ts";
 import { CLIENT, Handshake, SERVER } from "../tls/handshake.ts";
 import { RECORD_HEADER, isRecordHeader } from "../tls/record.ts";
 import type { ProtocolName } from "../../protocol/flow-record.ts";
@@ -327,7 +326,7 @@ export class Reading {
     if (this.upgrade.state === "none" && !this.upgrade.gss) this.upgrade = NO_UPGRADE;
     if (!this.unmatched.includes(true)) this.unmatched = NEITHER;
     this.tls = this.tls?.settle() ?? null;
-    const isSaid = this.tls === null || isOver(this.tls);
+    const isSaid = this.tls === null || this.tls.isOver;
     return isSaid && this.#trace === null ? settled(this) : this;
   }
 

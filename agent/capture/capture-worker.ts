@@ -20,21 +20,6 @@ new Int32Array(polled.buffer)[2] = links;
 new Int32Array(polled.buffer)[4] = stop;
 polled[2] = polled[6] = polled[10] = POLLIN;
 
-const messages = new Uint8Array(new ArrayBuffer(1 << 16));
-/** RTM_NEWLINK and RTM_DELLINK (linux/rtnetlink.h). */
-const LINK_TYPES: readonly number[] = [16, 17];
-
-/** Takes what netlink says; it is only a reason to look, so nothing but its type is read. */
-function readLinks(): number {
-  let wake = 0;
-  for (;;) {
-    const length = calls.receive(links, messages);
-    if (length <= 0) return length < 0 ? Wake.links : wake;
-    const type = messages[4]! | (messages[5]! << 8); // nlmsghdr: length(4) | type(2)
-    wake |= LINK_TYPES.includes(type) ? Wake.links : Wake.routes;
-  }
-}
-
 /** A socket that reports an error goes on reporting it until it is read. */
 function readError(): number {
   const error = new Uint8Array(4);
@@ -50,7 +35,7 @@ for (;;) {
   const [onRing, onLinks, onStop] = [polled[3]!, polled[7]!, polled[11]!];
   if (onStop !== 0) break;
   let wake = (onRing & POLLIN) !== 0 ? Wake.frames : 0;
-  if (onLinks !== 0) wake |= readLinks();
+  if (onLinks !== 0) wake |= Wake.links; // the main thread reads what netlink says
   const error = (onRing & POLLERR) !== 0 ? readError() : 0;
   if ((onRing & POLLNVAL) !== 0) throw new Error("the ring's socket is gone");
   if (wake === 0 && error === 0) continue;

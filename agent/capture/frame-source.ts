@@ -1,4 +1,5 @@
 /** Describes where frames come from: a file, libpcap, or the kernel's ring. */
+import type { WatchKind } from "../../protocol/watch-kind.ts";
 
 /** Largest frame that is believed: BIG TCP's 512 KiB and some. */
 export const FRAME_LIMIT = 1 << 20;
@@ -47,6 +48,7 @@ export type Watch = {
   lane: number;
   name: string;
   index: number;
+  kind: WatchKind;
   /** Of the pod behind the interface, as far as they are known. */
   addresses: readonly string[];
   /** Frames handed over, and those the kernel dropped, since the watch began. */
@@ -97,11 +99,11 @@ export type PassedOver = {
 export type LiveSource = {
   /** `libpcap`, `file`, … as `Coverage.source` has it. */
   kind: "ring-cutoff" | "ring" | "libpcap" | "file";
-  /** Interfaces under watch, with counters as they are now. */
+  /** Interfaces under watch, with counters as they are now: the kernel is asked about each. */
   watches(): Watch[];
   /** Frames that the kernel dropped so far without telling whose they were, on any interface. */
   droppedOnAny(): number;
-  /** Frames handed over so far only because there was no room to count their flow. */
+  /** Frames handed over only because there was no room to count their flow, as of `watches`. */
   refused(): number;
   /** Opens what has appeared and closes what has gone; returns the watches that ended. */
   rescan(): Watch[];

@@ -1,80 +1,81 @@
-/** Lists host-side interfaces of pods, and the pod's addresses behind each. */
-import { readFileSync, readdirSync } from "node:fs";
-import path from "node:path";
+/** Decides which of the node's interfaces are watched, and what each of them is. */
+import type { WatchKind } from "../../protocol/watch-kind.ts";
+import type { Link } from "./rtnetlink.ts";
 
-export type HostInterface = {
-  name: string;
-  index: number;
-  /** Its type, ARPHRD_… of linux/if_arp.h: 1 for Ethernet. */
-  hardware: number;
-  /** Addresses that the node routes to this interface alone: the pod's. */
-  addresses: string[];
-};
+/** What is to be watched: interfaces by their whole names, or by what they are. */
+export type Wanted = { pattern: RegExp | null; kinds: readonly WatchKind[] };
 
-const SYS = "/sys/class/net";
+/** The words of `--watch`. */
+export const WATCH_WORDS: ReadonlyMap<string, WatchKind> = new Map([
+  ["pods", "pod"],
+  ["uplinks", "uplink"],
+  ["tunnels", "tunnel"],
+  ["host", "host"],
+]);
 
-function readText(file: string): string {
-  try {
-    return readFileSync(file, "utf8");
-  } catch {
-    return ""; // gone, or not there on this kernel
+/** ARPHRD_… of linux/if_arp.h. */
+const ETHERNET = 1;
+const LOOPBACK = 772;
+
+/** Kinds of devices that come in pairs, one end for a pod. */
+const PAIRS: ReadonlySet<string> = new Set(["veth", "netkit"]);
+
+/** Kinds that wrap or encrypt what is sent through them, as the kernel's drivers are called. */
+const TUNNELS: ReadonlySet<string> = new Set([
+  ...["vxlan", "geneve", "gre", "gretap", "ip6gre", "ip6gretap", "erspan", "ip6erspan", "bareudp"],
+  ...["ipip", "sit", "ip6tnl", "vti", "vti6", "xfrm", "wireguard", "ovpn", "amt", "gtp"],
+]);
+
+/** Several uplinks as one. */
+const BONDS: ReadonlySet<string> = new Set(["bond", "team"]);
+
+/**
+ * Lead into a namespace as a pod's do, and there is no pod: Cilium's probes of its own health. What
+ * else is no pod's, such as cilium_host, bpfout.cali or vethwe-bridge, has both ends on the node.
+ */
+const NO_PODS: ReadonlySet<string> = new Set(["lxc_health", "cilium_health"]);
+
+/**
+ * What an interface is, by what the kernel says of it; null for bridges, dummies (kube-ipvs0,
+ * nodelocaldns), ports of a bond, and whatever else only repeats what others carry. Names do not
+ * count, since each network plugin, and each of its versions, has its own: cali…, lxc…, azv…,
+ * gke…, eni…, veth….
+ */
+export function kindOf(link: Link): WatchKind | null {
+  const { name, hardware, kind } = link;
+  if (hardware === LOOPBACK) return "host";
+  if (kind === null) return hardware === ETHERNET && !isPartOfUplink(link) ? "uplink" : null;
+  if (PAIRS.has(kind)) return link.leadsOut && !NO_PODS.has(name) ? "pod" : null;
+  if (TUNNELS.has(kind)) return "tunnel";
+  if (kind === "tun") return hardware === ETHERNET ? null : "tunnel"; // a tap is a machine's
+  return BONDS.has(kind) ? "uplink" : null;
+}
+
+/** A port of a bond, or a virtual card's fast half; a bridge's port stands for itself. */
+function isPartOfUplink({ master, masterKind }: Link): boolean {
+  return master !== 0 && (masterKind === null || BONDS.has(masterKind));
+}
+
+/** As what an interface is to be watched; null where it is not. */
+export function watchAs(link: Link, { pattern, kinds }: Wanted): WatchKind | null {
+  const kind = kindOf(link);
+  if (pattern === null) {
+    // What is down, as tunl0 and sit0 are by default, will be told of when it comes up.
+    return kind !== null && kinds.includes(kind) && (kind === "pod" || link.isUp) ? kind : null;
   }
+  if (!pattern.test(link.name)) return null;
+  return kind ?? (isBehindHost(link) ? "pod" : "other");
+}
+
+/** One end of a pair, or a machine's: where the operator names it, somebody is behind it. */
+function isBehindHost({ kind }: Link): boolean {
+  return kind !== null && (PAIRS.has(kind) || kind === "tun");
 }
 
 /**
- * Reports whether an interface is one end of a pair whose other end is in another namespace, as a
- * pod's is: its link index is not its own, and it sits on no device of this one.
+ * Behind an uplink or a tunnel, a route to a single address names another node or a gateway, and no
+ * pod.
  */
-function isPodSide(name: string): boolean {
-  const index = readText(path.join(SYS, name, "ifindex")).trim();
-  const link = readText(path.join(SYS, name, "iflink")).trim();
-  if (index === "" || link === index || link === "0") return false;
-  return !/DEVTYPE=(vlan|bridge|wlan)/.test(readText(path.join(SYS, name, "uevent")));
-}
-
-/**
- * Interfaces to watch now. Without a pattern, those that lead into other network namespaces; with
- * one, those whose whole name it matches.
- */
-export function listInterfaces(pattern: RegExp | null): HostInterface[] {
-  const routes = hostRoutes();
-  let names: string[];
-  try {
-    names = readdirSync(SYS);
-  } catch {
-    return [];
-  }
-  return names
-    .filter((name) => (pattern ? pattern.test(name) : isPodSide(name)))
-    .map((name) => ({
-      name,
-      index: Number(readText(path.join(SYS, name, "ifindex")).trim()) || 0,
-      hardware: Number(readText(path.join(SYS, name, "type")).trim()),
-      addresses: routes.get(name) ?? [],
-    }))
-    .filter((i) => i.index > 0);
-}
-
-/** Host routes by interface: /32 of /proc/net/route, /128 of /proc/net/ipv6_route. */
-function hostRoutes(): Map<string, string[]> {
-  const routes = new Map<string, string[]>();
-  const add = (name: string, address: string) => {
-    routes.set(name, [...(routes.get(name) ?? []), address]);
-  };
-  for (const line of readText("/proc/net/route").split("\n").slice(1)) {
-    const [name, destination, , , , , , mask] = line.trim().split(/\s+/);
-    if (!name || mask !== "FFFFFFFF" || !destination) continue;
-    const bytes = destination.match(/../g) ?? []; // little-endian
-    add(name, bytes.reverse().map((byte) => parseInt(byte, 16)).join(".")); // prettier-ignore
-  }
-  for (const line of readText("/proc/net/ipv6_route").split("\n")) {
-    const fields = line.trim().split(/\s+/);
-    const name = fields[9];
-    const isHost = fields[1] === "80" && name !== undefined && name !== "lo";
-    // Local addresses of the node itself are flagged RTF_LOCAL (0x80000000).
-    if (!isHost || parseInt(fields[8] ?? "0", 16) >= 0x80000000) continue;
-    const groups = fields[0]!.match(/..../g) ?? [];
-    add(name, new URL(`http://[${groups.join(":")}]`).hostname.slice(1, -1));
-  }
-  return routes;
+export function mayHavePod(kind: WatchKind): boolean {
+  return kind === "pod" || kind === "other";
 }

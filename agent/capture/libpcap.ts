@@ -2,10 +2,15 @@
 import { createRequire } from "node:module";
 import { endianness } from "node:os";
 import { ConfigError } from "../../protocol/config-error.ts";
+import type { WatchKind } from "../../protocol/watch-kind.ts";
 import { SNAP_BYTES } from "./frame-source.ts";
 import type { LiveSource, OnLiveFrame, Watch } from "./frame-source.ts";
-import { listInterfaces } from "./interfaces.ts";
-import type { HostInterface } from "./interfaces.ts";
+import { mayHavePod, watchAs } from "./interfaces.ts";
+import type { Wanted } from "./interfaces.ts";
+import { Lanes } from "./lanes.ts";
+import { openLinks } from "./links.ts";
+import type { Links } from "./links.ts";
+import type { Link } from "./rtnetlink.ts";
 
 /** Kernel buffer of one session. */
 const BUFFER_BYTES = 2 << 20;
@@ -34,9 +39,11 @@ type Pcap = { createSession(device: string, options: object): PcapSession };
 type Open = Watch & { session: PcapSession };
 
 export type LibpcapOptions = {
-  pattern: RegExp | null;
+  wanted: Wanted;
   clock: Float64Array;
   onFrame: OnLiveFrame;
+  /** Called with each new watch, before its first frame. */
+  onWatch: (watch: Watch) => void;
   log: (level: "info" | "warn" | "error", text: string) => void;
 };
 
@@ -59,15 +66,19 @@ export class Libpcap implements LiveSource {
   readonly passedOver = null;
   readonly #options: LibpcapOptions;
   readonly #pcap: Pcap;
-  readonly #watches = new Map<string, Open>();
+  readonly #watches = new Map<number, Open>();
+  readonly #links: Links;
+  readonly #lanes = new Lanes();
   /** Watches that ended since the last rescan, whoever noticed. */
   #ended: Watch[] = [];
-  #lanes = 0;
-  readonly #refused = new Set<string>();
+  /** Interfaces whose capture was refused, or ended: it is tried again with each rescan. */
+  readonly #waiting = new Set<number>();
+  readonly #refused = new Set<number>();
 
   constructor(options: LibpcapOptions) {
     this.#options = options;
     this.#pcap = loadPcap();
+    this.#links = openLinks();
   }
 
   watches(): Watch[] {
@@ -85,26 +96,37 @@ export class Libpcap implements LiveSource {
   }
 
   rescan(): Watch[] {
-    const found = new Map(listInterfaces(this.#options.pattern).map((i) => [i.name, i]));
-    for (const [name, watch] of this.#watches) {
-      const now = found.get(name);
-      if (now && now.index === watch.index) {
-        watch.addresses = now.addresses;
-        continue;
-      }
-      this.#end(watch, "the interface is gone");
+    for (const index of new Set([...this.#links.changed(), ...this.#waiting])) {
+      this.#lookAt(index);
     }
-    for (const [name, host] of found) if (!this.#watches.has(name)) this.#open(host);
-    for (const name of this.#refused) if (!found.has(name)) this.#refused.delete(name);
     const ended = this.#ended;
     this.#ended = [];
     return ended;
   }
 
-  #open(host: HostInterface): void {
+  /** Begins or ends the watch of one interface, as it is now. */
+  #lookAt(index: number): void {
+    const link = this.#links.get(index);
+    const kind = link ? watchAs(link, this.#options.wanted) : null;
+    const watch = this.#watches.get(index);
+    if (watch && kind === watch.kind && link!.name === watch.name) {
+      watch.addresses = this.#addressesOf(index, kind);
+      return;
+    }
+    if (watch) this.#end(watch, "the interface is gone");
+    this.#waiting.delete(index);
+    if (kind !== null) this.#open(link!, kind);
+    else this.#refused.delete(index);
+  }
+
+  #addressesOf(index: number, kind: WatchKind): string[] {
+    return mayHavePod(kind) ? this.#links.addressesOf(index) : [];
+  }
+
+  #open({ name, index }: Link, kind: WatchKind): void {
     let session: PcapSession;
     try {
-      session = this.#pcap.createSession(host.name, {
+      session = this.#pcap.createSession(name, {
         filter: "",
         snap_length: SNAP_BYTES,
         buffer_size: BUFFER_BYTES,
@@ -112,20 +134,22 @@ export class Libpcap implements LiveSource {
         promiscuous: false,
       });
     } catch (error) {
-      if (this.#refused.has(host.name)) return; // told once for as long as it lasts
-      this.#refused.add(host.name);
+      this.#waiting.add(index);
+      if (this.#refused.has(index)) return; // told once for as long as it lasts
+      this.#refused.add(index);
       const reason = error instanceof Error ? error.message : String(error);
-      this.#options.log("error", `cannot open capture on ${host.name}: ${reason}`);
+      this.#options.log("error", `cannot open capture on ${name}: ${reason}`);
       return;
     }
-    this.#refused.delete(host.name);
-    const lane = this.#lanes++ & 0xffff;
-    const { name, index, addresses } = host;
+    this.#refused.delete(index);
+    const lane = this.#lanes.take();
+    const addresses = this.#addressesOf(index, kind);
     const counters = { delivered: 0, dropped: 0, cutOff: 0 };
-    const watch: Open = { name, index, addresses, lane, ...counters, session };
-    this.#watches.set(host.name, watch);
+    const watch: Open = { name, index, kind, addresses, lane, ...counters, session };
+    this.#watches.set(index, watch);
+    this.#options.onWatch(watch);
     this.#hand(watch);
-    this.#options.log("info", `watching ${host.name}`);
+    this.#options.log("info", `watching ${name}`);
   }
 
   /** Hands the session's frames on; the header is `struct pcap_pkthdr` with 32-bit times. */
@@ -164,9 +188,11 @@ export class Libpcap implements LiveSource {
   }
 
   #end(watch: Open, why: string): void {
-    if (this.#watches.get(watch.name) !== watch) return;
+    if (this.#watches.get(watch.index) !== watch) return;
     this.#readDrops(watch);
-    this.#watches.delete(watch.name);
+    this.#watches.delete(watch.index);
+    this.#lanes.free(watch.lane);
+    this.#waiting.add(watch.index);
     this.#ended.push(watch);
     try {
       watch.session.close();
@@ -178,5 +204,6 @@ export class Libpcap implements LiveSource {
 
   close(): void {
     for (const watch of [...this.#watches.values()]) this.#end(watch, "stopped");
+    this.#links.close();
   }
 }

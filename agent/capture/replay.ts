@@ -63,6 +63,7 @@ export class Replay implements LiveSource {
         lane,
         name: name.slice(prefix.length),
         index: lane + 1,
+        kind: "pod" as const, // the scene records pods' interfaces alone
         addresses: addresses.has(lane) ? [addresses.get(lane)!] : [],
         delivered: 0,
         dropped: 0,

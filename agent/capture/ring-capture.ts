@@ -4,22 +4,21 @@ import { SNAP_BYTES } from "./frame-source.ts";
 import { loadProgram } from "./bpf-program.ts";
 import { assembleFanout } from "./fanout-program.ts";
 import { FlowCutoff } from "./flow-cutoff.ts";
-import { listInterfaces } from "./interfaces.ts";
-import type { HostInterface } from "./interfaces.ts";
+import { mayHavePod, watchAs } from "./interfaces.ts";
+import type { Wanted } from "./interfaces.ts";
+import { Lanes } from "./lanes.ts";
+import { KernelLinks } from "./links.ts";
 import { PacketRing, BLOCK_BYTES } from "./packet-ring.ts";
 import { CutOffFlows } from "./cut-off-flows.ts";
 import { RingReader } from "./ring-reader.ts";
 import { RingWaiter } from "./ring-waiter.ts";
-import { AF_NETLINK, RefusedCall, SOCK_RAW } from "./system-calls.ts";
+import type { Link } from "./rtnetlink.ts";
+import { RefusedCall } from "./system-calls.ts";
 import type { SystemCalls } from "./system-calls.ts";
 import { Wake } from "./wake.ts";
+import type { WatchKind } from "../../protocol/watch-kind.ts";
 
-/** NETLINK_ROUTE; RTMGRP_LINK, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE (linux/rtnetlink.h). */
-const NETLINK_ROUTE = 0;
-const LINKS_AND_ROUTES = 0x1 | 0x40 | 0x400;
-/** Milliseconds after which interfaces are listed although nothing told of a change. */
-const LOOK_ANYWAY_MS = 30_000;
-/** Milliseconds between two listings because of what netlink told. */
+/** Milliseconds between two looks at what netlink told: a new filter costs more than a message. */
 const LOOK_AGAIN_MS = 50;
 /** Milliseconds for which an interface that is gone may have frames in a block that is not full. */
 const LINGER_MS = 150;
@@ -35,10 +34,12 @@ export type Fanout = {
 
 export type RingCaptureOptions = {
   calls: SystemCalls;
-  pattern: RegExp | null;
+  wanted: Wanted;
   /** Each frame's time is set in `clock[0]`, microseconds since the epoch. */
   clock: Float64Array;
   onFrame: OnLiveFrame;
+  /** Called with each new watch, before its first frame. */
+  onWatch: (watch: Watch) => void;
   /** Called when interfaces came or went between two calls of `rescan`. */
   onChange: () => void;
   log: (level: "info" | "warn" | "error", text: string) => void;
@@ -56,7 +57,6 @@ type Open = {
   ring: PacketRing;
   reader: RingReader;
   waiter: RingWaiter;
-  links: number;
   cutoff: FlowCutoff | null;
 };
 
@@ -65,17 +65,21 @@ export class RingCapture implements LiveSource {
   readonly passedOver: CutOffFlows | null;
   readonly #options: RingCaptureOptions;
   readonly #watches = new Map<number, Watch>();
+  readonly #links: KernelLinks;
+  readonly #lanes = new Lanes();
   /** Watches that ended since the last rescan. */
   #ended: Watch[] = [];
-  #lanes = 0;
   #open: Open | null;
   /** Of rings before this one. */
   #droppedBefore = 0;
+  /** Of watches that ended; and of those that live, by interface, when they were last counted. */
   #refusedBefore = 0;
+  readonly #refusedBy = new Map<number, number>();
   #isFull = false;
   #isRefused = false;
   #faultsBefore = 0;
-  #isStale = true;
+  /** Every interface is to be looked at: the ring is new. */
+  #isNew = true;
   #lookedMs = 0;
   #timer: NodeJS.Timeout | null = null;
   /** When the ring was last read to its end, milliseconds since the epoch. */
@@ -90,13 +94,18 @@ export class RingCapture implements LiveSource {
     const { cutoff } = options;
     this.kind = cutoff ? "ring-cutoff" : "ring";
     this.passedOver = cutoff ? new CutOffFlows(cutoff.budgetBytes, this.#watches) : null;
-    this.#open = this.#openRing();
+    this.#links = new KernelLinks(options.calls);
+    try {
+      this.#open = this.#openRing();
+    } catch (error) {
+      this.#links.close();
+      throw error;
+    }
   }
 
   #openRing(): Open {
     const { calls, clock, onFrame, log, ringBytes, worker } = this.#options;
     const ring = new PacketRing(calls, ringBytes);
-    let links = -1;
     let cutoff: FlowCutoff | null = null;
     try {
       if (this.#options.cutoff) {
@@ -109,20 +118,19 @@ export class RingCapture implements LiveSource {
       } else ring.filterInterfaces([], SNAP_BYTES);
       ring.bind();
       if (this.#options.fanout) this.#join(ring, this.#options.fanout);
-      links = this.#openLinks();
       const reader = new RingReader(ring.view, BLOCK_BYTES, this.#watches, clock, onFrame);
       const waiter = new RingWaiter({
-        ...{ calls, ring: ring.fd, links, log },
+        ...{ calls, ring: ring.fd, links: this.#links.fd, log },
         ...(worker ? { worker } : {}),
         onWake: (wake, errno) => this.#wake(wake, errno),
       });
       this.#readMs = Date.now();
       this.passedOver?.use(cutoff);
-      return { ring, reader, waiter, links, cutoff };
+      this.#isNew = true;
+      return { ring, reader, waiter, cutoff };
     } catch (error) {
       ring.close();
       cutoff?.close();
-      if (links >= 0) calls.close(links);
       throw error;
     }
   }
@@ -139,25 +147,12 @@ export class RingCapture implements LiveSource {
     }
   }
 
-  /** A socket that tells of interfaces and routes that change. */
-  #openLinks(): number {
-    const { calls } = this.#options;
-    const attempt = "netlink socket";
-    const fd = calls.socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE, attempt);
-    const address = new Uint8Array(Uint32Array.of(AF_NETLINK, 0, LINKS_AND_ROUTES).buffer);
-    try {
-      calls.bind(fd, address, attempt); // struct sockaddr_nl
-      return fd;
-    } catch (error) {
-      calls.close(fd);
-      throw error;
-    }
-  }
-
   #wake(wake: number, errno: number): void {
     if ((wake & Wake.frames) !== 0) this.#read();
-    if ((wake & (Wake.links | Wake.routes)) !== 0) this.#isStale = true;
-    if ((wake & Wake.links) !== 0) this.#lookSoon();
+    if ((wake & Wake.links) !== 0) {
+      this.#links.take();
+      this.#lookSoon();
+    }
     if (errno !== 0 && errno !== ENETDOWN) {
       this.#fail(`its socket reports ${this.#options.calls.errorName(errno)}`);
     }
@@ -183,13 +178,19 @@ export class RingCapture implements LiveSource {
   }
 
   watches(): Watch[] {
-    for (const watch of this.#watches.values()) this.#countCutOff(watch);
+    for (const watch of this.#watches.values()) this.#count(watch);
+    if (!this.#isFull && this.refused() > 0) {
+      this.#isFull = true;
+      this.#options.log("warn", "no room to count more flows: they are handed over whole");
+    }
     return [...this.#watches.values()];
   }
 
-  #countCutOff(watch: Watch): void {
+  #count(watch: Watch): void {
     const cutoff = this.#open?.cutoff;
-    if (cutoff?.readInterface(watch.index)) watch.cutOff = cutoff.cutOff;
+    if (!cutoff?.readInterface(watch.index)) return;
+    watch.cutOff = cutoff.cutOff;
+    this.#refusedBy.set(watch.index, cutoff.refused);
   }
 
   droppedOnAny(): number {
@@ -201,10 +202,7 @@ export class RingCapture implements LiveSource {
 
   refused(): number {
     let refused = this.#refusedBefore;
-    const cutoff = this.#open?.cutoff;
-    for (const { index } of this.#watches.values()) {
-      if (cutoff?.readInterface(index)) refused += cutoff.refused;
-    }
+    for (const count of this.#refusedBy.values()) refused += count;
     return refused;
   }
 
@@ -216,47 +214,51 @@ export class RingCapture implements LiveSource {
   rescan(): Watch[] {
     if (this.#open === null) this.#reopen();
     this.droppedOnAny();
-    if (!this.#isFull && this.refused() > 0) {
-      this.#isFull = true;
-      this.#options.log("warn", "no room to count more flows: they are handed over whole");
-    }
     this.#look();
     const ended = this.#ended;
     this.#ended = [];
     return ended;
   }
 
-  /** Lists interfaces where they may have changed; reports whether any came or went. */
+  /** Looks at the interfaces that have changed; reports whether a watch began or ended. */
   #look(): boolean {
     this.#read();
     if (this.#open === null) return false;
-    const nowMs = Date.now();
-    const isEnding = this.#endLeft();
-    if (!this.#isStale && nowMs - this.#lookedMs < LOOK_ANYWAY_MS) return isEnding;
-    this.#isStale = false;
-    this.#lookedMs = nowMs;
-    const found = new Map(listInterfaces(this.#options.pattern).map((i) => [i.index, i]));
-    let changed = false;
-    for (const [index, watch] of this.#watches) {
-      const now = found.get(index);
-      if (now && now.name === watch.name) watch.addresses = now.addresses;
-      else if (now)
-        this.#end(watch); // the same one under another name
-      else if (watch.untilMs === undefined) {
-        watch.untilMs = nowMs; // its last frames are still in the ring
-        this.#lookSoon(LINGER_MS);
-      }
-    }
-    for (const [index, host] of found) {
-      if (this.#watches.has(index)) continue;
-      changed = true;
-      this.#allow(host);
-      this.#options.log("info", `watching ${host.name}`);
-    }
-    if (changed && this.#open.cutoff === null) {
+    let isChanged = this.#endLeft();
+    this.#lookedMs = Date.now();
+    let indexes: Iterable<number> = this.#links.changed();
+    if (this.#isNew) indexes = Array.from(this.#links.all(), (link) => link.index);
+    this.#isNew = false;
+    for (const index of indexes) if (this.#lookAt(index)) isChanged = true;
+    if (isChanged && this.#open.cutoff === null) {
       this.#open.ring.filterInterfaces([...this.#watches.keys()], SNAP_BYTES);
     }
-    return changed || isEnding;
+    return isChanged;
+  }
+
+  /** Begins or ends the watch of one interface, as it is now; reports whether it did. */
+  #lookAt(index: number): boolean {
+    const link = this.#links.get(index);
+    const kind = link ? watchAs(link, this.#options.wanted) : null;
+    const watch = this.#watches.get(index);
+    if (watch && kind === watch.kind && link!.name === watch.name) {
+      watch.addresses = this.#addressesOf(index, kind);
+      return false;
+    }
+    if (kind === null) {
+      if (watch === undefined || watch.untilMs !== undefined) return false;
+      watch.untilMs = this.#lookedMs; // its last frames are still in the ring
+      this.#lookSoon(LINGER_MS);
+      return false;
+    }
+    if (watch) this.#end(watch); // the same one under another name, or as something else
+    this.#allow(link!, kind);
+    this.#options.log("info", `watching ${link!.name}`);
+    return true;
+  }
+
+  #addressesOf(index: number, kind: WatchKind): string[] {
+    return mayHavePod(kind) ? this.#links.addressesOf(index) : [];
   }
 
   /** Ends the watches of interfaces that left so long ago that all their frames were read. */
@@ -265,6 +267,7 @@ export class RingCapture implements LiveSource {
     for (const watch of this.#watches.values()) {
       if (watch.untilMs === undefined || this.#readMs < watch.untilMs + LINGER_MS) continue;
       this.#end(watch);
+      this.#lookAt(watch.index); // where another has its number by now
       some = true;
     }
     return some;
@@ -276,21 +279,24 @@ export class RingCapture implements LiveSource {
     this.#options.log("info", `no longer watching ${watch.name}: the interface is gone`);
   }
 
-  #allow({ name, index, hardware, addresses }: HostInterface): void {
-    const lane = this.#lanes++ & 0xffff;
+  #allow({ name, index, hardware }: Link, kind: WatchKind): void {
+    const lane = this.#lanes.take();
+    const addresses = this.#addressesOf(index, kind);
     const counters = { delivered: 0, dropped: 0, cutOff: 0 };
-    this.#watches.set(index, { name, index, lane, addresses, ...counters });
+    const watch: Watch = { name, index, kind, lane, addresses, ...counters };
+    this.#watches.set(index, watch);
     this.passedOver?.know(lane, index);
     this.#open?.cutoff?.allow(index, hardware);
+    this.#options.onWatch(watch);
   }
 
   #forbid(watch: Watch): void {
-    const cutoff = this.#open?.cutoff;
+    this.#count(watch);
     this.#watches.delete(watch.index);
-    if (!cutoff?.readInterface(watch.index)) return;
-    watch.cutOff = cutoff.cutOff;
-    this.#refusedBefore += cutoff.refused;
-    cutoff.forbid(watch.index);
+    this.#lanes.free(watch.lane);
+    this.#refusedBefore += this.#refusedBy.get(watch.index) ?? 0;
+    this.#refusedBy.delete(watch.index);
+    this.#open?.cutoff?.forbid(watch.index);
   }
 
   /** The ring cannot be read on: its watches end where it was last read whole. */
@@ -302,7 +308,6 @@ export class RingCapture implements LiveSource {
       this.#ended.push({ ...watch, untilMs: Math.min(watch.untilMs ?? Infinity, this.#readMs) });
     }
     this.#closeRing();
-    this.#isStale = true;
   }
 
   /** Tried at each rescan until it succeeds; told when it does not. */
@@ -320,10 +325,10 @@ export class RingCapture implements LiveSource {
     }
   }
 
-  #closeRing(): void {
+  #closeRing(onClosed: () => void = () => {}): void {
     const open = this.#open;
-    if (open === null) return;
-    const { ring, waiter, links, cutoff } = open;
+    if (open === null) return onClosed();
+    const { ring, waiter, cutoff } = open;
     ring.count();
     this.#droppedBefore += ring.dropped;
     this.#faultsBefore += waiter.faults;
@@ -332,7 +337,7 @@ export class RingCapture implements LiveSource {
     waiter.close(() => {
       ring.close();
       cutoff?.close();
-      this.#options.calls.close(links);
+      onClosed();
     });
   }
 
@@ -340,6 +345,6 @@ export class RingCapture implements LiveSource {
     this.#isClosed = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#read();
-    this.#closeRing();
+    this.#closeRing(() => this.#links.close());
   }
 }

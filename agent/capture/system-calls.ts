@@ -203,7 +203,12 @@ export class SystemCalls {
   }
 
   raise(event: number): void {
-    this.#write(event, new Uint8Array(BigUint64Array.of(1n).buffer), 8);
+    this.write(event, new Uint8Array(BigUint64Array.of(1n).buffer));
+  }
+
+  /** Reports whether all bytes were taken. */
+  write(fd: number, bytes: Uint8Array): boolean {
+    return this.#write(fd, bytes, bytes.length) === bytes.length;
   }
 
   /**

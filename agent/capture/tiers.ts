@@ -1,7 +1,8 @@
 /** Opens the best live source that the machine allows, or the one that was asked for. */
 import { ConfigError } from "../../protocol/config-error.ts";
-import type { CaptureChoice, LiveSource, OnLiveFrame } from "./frame-source.ts";
+import type { CaptureChoice, LiveSource, OnLiveFrame, Watch } from "./frame-source.ts";
 import { BUDGET_BYTES } from "./flow-cutoff.ts";
+import type { Wanted } from "./interfaces.ts";
 import { Libpcap } from "./libpcap.ts";
 import { RingCapture } from "./ring-capture.ts";
 import type { Fanout } from "./ring-capture.ts";
@@ -11,14 +12,15 @@ type Tier = Exclude<CaptureChoice, "auto">;
 
 export type CaptureOptions = {
   choice: CaptureChoice;
-  /** Whole names of interfaces to watch; null for those that lead into other namespaces. */
-  pattern: RegExp | null;
+  wanted: Wanted;
   ringBytes: number;
   /** Room for flows in the cutoff. */
   flows: number;
   /** Each frame's time is set in `clock[0]`, microseconds since the epoch. */
   clock: Float64Array;
   onFrame: OnLiveFrame;
+  /** Called with each new watch, before its first frame. */
+  onWatch: (watch: Watch) => void;
   /** Called when interfaces came or went between two calls of `rescan`. */
   onChange: () => void;
   log: (level: "info" | "warn" | "error", text: string) => void;

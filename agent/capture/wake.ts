@@ -3,8 +3,7 @@
 /** Why the reader is woken, as bits of a number. */
 export const Wake = {
   frames: 1, // a block of the ring is ready
-  links: 2, // interfaces came, went or changed
-  routes: 4, // routes changed, which tell pods' addresses
+  links: 2, // interfaces came, went or changed, or routes, which tell pods' addresses
 } as const;
 
 /** What the waiting thread is given: file descriptors, and whose turn it is (1: its own). */

@@ -120,7 +120,12 @@ export class Handshake {
     this.#sides = SETTLED;
     if (!this.malformed.includes(true)) this.malformed = NEITHER;
     if (!this.encryptedAlert.includes(true)) this.encryptedAlert = NEITHER;
-    return isOver(this) && this.#trace === null ? alike(this) : this;
+    return this.isOver && this.#trace === null ? alike(this) : this;
+  }
+
+  /** Settled, and accepted without a fault: it may be the handshake of many, and never changes. */
+  get isOver(): boolean {
+    return this.#sides === SETTLED && isOver(this);
   }
 
   note(letter: string, side: number): void {
@@ -134,7 +139,7 @@ export class Handshake {
 
   /** One side ended the connection; only the first of each side and kind counts. */
   close(close: CloseSeen): void {
-    if (this.#sides === SETTLED && isOver(this)) return; // it may be the handshake of many
+    if (this.isOver) return;
     if (this.closes.some((c) => c.side === close.side && c.kind === close.kind)) return;
     this.closes = [...this.closes, close];
   }

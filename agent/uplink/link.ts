@@ -4,7 +4,7 @@ import { checkServerIdentity, createSecureContext } from "node:tls";
 import type { ConnectionOptions, PeerCertificate } from "node:tls";
 import { WebSocket, type RawData } from "ws";
 import { ConfigError } from "../../protocol/config-error.ts";
-import { MESSAGE_BYTES_LIMIT, UPLINK_PATH } from "../../protocol/uplink.ts";
+import { MESSAGE_BYTES_LIMIT, UPLINK_PATH } from "../../protocol/uplink-limits.ts";
 
 /** A connection on which whole messages travel; `closed` is told once, and nothing after it. */
 export type Link = { send(message: Uint8Array): void; close(why: string): void };

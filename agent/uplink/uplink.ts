@@ -1,19 +1,16 @@
 /** Brings observations and coverage to the collector: batched, spooled, sent, acknowledged. */
 import { Packr, Unpackr } from "msgpackr";
-import { Compile } from "typebox/compile";
-import { Coverage } from "../../protocol/coverage.ts";
-import { Observation } from "../../protocol/observation.ts";
-import {
-  BATCH_ROWS_LIMIT,
-  UPLINK_VERSION,
-  type Batch,
-  type CollectorMessage,
-  type Hello,
-} from "../../protocol/uplink.ts";
+import type { Coverage } from "../../protocol/coverage.ts";
+import type { Observation } from "../../protocol/observation.ts";
+import rowSchema from "../../protocol/row-schema.json" with { type: "json" };
+import type { Batch, CollectorMessage, Hello } from "../../protocol/uplink.ts";
+import { BATCH_ROWS_LIMIT, UPLINK_VERSION } from "../../protocol/uplink-limits.ts";
 import type { Connect, Link } from "./link.ts";
+import { checkOf } from "./row-check.ts";
+import { sizeOf } from "./row-size.ts";
 import { Spool, type Log, type SpoolFiles, type Unnumbered } from "./spool.ts";
 
-/** Bytes are counted as JSON; msgpack needs at most three times as many, mostly half. */
+/** Bytes as `sizeOf` counts them: msgpack needs at most three times as many, mostly half. */
 const BATCH_BYTES_LIMIT = 256 << 10;
 const ROW_BYTES_LIMIT = 1 << 20;
 /** Rows that wait in memory for a disk that takes none. */
@@ -67,8 +64,8 @@ type Rows = {
 
 const packr = new Packr({ useRecords: true });
 const unpackr = new Unpackr({ useRecords: true });
-const observationCheck = Compile(Observation);
-const coverageCheck = Compile(Coverage);
+const isObservationRow = checkOf(rowSchema.observation);
+const isCoverageRow = checkOf(rowSchema.coverage);
 
 /**
  * Invariants: a batch is sent only after it is on the disk; at most `inFlightLimit` are unanswered;
@@ -140,9 +137,9 @@ export class Uplink {
     if (this.#pending >= PENDING_ROWS_LIMIT) return this.#discard("disk");
     // What the collector would refuse must not stand at the head of the spool.
     const isObservation = "flow" in row;
-    const isRow = isObservation ? observationCheck.Check(row) : coverageCheck.Check(row);
+    const isRow = isObservation ? isObservationRow(row) : isCoverageRow(row);
     if (!isRow) return this.#discard("malformed");
-    const bytes = JSON.stringify(row).length;
+    const bytes = sizeOf(row);
     if (bytes > ROW_BYTES_LIMIT) return this.#discard("too-large");
     if (this.#open.bytes + bytes > BATCH_BYTES_LIMIT) this.#closeBatch();
     if (isObservation) this.#open.observations.push(row);

@@ -102,6 +102,7 @@ const coverageShape = Type.Object({
   interfaces: count,
   delivered: count,
   dropped: count,
+  oneDirection: Type.Optional(count),
 });
 
 // Does not compile when a shape and the type that it stands for part ways.

@@ -1,7 +1,8 @@
 /** Leads the collector's side of the uplink protocol, knowing no sockets. */
 import { Packr, Unpackr } from "msgpackr";
 import { Compile } from "typebox/compile";
-import { Batch, Hello, REFUSALS, UPLINK_VERSION } from "../../protocol/uplink.ts";
+import { Batch, Hello, REFUSALS } from "../../protocol/uplink.ts";
+import { UPLINK_VERSION } from "../../protocol/uplink-limits.ts";
 import type { CollectorMessage, RefusalCode } from "../../protocol/uplink.ts";
 import type { Store } from "../store/store.ts";
 

@@ -6,7 +6,7 @@ import type { AddressInfo, Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { WebSocketServer, type WebSocket } from "ws";
 import { ConfigError } from "../../protocol/config-error.ts";
-import { MESSAGE_BYTES_LIMIT, UPLINK_PATH } from "../../protocol/uplink.ts";
+import { MESSAGE_BYTES_LIMIT, UPLINK_PATH } from "../../protocol/uplink-limits.ts";
 import type { Store } from "../store/store.ts";
 import { handshakeReason, nodeOf } from "./authenticate.ts";
 import { Conversation, Ingested, type IngestCounters, type Log } from "./conversation.ts";

@@ -76,7 +76,10 @@ export function CoverageTable({ answer }: { answer: CoverageAnswer }) {
                   />{" "}
                   {spellShare(node.podSecondsWatched, node.podSeconds)}
                 </td>
-                <td class="number">{node.interfaces}</td>
+                <td class="number">
+                  {node.interfaces}
+                  {node.oneDirection ? ` (${node.oneDirection} in one direction)` : ""}
+                </td>
                 <td class="number">{spellCount(node.delivered)}</td>
                 <td class="number">{spellCount(node.dropped)}</td>
                 <td class="prose">{blindSpots(node).join(" ") || "none known"}</td>

@@ -31,3 +31,8 @@ function atMost(k: number, n: number, p: number): number {
   }
   return sum;
 }
+
+/** `10 %`; of small shares two digits. */
+export function formatShare(share: number): string {
+  return `${Number((share * 100).toPrecision(2))} %`;
+}

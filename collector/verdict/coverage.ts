@@ -12,9 +12,13 @@ export type Watched = {
   delivered: number;
   dropped: number;
   sampling: number;
+  /** The network plugin leads one direction past the interface. */
+  oneDirection: boolean;
 };
 
-const NOTHING: Watched = { share: 0, delivered: 0, dropped: 0, sampling: 1 };
+const NOTHING: Watched = {
+  ...{ share: 0, delivered: 0, dropped: 0, sampling: 1, oneDirection: false },
+};
 
 /**
  * Stands for all interfaces of a node: the kernel dropped frames without telling on which, so each
@@ -47,15 +51,17 @@ export class WindowCoverage {
 
   /**
    * Reports whether, in what of [fromMs, toMs] lies in the window, nothing that crossed the pod's
-   * interface can have been missed: no gap, no sampling, drops within the tolerance.
+   * interface can have been missed: no gap, no sampling, both directions, drops within the
+   * tolerance.
    */
   isWhole(holder: Holder, fromMs: number, toMs: number, tolerance: number): boolean {
     const from = Math.max(fromMs, this.#fromMs);
     const to = Math.min(toMs, this.#toMs);
     return holder.addresses.some((address) => {
       const words = this.#byAddress.get(address) ?? [];
-      const { delivered, dropped, sampling } = this.#add(words);
-      if (sampling < 1 || dropped > tolerance * (delivered + dropped)) return false;
+      const { delivered, dropped, sampling, oneDirection } = this.#add(words);
+      if (sampling < 1 || oneDirection) return false;
+      if (dropped > tolerance * (delivered + dropped)) return false;
       let reached = from;
       const spans = words.map((w) => w.coverage).sort((a, b) => a.from_ms - b.from_ms);
       for (const span of spans) {
@@ -87,6 +93,7 @@ export class WindowCoverage {
       delivered: sum((c) => c.delivered),
       dropped: sum((c) => c.dropped) + this.#droppedOnAny(words),
       sampling: Math.min(1, ...words.map((w) => w.coverage.sampling)),
+      oneDirection: words.some((w) => w.coverage.one_direction === true),
     };
   }
 
@@ -103,22 +110,27 @@ export class WindowCoverage {
 
   /** One line for a node: how much of its pods' time was watched. */
   ofNode(node: string, pods: readonly Holder[]): NodeCoverage {
-    const words = this.#byNode.get(node) ?? [];
+    const all = this.#byNode.get(node) ?? [];
+    // What passes an uplink or a tunnel has passed a pod's interface already.
+    const words = all.filter(({ coverage: c }) => (c.interface_kind ?? "pod") === "pod");
     const seconds = (this.#toMs - this.#fromMs) / 1000;
     const own = pods.filter((pod) => pod.node === node && !pod.hostNetwork);
     const watched = own.reduce((n, pod) => n + this.ofPod(pod).share * seconds, 0);
     const sum = (pick: (c: Coverage) => number) => words.reduce((n, w) => n + pick(w.coverage), 0);
     const interfaces = new Set(words.map((w) => w.coverage.interface));
     interfaces.delete(ANY_INTERFACE);
+    const oneDirection = words.filter((w) => w.coverage.one_direction === true);
+    const lacking = new Set(oneDirection.map((w) => w.coverage.interface));
     return {
       node,
-      agent: words.length > 0,
+      agent: all.length > 0,
       pods: own.length,
       podSecondsWatched: Math.round(watched * 10) / 10,
       podSeconds: Math.round(own.length * seconds * 10) / 10,
       interfaces: interfaces.size,
       delivered: sum((c) => c.delivered),
       dropped: sum((c) => c.dropped),
+      ...(lacking.size > 0 ? { oneDirection: lacking.size } : {}),
     };
   }
 }

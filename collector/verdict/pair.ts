@@ -1,9 +1,11 @@
 /** Pairs the sightings of one connection, at two veths or two nodes, into one connection. */
 import { formatHolder } from "../attribution/holder.ts";
 import type { Holder } from "../attribution/holder.ts";
+import { joinBetween } from "./between.ts";
 import type { Attributed, Provenance } from "../attribution/attribute.ts";
 import type { Posture } from "../policy/expectation.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
+import type { Observation } from "../../protocol/observation.ts";
 
 /** One node's latest word on a flow, attributed. `id` names it for evidence: `node/flow`. */
 export type Sighting = { id: string; node: string; attributed: Attributed };
@@ -48,23 +50,37 @@ export type Connection = {
   atServer: boolean;
   midstream: boolean;
   final: boolean;
+  /** Share of flows that the agents read which saw it. */
+  sampling: number;
   bytes: number;
   findings: readonly string[];
 };
 
-/** Seconds within which two sightings of one pair of sequence numbers are the same connection. */
+/** Within which two sightings of one pair of sequence numbers are the same connection. */
 const SAME_WITHIN_MS = 5_000;
 
 /** Groups sightings by connection, and merges what each saw. */
 export function pairSightings(sightings: readonly Sighting[]): Connection[] {
   const groups = new Map<string, Sighting[]>();
+  const between: Sighting[] = [];
   for (const sighting of sightings) {
+    if (isBetween(sighting)) {
+      between.push(sighting);
+      continue;
+    }
     const key = keyOf(sighting);
     const known = groups.get(key);
     if (known) known.push(sighting);
     else groups.set(key, [sighting]);
   }
-  return [...groups.values()].flatMap(splitByTime).map(merge);
+  const paired = [...groups.values()].flatMap(splitByTime);
+  return joinBetween(paired, between).map(merge);
+}
+
+/** Seen neither at the client's end nor at the server's: at an uplink, in a tunnel. */
+function isBetween({ attributed: { observation } }: Sighting): boolean {
+  const { interface_kind: kind, vantage } = observation;
+  return kind !== undefined && kind !== "pod" && vantage === null;
 }
 
 /**
@@ -131,7 +147,7 @@ function merge(sightings: Sighting[]): Connection {
     failure: failed?.failure?.code ?? null,
     failureSide: failed?.failure?.side ?? null,
     established: records.some(isEstablished),
-    oneSided: records.every(isOneSided),
+    oneSided: sightings.every((s) => isOneSided(s.attributed.observation)),
     disagree: mixed || (accepted.includes(true) && accepted.includes(false)),
     refused: records.some((r) => r.state === "refused"),
     unanswered: records.some((r) => r.state === "unanswered"),
@@ -139,6 +155,7 @@ function merge(sightings: Sighting[]): Connection {
     atServer: atServer.length > 0,
     midstream: records.every((r) => r.midstream),
     final: sightings.every((s) => s.attributed.observation.final),
+    sampling: Math.min(...sightings.map((s) => s.attributed.observation.sampling)),
     bytes: Math.max(...records.map((r) => r.bytes[0] + r.bytes[1])),
     findings: [...new Set(records.flatMap((r) => r.findings))],
   };
@@ -154,8 +171,9 @@ function isEstablished({ state, packets, midstream }: Flow): boolean {
   return state === "established" || state === "closed";
 }
 
-function isOneSided({ proto, packets, encryption }: Flow): boolean {
-  return proto === "tcp" && packets.includes(0) && encryption !== "none";
+function isOneSided({ one_way: isOneWay, record }: Observation): boolean {
+  const { proto, packets, encryption } = record;
+  return isOneWay === true || (proto === "tcp" && packets.includes(0) && encryption !== "none");
 }
 
 type SeenTogether = { posture: SeenPosture; inferred: boolean; mixed: boolean };

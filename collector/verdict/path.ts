@@ -9,6 +9,8 @@ import type { Say } from "./weigh.ts";
 export type Surroundings = {
   /** All that reached the server's veth while the connection was tried would have been seen. */
   serverWatched: boolean;
+  /** Of what reached the server's veth a part is not read: of a sample, or of one direction. */
+  serverHides: boolean;
   /** Another connection was accepted by the same server and port in the window. */
   servedOthers: boolean;
 };
@@ -53,6 +55,7 @@ function sayOfDenied(c: Connection, expectation: Expectation, around: Surroundin
   if (c.refused) {
     // Past the packet layer it is the pod's own kernel that answers for a port without a listener.
     if (isPacketLayer && c.atServer) return unreadable("reached-the-server");
+    if (isPacketLayer && around.serverHides) return unreadable("server-unseen");
     return supports("denied-and-refused");
   }
   if (c.oneSided) return c.final ? unreadable("one-sided") : { kind: "pending" };

@@ -31,7 +31,12 @@ export class Neighbourhood {
   around(c: Connection): Surroundings {
     const servers = this.#serversOf(c);
     const sees = (pod: Holder) => this.#coverage.isWhole(pod, c.startMs, c.endMs, this.#tolerance);
+    const hides = (pod: Holder) => {
+      const { sampling, oneDirection } = this.#coverage.ofPod(pod);
+      return sampling < 1 || oneDirection;
+    };
     return {
+      serverHides: servers.some(hides),
       serverWatched: servers.length > 0 && servers.every(sees),
       servedOthers: servers.length > 0 && servers.every((p) => this.#served.has(portOf(p, c))),
     };

@@ -31,12 +31,16 @@ export const REASONS = {
   "mutual-unknown": "whether the client presented a certificate cannot be told",
   "not-answered": "no connection was seen to be accepted or refused",
   "one-sided": "only one side's packets were seen",
+  "one-direction":
+    "the network plugin leads one direction past the pod's interface: " +
+    "only the other was seen there",
   "sightings-disagree": "two sightings of one connection say opposite things",
   "joined-midstream": "the flow was joined after its start",
   "partly-unreadable": "some connections could not be read, more than the tolerance allows",
   "capture-drops": "the kernel dropped frames, more than the tolerance allows",
   "sampling-bound": "too few sampled flows: the bound on contradictions is above the tolerance",
   "partly-watched": "the agents watched too little of the window to speak of all of it",
+  "not-in-sample": "no traffic was seen on the edge in the sample of flows that the agents read",
   "not-exercised": "the edge was watched, and no traffic was seen on it",
   "no-agent": "no agent watched either end in the window",
   "not-attributable": "an address could not be attributed at that time",
@@ -50,6 +54,9 @@ export const REASONS = {
   "reached-the-server":
     "the attempt reached the server, which refused it by itself: " +
     "nothing shows that the policy would have",
+  "server-unseen":
+    "the attempt was refused, and may have reached the server where not all is seen: " +
+    "nothing shows that the policy refused it",
   "server-silent": "the path is denied and nothing answered; silence alone proves nothing",
   "nothing-declared": "traffic on a path about which nothing is declared",
   "denial-in-band": "a denial would be answered inside the encryption, where nobody can see it",
@@ -152,4 +159,6 @@ export type NodeCoverage = {
   interfaces: number;
   delivered: number;
   dropped: number;
+  /** Interfaces that one direction is led past; left out where there is none. */
+  oneDirection?: number;
 };

@@ -2,7 +2,7 @@
 import { formatHolder } from "../attribution/holder.ts";
 import type { Holder, Transport } from "../attribution/holder.ts";
 import type { Because, Expectation } from "../policy/expectation.ts";
-import { upperBound } from "./confidence.ts";
+import { formatShare, upperBound } from "./confidence.ts";
 import { WindowCoverage } from "./coverage.ts";
 import type { NodeWord } from "./coverage.ts";
 import type { DeclaredEdges } from "./declared-edges.ts";
@@ -14,7 +14,7 @@ import { Neighbourhood } from "./surroundings.ts";
 import { sayOfTransport } from "./transport.ts";
 import { REASONS } from "./verdict.ts";
 import type { Aspect, ClusterFinding, Edge, NodeCoverage, Reason } from "./verdict.ts";
-import type { EdgeCoverage, Verdict, VerdictWord, WorkloadName } from "./verdict.ts";
+import type { EdgeCoverage, Verdict, WorkloadName } from "./verdict.ts";
 import { weigh } from "./weigh.ts";
 import type { Say, Weighed } from "./weigh.ts";
 
@@ -72,8 +72,18 @@ export function judgeWindow(input: WindowInput): WindowJudgement {
   const to = time(input.toMs);
   const nodes = input.nodes.map((n) => coverage.ofNode(n.name, input.pods));
   const blind = nodes.filter((n) => !n.agent && n.pods > 0);
+  const lacking = nodes.filter((n) => (n.oneDirection ?? 0) > 0);
   const findings = [
     ...findScans(connections, from, to),
+    ...lacking.map((n) => ({
+      code: "one-direction",
+      from,
+      to,
+      subject: `node/${n.node}`,
+      sentence:
+        `on node ${n.node} the network plugin leads one direction past ${n.oneDirection} ` +
+        `of ${n.interfaces} interfaces: what is seen there proves nothing`,
+    })),
     ...blind.map((n) => ({
       code: "blind-spot",
       from,
@@ -205,12 +215,14 @@ function doubt(
 ): Weighed {
   const unproven = (reason: Reason): Weighed => ({ ...weighed, verdict: "unproven", reason });
   if ((expectation.doubts ?? []).length > 0) return unproven("policy-incomplete");
+  if (weighed.reason === "one-sided" && base.lacksDirection) return unproven("one-direction");
   if (weighed.verdict !== "confirmed") return weighed;
   const { delivered, dropped } = base.coverage;
   if (dropped / Math.max(1, delivered + dropped) > input.tolerance)
     return unproven("capture-drops");
-  const watched = Math.max(base.coverage.client, base.coverage.server);
-  if (watched < WATCHED_FROM) return unproven("partly-watched");
+  if (base.watched < WATCHED_FROM) {
+    return unproven(base.lacksDirection ? "one-direction" : "partly-watched");
+  }
   const bound = boundOf(base, weighed.counts);
   if (bound !== null && bound > input.tolerance) return unproven("sampling-bound");
   return weighed;
@@ -222,12 +234,18 @@ type Base = {
   edge: Edge;
   coverage: EdgeCoverage;
   of: readonly Connection[];
+  /** Share of the window in which either end was watched, in both directions. */
+  watched: number;
+  /** At one end or the other, the network plugin leads one direction past the interface. */
+  lacksDirection: boolean;
 };
 
 function baseOf(group: EdgeGroup, input: WindowInput, coverage: WindowCoverage): Base {
   const client = coverage.ofPod(group.client);
   const server = coverage.ofPod(group.server);
-  const sampling = Math.min(client.sampling, server.sampling);
+  const ends = [client, server];
+  const ofEnds = Math.min(client.sampling, server.sampling);
+  const sampling = group.of.reduce((least, c) => Math.min(least, c.sampling), ofEnds);
   const round = (share: number) => Math.round(share * 1000) / 1000;
   return {
     from: time(input.fromMs),
@@ -241,6 +259,8 @@ function baseOf(group: EdgeGroup, input: WindowInput, coverage: WindowCoverage):
       sampling,
     },
     of: group.of,
+    watched: Math.max(...ends.map((end) => (end.oneDirection ? 0 : round(end.share)))),
+    lacksDirection: ends.some((end) => end.oneDirection),
   };
 }
 
@@ -258,19 +278,19 @@ function verdictOf(
   because: readonly Because[],
   inGrace: boolean,
 ): Verdict {
-  const { of, ...rest } = base;
+  const { of, from, to, edge, coverage } = base;
   const { verdict, reason, counts } = weighed;
   const unique = (list: readonly (string | null)[]) =>
     [...new Set(list)].filter((x) => x !== null).sort();
-  const starts = of.map((c) => c.startMs);
-  const ends = of.map((c) => c.endMs);
+  const first = of.reduce((least, c) => Math.min(least, c.startMs), Infinity);
+  const last = of.reduce((most, c) => Math.max(most, c.endMs), -Infinity);
   return {
     schema: "wireproof.verdict/1",
-    ...rest,
+    ...{ from, to, edge, coverage },
     aspect,
     verdict,
     reason,
-    sentence: sentenceOf(verdict, reason, counts, because, inGrace),
+    sentence: sentenceOf(weighed, coverage.sampling, because, inGrace),
     inferred: of.some((c) => c.inferred) && verdict === "confirmed" && aspect === "transport",
     counts,
     bound: boundOf(base, counts),
@@ -285,8 +305,8 @@ function verdictOf(
     protocols: unique(of.map((c) => c.protocol)),
     tlsVersions: unique(of.map((c) => c.version)),
     bytes: of.reduce((n, c) => n + c.bytes, 0),
-    firstSeen: of.length > 0 ? time(Math.min(...starts)) : null,
-    lastSeen: of.length > 0 ? time(Math.max(...ends)) : null,
+    firstSeen: of.length > 0 ? time(first) : null,
+    lastSeen: of.length > 0 ? time(last) : null,
     flows: of
       .flatMap((c) => c.sightings.map((s) => s.id))
       .sort()
@@ -296,17 +316,17 @@ function verdictOf(
 }
 
 function sentenceOf(
-  verdict: VerdictWord,
-  reason: Reason,
-  counts: Verdict["counts"],
+  { verdict, reason, counts }: Weighed,
+  sampling: number,
   because: readonly Because[],
   inGrace: boolean,
 ): string {
   const { supporting, contradicting, unreadable } = counts;
+  const sample = sampling < 1 ? `, in a sample of ${formatShare(sampling)}` : "";
   const numbers =
     supporting + contradicting + unreadable === 0
       ? ""
-      : ` (${supporting} for, ${contradicting} against, ${unreadable} unreadable)`;
+      : ` (${supporting} for, ${contradicting} against, ${unreadable} unreadable${sample})`;
   const rule = because[0] ? `; ${because[0].sentence}` : "";
   const grace = inGrace ? "; the policy changed: what either version lets pass counts" : "";
   return `${verdict}: ${REASONS[reason]}${numbers}${rule}${grace}`;
@@ -330,7 +350,9 @@ function judgeUnexercised(
       };
       const base = baseOf({ edge, client, server, of: [] }, input, coverage);
       const seen = base.coverage.client > 0 || base.coverage.server > 0;
-      const reason: Reason = seen ? "not-exercised" : "no-agent";
+      const isSampled = base.coverage.sampling < 1;
+      const silence: Reason = isSampled ? "not-in-sample" : "not-exercised";
+      const reason = seen ? silence : "no-agent";
       const weighed: Weighed = { verdict: "unproven", reason, counts: NO_COUNTS };
       const because = expectation.transportBecause;
       return verdictOf(base, "transport", weighed, expectation, because, false);

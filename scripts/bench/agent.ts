@@ -2,13 +2,10 @@
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { readFileSync, readdirSync, rmSync } from "node:fs";
 import path from "node:path";
+import { ROOT, script, wireproof } from "./program.ts";
 
-const ROOT = path.join(
-  import.meta.dirname,
-  import.meta.dirname.includes("/dist/") ? "../../.." : "../..",
-);
 const SINK_PORT = 7443;
 const METRICS = "127.0.0.1:7444";
 const RING_MIB = 32;
@@ -31,13 +28,6 @@ export type Counts = {
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
-/** A program of this project, built where there is a build. */
-export function program(file: string, args: readonly string[]): string[] {
-  const built = path.join(ROOT, "dist", `${file}.js`);
-  const source = path.join(ROOT, `${file}.ts`);
-  return [process.execPath, "--max-semi-space-size=8", existsSync(built) ? built : source, ...args];
-}
-
 const children = new Set<ChildProcess>();
 
 export function start(argv: readonly string[], stdout: "pipe" | "ignore" = "ignore"): ChildProcess {
@@ -53,7 +43,7 @@ export function endAll(): void {
 
 /** What acknowledges, in the collector's place; the keys stand in `folder`. */
 export async function startSink(folder: string): Promise<void> {
-  const sink = start(program("scripts/bench/sink", [String(SINK_PORT), folder]), "pipe");
+  const sink = start(script("sink", [SINK_PORT, folder]), "pipe");
   await once(sink.stdout!, "data");
 }
 
@@ -68,8 +58,8 @@ export class AgentUnderTest {
     this.#hasRing = tier !== "libpcap";
     const keys = (name: string) => path.join(folder, name);
     this.#child = start(
-      program("wireproof", [
-        ...["agent", "--node", "bench", "--collector", `wss://127.0.0.1:${SINK_PORT}`],
+      wireproof("agent", [
+        ...["--node", "bench", "--collector", `wss://127.0.0.1:${SINK_PORT}`],
         ...["--key", keys("bench-key.pem"), "--cert", keys("bench.pem"), "--ca", keys("ca.pem")],
         ...["--spool", this.#spool, "--metrics", METRICS, "--log-level", "error"],
         ...["--ring-mib", String(RING_MIB), "--capture", tier, "--interfaces", "wpw."],
@@ -117,6 +107,9 @@ export class AgentUnderTest {
 
   async ask(): Promise<Counts> {
     const before = this.#before;
+    // What asking costs is in none of the times.
+    const seconds = (performance.now() - before.atMs) / 1000;
+    const cpuSeconds = (this.#cpuNs() - before.cpuNs) / 1e9;
     const text = await this.#metrics();
     const now = {
       atMs: performance.now(),
@@ -132,8 +125,6 @@ export class AgentUnderTest {
     this.#before = now;
     const status = readFileSync(`/proc/${this.#child.pid}/status`, "utf8");
     const rssMib = Number(/VmRSS:\s+(\d+)/.exec(status)![1]) / 1024;
-    const seconds = (now.atMs - before.atMs) / 1000;
-    const cpuSeconds = (now.cpuNs - before.cpuNs) / 1e9;
     return {
       ...{ seconds, cpuSeconds, share: cpuSeconds / seconds },
       delivered: now.delivered - before.delivered,

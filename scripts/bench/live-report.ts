@@ -4,8 +4,9 @@
  *     node live-report.ts KEYS_FOLDER OTHER_NAMESPACE [SECTION …]
  */
 import { spawn, spawnSync } from "node:child_process";
-import { AgentUnderTest, endAll, program, start, startSink } from "./agent.ts";
+import { AgentUnderTest, endAll, start, startSink } from "./agent.ts";
 import type { Counts } from "./agent.ts";
+import { script } from "./program.ts";
 
 const [folder, peer, ...wanted] = process.argv.slice(2) as [string, string, ...string[]];
 
@@ -37,7 +38,7 @@ type Sent = { sent: number; connections: number; seconds: number };
 
 /** Runs a sender beside this process, which goes on asking. */
 function send(name: string, args: readonly (string | number)[]): Promise<Sent> {
-  const [command, ...rest] = program(`scripts/bench/${name}`, args.map(String));
+  const [command, ...rest] = script(name, args);
   const child = spawn(command!, rest, { stdio: ["ignore", "pipe", "inherit"] });
   let told = "";
   child.stdout.on("data", (part: Buffer) => (told += part.toString()));

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { initCa, issue } from "../../collector/pki.ts";
-import { program } from "./agent.ts";
+import { script } from "./program.ts";
 
 const netns = `wpb${process.pid.toString(36)}`;
 /** Another one, in which what is no load of ours has its other end. */
@@ -49,12 +49,7 @@ export async function liveReport(
   await initCa(folder);
   await issue(folder, { ip: ["127.0.0.1"], days: 1 });
   await issue(folder, { agent: "bench", days: 1 });
-  const inside = [
-    "netns",
-    "exec",
-    netns,
-    ...program("scripts/bench/live-report", [folder, peer, ...sections]),
-  ];
+  const inside = ["netns", "exec", netns, ...script("live-report", [folder, peer, ...sections])];
   const child = spawn("ip", inside, { stdio: ["ignore", "pipe", "inherit"] });
   for await (const line of createInterface({ input: child.stdout })) print(line);
   process.off("exit", cleanUp);

@@ -8,7 +8,7 @@ import { createServer } from "node:https";
 import path from "node:path";
 import { Packr, Unpackr } from "msgpackr";
 import { WebSocketServer } from "ws";
-import { MESSAGE_BYTES_LIMIT } from "../../protocol/uplink.ts";
+import { MESSAGE_BYTES_LIMIT } from "../../protocol/uplink-limits.ts";
 import type { Batch, Hello } from "../../protocol/uplink.ts";
 
 const [port, folder] = process.argv.slice(2) as [string, string];

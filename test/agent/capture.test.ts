@@ -60,7 +60,8 @@ function layBlock(ring: ArrayBuffer, at: number, frames: readonly Laid[]): DataV
 }
 
 const watch = (index: number, lane: number): Watch => ({
-  ...{ index, lane, name: `i${index}`, addresses: [], delivered: 0, dropped: 0, cutOff: 0 },
+  ...{ index, lane, name: `i${index}`, kind: "pod", addresses: [] },
+  ...{ delivered: 0, dropped: 0, cutOff: 0 },
 });
 
 /** What a reader hands over of the ring, a line a frame. */

@@ -16,6 +16,7 @@ import type {
   Watch,
 } from "../../agent/capture/frame-source.ts";
 import { BUDGET_BYTES } from "../../agent/capture/flow-cutoff.ts";
+import type { Wanted } from "../../agent/capture/interfaces.ts";
 import { RingCapture } from "../../agent/capture/ring-capture.ts";
 import type { Fanout } from "../../agent/capture/ring-capture.ts";
 import { AF_PACKET, SOL_SOCKET, SystemCalls } from "../../agent/capture/system-calls.ts";
@@ -35,6 +36,8 @@ import { longChain } from "./talk.ts";
 
 const [tier, what, ...rest] = process.argv.slice(2) as [CaptureChoice, string, ...string[]];
 const log: string[] = [];
+/** Both ends of each pair are in one namespace, so that they are no pods' by themselves. */
+const PAIRS: Wanted = { pattern: /^sb\d+$/, kinds: [] };
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
 function open(handle: OnFrame, more: Record<string, unknown> = {}): LiveSource {
@@ -43,7 +46,8 @@ function open(handle: OnFrame, more: Record<string, unknown> = {}): LiveSource {
     handle(view, at, end, wire, clock[0]!, linkType, lane, direction);
   const source = openCapture({
     clock,
-    ...{ choice: tier, pattern: /^sb\d+$/, ringBytes: 32 << 20, flows: 4096, onFrame },
+    ...{ choice: tier, wanted: PAIRS, ringBytes: 32 << 20, flows: 4096, onFrame },
+    onWatch: () => {},
     ...{ onChange: () => log.push("changed"), log: (_: string, text: string) => log.push(text) },
     ...more,
   });
@@ -176,7 +180,7 @@ function openCutoff(
   fanout?: Fanout,
 ) {
   const source = new RingCapture({
-    ...{ calls, pattern: /^sb\d+$/, ringBytes: 32 << 20, clock: line.clock },
+    ...{ calls, wanted: PAIRS, ringBytes: 32 << 20, clock: line.clock, onWatch: () => {} },
     onFrame: (view, at, end, wire, linkType, lane) =>
       line.frameNow(view, at, end, wire, linkType, lane),
     cutoff: { flows, budgetBytes },
@@ -542,7 +546,8 @@ async function worker(): Promise<object> {
   const calls = new SystemCalls();
   const faulty = new URL("faulty-worker.ts", import.meta.url);
   const source = new RingCapture({
-    ...{ calls, pattern: /^sb\d+$/, ringBytes: 32 << 20, onFrame: () => came++, worker: faulty },
+    ...{ calls, wanted: PAIRS, ringBytes: 32 << 20, onFrame: () => came++, worker: faulty },
+    onWatch: () => {},
     cutoff: null,
     clock: new Float64Array(1),
     ...{ onChange: () => {}, log: (_, text) => log.push(text) },

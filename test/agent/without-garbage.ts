@@ -7,6 +7,7 @@ import { GCProfiler } from "node:v8";
 import { decodeFrame } from "../../agent/decode/ethernet.ts";
 import { Packet, Stop } from "../../agent/decode/packet.ts";
 import { FLOW_TABLE_DEFAULTS, FlowTable, News } from "../../agent/flow/flow-table.ts";
+import { Sample } from "../../agent/flow/sample.ts";
 import { Line } from "../../agent/line.ts";
 import { ACK, FIN, SYN, ethernet, ipv4, ipv6, join, latin1, tag, tcp, udp } from "../frames.ts";
 
@@ -122,7 +123,10 @@ const decodeAndFlow = collections((at, end) => {
  * small integers, since a caller that hands over a double makes it on the heap (16 bytes a packet).
  */
 const line = new Line(
-  { table: FLOW_TABLE_DEFAULTS, revisions: true, reportIntervalMs: 1e9 },
+  {
+    ...{ table: FLOW_TABLE_DEFAULTS, revisions: true, reportIntervalMs: 1e9 },
+    sample: new Sample(1 - 1e-6, [1, 2]), // draws, and takes them all
+  },
   () => {},
 );
 const round = FLOWS + 2;

@@ -21,12 +21,13 @@ const log: string[] = [];
 const finals = new Map<string, Observation>();
 const twice: string[] = [];
 const covered: Coverage[] = [];
-const config = readAgentConfig({
+const flags = {
   ...{ node: "n", collector: "wss://127.0.0.1:1", key: "-", cert: "-", ca: "-" },
   ...{ interfaces: "sb\\d+", workers: count, "report-interval": "300", "ring-mib": "8" },
-});
+};
+const config = readAgentConfig(flags);
 const workers = await Workers.open({
-  ...{ config, run: "run", log: (_: string, text: string) => void log.push(text) },
+  ...{ config, flags, run: "run", log: (_: string, text: string) => void log.push(text) },
   onObservation: (row) => {
     if (finals.get(row.flow)?.final) twice.push(row.flow);
     finals.set(row.flow, row);

@@ -557,6 +557,147 @@ t.test("datagrams are paired by their ends, and never two of one end", async (t)
 
 // ---- what is told beside verdicts ----------------------------------------------------------
 
+t.test("what a sample does not show is unproven, and never taken for silence", async (t) => {
+  const tenth = EVERYTHING.map((line) => `${line} s0.1`);
+  const denied = ["- denied:NetworkPolicy"] as const;
+  const world = { coverage: tenth, tolerance: 0.02, expect: denied };
+  check(t, "path", [
+    // 149 without a contradiction bound their rate below 2 % (Wilks).
+    ["web > ledger silent @c x149", "unproven server-silent 0/0/149", world],
+    ["web > ledger rst @c x149", "unproven server-unseen 0/0/149", world],
+    ["web > ledger rst @c x149", "confirmed denied-and-refused 149/0/0", { expect: denied }],
+    // What was seen proves as much as it did.
+    [
+      "web > ledger silent @c x149, cart > ledger mtls accepted",
+      "confirmed denied-and-unanswered 149/0/0",
+      world,
+    ],
+    ["web > ledger mtls accepted", "violated denied-and-accepted 0/1/0", world],
+  ]);
+  check(t, "transport", [
+    ["web > ledger mtls accepted x149", "confirmed mtls-observed 149/0/0"],
+    ["web > ledger mtls accepted x148", "unproven sampling-bound 148/0/0"],
+    // The agents' own word stands where their coverage is not there yet.
+    [
+      "web > ledger mtls accepted sampling=0.1 x148",
+      "unproven sampling-bound 148/0/0",
+      { coverage: EVERYTHING },
+    ],
+  ], { coverage: tenth, tolerance: 0.02 }); // prettier-ignore
+  const quiet = (coverage: readonly string[]) =>
+    judge([], { coverage }).verdicts.find((v) => /^shop\/web.*pay\/ledger/.test(v.edge.id))!;
+  t.equal(tell(quiet(tenth)), "unproven not-in-sample 0/0/0");
+  t.match(quiet(tenth).sentence, /no traffic was seen on the edge in the sample of flows/);
+  t.equal(tell(quiet([])), "unproven no-agent 0/0/0");
+  const [told] = exercised(
+    judge(sightingsOf(["web > ledger mtls accepted sampling=0.1"]), { coverage: tenth }),
+  );
+  t.match(told!.sentence, /\(1 for, 0 against, 0 unreadable, in a sample of 10 %\)/);
+});
+
+t.test("a scan is found in a sample, by fewer targets, and says so", async (t) => {
+  const scan = (targets: number, sampling: number) => {
+    const line = (_: unknown, i: number) =>
+      `web > ledger rst port=${1000 + i} @c sampling=${sampling}`;
+    return judge(sightingsOf(Array.from({ length: targets }, line)), {}).findings;
+  };
+  t.equal(scan(4, 0.1).length, 0, "too few to say anything");
+  t.match(
+    scan(5, 0.1)[0]!.sentence,
+    /5 of them accepted nothing, in a sample of 10 % of all flows$/,
+  );
+  t.equal(scan(9, 0.5).length, 0);
+  t.equal(scan(10, 0.5).length, 1);
+});
+
+t.test("an interface that lacks a direction proves nothing, and the other end's may", async (t) => {
+  const web = [...without("web"), "web 0-60 one-way"];
+  const ledger = [...without("ledger"), "ledger 0-60 one-way"];
+  const both = [...without("web", "ledger"), "web 0-60 one-way", "ledger 0-60 one-way"];
+  const denied = ["- denied:NetworkPolicy"] as const;
+  check(t, "transport", [
+    ["web > ledger mtls accepted", "confirmed mtls-observed 1/0/0", { coverage: web }],
+    ["web > ledger mtls accepted", "confirmed mtls-observed 1/0/0", { coverage: ledger }],
+    ["web > ledger mtls accepted", "unproven one-direction 1/0/0", { coverage: both }],
+    [
+      "web > ledger mtls accepted @c",
+      "unproven one-direction 1/0/0",
+      { coverage: [...without("web", "ledger"), "web 0-60 one-way"] },
+    ],
+    ["web > ledger tls c-only @c", "unproven one-direction 0/0/1", { coverage: web }],
+    ["web > ledger tls c-only @c", "unproven one-sided 0/0/1"],
+    ["web > ledger plain accepted", "violated plaintext-accepted 0/1/0", { coverage: both }],
+  ]);
+  check(t, "path", [
+    // The SYN left the client, and the server's interface shows what comes to it: a proof.
+    ["web > ledger silent @c", "confirmed denied-and-dropped 1/0/0", { expect: denied }],
+    [
+      "web > ledger silent @c",
+      "confirmed denied-and-dropped 1/0/0",
+      { expect: denied, coverage: web },
+    ],
+    // Where it does not show that, the SYN may have come past it.
+    [
+      "web > ledger silent @c",
+      "unproven server-silent 0/0/1",
+      { expect: denied, coverage: ledger },
+    ],
+    // Others were answered, and this one's answer may have been led past the client's interface.
+    [
+      "web > ledger silent @c, cart > ledger mtls accepted",
+      "unproven one-direction 1/0/0",
+      { expect: denied, coverage: both },
+    ],
+    // Not a byte of payload, and yet the agent saw that it went on.
+    [
+      "web > ledger silent one-way @c",
+      "unproven one-direction 0/0/1",
+      { expect: denied, coverage: web },
+    ],
+    ["web > ledger silent one-way @c", "unproven one-sided 0/0/1", { expect: denied }],
+  ]);
+  const { findings, nodes } = judge([], { coverage: web });
+  t.strictSame(
+    findings.map((f) => `${f.code} ${f.subject}`),
+    ["one-direction node/a"],
+  );
+  t.match(findings[0]!.sentence, /one direction past 1 of 2 interfaces/);
+  t.strictSame(
+    nodes.map((n) => n.oneDirection),
+    [1, undefined],
+  );
+});
+
+t.test("what uplinks and tunnels show is no second connection", async (t) => {
+  check(t, "transport", [
+    ["web > ledger mtls accepted @up", "confirmed mtls-observed 1/0/0"],
+    ["web > ledger mtls accepted @up @c x3", "confirmed mtls-observed 3/0/0"],
+    ["web > ledger mtls accepted @snat via=ledger-svc", "confirmed mtls-observed 1/0/0"],
+    ["web > ledger plain accepted udp @up", "violated plaintext-accepted 0/1/0"],
+    ["web > ledger mtls accepted mid @up @c", "confirmed mtls-observed 1/0/0"],
+    // One port of the client's again, later: two connections, each seen at four places.
+    [
+      "web > ledger mtls accepted sport=5 isn=7 @up, web > ledger mtls accepted sport=5 isn=8 @up +9",
+      "confirmed mtls-observed 2/0/0",
+    ],
+  ]);
+  const nodes = judge(sightingsOf(["web > ledger mtls accepted @snat"]), {}).verdicts;
+  t.strictSame(
+    nodes.filter((v) => v.firstSeen !== null).map((v) => v.edge.id),
+    new Array(2).fill("shop/web[Pod] -> pay/ledger[Pod] : 8443/tcp"),
+    "under the node's address it is no edge of its own",
+  );
+});
+
+t.test("what only uplinks show is one connection, and proves nothing of a pod", async (t) => {
+  check(t, "transport", [
+    ["web > ledger plain accepted @only-up", "violated plaintext-accepted 0/1/0"],
+    ["web > ledger mtls accepted @only-up", "unproven partly-watched 1/0/0"],
+  ], { coverage: without("web", "ledger").concat("web 0-60 uplink", "ledger 0-60 uplink") }); // prettier-ignore
+  const [a] = judge([], { coverage: ["web 0-60 10+0", "cart 0-60 90+0 uplink"] }).nodes;
+  t.strictSame([a!.interfaces, a!.delivered], [1, 10], "its frames are not counted again");
+});
+
 t.test("a declared edge without traffic is unproven: not exercised, or not watched", async (t) => {
   const quiet = (coverage: readonly string[]) =>
     judge([], { coverage })
