@@ -37,8 +37,6 @@ export type RingCaptureOptions = {
   ringBytes: number;
   /** Room for flows, and payload of each side that is handed over; null hands everything over. */
   cutoff: { flows: number; budgetBytes: number } | null;
-  /** Another waiting thread than the usual, for tests of its faults. */
-  worker?: URL;
 };
 
 /** A ring that is being read. */
@@ -66,7 +64,6 @@ export class RingCapture implements LiveSource {
   readonly #refusedBy = new Map<number, number>();
   #isFull = false;
   #isRefused = false;
-  #faultsBefore = 0;
   /** Every interface is to be looked at: the ring is new. */
   #isNew = true;
   #lookedMs = 0;
@@ -91,7 +88,7 @@ export class RingCapture implements LiveSource {
   }
 
   #openRing(): Open {
-    const { calls, clock, onFrame, log, ringBytes, worker } = this.#options;
+    const { calls, clock, onFrame, ringBytes } = this.#options;
     const ring = new PacketRing(calls, ringBytes);
     let cutoff: FlowCutoff | null = null;
     try {
@@ -103,8 +100,7 @@ export class RingCapture implements LiveSource {
       ring.bind();
       const reader = new RingReader(ring.view, BLOCK_BYTES, this.#watches, clock, onFrame);
       const waiter = new RingWaiter({
-        ...{ calls, ring: ring.fd, links: this.#links.fd, log },
-        ...(worker ? { worker } : {}),
+        ...{ calls, ring: ring.fd, links: this.#links.fd },
         onWake: (wake, errno) => this.#wake(wake, errno),
       });
       this.#readMs = Date.now();
@@ -175,11 +171,6 @@ export class RingCapture implements LiveSource {
     let refused = this.#refusedBefore;
     for (const count of this.#refusedBy.values()) refused += count;
     return refused;
-  }
-
-  /** Times that the waiting thread ended by a fault. */
-  get faults(): number {
-    return this.#faultsBefore + (this.#open?.waiter.faults ?? 0);
   }
 
   rescan(): Watch[] {
@@ -302,7 +293,6 @@ export class RingCapture implements LiveSource {
     const { ring, waiter, cutoff } = open;
     ring.count();
     this.#droppedBefore += ring.dropped;
-    this.#faultsBefore += waiter.faults;
     this.#open = null;
     this.passedOver?.use(null);
     waiter.close(() => {

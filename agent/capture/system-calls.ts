@@ -48,7 +48,10 @@ export class RefusedCall extends Error {
 /** Memory that the kernel shares; once it is unmapped it reads as zeros. */
 export type Mapped = { address: bigint; view: DataView<SharedArrayBuffer> };
 
-type Call = (...args: unknown[]) => number;
+type Call = {
+  (...args: unknown[]): number;
+  async: (...args: unknown[]) => void;
+};
 
 /** The calls, bound once for each thread that makes them. */
 export class SystemCalls {
@@ -175,6 +178,22 @@ export class SystemCalls {
     const error = this.#refused("poll");
     if (error.code === "EINTR" || error.code === "EAGAIN") return 0;
     throw error;
+  }
+
+  /**
+   * As `poll`, in a thread of the engine's pool; `onReady` is called when it is over. Neither memory
+   * nor descriptors may be given back before.
+   */
+  pollAside(
+    waits: Uint8Array,
+    count: number,
+    timeoutMs: number,
+    onReady: (ready: number) => void,
+  ): void {
+    this.#poll.async(waits, count, timeoutMs, (error: Error | null, ready: number) => {
+      if (error !== null) throw error;
+      onReady(Math.max(0, ready)); // a signal, or a want of memory: the next one tells
+    });
   }
 
   close(fd: number): void {
