@@ -54,7 +54,7 @@ process.on("uncaughtException", (error: Error) => {
   say({ is: "fault", text: error.message });
   timers.forEach(clearInterval);
   watcher?.abandon();
-  port.close(); // what is left is the thread that waits for frames, which ends now
+  port.close(); // what is left is the wait for frames, which ends now
   setTimeout(() => process.exit(), CLOSING_MS).unref();
 });
 

@@ -48,8 +48,6 @@ export type RingCaptureOptions = {
   cutoff: { flows: number; budgetBytes: number } | null;
   /** Without it all frames come here. */
   fanout?: Fanout;
-  /** Another waiting thread than the usual, for tests of its faults. */
-  worker?: URL;
 };
 
 /** A ring that is being read. */
@@ -77,7 +75,6 @@ export class RingCapture implements LiveSource {
   readonly #refusedBy = new Map<number, number>();
   #isFull = false;
   #isRefused = false;
-  #faultsBefore = 0;
   /** Every interface is to be looked at: the ring is new. */
   #isNew = true;
   #lookedMs = 0;
@@ -104,7 +101,7 @@ export class RingCapture implements LiveSource {
   }
 
   #openRing(): Open {
-    const { calls, clock, onFrame, log, ringBytes, worker } = this.#options;
+    const { calls, clock, onFrame, log, ringBytes } = this.#options;
     const ring = new PacketRing(calls, ringBytes);
     let cutoff: FlowCutoff | null = null;
     try {
@@ -120,8 +117,7 @@ export class RingCapture implements LiveSource {
       if (this.#options.fanout) this.#join(ring, this.#options.fanout);
       const reader = new RingReader(ring.view, BLOCK_BYTES, this.#watches, clock, onFrame);
       const waiter = new RingWaiter({
-        ...{ calls, ring: ring.fd, links: this.#links.fd, log },
-        ...(worker ? { worker } : {}),
+        ...{ calls, ring: ring.fd, links: this.#links.fd },
         onWake: (wake, errno) => this.#wake(wake, errno),
       });
       this.#readMs = Date.now();
@@ -204,11 +200,6 @@ export class RingCapture implements LiveSource {
     let refused = this.#refusedBefore;
     for (const count of this.#refusedBy.values()) refused += count;
     return refused;
-  }
-
-  /** Times that the waiting thread ended by a fault. */
-  get faults(): number {
-    return this.#faultsBefore + (this.#open?.waiter.faults ?? 0);
   }
 
   rescan(): Watch[] {
@@ -331,7 +322,6 @@ export class RingCapture implements LiveSource {
     const { ring, waiter, cutoff } = open;
     ring.count();
     this.#droppedBefore += ring.dropped;
-    this.#faultsBefore += waiter.faults;
     this.#open = null;
     this.passedOver?.use(null);
     waiter.close(() => {

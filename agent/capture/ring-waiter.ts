@@ -1,15 +1,20 @@
-/** Keeps a thread that waits for the ring, and starts it anew when it ends by a fault. */
-import { Worker } from "node:worker_threads";
+/**
+ * Waits in poll(2) for frames and for interfaces that come or go, without holding up the thread that
+ * reads them: on the main thread one of the engine's own waits meanwhile. A thread that only reads a
+ * ring waits itself, a little at a time.
+ */
+import { isMainThread } from "node:worker_threads";
+import { POLLERR, POLLIN, POLLNVAL, SO_ERROR, SOL_SOCKET } from "./system-calls.ts";
 import type { SystemCalls } from "./system-calls.ts";
-import type { Waits } from "./wake.ts";
+import { Wake } from "./wake.ts";
 
-/** Milliseconds before the first new start, doubled with each up to the second. */
-const RESTART_MS = 100;
-const RESTART_LIMIT_MS = 5000;
-
-/** The waiting thread's file, as sources or built. */
-const own = import.meta.url;
-const WORKER = new URL(`./capture-worker${own.slice(own.lastIndexOf("."))}`, own);
+/** What waits cannot be ended: a process that exits unasked waits for it so long. */
+const WAIT_MS = 1000;
+/** Timers and messages of a thread that waits itself are late by so much. */
+const TURN_MS = 20;
+/** `struct pollfd`: fd(4) | events(2) | what came(2); in units of 2 bytes. */
+const POLLED = 4;
+const CAME = 3;
 
 export type RingWaiterOptions = {
   calls: SystemCalls;
@@ -18,64 +23,62 @@ export type RingWaiterOptions = {
   links: number;
   /** Called with bits of `Wake`, and the errno that the socket reported, else 0. */
   onWake: (wake: number, errno: number) => void;
-  log: (level: "info" | "warn" | "error", text: string) => void;
-  /** Another thread than the usual, for tests of its faults. */
-  worker?: URL;
 };
 
 export class RingWaiter {
   readonly #options: RingWaiterOptions;
   readonly #stop: number;
-  readonly #turn = new Int32Array(new SharedArrayBuffer(4));
-  #worker: Worker | null = null;
-  #timer: NodeJS.Timeout | null = null;
-  #delayMs = RESTART_MS;
+  readonly #polled = new Int16Array(new ArrayBuffer(3 * POLLED * 2));
+  readonly #waits = new Uint8Array(this.#polled.buffer);
+  readonly #error = new Uint8Array(new ArrayBuffer(4));
   #onClosed: (() => void) | null = null;
-  /** Times that the thread ended by a fault. */
-  faults = 0;
 
   constructor(options: RingWaiterOptions) {
+    const { calls, ring, links } = options;
     this.#options = options;
-    this.#stop = options.calls.event();
-    this.#start();
+    this.#stop = calls.event();
+    const view = new DataView(this.#polled.buffer);
+    for (const [i, fd] of [ring, links, this.#stop].entries()) {
+      view.setInt32(i * 8, fd, true);
+      view.setInt16(i * 8 + 4, POLLIN, true);
+    }
+    this.#wait();
   }
 
-  #start(): void {
-    this.#timer = null;
-    const { ring, links, worker, onWake } = this.#options;
-    const workerData: Waits = { ring, links, stop: this.#stop, turn: this.#turn };
-    const thread = new Worker(worker ?? WORKER, { workerData });
-    this.#worker = thread;
-    let fault: unknown = null;
-    thread.on("message", ([wake, errno]: [number, number]) => {
-      this.#delayMs = RESTART_MS;
-      if (this.#onClosed === null) onWake(wake, errno);
-      this.#giveTurn();
-    });
-    thread.on("error", (error) => (fault = error));
-    thread.on("exit", () => {
-      this.#worker = null;
-      if (this.#onClosed !== null) return this.#closed();
-      this.faults++;
-      const reason = fault instanceof Error ? fault.message : String(fault);
-      this.#options.log("error", `the capture's thread ended: ${reason}; it is started anew`);
-      this.#timer = setTimeout(() => this.#start(), this.#delayMs);
-      this.#delayMs = Math.min(this.#delayMs * 2, RESTART_LIMIT_MS);
-    });
+  #wait(): void {
+    const { calls } = this.#options;
+    if (isMainThread) calls.pollAside(this.#waits, 3, WAIT_MS, (ready) => this.#came(ready));
+    else setImmediate(() => this.#came(calls.poll(this.#waits, 3, TURN_MS)));
   }
 
-  #giveTurn(): void {
-    Atomics.store(this.#turn, 0, 1);
-    Atomics.notify(this.#turn, 0);
+  #came(ready: number): void {
+    if (this.#onClosed !== null) return this.#closed();
+    if (ready > 0) this.#wake();
+    if (this.#onClosed !== null) return this.#closed();
+    this.#wait();
   }
 
-  /** Ends the thread; `onClosed` is called when it no longer touches what it waited for. */
+  #wake(): void {
+    const onRing = this.#polled[CAME]!;
+    const onLinks = this.#polled[POLLED + CAME]!;
+    let wake = (onRing & POLLIN) !== 0 ? Wake.frames : 0;
+    if (onLinks !== 0) wake |= Wake.links; // whoever is woken reads what netlink says
+    const errno = (onRing & POLLERR) !== 0 ? this.#readError() : 0;
+    if ((onRing & POLLNVAL) !== 0) throw new Error("the ring's socket is gone");
+    if (wake !== 0 || errno !== 0) this.#options.onWake(wake, errno);
+  }
+
+  /** A socket that reports an error goes on reporting it until it is read. */
+  #readError(): number {
+    const { calls, ring } = this.#options;
+    calls.getOption(ring, SOL_SOCKET, SO_ERROR, this.#error, "error of the ring's socket");
+    return new DataView(this.#error.buffer).getInt32(0, true);
+  }
+
+  /** Ends the waiting; `onClosed` is called when nothing touches what was waited for any more. */
   close(onClosed: () => void): void {
     this.#onClosed = onClosed;
-    if (this.#timer !== null) clearTimeout(this.#timer);
     this.#options.calls.raise(this.#stop);
-    this.#giveTurn();
-    if (this.#worker === null) this.#closed();
   }
 
   #closed(): void {

@@ -48,7 +48,10 @@ export class RefusedCall extends Error {
 /** Memory that the kernel shares; once it is unmapped it reads as zeros. */
 export type Mapped = { address: bigint; view: DataView<SharedArrayBuffer> };
 
-type Call = (...args: unknown[]) => number;
+type Call = {
+  (...args: unknown[]): number;
+  async: (...args: unknown[]) => void;
+};
 
 /** The calls, bound once for each thread that makes them. */
 export class SystemCalls {
@@ -182,6 +185,22 @@ export class SystemCalls {
   /** Another descriptor of the same: what it stands for lives until both are closed; or -1. */
   duplicate(fd: number): number {
     return this.#duplicate(fd);
+  }
+
+  /**
+   * As `poll`, in a thread of the engine's pool; `onReady` is called when it is over. Neither memory
+   * nor descriptors may be given back before.
+   */
+  pollAside(
+    waits: Uint8Array,
+    count: number,
+    timeoutMs: number,
+    onReady: (ready: number) => void,
+  ): void {
+    this.#poll.async(waits, count, timeoutMs, (error: Error | null, ready: number) => {
+      if (error !== null) throw error;
+      onReady(Math.max(0, ready)); // a signal, or a want of memory: the next one tells
+    });
   }
 
   close(fd: number): void {

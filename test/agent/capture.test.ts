@@ -599,15 +599,6 @@ t.test("an agent that ends by a fault does not hang on its waiting thread", { sk
   t.end();
 });
 
-t.test("the waiting thread ends by a fault: no frame is lost", { skip }, (t) => {
-  const { sent, came, dropped, faults, log } = capture("ring", "worker");
-  t.equal(came, sent);
-  t.equal(dropped, 0);
-  t.ok((faults as number) >= 2, `${String(faults)} faults`);
-  t.match((log as string[]).join("\n"), /the capture's thread ended: planted; it is started anew/);
-  t.end();
-});
-
 t.test("a ring that contradicts itself is opened anew, and the gap is told", { skip }, (t) => {
   const { whole, ended, untilMs, brokenMs, more, came, again, now, log } = capture(
     "ring",

@@ -2,8 +2,9 @@
  * Captures by one tier, in a network namespace of its own, what it sends itself, and prints what
  * came of it: one line of JSON. Pairs of veths are there: `saN` sends, `sbN` is watched.
  *
- *     node capturing.ts TIER golden PAIRS | mixed [INSTRUCTIONS] | refused | spoilt | asked | shared N | again | full FLOWS [swept] | deleted
- *     node capturing.ts TIER flood FRAMES BYTES | worker | broken | opened | crash
+ *     node capturing.ts TIER golden PAIRS | mixed [INSTRUCTIONS] | refused | spoilt | asked | again
+ *     node capturing.ts TIER shared RINGS | full FLOWS [swept] | deleted | broken | opened | crash
+ *     node capturing.ts TIER flood FRAMES BYTES
  */
 import { spawnSync } from "node:child_process";
 import { globSync, readdirSync } from "node:fs";
@@ -540,31 +541,6 @@ async function flood(frames: number, ringBytes: number): Promise<object> {
   return told;
 }
 
-/** The thread that waits for frames ends by a fault, again and again. */
-async function worker(): Promise<object> {
-  let came = 0;
-  const calls = new SystemCalls();
-  const faulty = new URL("faulty-worker.ts", import.meta.url);
-  const source = new RingCapture({
-    ...{ calls, wanted: PAIRS, ringBytes: 32 << 20, onFrame: () => came++, worker: faulty },
-    onWatch: () => {},
-    cutoff: null,
-    clock: new Float64Array(1),
-    ...{ onChange: () => {}, log: (_, text) => log.push(text) },
-  });
-  source.rescan();
-  const sender = new FrameSender("sa0", mixedTraffic(3, 1, 0).frames);
-  let sent = 0;
-  for (let i = 0; i < 200 && source.faults < 2; i++) {
-    sent += sender.send();
-    await sleep(20);
-  }
-  await until(source, sent);
-  const told = { sent, came, dropped: source.droppedOnAny(), faults: source.faults };
-  source.close();
-  return told;
-}
-
 /** A block of the ring is overwritten before it is read: what it says can no longer be. */
 async function broken(): Promise<object> {
   let came = 0;
@@ -639,7 +615,6 @@ const result = {
   again,
   full: () => full(Number(rest[0]), rest[1] === "swept"),
   deleted,
-  worker,
   broken,
   opened,
   crash,
