@@ -1,7 +1,7 @@
 /**
- * Waits in poll(2) for frames and for interfaces that come or go, without holding up the thread that
- * reads them: on the main thread one of the engine's own waits meanwhile. A thread that only reads a
- * ring waits itself, a little at a time.
+ * Waits in poll(2) for frames and for interfaces that come or go. The main thread is not held up: a
+ * thread of the engine's pool waits for it. A thread that only reads a ring waits itself, a little
+ * at a time.
  */
 import { isMainThread } from "node:worker_threads";
 import { POLLERR, POLLIN, POLLNVAL, SO_ERROR, SOL_SOCKET } from "./system-calls.ts";

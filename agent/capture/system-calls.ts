@@ -188,8 +188,8 @@ export class SystemCalls {
   }
 
   /**
-   * As `poll`, in a thread of the engine's pool; `onReady` is called when it is over. Neither memory
-   * nor descriptors may be given back before.
+   * As `poll`, in a thread of the engine's pool; `onReady` is called when it is over. Until then
+   * neither memory nor descriptors may be given back.
    */
   pollAside(
     waits: Uint8Array,
