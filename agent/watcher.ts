@@ -121,10 +121,10 @@ export class Watcher {
     if (lost !== null) onCoverage(lost, 0);
   }
 
-  /** Nothing more is told: what was open is closed. */
+  /** Behind a fault: nothing more is read or told, what was open is closed. */
   abandon(): void {
     this.#timers.forEach(clearInterval);
-    this.capture.close();
+    this.capture.close(true);
   }
 
   /** Tells all that is known, and ends. */

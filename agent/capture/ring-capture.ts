@@ -331,10 +331,10 @@ export class RingCapture implements LiveSource {
     });
   }
 
-  close(): void {
+  close(hasFault = false): void {
     this.#isClosed = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
-    this.#read();
+    if (!hasFault) this.#read();
     this.#closeRing(() => this.#links.close());
   }
 }

@@ -52,10 +52,13 @@ export class RingWaiter {
   }
 
   #came(ready: number): void {
-    if (this.#onClosed !== null) return this.#closed();
-    if (ready > 0) this.#wake();
-    if (this.#onClosed !== null) return this.#closed();
-    this.#wait();
+    try {
+      if (ready > 0 && this.#onClosed === null) this.#wake();
+    } finally {
+      // Also behind a fault: without one more turn what is open would never be closed.
+      if (this.#onClosed === null) this.#wait();
+      else this.#closed();
+    }
   }
 
   #wake(): void {

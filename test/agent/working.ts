@@ -49,7 +49,12 @@ for (let at = 0; at < frames.length; at += 200) {
 await sleep(200);
 workers.tellCoverage();
 await sleep(100);
-if (how) new BroadcastChannel("fault").postMessage("now");
+if (how) {
+  new BroadcastChannel("fault").postMessage("now");
+  await sleep(50);
+  new FrameSender("sa1", frames).send(0, 500); // by which the fault comes out
+  await sleep(200);
+}
 ip("link del sa1"); // a watch ends, and one begins
 for (const name of ["sa1", "sb1"]) {
   if (name === "sa1") ip("link add sa1 mtu 65535 type veth peer name sb1 mtu 65535");
