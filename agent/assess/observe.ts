@@ -270,7 +270,9 @@ function judgeFlow(
   const isTcp = (table.keys[flow * KEY + 9]! & 0xff) === IpProtocol.tcp;
   // A server that speaks first has only greeted: it did not answer either.
   const isUnanswered = (served & Side.data) === 0 || DIALOGUES.has(reading.protocol!);
-  if (isTcp && spoke && isUnanswered && isEnded && endedBy !== table.client[flow]) {
+  // Who leaves before it was spoken to, as an idle or a busy server does, has refused nothing.
+  const isTurnedDown = endedBy !== table.client[flow] && table.closings.beginsByAnswer(flow);
+  if (isTcp && spoke && isUnanswered && isTurnedDown) {
     const basis = table.closings.beginsByReset(flow) ? "reset" : "close";
     return refused("plaintext-refused", "server", basis, null);
   }

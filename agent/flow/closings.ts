@@ -3,10 +3,11 @@
 /** One end of a connection, by its side: 0 is none. */
 const IS_NOTED = 4;
 const IS_RESET = 2;
-const BITS = 3;
-const MASK = 7;
+/** The other side had spoken by then. */
+const IS_ANSWER = 8;
+const BITS = 4;
 
-/** Each side's first FIN and first RST, four at most: three bits each, the first one lowest. */
+/** Each side's first FIN and first RST, four at most: four bits each, the first one lowest. */
 export class Closings {
   readonly #ends: Uint16Array;
 
@@ -15,10 +16,11 @@ export class Closings {
   }
 
   /** Called once for each side and kind. */
-  note(flow: number, side: number, isReset: boolean): void {
+  note(flow: number, side: number, isReset: boolean, isAnswer: boolean): void {
     const known = this.#ends[flow]!;
     const shift = Math.ceil((32 - Math.clz32(known)) / BITS) * BITS;
-    this.#ends[flow] = known | ((IS_NOTED | (isReset ? IS_RESET : 0) | side) << shift);
+    const how = (isReset ? IS_RESET : 0) | (isAnswer ? IS_ANSWER : 0);
+    this.#ends[flow] = known | ((IS_NOTED | how | side) << shift);
   }
 
   clear(flow: number): void {
@@ -27,13 +29,18 @@ export class Closings {
 
   /** The side that ended the connection first, or -1 while neither has. */
   firstSide(flow: number): number {
-    const first = this.#ends[flow]! & MASK;
-    return first === 0 ? -1 : first & 1;
+    const ends = this.#ends[flow]!;
+    return ends === 0 ? -1 : ends & 1;
   }
 
   /** Reports whether the first to end the connection reset it. */
   beginsByReset(flow: number): boolean {
     return (this.#ends[flow]! & IS_RESET) !== 0;
+  }
+
+  /** Reports whether the other side had spoken before the first one ended the connection. */
+  beginsByAnswer(flow: number): boolean {
+    return (this.#ends[flow]! & IS_ANSWER) !== 0;
   }
 
   /** A letter each, in order: F and R of the client, f and r of the server. */

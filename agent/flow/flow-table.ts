@@ -249,7 +249,7 @@ export class FlowTable {
     if ((flags & Tcp.fin) !== 0 && (this.sideFlags[at]! & Side.fin) === 0) {
       this.sideFlags[at]! |= Side.fin;
       this.news |= News.fin;
-      this.closings.note(flow, side, false);
+      this.closings.note(flow, side, false, (this.sideFlags[peer]! & Side.data) !== 0);
     }
     if ((flags & Tcp.rst) !== 0) this.#reset(flow, at, peer);
   }
@@ -322,7 +322,7 @@ export class FlowTable {
     if ((this.sideFlags[at]! & Side.rst) === 0) {
       this.sideFlags[at]! |= Side.rst;
       this.news |= News.rst;
-      this.closings.note(flow, at & 1, true);
+      this.closings.note(flow, at & 1, true, (this.sideFlags[peer]! & Side.data) !== 0);
     }
     const established = (this.flowFlags[flow]! & Fact.established) !== 0;
     if (!established && (this.sideFlags[peer]! & Side.syn) !== 0) {

@@ -321,6 +321,11 @@ t.test("plaintext to TLS, and TLS to plaintext: neither is accepted", async (t) 
   check(t, [get, ["<", bad("")]], { accepted: null, failed: null } as Said);
   check(t, [get, ["<", bad("no such thing")], ["<", "close"]], { accepted: true } as Said);
   check(t, [get, ["<", "close"]], { accepted: false, failed: "plaintext-refused" } as Said);
+  // Who leaves before it was spoken to has refused nothing, whatever comes on its way.
+  check(t, [["<", "close"], get], { accepted: null, failed: null } as Said);
+  const busy: Turn = ["<", text("421 too many connections\r\n")];
+  const late: Turn = [">", text("EHLO a\r\n")];
+  check(t, [busy, ["<", "close"], late], { accepted: null, failed: null } as Said);
   const answer: Turn = ["<", text("HTTP/1.1 400 Bad Request\r\n\r\n")];
   const toPlain = { handshake: "failed", accepted: false, failed: "tls-to-plaintext" } as Said;
   check(t, [[">", CLIENT_HELLO], answer], toPlain);
