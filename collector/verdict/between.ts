@@ -50,17 +50,27 @@ function groupOf(
     const found = byName
       .get(name)
       ?.slice(-LOOKED_AT)
-      .find((group) => group.some((s) => isSame(s.attributed.observation, observation)));
+      .find((group) => isOf(group, observation));
     if (found) return found;
   }
   return null;
 }
 
-/** Overlap in time, and contradict each other in no sequence number. */
-function isSame(a: Observation, b: Observation): boolean {
-  const differs = (side: 0 | 1) =>
-    a.isn[side] !== null && b.isn[side] !== null && a.isn[side] !== b.isn[side];
-  if (differs(0) || differs(1)) return false;
+/**
+ * Overlaps one of the group in time, and contradicts none: what was joined midway may be either of
+ * two connections, which it does not make one.
+ */
+function isOf(group: readonly Sighting[], observation: Observation): boolean {
+  const all = group.map((s) => s.attributed.observation);
+  return all.some((o) => overlaps(o, observation)) && !all.some((o) => differs(o, observation));
+}
+
+/** Reports whether two say different sequence numbers of a side. */
+function differs({ isn: a }: Observation, { isn: b }: Observation): boolean {
+  return ([0, 1] as const).some((i) => a[i] !== null && b[i] !== null && a[i] !== b[i]);
+}
+
+function overlaps(a: Observation, b: Observation): boolean {
   const isBefore = (x: Observation, y: Observation) =>
     Date.parse(x.record.end) + APART_MS < Date.parse(y.record.start);
   return !isBefore(a, b) && !isBefore(b, a);

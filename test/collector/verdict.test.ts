@@ -680,6 +680,13 @@ t.test("what uplinks and tunnels show is no second connection", async (t) => {
       "web > ledger mtls accepted sport=5 isn=7 @up, web > ledger mtls accepted sport=5 isn=8 @up +9",
       "confirmed mtls-observed 2/0/0",
     ],
+    // One that was joined midway may be either of two that cannot be one: they stay two.
+    [
+      "web > ledger mtls accepted sport=6 mid @only-up, " +
+        "web > ledger mtls accepted sport=6 isn=7 @only-up, " +
+        "web > ledger plain accepted sport=6 isn=8 @only-up +2",
+      "violated plaintext-accepted 1/1/0",
+    ],
   ]);
   const nodes = judge(sightingsOf(["web > ledger mtls accepted @snat"]), {}).verdicts;
   t.strictSame(
