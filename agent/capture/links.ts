@@ -82,10 +82,8 @@ export class KernelLinks implements Links, OnLinks {
     this.#seen = seen;
     const isWhole = dump(this.#calls, this.#dumps, RTM_GETLINK, this);
     this.#seen = null;
-    if (!isWhole) {
-      this.#isStale = true; // again with the next call
-      return;
-    }
+    if (!isWhole) this.#isStale = true;
+    if (this.#isStale) return; // again with the next call
     for (const index of this.#links.keys()) if (!seen.has(index)) this.linkGone(index);
     if (!isDue) return;
     this.#routesMs = nowMs;
@@ -93,7 +91,11 @@ export class KernelLinks implements Links, OnLinks {
       if (routes.size > 0) this.#changed.add(index);
     }
     this.#routes.clear();
-    this.#isStale = !dump(this.#calls, this.#dumps, RTM_GETROUTE, this);
+    if (!dump(this.#calls, this.#dumps, RTM_GETROUTE, this)) this.#isStale = true;
+  }
+
+  torn(): void {
+    this.#isStale = true;
   }
 
   link(link: Link): void {

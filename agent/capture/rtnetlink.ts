@@ -28,6 +28,8 @@ export type OnLinks = {
   /** `table` is the routing table's number. */
   address(index: number, address: string, table: number): void;
   addressGone(index: number, address: string, table: number): void;
+  /** Something changed while it was listed, so that some of it may be missing. */
+  torn(): void;
 };
 
 /** NETLINK_ROUTE; RTMGRP_LINK, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE (linux/rtnetlink.h). */
@@ -45,6 +47,7 @@ const RTM_NEWROUTE = 24;
 const RTM_DELROUTE = 25;
 export const RTM_GETROUTE = 26;
 const NLM_F_REQUEST_DUMP = 0x1 | 0x300;
+const NLM_F_DUMP_INTR = 0x10;
 
 /** `struct ifinfomsg`: family(1) | pad(1) | type(2) | index(4) | flags(4) | change(4). */
 const LINK_BYTES = 16;
@@ -145,6 +148,7 @@ export function readMessages(bytes: Uint8Array, length: number, on: OnLinks): nu
     const end = at + view.getUint32(at, true);
     if (end < at + HEADER_BYTES || end > length) return null;
     const type = view.getUint16(at + 4, true);
+    if ((view.getUint16(at + 6, true) & NLM_F_DUMP_INTR) !== 0) on.torn();
     if (type === NLMSG_DONE || type === NLMSG_ERROR) return type;
     if (type === RTM_NEWLINK || type === RTM_DELLINK) readLink(view, at, end, type, on);
     else if (type === RTM_NEWROUTE || type === RTM_DELROUTE) readRoute(view, at, end, type, on);

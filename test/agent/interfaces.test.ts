@@ -4,7 +4,9 @@ import path from "node:path";
 import t from "tap";
 import { kindOf, watchAs } from "../../agent/capture/interfaces.ts";
 import { Lanes } from "../../agent/capture/lanes.ts";
+import { KernelLinks } from "../../agent/capture/links.ts";
 import { readMessages } from "../../agent/capture/rtnetlink.ts";
+import type { SystemCalls } from "../../agent/capture/system-calls.ts";
 import type { Link } from "../../agent/capture/rtnetlink.ts";
 import { readAgentConfig } from "../../agent/config.ts";
 import { hex } from "../frames.ts";
@@ -117,6 +119,7 @@ function read(bytes: Uint8Array): string[] {
     linkGone: (index) => told.push(`${index} gone`),
     address: (index, address, table) => told.push(`${index} ${address} in ${table}`),
     addressGone: (index, address, table) => told.push(`${index} no ${address} in ${table}`),
+    torn: () => told.push("torn"),
   });
   return told;
 }
@@ -159,6 +162,32 @@ t.test("a message that is cut off or contradicts itself is passed over", async (
   for (let at = 0; at < both.length; at++) {
     for (const value of [0, 1, 3, 0xff]) read(changed(both, at, value)); // ends, and throws nothing
   }
+});
+
+t.test("a listing that a change has torn makes no interface gone", async (t) => {
+  const DONE = hex("14000000 0300 0000 00000000 00000000 00000000");
+  // NLM_F_DUMP_INTR of linux/netlink.h, in whichever message the kernel noticed.
+  const [torn, tornLink] = [changed(DONE, 6, 0x10), changed(changed(LINK, 6, 0x10), 20, 8)];
+  const said: (Uint8Array | null)[] = [];
+  const calls = {
+    ...{ socket: () => 1, bind: () => {}, write: () => true, close: () => {} },
+    receive: (_fd: number, into: Uint8Array) => {
+      const bytes = said.shift();
+      if (bytes) into.set(bytes);
+      return bytes === null ? -1 : (bytes?.length ?? 0);
+    },
+  };
+  const links = new KernelLinks(calls as unknown as SystemCalls);
+  const heard = (...messages: readonly (Uint8Array | null | undefined)[]) => {
+    said.push(...(messages as (Uint8Array | null)[]));
+    links.changed();
+    return [Array.from(links.all(), ({ index }) => index), said.length];
+  };
+  const none = undefined;
+  t.strictSame(heard(none, LINK, DONE, DONE), [[9], 0], "listed at the start, and routes");
+  t.strictSame(heard(null, none, torn), [[9], 0], "some was lost, and the listing is torn");
+  t.strictSame(heard(none, tornLink, DONE), [[9, 8], 0], "again");
+  t.strictSame(heard(none, changed(LINK, 20, 8), DONE, DONE), [[8], 0], "and whole");
 });
 
 // ---- live ---------------------------------------------------------------------------------------
