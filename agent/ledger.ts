@@ -47,6 +47,11 @@ export class Ledger {
     this.#budgets.weigh(flow, reading);
   }
 
+  /** The flow makes room untold: its counts are swept, what was asked for it is not. */
+  withdraw(flow: number): void {
+    this.#budgets.withdraw(flow);
+  }
+
   /** The flow has begun. */
   open(flow: number): void {
     this.#budgets.open(flow);

@@ -228,6 +228,7 @@ export class Line {
   /** A flood is told as one: by its source, and how many attempts came from it. */
   #aggregate(flow: number): void {
     this.floods.note(this.table.keys, flow * KEY + this.table.client[flow]! * 4);
+    this.#ledger?.withdraw(flow);
     this.#forget(flow);
     this.counters.aggregated++;
     this.table.release(flow);

@@ -5,11 +5,12 @@ import t from "tap";
 import { FLOW_TABLE_DEFAULTS } from "../../agent/flow/flow-table.ts";
 import { Line } from "../../agent/line.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
-import { viewOf } from "../frames.ts";
+import { SYN, ethernet, ipv4, tcp, viewOf } from "../frames.ts";
+import type { TcpFields } from "../frames.ts";
 import { GOLDEN, framesOf } from "./captures.ts";
 import type { Frame } from "./captures.ts";
 import { ModelCutoff } from "./passing.ts";
-import { longChain } from "./talk.ts";
+import { CLIENT_HELLO, longChain, record } from "./talk.ts";
 
 const captures: { name: string; frames: Frame[] }[] = [];
 for (const name of globSync("*.pcap", { cwd: GOLDEN }).sort()) {
@@ -83,4 +84,25 @@ t.test("a chain of many certificates is read, as far as is fair", async (t) => {
   const { handshake, accepted } = JSON.parse(text[0]!) as Flow;
   t.strictSame([handshake, accepted], ["incomplete", null], "what is not heard is a gap");
   t.ok(line.counters.budgetsRefused > 0);
+});
+
+t.test("nothing stays asked of an attempt that makes room for others", async (t) => {
+  const cutoff = new ModelCutoff(200, false);
+  const table = { ...FLOW_TABLE_DEFAULTS, flows: 8, slots: 8 };
+  const line = new Line({ table, revisions: true, reportIntervalMs: 1e9 }, () => {});
+  line.countPassedOver(cutoff, 8);
+  const take = (fields: TcpFields, payload = new Uint8Array(0)) => {
+    const bytes = ethernet(ipv4({}, tcp(fields, payload)));
+    if (cutoff.passes({ bytes, timeUs: 1e15, linkType: 1 })) {
+      line.frame(viewOf(bytes), 0, bytes.length, bytes.length, 1e15, 1, 0);
+    }
+  };
+  // Of the server's side nothing is seen.
+  take({ sequence: 999, flags: SYN });
+  take({ sequence: 1000 }, CLIENT_HELLO);
+  take({ sequence: 1000 + CLIENT_HELLO.length }, record(22, new Uint8Array(90)));
+  t.strictSame([cutoff.wishes.size, line.counters.budgetsRaised > 0], [1, true]);
+  for (let from = 1; from < 20; from++) take({ from, flags: SYN });
+  t.equal(line.counters.aggregated, 12);
+  t.equal(cutoff.wishes.size, 0);
 });
