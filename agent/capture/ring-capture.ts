@@ -163,9 +163,12 @@ export class RingCapture implements LiveSource {
     else if (open.reader.isDrained) this.#readMs = nowMs;
   }
 
-  /** Looks for interfaces at once, but not for each of many that change together. */
+  /**
+   * Looks for interfaces at once, but not for each of many that change together, nor before the
+   * first `rescan`: what is handed over needs somebody to take it.
+   */
   #lookSoon(afterMs = LOOK_AGAIN_MS): void {
-    if (this.#timer !== null || this.#isClosed) return;
+    if (this.#timer !== null || this.#isClosed || this.#lookedMs === 0) return;
     const waitMs = Math.max(0, this.#lookedMs + afterMs - Date.now());
     this.#timer = setTimeout(() => {
       this.#timer = null;

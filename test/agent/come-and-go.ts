@@ -38,6 +38,10 @@ const source = openCapture({
   onChange: () => ended.push(...source.rescan()),
   log: () => {},
 });
+// The kernel tells of something before anybody asked for frames.
+await ip(["link set sa0 txqueuelen 500"]);
+await sleep(200);
+const early = opened.size;
 source.rescan();
 const steady = new FrameSender("sa0", mixedTraffic(3, 1, 0).frames);
 let sent = 0;
@@ -88,7 +92,7 @@ source.rescan();
 const left = source.watches();
 const { delivered, cutOff } = opened.get("sb0")!;
 const told = {
-  ...{ watched, addressed, greeted, twice, dropped: source.droppedOnAny() },
+  ...{ early, watched, addressed, greeted, twice, dropped: source.droppedOnAny() },
   ended: new Set(ended.map((watch) => watch.name)).size,
   endedGreeted: ended.filter((watch) => watch.delivered === 3).length,
   left: left.map((watch) => watch.name),

@@ -296,6 +296,7 @@ for (const tier of ["ring-cutoff", "ring"]) {
   t.test(`${tier}: ${COUNT} pods come and go at once, and none is missed`, { skip }, (t) => {
     const told = inNode<Record<string, unknown>>("come-and-go.ts", tier, String(COUNT));
     const { watched, addressed, greeted, twice, ended, endedGreeted, left, dropped } = told;
+    t.equal(told["early"], 0, "nothing is watched before it is asked for");
     t.strictSame([watched, addressed, greeted], [COUNT, COUNT, COUNT], "with address and frames");
     t.strictSame([ended, endedGreeted], [COUNT, COUNT]);
     t.strictSame([twice, left, dropped], [[], ["sb0"], 0]);
