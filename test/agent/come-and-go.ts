@@ -90,7 +90,7 @@ const told = {
   ended: new Set(ended.map((watch) => watch.name)).size,
   endedGreeted: ended.filter((watch) => watch.delivered === 3).length,
   left: source.watches().map((watch) => watch.name),
-  steady: { sent, delivered: opened.get("sb0")!.delivered },
+  steady: { sent, seen: opened.get("sb0")!.delivered + opened.get("sb0")!.cutOff },
   bornMs: Math.round(born),
   diedMs: Math.round(died),
   cpuMs: Math.round((user + system) / 1000),
