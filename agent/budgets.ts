@@ -19,7 +19,7 @@ import type { FlowTable } from "./flow/flow-table.ts";
 const RAISES_LIMIT = 4;
 const RAISES_BEHIND_FINISHED = 2;
 /** Packets behind the openings after which nothing more is wanted: most flows end before. */
-export const PACKETS_BEHIND = 8;
+export const PACKETS_BEHIND = 32;
 /** Instead of a count of packets: nothing more comes. */
 const CLOSED = 255;
 

@@ -55,6 +55,7 @@ export class Ledger {
   /** The flow has begun. */
   open(flow: number): void {
     this.#budgets.open(flow);
+    this.#source.begin(this.#table.keys, flow * KEY);
     for (let side = 0; side < 2; side++) {
       this.#packets[flow * 2 + side] = this.#packetsBefore[side]!;
       this.#bytes[flow * 2 + side] = this.#bytesBefore[side]!;
@@ -106,7 +107,7 @@ export class Ledger {
     const flags = sideFlags[flow * 2]! | sideFlags[flow * 2 + 1]!;
     const before = this.#packets[flow * 2]! + this.#packets[flow * 2 + 1]!;
     const isKnown = (flags & Side.data) !== 0 || before > 0 || this.#source.hasLost;
-    if (isKnown) this.#source.forget(keys, flow * KEY);
+    if (isKnown) this.#source.forget(keys, flow * KEY, !this.#concerns(flow) && before === 0);
   }
 
   /** Has the source give up, some at a time, what is no flow of the table. */

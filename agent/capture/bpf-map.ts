@@ -8,6 +8,7 @@ const MAP_LOOKUP = 1;
 const MAP_UPDATE = 2;
 const MAP_DELETE = 3;
 const MAP_LOOKUP_BATCH = 24;
+const MAP_DELETE_BATCH = 27;
 const MAP_TYPE_HASH = 1;
 const NO_PREALLOC = 1;
 const ENOENT = 2;
@@ -85,6 +86,54 @@ export class BpfMap {
 
   close(): void {
     this.#calls.close(this.fd);
+  }
+}
+
+/** Removes entries of a map, many with each call. */
+export class MapRemoval {
+  readonly #map: BpfMap;
+  readonly #calls: SystemCalls;
+  readonly #keys: Uint8Array<ArrayBuffer>;
+  readonly #keyBytes: number;
+  readonly #limit: number;
+  readonly #attributes = new DataView(new ArrayBuffer(56));
+  /** Keys that wait for `run`. */
+  count = 0;
+
+  constructor(calls: SystemCalls, map: BpfMap, limit: number) {
+    this.#calls = calls;
+    this.#map = map;
+    this.#limit = limit;
+    this.#keyBytes = map.key.byteLength;
+    this.#keys = fixedBytes(this.#keyBytes * limit);
+    this.#attributes.setUint32(36, map.fd, true); // as in `MapWalk`
+  }
+
+  /** Takes the map's `key` in. */
+  add(): void {
+    this.#keys.set(new Uint8Array(this.#map.key.buffer), this.count * this.#keyBytes);
+    if (++this.count === this.#limit) this.run();
+  }
+
+  run(): void {
+    const attributes = this.#attributes;
+    const base = this.#calls.addressOf(this.#keys);
+    for (let from = 0; from < this.count;) {
+      attributes.setBigUint64(16, base + BigInt(from * this.#keyBytes), true);
+      attributes.setUint32(32, this.count - from, true);
+      const result = this.#calls.bpf(MAP_DELETE_BATCH, new Uint8Array(attributes.buffer));
+      if (result === 0) break;
+      // It stops at a key that has no entry; kernels before 5.6 have no such call.
+      if (result === -ENOENT) from += attributes.getUint32(32, true) + 1;
+      else this.#removeOne(from++);
+    }
+    this.count = 0;
+  }
+
+  #removeOne(i: number): void {
+    const at = i * this.#keyBytes;
+    new Uint8Array(this.#map.key.buffer).set(this.#keys.subarray(at, at + this.#keyBytes));
+    this.#map.delete();
   }
 }
 

@@ -55,9 +55,15 @@ export class CutOffFlows implements PassedOver {
     return index !== 0 && this.#cutoff !== null && this.#cutoff.readFlow(keys, k, index);
   }
 
-  forget(keys: Int32Array, k: number): void {
+  begin(keys: Int32Array, k: number): void {
+    this.#cutoff?.begin(keys, k);
+  }
+
+  forget(keys: Int32Array, k: number, isWhole: boolean): void {
     const index = this.#indexOf(keys, k);
-    if (index !== 0) this.#cutoff?.forgetFlow(keys, k, index);
+    if (index === 0) return;
+    if (isWhole) this.#cutoff?.forgetSoon(keys, k, index);
+    else this.#cutoff?.forgetFlow(keys, k, index);
   }
 
   ask(keys: Int32Array, k: number, bytes: readonly number[], isn: readonly number[]): boolean {
@@ -77,6 +83,7 @@ export class CutOffFlows implements PassedOver {
   sweep(isFlow: (keys: Int32Array) => boolean): void {
     const cutoff = this.#cutoff;
     if (cutoff === null) return;
+    cutoff.forgetWaiting();
     const isOver = cutoff.walk((keys, protocol, index) => {
       const watch = this.#watches.get(index);
       if (watch === undefined) {

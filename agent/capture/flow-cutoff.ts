@@ -1,5 +1,5 @@
 /** Loads the flow cutoff into the kernel, and reads what it counted of interfaces and flows. */
-import { BpfMap, MapWalk } from "./bpf-map.ts";
+import { BpfMap, MapRemoval, MapWalk } from "./bpf-map.ts";
 import { loadProgram } from "./bpf-program.ts";
 import {
   FLOW_KEY_BYTES,
@@ -25,6 +25,10 @@ const WHOLE_FRAME = 0x7fffffff;
 const INTERFACES_LIMIT = 16_384;
 /** Keys read at a time when the map is walked. */
 const WALK_KEYS = 512;
+/** Flows forgotten with one call. */
+const REMOVED_AT_ONCE = 128;
+/** Bits by which flows that wait to be forgotten are told from most others. */
+const MARKS = 4096;
 
 /** ARPHRD_…: Ethernet, loopback, and those whose frames begin with the IP header. */
 const KINDS: ReadonlyMap<number, number> = new Map([
@@ -42,6 +46,9 @@ export class FlowCutoff {
   readonly #interfaces: BpfMap;
   readonly #wishes: BpfMap;
   readonly #walk: MapWalk;
+  readonly #removal: MapRemoval;
+  /** By hash of the key: such a flow waits to be forgotten. */
+  readonly #marks = new Uint8Array(MARKS);
   /** Of the last flow that was read, by side: packets and bytes, now and at its last SYN. */
   readonly packets = new Float64Array(2);
   readonly bytes = new Float64Array(2);
@@ -66,6 +73,7 @@ export class FlowCutoff {
       this.#interfaces = map("wp_interfaces", 4, INTERFACE_VALUE_BYTES, INTERFACES_LIMIT);
       this.#wishes = map("wp_wishes", FLOW_KEY_BYTES, WISH_BYTES, flows);
       this.#walk = new MapWalk(calls, this.#flows, WALK_KEYS);
+      this.#removal = new MapRemoval(calls, this.#flows, REMOVED_AT_ONCE);
       this.programFd = this.#loadBest(budget);
     } catch (error) {
       for (const made of open) made.close();
@@ -143,6 +151,26 @@ export class FlowCutoff {
     this.#flows.delete();
   }
 
+  /** As `forgetFlow`, of a flow of which nothing was kept back: soon, with others. */
+  forgetSoon(keys: Int32Array, k: number, index: number): void {
+    writeKey(this.#flows.key, keys, k, index);
+    this.#marks[markOf(keys, k)] = 1;
+    this.#removal.add();
+    if (this.#removal.count === 0) this.#marks.fill(0);
+  }
+
+  /** What waits to be forgotten is. */
+  forgetWaiting(): void {
+    if (this.#removal.count === 0) return;
+    this.#removal.run();
+    this.#marks.fill(0);
+  }
+
+  /** A flow begins: what will be counted of it must not be forgotten with an earlier one. */
+  begin(keys: Int32Array, k: number): void {
+    if (this.#marks[markOf(keys, k)] !== 0) this.forgetWaiting();
+  }
+
   /** As `PassedOver.ask` of frame-source.ts; `index` is the interface's. */
   ask(
     keys: Int32Array,
@@ -186,6 +214,12 @@ export class FlowCutoff {
     this.#calls.close(this.programFd);
     for (const map of [this.#flows, this.#wishes, this.#interfaces]) map.close();
   }
+}
+
+function markOf(keys: Int32Array, k: number): number {
+  let hash = keys[k + 9]!;
+  for (let word = 0; word < 9; word++) hash = Math.imul(hash ^ keys[k + word]!, 0x9e3779b1);
+  return (hash ^ (hash >>> 16)) & (MARKS - 1);
 }
 
 /** Writes a flow's key of the maps from that of the flow table. */

@@ -81,8 +81,10 @@ export type PassedOver = {
   readonly markedBytes: Float64Array;
   /** Reads a flow's counts; false where nothing is known of it. */
   read(keys: Int32Array, k: number): boolean;
-  /** The flow has ended: its counts are given up. */
-  forget(keys: Int32Array, k: number): void;
+  /** The flow has begun. */
+  begin(keys: Int32Array, k: number): void;
+  /** The flow has ended: its counts are given up; at leisure where nothing was passed over. */
+  forget(keys: Int32Array, k: number, isWhole: boolean): void;
   /**
    * Asks that so much payload of each side is handed over: of a flow that has spent less by then; 0
    * for no more. Meant for the connection of these initial sequence numbers, 0 where one is not

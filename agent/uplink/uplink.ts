@@ -54,12 +54,14 @@ export type UplinkCounters = {
 export type Discard =
   "disk" | "full" | "damaged" | "malformed" | "too-large" | "refused" | "stopped";
 
-type Rows = {
-  observations: Observation[];
-  coverage: Coverage[];
-  bytes: number;
-  /** When no more rows were taken. */
-  closedMs: number;
+type Rows = { observations: Observation[]; coverage: Coverage[]; bytes: number };
+
+/** A batch that takes no more rows, written at once: what its rows were made of can go. */
+type Closed = {
+  rows: number;
+  batch: Uint8Array;
+  /** The number it was written with, which it will most likely have. */
+  seq: number;
 };
 
 const packr = new Packr({ useRecords: true });
@@ -78,7 +80,7 @@ export class Uplink {
   readonly #discarded = { disk: 0, malformed: 0, "too-large": 0, stopped: 0 };
   readonly #running: Promise<void>;
   #open: Rows = emptyRows();
-  #closed: Rows[] = [];
+  #closed: Closed[] = [];
   #offered = 0;
   #pending = 0;
   #ageTimer: NodeJS.Timeout | null = null;
@@ -105,7 +107,7 @@ export class Uplink {
   #told = "";
 
   private constructor(options: UplinkOptions, spool: Spool) {
-    const rows = Math.min(options.batchRowsLimit ?? 500, BATCH_ROWS_LIMIT);
+    const rows = Math.min(options.batchRowsLimit ?? 200, BATCH_ROWS_LIMIT);
     this.#options = {
       batchAgeMs: 1000,
       inFlightLimit: 8,
@@ -208,9 +210,14 @@ export class Uplink {
   #closeBatch(): void {
     if (this.#ageTimer) clearTimeout(this.#ageTimer);
     this.#ageTimer = null;
-    this.#open.closedMs = Date.now();
-    if (countRows(this.#open) > 0) this.#closed.push(this.#open);
+    const { observations, coverage } = this.#open;
     this.#open = emptyRows();
+    const rows = observations.length + coverage.length;
+    if (rows > 0) {
+      const seq = this.#spool.nextSeq + this.#closed.length;
+      const said = { type: "batch", seq, clock_ms: Date.now(), observations, coverage } as const;
+      this.#closed.push({ rows, seq, batch: packr.pack(said satisfies Batch) });
+    }
     if (this.#closed.length > 0) this.#spooling ??= this.#drain();
   }
 
@@ -219,10 +226,10 @@ export class Uplink {
     let waitMs = this.#options.backoffMinMs;
     while (this.#closed.length > 0) {
       const group = this.#closed.slice(0, GROUP_LIMIT);
-      const failure = await this.#spool.append(group.map((rows) => toUnnumbered(rows)));
+      const failure = await this.#spool.append(group.map(toUnnumbered));
       if (failure === null) {
         this.#closed.splice(0, group.length);
-        this.#pending -= group.reduce((sum, rows) => sum + countRows(rows), 0);
+        this.#pending -= group.reduce((sum, { rows }) => sum + rows, 0);
         waitMs = this.#options.backoffMinMs;
         void this.#pump();
         continue;
@@ -420,19 +427,16 @@ export class Uplink {
 }
 
 function emptyRows(): Rows {
-  return { observations: [], coverage: [], bytes: 0, closedMs: 0 };
+  return { observations: [], coverage: [], bytes: 0 };
 }
 
 function countRows(rows: Rows): number {
   return rows.observations.length + rows.coverage.length;
 }
 
-function toUnnumbered({ observations, coverage, closedMs: clock_ms }: Rows): Unnumbered {
-  return {
-    rows: observations.length + coverage.length,
-    encode: (seq) =>
-      packr.pack({ type: "batch", seq, clock_ms, observations, coverage } satisfies Batch),
-  };
+function toUnnumbered({ rows, batch, seq: written }: Closed): Unnumbered {
+  const renumbered = (seq: number) => packr.pack({ ...(unpackr.unpack(batch) as Batch), seq });
+  return { rows, encode: (seq) => (seq === written ? batch : renumbered(seq)) };
 }
 
 /** Null when the bytes are no message of a collector's. */

@@ -2,6 +2,9 @@
 import { spawnSync } from "node:child_process";
 import path from "node:path";
 import t from "tap";
+import { BpfMap, MapRemoval } from "../../agent/capture/bpf-map.ts";
+import { FlowCutoff } from "../../agent/capture/flow-cutoff.ts";
+import { SystemCalls } from "../../agent/capture/system-calls.ts";
 import { Alu, BpfAssembler, Jump, Size } from "../../agent/capture/bpf-assembler.ts";
 import { Direction } from "../../agent/capture/frame-source.ts";
 import type { PassedOver, Watch } from "../../agent/capture/frame-source.ts";
@@ -219,8 +222,13 @@ class Counted implements PassedOver {
     this.reads++;
     return this.isKnown;
   }
-  forget(): void {
+  /** By flow that was forgotten: nothing of it was passed over. */
+  whole: boolean[] = [];
+
+  begin(): void {}
+  forget(_keys: Int32Array, _k: number, isWhole: boolean): void {
     this.forgotten++;
+    this.whole.push(isWhole);
     for (const all of [this.packets, this.bytes, this.marked, this.markedBytes]) all.fill(0);
   }
   ask(): boolean {
@@ -317,6 +325,41 @@ t.test("what was kept back before a new connection is the old one's", async (t) 
     [2 + 2 + 4, 40 + 1540 + 2000 + 4000, true], // in the end nothing is missing
   ]);
   t.equal(counted.forgotten, 1);
+});
+
+t.test("a flow of which nothing was passed over may be forgotten at leisure", async (t) => {
+  const { line, counted, send } = countedLine();
+  send(udp(new Uint8Array(10)), 17, 0);
+  line.finish();
+  send(udp(new Uint8Array(1200)), 17, 1); // beyond the budget: there may be more
+  line.finish();
+  t.strictSame(counted.whole, [true, false]);
+});
+
+t.test("what waits to be forgotten is before a flow of the same ends begins", async (t) => {
+  const batches: number[] = [];
+  const BATCH = 27;
+  const calls = {
+    addressOf: () => 0n,
+    errorName: String,
+    close: () => {},
+    bpf: (command: number, attributes: Uint8Array) => {
+      if (command === BATCH) batches.push(new DataView(attributes.buffer).getUint32(32, true));
+      return command === BATCH ? 0 : 3;
+    },
+  };
+  const cutoff = new FlowCutoff(calls as unknown as SystemCalls, 1024, 1000);
+  const keyOf = (port: number) => Int32Array.of(0, 0, 0xffff, 1, 0, 0, 0xffff, 2, port, 6);
+  for (const port of [1, 2, 3]) cutoff.forgetSoon(keyOf(port), 0, 7);
+  cutoff.begin(keyOf(4), 0);
+  t.strictSame(batches, [], "others wait on");
+  cutoff.begin(keyOf(2), 0);
+  t.strictSame(batches, [3], "all at once");
+  cutoff.begin(keyOf(2), 0);
+  cutoff.forgetWaiting();
+  t.strictSame(batches, [3], "and once");
+  for (let port = 0; port < 300; port++) cutoff.forgetSoon(keyOf(port), 0, 7);
+  t.strictSame(batches, [3, 128, 128], "and when they are many");
 });
 
 t.test("when frames were lost, every flow is asked about", async (t) => {
@@ -471,6 +514,38 @@ for (const tier of ["ring-cutoff", "ring", "libpcap"]) {
     t.end();
   });
 }
+
+t.test("entries of a map go many at a time, also where some are gone", { skip }, async (t) => {
+  const calls = new SystemCalls();
+  const map = new BpfMap(calls, "wp_test", 4, 8, 1024);
+  const removal = new MapRemoval(calls, map, 64);
+  const at = (key: number) => map.key.setUint32(0, key, true);
+  for (let key = 0; key < 300; key++) {
+    at(key);
+    if (!map.write()) t.fail(String(key));
+  }
+  const gone = (key: number) => key % 7 === 0 || key >= 300;
+  for (let key = 0; key < 300; key += 7) {
+    at(key);
+    map.delete();
+  }
+  for (let key = 0; key < 310; key++) {
+    if (key % 2 === 0 && key !== 308) continue;
+    at(key);
+    removal.add();
+  }
+  t.equal(removal.count, 156 % 64);
+  removal.run();
+  t.equal(removal.count, 0);
+  const left: number[] = [];
+  for (let key = 0; key < 310; key++) {
+    at(key);
+    if (map.read()) left.push(key);
+  }
+  const wanted = Array.from({ length: 310 }, (_, key) => key);
+  t.strictSame(left, wanted.filter((key) => key % 2 === 0 && !gone(key))); // prettier-ignore
+  map.close();
+});
 
 t.test("headers that contradict themselves are counted as they are read", { skip }, (t) => {
   const { sent, of0, dropped, flows, wrong } = capture("ring-cutoff", "spoilt");

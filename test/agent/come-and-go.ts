@@ -89,14 +89,12 @@ delay.disable();
 timers.forEach(clearInterval);
 await sleep(200);
 source.rescan();
-const left = source.watches();
-const { delivered, cutOff } = opened.get("sb0")!;
 const told = {
   ...{ early, watched, addressed, greeted, twice, dropped: source.droppedOnAny() },
   ended: new Set(ended.map((watch) => watch.name)).size,
   endedGreeted: ended.filter((watch) => watch.delivered === 3).length,
-  left: left.map((watch) => watch.name),
-  steady: { sent, counted: delivered + cutOff },
+  left: source.watches().map((watch) => watch.name),
+  steady: { sent, seen: opened.get("sb0")!.delivered + opened.get("sb0")!.cutOff },
   bornMs: Math.round(born),
   diedMs: Math.round(died),
   cpuMs: Math.round((user + system) / 1000),

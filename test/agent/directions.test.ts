@@ -113,7 +113,7 @@ t.test("what the source counted and did not hand over was seen", async (t) => {
     ...{ budgetBytes: 1, hasLost: false, marked: none, markedBytes: none },
     ...{ packets: Float64Array.of(0, 7), bytes: Float64Array.of(0, 700) }, // 10.0.0.2 is the high end
     ...{ read: () => true, forget: () => {}, sweep: () => {} },
-    ...{ ask: () => false, withdraw: () => {} },
+    ...{ ask: () => false, withdraw: () => {}, begin: () => {} },
   };
   line.countPassedOver(cutOff);
   send("> A 10, (< A 20), > A 10");

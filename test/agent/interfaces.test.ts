@@ -300,9 +300,9 @@ for (const tier of ["ring-cutoff", "ring"]) {
     t.strictSame([watched, addressed, greeted], [COUNT, COUNT, COUNT], "with address and frames");
     t.strictSame([ended, endedGreeted], [COUNT, COUNT]);
     t.strictSame([twice, left, dropped], [[], ["sb0"], 0]);
-    const { sent, counted } = told["steady"] as Record<string, number>;
+    const { sent, seen } = told["steady"] as Record<string, number>;
     t.ok(sent! > 50, `${sent} frames in between`);
-    t.equal(counted, sent);
+    t.equal(seen, sent);
     t.end();
   });
 }

@@ -36,6 +36,8 @@ export class ModelCutoff implements PassedOver {
     this.#isDeaf = isDeaf;
   }
 
+  begin(): void {}
+
   /** Reports whether a frame is handed over. */
   passes({ bytes, linkType }: Frame): boolean {
     const packet = new Packet();
