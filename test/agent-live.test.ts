@@ -12,6 +12,7 @@ import { initCa, issue } from "../collector/pki.ts";
 import { openSqlite } from "../collector/store/sqlite.ts";
 import type { Store } from "../collector/store/store.ts";
 import type { Verdict } from "../collector/verdict/verdict.ts";
+import { whyNotLive } from "./live.ts";
 
 t.setTimeout(280_000);
 
@@ -172,13 +173,6 @@ function addPod(pod: Pod): void {
 function removePod(pod: Pod): void {
   ip(`-n ${netns("node")} link del wpt${pod}`, true);
   ip(`netns del ${netns(pod)}`, true);
-}
-
-function whyNotLive(): string | false {
-  if (process.getuid?.() !== 0) return "not root: network namespaces cannot be made";
-  const probe = spawnSync("unshare", ["--net", "true"]);
-  if (probe.status !== 0) return "network namespaces cannot be made here";
-  return spawnSync("ip", ["-V"]).status === 0 ? false : "iproute2 is missing";
 }
 
 const SERVER = `require("http").createServer((_, r) => r.end("done\\n"))

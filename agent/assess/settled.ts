@@ -1,11 +1,9 @@
 /** Keeps one copy of readings that are over and say the same: a node speaks the same few ways. */
 import { numberOf } from "../tls/alike.ts";
+import { InternedBy } from "../tls/interned.ts";
 import type { Reading } from "./reading.ts";
 
-/** Most readings kept for others to be like. */
-const LIMIT = 1024;
-
-const known = new Map<string, Reading>();
+const readings = new InternedBy<Reading>();
 
 /** An equal one that came before, or the reading itself. All that a record tells is compared. */
 export function settled(r: Reading): Reading {
@@ -25,10 +23,5 @@ export function settled(r: Reading): Reading {
     (r.upgrade.gss ? 4096 : 0);
   const spoken = `${r.protocol} ${r.upgradedFrom} ${r.tunnelOf} ${r.serverProtocol}`;
   const turned = `${r.upgrade.state} ${r.afterRefusal}`;
-  const key = `${facts} ${spoken} ${turned} ${numberOf(r.tls)} ${r.history}`;
-  const found = known.get(key);
-  if (found !== undefined) return found;
-  if (known.size >= LIMIT) known.clear();
-  known.set(key, r);
-  return r;
+  return readings.of(`${facts} ${spoken} ${turned} ${numberOf(r.tls)} ${r.history}`, r);
 }

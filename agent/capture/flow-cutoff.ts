@@ -102,13 +102,13 @@ export class FlowCutoff {
     return loadProgram(this.#calls, "wp_cutoff", program);
   }
 
-  /** Lets the frames of an interface pass; `hardware` is its type (ARPHRD_…). */
-  allow(index: number, hardware: number): void {
+  /** Lets frames of an interface pass, if there is room; `hardware` is its type (ARPHRD_…). */
+  allow(index: number, hardware: number): boolean {
     const { key, value } = this.#interfaces;
     key.setUint32(0, index, true);
     new Uint8Array(value.buffer).fill(0);
     value.setUint32(0, KINDS.get(hardware) ?? InterfaceKind.other, true);
-    this.#interfaces.write();
+    return this.#interfaces.write();
   }
 
   forbid(index: number): void {

@@ -246,9 +246,7 @@ export class RingCapture implements LiveSource {
       return false;
     }
     if (watch) this.#end(watch); // the same one under another name, or as something else
-    this.#allow(link!, kind);
-    this.#options.log("info", `watching ${link!.name}`);
-    return true;
+    return this.#allow(link!, kind);
   }
 
   #addressesOf(index: number, kind: WatchKind): string[] {
@@ -273,15 +271,21 @@ export class RingCapture implements LiveSource {
     this.#options.log("info", `no longer watching ${watch.name}: the interface is gone`);
   }
 
-  #allow({ name, index, hardware }: Link, kind: WatchKind): void {
+  /** Begins a watch; reports whether there was room for it. */
+  #allow({ name, index, hardware }: Link, kind: WatchKind): boolean {
+    if (this.#open?.cutoff?.allow(index, hardware) === false) {
+      this.#options.log("error", `${name} is not watched: too many interfaces are`);
+      return false;
+    }
     const lane = this.#lanes.take();
     const addresses = this.#addressesOf(index, kind);
     const counters = { delivered: 0, dropped: 0, cutOff: 0 };
     const watch: Watch = { name, index, kind, lane, addresses, ...counters };
     this.#watches.set(index, watch);
     this.passedOver?.know(lane, index);
-    this.#open?.cutoff?.allow(index, hardware);
     this.#options.onWatch(watch);
+    this.#options.log("info", `watching ${name}`);
+    return true;
   }
 
   #forbid(watch: Watch): void {

@@ -2,11 +2,9 @@
 import type { Certificate } from "./certificate.ts";
 import { isTls13 } from "./codes.ts";
 import type { Handshake } from "./handshake.ts";
+import { InternedBy } from "./interned.ts";
 
-/** Most handshakes kept for others to be like. */
-const LIMIT = 1024;
-
-const known = new Map<string, Handshake>();
+const handshakes = new InternedBy<Handshake>();
 
 /** Of hellos, equal ones are one object (`Interned`). */
 const numbers = new WeakMap<object, number>();
@@ -50,12 +48,7 @@ export function alike(h: Handshake): Handshake {
   const chains = `${spell(h.serverChain)} ${spell(h.clientChain)}`;
   const flight = `${h.flight.kind} ${h.flight.records}`;
   const numeric = `${h.group} ${h.primeBits} ${h.signature}`;
-  const key = `${hellos} ${facts} ${numeric} ${flight} ${chains} ${h.history}`;
-  const found = known.get(key);
-  if (found !== undefined) return found;
-  if (known.size >= LIMIT) known.clear();
-  known.set(key, h);
-  return h;
+  return handshakes.of(`${hellos} ${facts} ${numeric} ${flight} ${chains} ${h.history}`, h);
 }
 
 function spell(chain: readonly Certificate[] | null): string {

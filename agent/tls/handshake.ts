@@ -9,7 +9,7 @@ import { readClientHello, readSsl2ClientHello } from "./client-hello.ts";
 import type { ClientHello } from "./client-hello.ts";
 import { Alert, ContentType, HandshakeType, isTls13 } from "./codes.ts";
 import { alike, isOver } from "./alike.ts";
-import { Interned, InternedText } from "./interned.ts";
+import { Interned, InternedBy } from "./interned.ts";
 import { RECORD_HEADER, isRecordHeader } from "./record.ts";
 import { readServerHello, readServerKeyExchange } from "./server-hello.ts";
 import type { ServerHello } from "./server-hello.ts";
@@ -34,7 +34,7 @@ export type { AlertSeen, CloseSeen, Transport };
 
 const clientHellos = new Interned<ClientHello>();
 const serverHellos = new Interned<ServerHello>();
-const histories = new InternedText();
+const histories = new InternedBy<string>();
 const NO_LENGTHS: number[] = [];
 
 const NO_CLOSES: readonly CloseSeen[] = [];
@@ -134,7 +134,8 @@ export class Handshake {
     // Over datagrams anything may be sent again.
     const repeats = letter === "p" || letter === "t" || this.transport !== "t";
     if (repeats && this.history.endsWith(cased)) return;
-    this.history = histories.of(this.history + cased);
+    const letters = this.history + cased;
+    this.history = histories.of(letters, letters); // else each would keep all its parts
   }
 
   /** One side ended the connection; only the first of each side and kind counts. */

@@ -62,15 +62,15 @@ function isEqual(a: Plain, b: Plain): boolean {
   return true;
 }
 
-/** The same of texts: those that grow letter by letter would otherwise keep all their parts. */
-export class InternedText {
-  readonly #known = new Map<string, string>();
+/** The same of values that a text tells apart: of two with one text the first is kept. */
+export class InternedBy<T> {
+  readonly #known = new Map<string, T>();
 
-  of(text: string): string {
+  of(text: string, value: T): T {
     const known = this.#known.get(text);
     if (known !== undefined) return known;
     if (this.#known.size >= LIMIT) this.#known.clear();
-    this.#known.set(text, text);
-    return text;
+    this.#known.set(text, value);
+    return value;
   }
 }

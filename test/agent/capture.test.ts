@@ -18,6 +18,7 @@ import { FLOW_TABLE_DEFAULTS } from "../../agent/flow/flow-table.ts";
 import { Sightings } from "../../agent/sightings.ts";
 import { keptBack } from "./mixed.ts";
 import { ethernet, hex, ipv4, tcp, udp, viewOf } from "../frames.ts";
+import { atExit, ip, whyNotLive } from "../live.ts";
 
 t.setTimeout(200_000);
 
@@ -419,23 +420,12 @@ t.test("eBPF instructions are laid out as RFC 9669 has them", async (t) => {
 
 const PAIRS = 16;
 const netns = `wprc${process.pid.toString(36)}`;
-const ip = (args: string) => {
-  const { status, stderr } = spawnSync("ip", args.split(" "), { encoding: "utf8" });
-  if (status !== 0) throw new Error(`ip ${args}: ${stderr}`);
-};
 const cleanUp = () => void spawnSync("ip", ["netns", "del", netns]);
 
-function whyNotLive(): string | false {
-  if (process.getuid?.() !== 0) return "not root: network namespaces cannot be made";
-  const probe = spawnSync("unshare", ["--net", "true"]);
-  if (probe.status !== 0) return "network namespaces cannot be made here";
-  return spawnSync("ip", ["-V"]).status === 0 ? false : "iproute2 is missing";
-}
 const skip = whyNotLive();
 
 if (skip === false) {
-  process.once("exit", cleanUp); // also after a failure
-  for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => process.exit(1));
+  atExit(cleanUp);
   ip(`netns add ${netns}`);
   const quiet = ["all", "default"].map((name) => `net.ipv6.conf.${name}.disable_ipv6=1`);
   spawnSync("ip", ["netns", "exec", netns, "sysctl", "-qw", ...quiet]);

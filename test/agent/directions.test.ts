@@ -10,6 +10,7 @@ import { Line } from "../../agent/line.ts";
 import { Sightings } from "../../agent/sightings.ts";
 import type { Observation } from "../../protocol/observation.ts";
 import { ACK, FIN, RST, SYN, ethernet, ipv4, tcp, udp, viewOf } from "../frames.ts";
+import { atExit, ip, whyNotLive } from "../live.ts";
 
 t.setTimeout(60_000);
 
@@ -203,21 +204,10 @@ t.test("a watch that ended is forgotten when none of its flows can live", async 
 const node = `wpw${process.pid.toString(36)}`;
 const pod = `${node}p`;
 const cleanUp = () => [node, pod].forEach((name) => spawnSync("ip", ["netns", "del", name]));
-const ip = (args: string) => {
-  const { status, stderr } = spawnSync("ip", args.split(" "), { encoding: "utf8" });
-  if (status !== 0) throw new Error(`ip ${args}: ${stderr}`);
-};
 
-function whyNotLive(): string | false {
-  if (process.getuid?.() !== 0) return "not root: network namespaces cannot be made";
-  const probe = spawnSync("unshare", ["--net", "true"]);
-  if (probe.status !== 0) return "network namespaces cannot be made here";
-  return spawnSync("ip", ["-V"]).status === 0 ? false : "iproute2 is missing";
-}
 const skip = whyNotLive();
 if (skip === false) {
-  process.once("exit", cleanUp); // also after a failure
-  for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => process.exit(1));
+  atExit(cleanUp);
 }
 
 for (const tier of ["ring-cutoff", "ring", "libpcap"]) {

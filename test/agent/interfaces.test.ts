@@ -10,6 +10,7 @@ import type { SystemCalls } from "../../agent/capture/system-calls.ts";
 import type { Link } from "../../agent/capture/rtnetlink.ts";
 import { readAgentConfig } from "../../agent/config.ts";
 import { hex } from "../frames.ts";
+import { atExit, whyNotLive } from "../live.ts";
 
 t.setTimeout(120_000);
 
@@ -196,16 +197,9 @@ const nodes = `wpi${process.pid.toString(36)}`;
 const pods = `${nodes}p`;
 const cleanUp = () => [nodes, pods].forEach((name) => spawnSync("ip", ["netns", "del", name]));
 
-function whyNotLive(): string | false {
-  if (process.getuid?.() !== 0) return "not root: network namespaces cannot be made";
-  const probe = spawnSync("unshare", ["--net", "true"]);
-  if (probe.status !== 0) return "network namespaces cannot be made here";
-  return spawnSync("ip", ["-V"]).status === 0 ? false : "iproute2 is missing";
-}
 const skip = whyNotLive();
 if (skip === false) {
-  process.once("exit", cleanUp); // also after a failure
-  for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => process.exit(1));
+  atExit(cleanUp);
 }
 
 /** What a child says that runs in a new namespace, with another for pods beside it. */
