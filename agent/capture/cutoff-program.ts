@@ -45,14 +45,8 @@ export const WISH_BYTES = 32;
 export const Wish = { budget: 0, isn: 16 } as const;
 
 /** Of an interface, by its index: its kind, then counters of 8 bytes. */
-export const INTERFACE_VALUE_BYTES = 40;
-export const InterfaceValue = {
-  kind: 0,
-  cutOff: 8,
-  cutBytes: 16,
-  refused: 24,
-  passed: 32,
-} as const;
+export const INTERFACE_VALUE_BYTES = 32;
+export const InterfaceValue = { kind: 0, cutOff: 8, refused: 16, passed: 24 } as const;
 
 /** Helpers (linux/bpf.h). */
 const MAP_LOOKUP = 1;
@@ -178,7 +172,7 @@ function decide(b: BpfAssembler, { flows, wishes, budget }: CutoffProgram): void
   b.label("cut").move(1, 1).load(Size.double, 2, 10, IP_BYTES);
   b.addTo(6, FlowValue.packets, 1).addTo(6, FlowValue.bytes, 2);
   b.load(Size.double, 4, 10, INTERFACE);
-  b.addTo(4, InterfaceValue.cutOff, 1).addTo(4, InterfaceValue.cutBytes, 2).jump("keep back");
+  b.addTo(4, InterfaceValue.cutOff, 1).jump("keep back");
   // Of what only acknowledges the rest is 0.
   b.label("spend").load(Size.double, 1, 10, REST).addTo(6, FlowValue.spent, 1).jump("pass");
   // A SYN begins a new connection between these ends, or repeats itself: its budget is whole again.

@@ -87,7 +87,7 @@ export class AgentUnderTest {
   }
 
   async #metrics(): Promise<string> {
-    const response = await fetch(`http://${METRICS}/metrics`);
+    const response = await fetch(`http://${METRICS}/metrics`, { headers: { connection: "close" } });
     return response.text();
   }
 
