@@ -114,7 +114,10 @@ export class KernelLinks implements Links, OnLinks {
     if (this.#links.delete(index)) this.#changed.add(index);
   }
 
-  address(index: number, address: string, table: number): void {
+  address(index: number, address: string, table: number, isReplaced: boolean): void {
+    if (isReplaced) {
+      for (const other of this.#routes.keys()) this.addressGone(other, address, table);
+    }
     const routes = this.#routes.get(index) ?? new Map<string, string>();
     this.#routes.set(index, routes.set(`${table} ${address}`, address));
     this.#changed.add(index);

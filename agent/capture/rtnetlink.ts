@@ -25,8 +25,8 @@ export type Link = {
 export type OnLinks = {
   link(link: Link): void;
   linkGone(index: number): void;
-  /** `table` is the routing table's number. */
-  address(index: number, address: string, table: number): void;
+  /** `table` is the routing table's number; of a route that took another's place nobody tells. */
+  address(index: number, address: string, table: number, isReplaced: boolean): void;
   addressGone(index: number, address: string, table: number): void;
   /** Something changed while it was listed, so that some of it may be missing. */
   torn(): void;
@@ -48,6 +48,7 @@ const RTM_DELROUTE = 25;
 export const RTM_GETROUTE = 26;
 const NLM_F_REQUEST_DUMP = 0x1 | 0x300;
 const NLM_F_DUMP_INTR = 0x10;
+const NLM_F_REPLACE = 0x100;
 
 /** `struct ifinfomsg`: family(1) | pad(1) | type(2) | index(4) | flags(4) | change(4). */
 const LINK_BYTES = 16;
@@ -208,6 +209,7 @@ function readLink(view: DataView, at: number, end: number, type: number, on: OnL
 }
 
 function readRoute(view: DataView, at: number, end: number, type: number, on: OnLinks): void {
+  const isReplaced = (view.getUint16(at + 6, true) & NLM_F_REPLACE) !== 0;
   at += HEADER_BYTES;
   if (at + ROUTE_BYTES > end) return;
   const family = view.getUint8(at);
@@ -229,7 +231,7 @@ function readRoute(view: DataView, at: number, end: number, type: number, on: On
     }
   });
   if (index === 0 || address === "") return;
-  if (type === RTM_NEWROUTE) on.address(index, address, table);
+  if (type === RTM_NEWROUTE) on.address(index, address, table, isReplaced);
   else on.addressGone(index, address, table);
 }
 

@@ -250,6 +250,7 @@ t.test("what changes is told, and all is as `ip` has it, also what was lost", { 
   t.strictSame(step("a link goes down").addresses, {}, "the kernel tells of no route");
   t.strictSame(step("another name").addresses, { pod1: ["10.1.0.9"] });
   t.match(step("the other end moves").told, { here: { leadsOut: true } });
+  t.strictSame(step("routes move").addresses, { here: ["10.1.0.9", "fd00:1::9"] });
   t.equal(step("gone").listings, 1, "until here nothing was listed again");
   t.equal(step("lost").changed.length, 600);
   t.equal(step("lost").listings, 2, "messages were lost, so all was");

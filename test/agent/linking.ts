@@ -98,7 +98,12 @@ step("routes go", "route del 10.1.0.2/32 dev pod0", "route del 10.1.0.3/32 dev p
 step("a link goes down", "link set pod0 down");
 step("another name", "link set pod0 name pod1", "link set pod1 up", "route add 10.1.0.9 dev pod1");
 step("the other end moves", `link set there netns ${pods}`, `-n ${pods} link set there up`);
-step("gone", "link del pod1", "link del vx0");
+step(
+  "routes move",
+  ...["-6 route add fd00:1::9/128 dev pod1", "-6 route replace fd00:1::9/128 dev here"],
+  "route replace 10.1.0.9 dev here",
+);
+step("gone", "link del pod1", "link del vx0", "route del 10.1.0.9", "-6 route del fd00:1::9");
 const many = Array.from({ length: 600 }, (_, i) => `link add m${i} type ifb`);
 ip("-batch -", many.join("\n")); // more than the socket has room for
 step("lost");
