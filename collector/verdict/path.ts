@@ -11,6 +11,8 @@ export type Surroundings = {
   serverWatched: boolean;
   /** Of what reached the server's veth a part is not read: of a sample, or of one direction. */
   serverHides: boolean;
+  /** An answer may have come to the client past its interface, the one place that was watched. */
+  clientMisses: boolean;
   /** Another connection was accepted by the same server and port in the window. */
   servedOthers: boolean;
 };
@@ -61,6 +63,7 @@ function sayOfDenied(c: Connection, expectation: Expectation, around: Surroundin
   if (c.oneSided) return c.final ? unreadable("one-sided") : { kind: "pending" };
   if (isTooYoung(c)) return { kind: "pending" };
   if (c.atClient && !c.atServer && around.serverWatched) return supports("denied-and-dropped");
+  if (around.servedOthers && around.clientMisses) return unreadable("one-direction");
   if (around.servedOthers) return supports("denied-and-unanswered");
   return unreadable("server-silent");
 }

@@ -37,6 +37,7 @@ export class Neighbourhood {
     };
     return {
       serverHides: servers.some(hides),
+      clientMisses: !c.atServer && c.client !== null && this.#coverage.ofPod(c.client).oneDirection,
       serverWatched: servers.length > 0 && servers.every(sees),
       servedOthers: servers.length > 0 && servers.every((p) => this.#served.has(portOf(p, c))),
     };

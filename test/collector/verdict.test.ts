@@ -645,8 +645,14 @@ t.test("an interface that lacks a direction proves nothing, and the other end's 
     // Others were answered, and this one's answer may have been led past the client's interface.
     [
       "web > ledger silent @c, cart > ledger mtls accepted",
-      "unproven one-direction 1/0/0",
+      "unproven one-direction 0/0/1",
       { expect: denied, coverage: both },
+    ],
+    // So too where the server's end was watched for a part of the time.
+    [
+      "web > ledger silent udp @c, cart > ledger udp accepted",
+      "unproven one-direction 0/0/1",
+      { expect: denied, coverage: [...web.filter((w) => !w.startsWith("ledger")), "ledger 20-60"] },
     ],
     // Not a byte of payload, and yet the agent saw that it went on.
     [
