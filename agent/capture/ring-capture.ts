@@ -305,6 +305,7 @@ export class RingCapture implements LiveSource {
       this.#forbid(watch);
       this.#ended.push({ ...watch, untilMs: Math.min(watch.untilMs ?? Infinity, this.#readMs) });
     }
+    this.passedOver?.use(null);
     this.#closeRing();
   }
 
@@ -330,7 +331,6 @@ export class RingCapture implements LiveSource {
     ring.count();
     this.#droppedBefore += ring.dropped;
     this.#open = null;
-    this.passedOver?.use(null);
     waiter.close(() => {
       ring.close();
       cutoff?.close();
@@ -338,10 +338,14 @@ export class RingCapture implements LiveSource {
     });
   }
 
+  /** What was counted of flows can be asked for until the event loop turns. */
   close(hasFault = false): void {
     this.#isClosed = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
     if (!hasFault) this.#read();
-    this.#closeRing(() => this.#links.close());
+    this.#closeRing(() => {
+      this.passedOver?.use(null);
+      this.#links.close();
+    });
   }
 }

@@ -287,8 +287,8 @@ async function spoiltOnes(): Promise<object> {
   await until(source, frames.length);
   const [of0] = counts(source);
   const dropped = source.droppedOnAny();
+  source.close(); // in the order in which the agent ends
   line.finish();
-  source.close();
   const expected: Flow[] = [];
   const reader = newLine(expected, 1 << 16);
   frames.forEach((frame, i) =>
