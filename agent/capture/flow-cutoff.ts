@@ -54,9 +54,8 @@ export class FlowCutoff {
   readonly bytes = new Float64Array(2);
   readonly marked = new Float64Array(2);
   readonly markedBytes = new Float64Array(2);
-  /** Of the last interface that was read: frames cut off, passed, and passed for want of room. */
+  /** Of the last interface that was read: frames cut off, and passed for want of room. */
   cutOff = 0;
-  passed = 0;
   refused = 0;
 
   /** Throws `RefusedCall`. `flows` is the room for flows, in entries of some 200 bytes. */
@@ -116,13 +115,12 @@ export class FlowCutoff {
     this.#interfaces.delete();
   }
 
-  /** Reads an interface's counters into `cutOff`, `passed`, `refused`. */
+  /** Reads an interface's counters into `cutOff`, `refused`. */
   readInterface(index: number): boolean {
     const { key, value } = this.#interfaces;
     key.setUint32(0, index, true);
     if (!this.#interfaces.read()) return false;
     this.cutOff = readCount(value, InterfaceValue.cutOff);
-    this.passed = readCount(value, InterfaceValue.passed);
     this.refused = readCount(value, InterfaceValue.refused);
     return true;
   }

@@ -34,9 +34,8 @@ export class PacketRing {
   readonly fd: number;
   readonly #calls: SystemCalls;
   readonly #memory: Mapped;
-  /** Frames that the kernel dropped for want of room, and times that it found none. */
+  /** Frames that the kernel dropped for want of room. */
   dropped = 0;
-  freezes = 0;
 
   /** Throws `RefusedCall`; nothing is received until `bind`. */
   constructor(calls: SystemCalls, bytes: number) {
@@ -106,13 +105,12 @@ export class PacketRing {
     return new DataView(value.buffer).getUint16(0, true);
   }
 
-  /** Brings `dropped` and `freezes` up to date; the kernel's counters begin anew with each call. */
+  /** Brings `dropped` up to date; the kernel's counters begin anew with each call. */
   count(): void {
     const stats = new Uint8Array(12); // struct tpacket_stats_v3: packets, drops, freezes
     this.#calls.getOption(this.fd, SOL_PACKET, PACKET_STATISTICS, stats, "packet ring: statistics");
     const view = new DataView(stats.buffer);
     this.dropped += view.getUint32(4, true);
-    this.freezes += view.getUint32(8, true);
   }
 
   close(): void {

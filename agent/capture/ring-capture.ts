@@ -11,11 +11,10 @@ import { KernelLinks } from "./links.ts";
 import { PacketRing, BLOCK_BYTES } from "./packet-ring.ts";
 import { CutOffFlows } from "./cut-off-flows.ts";
 import { RingReader } from "./ring-reader.ts";
-import { RingWaiter } from "./ring-waiter.ts";
+import { RingWaiter, Wake } from "./ring-waiter.ts";
 import type { Link } from "./rtnetlink.ts";
 import { RefusedCall } from "./system-calls.ts";
 import type { SystemCalls } from "./system-calls.ts";
-import { Wake } from "./wake.ts";
 import type { WatchKind } from "../../protocol/watch-kind.ts";
 
 /** Milliseconds between two looks at what netlink told: a new filter costs more than a message. */

@@ -6,7 +6,12 @@
 import { isMainThread } from "node:worker_threads";
 import { POLLERR, POLLIN, POLLNVAL, SO_ERROR, SOL_SOCKET } from "./system-calls.ts";
 import type { SystemCalls } from "./system-calls.ts";
-import { Wake } from "./wake.ts";
+
+/** Why the reader of a ring is woken, as bits of a number. */
+export const Wake = {
+  frames: 1, // a block of the ring is ready
+  links: 2, // interfaces came, went or changed, or routes, which tell pods' addresses
+} as const;
 
 /** What waits cannot be ended: a process that exits unasked waits for it so long. */
 const WAIT_MS = 1000;
