@@ -1,4 +1,5 @@
 /** Adds up what several watchers say of one interface and interval, each of which saw a share. */
+import { NO_WAYS, addedWays } from "./directions.ts";
 import type { Coverage } from "../protocol/coverage.ts";
 
 /** Rounds for which a row waits for those who have not spoken of its interface. */
@@ -92,19 +93,13 @@ function added(one: Coverage, other: Coverage): Coverage {
     packets: one.packets + other.packets,
     stopped: addedTables(one.stopped, other.stopped),
     discarded: addedTables(one.discarded, other.discarded),
-    ...(one.ways || other.ways ? { ways: addedWays(one.ways, other.ways) } : {}),
+    ...(one.ways || other.ways
+      ? { ways: addedWays(one.ways ?? NO_WAYS, other.ways ?? NO_WAYS) }
+      : {}),
     // What lacks a direction for one lacks it: the network plugin deals alike with all.
     ...(one.one_direction || other.one_direction ? { one_direction: true } : {}),
     ...(floods.length > 0 ? { floods } : {}),
   };
-}
-
-type Ways = NonNullable<Coverage["ways"]>;
-const NO_WAYS: Ways = { client: 0, server: 0, both: 0 };
-
-function addedWays(one = NO_WAYS, other = NO_WAYS): Ways {
-  const [client, server] = [one.client + other.client, one.server + other.server];
-  return { client, server, both: one.both + other.both };
 }
 
 type Table = Record<string, number>;

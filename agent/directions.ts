@@ -4,6 +4,13 @@ import { Ways } from "./flow/ways.ts";
 /** Connections by whose packets passed: the client's alone, the server's alone, or both. */
 export type WayCounts = { client: number; server: number; both: number };
 
+export const NO_WAYS: WayCounts = { client: 0, server: 0, both: 0 };
+
+export function addedWays(one: WayCounts, other: WayCounts): WayCounts {
+  const [client, server] = [one.client + other.client, one.server + other.server];
+  return { client, server, both: one.both + other.both };
+}
+
 /**
  * Share of what is remembered above which an interface lacks a direction: a few may go another way
  * for reasons of their own, or have been dropped.

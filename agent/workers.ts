@@ -11,6 +11,8 @@ import type { LiveSource, Watch } from "./capture/frame-source.ts";
 import { SystemCalls } from "./capture/system-calls.ts";
 import { CoverageSum } from "./coverage-sum.ts";
 import { Counters } from "./counters.ts";
+import { NO_WAYS, addedWays } from "./directions.ts";
+import type { WayCounts } from "./directions.ts";
 import type { Sightings } from "./sightings.ts";
 import type { WatcherOptions } from "./watcher.ts";
 import type { Counted, Counts, OneWay, Order, Task, Word } from "./worker-words.ts";
@@ -37,8 +39,8 @@ type Place = {
   isTelling: boolean;
   isRefused: boolean;
   delayMs: number;
-  /** Of threads before this one, and of this one. */
-  before: Counts[];
+  /** Of all threads before this one together, and of this one. */
+  before: Counts | null;
   counts: Counts | null;
 };
 
@@ -73,25 +75,23 @@ export class Workers {
     this.#places = Array.from({ length: workers }, (_, number) => ({
       ...{ number, thread: null, socket: -1, isOpen: false, isTelling: false, counts: null },
       isRefused: false,
-      ...{ taken: new Int32Array(new SharedArrayBuffer(4)), delayMs: RESTART_MS, before: [] },
+      ...{ taken: new Int32Array(new SharedArrayBuffer(4)), delayMs: RESTART_MS, before: null },
     }));
-    const all = () => this.#places.flatMap(({ counts }) => counts ?? []);
-    const ever = () =>
-      this.#places.flatMap(({ before, counts }) => [...before, counts ?? []].flat());
-    const sum = (list: readonly Counts[], of: (counts: Counts) => number) =>
-      list.reduce((total, counts) => total + of(counts), 0);
+    const all = () => this.#living();
+    const sum = (of: (counts: Counts) => number) =>
+      this.#ever().reduce((total, counts) => total + of(counts), 0);
     const kind = () => this.#kind;
     this.sightings = {
       sampling: options.config.sample?.rate ?? 1,
-      oneWay: () => addedWays(all().flatMap(({ oneWay }) => oneWay)),
+      oneWay: () => addedOneWay(all().flatMap(({ oneWay }) => oneWay)),
     };
     this.capture = {
       get kind() {
         return kind();
       },
       watches: () => addedWatches(all().flatMap(({ watches }) => watches)),
-      droppedOnAny: () => sum(ever(), (counts) => counts.droppedOnAny),
-      refused: () => sum(ever(), (counts) => counts.refused),
+      droppedOnAny: () => sum((counts) => counts.droppedOnAny),
+      refused: () => sum((counts) => counts.refused),
     };
   }
 
@@ -187,8 +187,8 @@ export class Workers {
     if (this.#isEnding || !this.#hasBegun) return;
     // What a thread cannot close itself, as when its memory is spent, would stay open for ever.
     if (fault !== null) throw fault;
-    if (place.counts) place.before.push(place.counts);
-    if (place.before.length > 1) place.before = [place.before.reduce(addedCounts)];
+    const { before, counts } = place;
+    place.before = before && counts ? addedCounts(before, counts) : (counts ?? before);
     place.counts = null;
     if (wasTelling) this.#hear(place, { is: "told" });
     setTimeout(() => {
@@ -206,19 +206,20 @@ export class Workers {
     place.thread?.postMessage(order);
   }
 
+  /** What the threads that run have counted. */
+  #living(): Counts[] {
+    return this.#places.flatMap(({ counts }) => counts ?? []);
+  }
+
+  /** The same, and what those before them had. */
+  #ever(): Counts[] {
+    return [...this.#places.flatMap(({ before }) => before ?? []), ...this.#living()];
+  }
+
   #count(): void {
     const { counters, table } = this.line;
-    const now = this.#places.flatMap(({ counts }) => counts ?? []);
-    const ever = [...this.#places.flatMap(({ before }) => before), ...now];
-    for (const name of Object.keys(counters) as Counted[]) {
-      if (typeof counters[name] === "number") {
-        counters[name] = ever.reduce((sum, counts) => sum + counts.counters[name], 0);
-      }
-    }
-    counters.stopped.forEach((_, stop) => {
-      counters.stopped[stop] = ever.reduce((n, { counters: c }) => n + c.stopped[stop]!, 0);
-    });
-    table.count = now.reduce((sum, { flows }) => sum + flows, 0);
+    Object.assign(counters, this.#ever().reduce(addedCounts).counters);
+    table.count = this.#living().reduce((sum, { flows }) => sum + flows, 0);
   }
 
   begin(): void {
@@ -283,12 +284,10 @@ function addedCounts(one: Counts, other: Counts): Counts {
 }
 
 /** One for each interface, with the connections of all. */
-function addedWays(counts: readonly OneWay[]): OneWay[] {
-  const sums = new Map<string, OneWay>();
-  for (const of of counts) {
-    const { client, server, both } = sums.get(of.name) ?? { client: 0, server: 0, both: 0 };
-    const sum = { client: client + of.client, server: server + of.server, both: both + of.both };
-    sums.set(of.name, { name: of.name, ...sum });
+function addedOneWay(counts: readonly OneWay[]): OneWay[] {
+  const sums = new Map<string, WayCounts>();
+  for (const { name, ...ways } of counts) {
+    sums.set(name, addedWays(sums.get(name) ?? NO_WAYS, ways));
   }
-  return [...sums.values()];
+  return Array.from(sums, ([name, ways]) => ({ name, ...ways }));
 }

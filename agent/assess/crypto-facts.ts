@@ -3,6 +3,7 @@ import { Extension, isGrease } from "../tls/codes.ts";
 import type { Handshake } from "../tls/handshake.ts";
 import { GROUPS } from "../tls/registry.ts";
 import type { CryptoFacts } from "../../protocol/crypto-profile.ts";
+import { factsOfRecord } from "../../protocol/crypto-record.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
 
 /** Null where the flow is no TLS, or nothing of its handshake was seen. */
@@ -12,13 +13,8 @@ export function cryptoFactsOf(record: Flow, h: Handshake | null): CryptoFacts | 
   const hello = h.secondHello ?? h.clientHello;
   const offered = hello?.groups.filter((group) => !isGrease(group));
   return {
-    version: tls.version,
-    suite: tls.cipher_suite,
-    group: tls.group,
-    signature: tls.signature ?? null,
+    ...factsOfRecord(tls),
     primeBits: h.primeBits,
-    certificateKey: tls.server_cert?.key ?? null,
-    certificateSignature: tls.server_cert?.signature ?? null,
     resumed: h.abbreviated || (h.serverHello?.selectsPsk ?? false),
     offeredGroups: offered?.map((group) => GROUPS.get(group) ?? String(group)) ?? null,
     extendedMasterSecret:
