@@ -5,12 +5,13 @@ import { ConfigError } from "../../protocol/config-error.ts";
 import type { WatchKind } from "../../protocol/watch-kind.ts";
 import { SNAP_BYTES } from "./frame-source.ts";
 import type { LiveSource, OnLiveFrame, Watch } from "./frame-source.ts";
-import { mayHavePod, watchAs } from "./interfaces.ts";
+import { watchAs } from "./interfaces.ts";
 import type { Wanted } from "./interfaces.ts";
 import { Lanes } from "./lanes.ts";
 import { openLinks } from "./links.ts";
 import type { Links } from "./links.ts";
 import type { Link } from "./rtnetlink.ts";
+import { beginWatch, goesOn } from "./watching.ts";
 
 /** Kernel buffer of one session. */
 const BUFFER_BYTES = 2 << 20;
@@ -109,21 +110,15 @@ export class Libpcap implements LiveSource {
     const link = this.#links.get(index);
     const kind = link ? watchAs(link, this.#options.wanted) : null;
     const watch = this.#watches.get(index);
-    if (watch && kind === watch.kind && link!.name === watch.name) {
-      watch.addresses = this.#addressesOf(index, kind);
-      return;
-    }
+    if (watch && goesOn(watch, link, kind, this.#links)) return;
     if (watch) this.#end(watch, "the interface is gone");
     this.#waiting.delete(index);
     if (kind !== null) this.#open(link!, kind);
     else this.#refused.delete(index);
   }
 
-  #addressesOf(index: number, kind: WatchKind): string[] {
-    return mayHavePod(kind) ? this.#links.addressesOf(index) : [];
-  }
-
-  #open({ name, index }: Link, kind: WatchKind): void {
+  #open(link: Link, kind: WatchKind): void {
+    const { name, index } = link;
     let session: PcapSession;
     try {
       session = this.#pcap.createSession(name, {
@@ -142,10 +137,7 @@ export class Libpcap implements LiveSource {
       return;
     }
     this.#refused.delete(index);
-    const lane = this.#lanes.take();
-    const addresses = this.#addressesOf(index, kind);
-    const counters = { delivered: 0, dropped: 0, cutOff: 0 };
-    const watch: Open = { name, index, kind, addresses, lane, ...counters, session };
+    const watch: Open = { ...beginWatch(link, kind, this.#lanes.take(), this.#links), session };
     this.#watches.set(index, watch);
     this.#options.onWatch(watch);
     this.#hand(watch);

@@ -4,7 +4,7 @@ import { SNAP_BYTES } from "./frame-source.ts";
 import { loadProgram } from "./bpf-program.ts";
 import { assembleFanout } from "./fanout-program.ts";
 import { FlowCutoff } from "./flow-cutoff.ts";
-import { mayHavePod, watchAs } from "./interfaces.ts";
+import { watchAs } from "./interfaces.ts";
 import type { Wanted } from "./interfaces.ts";
 import { Lanes } from "./lanes.ts";
 import { KernelLinks } from "./links.ts";
@@ -15,6 +15,7 @@ import { RingWaiter, Wake } from "./ring-waiter.ts";
 import type { Link } from "./rtnetlink.ts";
 import { RefusedCall } from "./system-calls.ts";
 import type { SystemCalls } from "./system-calls.ts";
+import { beginWatch, goesOn } from "./watching.ts";
 import type { WatchKind } from "../../protocol/watch-kind.ts";
 
 /** Milliseconds between two looks at what netlink told: a new filter costs more than a message. */
@@ -234,10 +235,7 @@ export class RingCapture implements LiveSource {
     const link = this.#links.get(index);
     const kind = link ? watchAs(link, this.#options.wanted) : null;
     const watch = this.#watches.get(index);
-    if (watch && kind === watch.kind && link!.name === watch.name) {
-      watch.addresses = this.#addressesOf(index, kind);
-      return false;
-    }
+    if (watch && goesOn(watch, link, kind, this.#links)) return false;
     if (kind === null) {
       if (watch === undefined || watch.untilMs !== undefined) return false;
       watch.untilMs = this.#lookedMs; // its last frames are still in the ring
@@ -246,10 +244,6 @@ export class RingCapture implements LiveSource {
     }
     if (watch) this.#end(watch); // the same one under another name, or as something else
     return this.#allow(link!, kind);
-  }
-
-  #addressesOf(index: number, kind: WatchKind): string[] {
-    return mayHavePod(kind) ? this.#links.addressesOf(index) : [];
   }
 
   /** Ends the watches of interfaces that left so long ago that all their frames were read. */
@@ -271,17 +265,15 @@ export class RingCapture implements LiveSource {
   }
 
   /** Begins a watch; reports whether there was room for it. */
-  #allow({ name, index, hardware }: Link, kind: WatchKind): boolean {
+  #allow(link: Link, kind: WatchKind): boolean {
+    const { name, index, hardware } = link;
     if (this.#open?.cutoff?.allow(index, hardware) === false) {
       this.#options.log("error", `${name} is not watched: too many interfaces are`);
       return false;
     }
-    const lane = this.#lanes.take();
-    const addresses = this.#addressesOf(index, kind);
-    const counters = { delivered: 0, dropped: 0, cutOff: 0 };
-    const watch: Watch = { name, index, kind, lane, addresses, ...counters };
+    const watch = beginWatch(link, kind, this.#lanes.take(), this.#links);
     this.#watches.set(index, watch);
-    this.passedOver?.know(lane, index);
+    this.passedOver?.know(watch.lane, index);
     this.#options.onWatch(watch);
     this.#options.log("info", `watching ${name}`);
     return true;
