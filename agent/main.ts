@@ -40,7 +40,7 @@ export async function runAgent(flags: Flags): Promise<void> {
     batchAgeMs: Math.min(1000, config.coverageIntervalMs),
     backoffMaxMs: 5000,
   });
-  const metrics = agentMetrics(watcher.line, uplink, watcher.capture, watcher.sightings);
+  const metrics = agentMetrics(watcher, uplink);
   const server = config.metrics === null ? null : await serveMetrics(config.metrics, metrics, log);
 
   watcher.begin();

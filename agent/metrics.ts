@@ -24,16 +24,17 @@ function readCounter(registry: Registry, name: string, help: string, read: () =>
   });
 }
 
-/** What one line counts, or several together. */
-type Counting = { counters: Line["counters"]; table: { readonly count: number } };
-type Source = Pick<LiveSource, "kind" | "watches" | "droppedOnAny" | "refused">;
+/** What one watcher counts, or several together. */
+type Watching = {
+  line: { counters: Line["counters"]; table: { readonly count: number } };
+  capture: Pick<LiveSource, "kind" | "watches" | "droppedOnAny" | "refused">;
+  sightings: Pick<Sightings, "sampling" | "oneWay">;
+  /** Threads that ended by a fault, where there are several. */
+  faults?: number;
+};
 
-export function agentMetrics(
-  line: Counting,
-  uplink: Uplink,
-  capture: Source,
-  sightings: Pick<Sightings, "sampling" | "oneWay">,
-): Registry {
+export function agentMetrics(watching: Watching, uplink: Uplink): Registry {
+  const { line, capture, sightings } = watching;
   const registry = new Registry();
   // Its own default wakes an idle agent a hundred times a second.
   collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: LAG_EVERY_MS });
@@ -46,6 +47,9 @@ export function agentMetrics(
   add("flows_evicted_total", "Flows that made room for others", () => counters.evicted);
   add("openings_discarded_total", "Openings without a free slot", () => counters.noSlot);
   add("clock_steps_total", "Times that the clock was set back", () => counters.clockSteps);
+  add("worker_faults_total", "Workers that ended by a fault, and were started anew", () => {
+    return watching.faults ?? 0;
+  });
   add("dropped_on_any_total", "Frames that the kernel dropped on any interface", () =>
     capture.droppedOnAny(),
   );

@@ -1,5 +1,9 @@
-/** Runs one of several watchers in a thread of its own; the main thread alone has the uplink. */
+/**
+ * Runs one of several watchers in a thread of its own; the main thread alone has the uplink. A
+ * fault ends the thread as it is: the main thread closes what it has open.
+ */
 import { parentPort, workerData } from "node:worker_threads";
+import { Holdings } from "./capture/holdings.ts";
 import { ConfigError } from "../protocol/config-error.ts";
 import type { Observation } from "../protocol/observation.ts";
 import { readAgentConfig } from "./config.ts";
@@ -12,10 +16,8 @@ const BATCH_MS = 50;
 /** Batches that the main thread may be behind; then this one waits, and the ring fills. */
 const BATCHES_LIMIT = 64;
 const COUNTS_MS = 1000;
-/** Milliseconds after which a thread with a fault ends whatever it waits for. */
-const CLOSING_MS = 3000;
 
-const { flags, run, group, taken } = workerData as Task;
+const { flags, run, group, held, taken } = workerData as Task;
 const port = parentPort!;
 const say = (word: Word) => port.postMessage(word);
 
@@ -49,15 +51,6 @@ function sayCounts({ line, capture, sightings }: Watcher): void {
 let watcher: Watcher | null = null;
 let timers: NodeJS.Timeout[] = [];
 
-/** What is open is closed: the main thread keeps this one's place among the others. */
-process.on("uncaughtException", (error: Error) => {
-  say({ is: "fault", text: error.message });
-  timers.forEach(clearInterval);
-  watcher?.abandon();
-  port.close(); // what is left is the wait for frames, which ends now
-  setTimeout(() => process.exit(), CLOSING_MS).unref();
-});
-
 function obey(order: Order): void {
   if (watcher === null) return;
   if (order === "begin") watcher.begin();
@@ -73,6 +66,12 @@ function obey(order: Order): void {
 }
 
 port.on("message", obey);
+const holdings = new Holdings(held);
+let joined = -1;
+const onSocket = (fd: number, group: number) => {
+  holdings.noteShared(fd);
+  joined = group;
+};
 try {
   watcher = await Watcher.open({
     ...{ config: readAgentConfig(flags), run },
@@ -82,14 +81,14 @@ try {
       if (rows.length >= BATCH_ROWS) handOver();
     },
     onCoverage: (row, index) => say({ is: "coverage", row, index }),
-    fanout: { group, onSocket: (fd, joined) => say({ is: "socket", fd, group: joined }) },
+    ...{ fanout: { group, onSocket }, holdings },
   });
   const { capture } = watcher;
   timers = [
     setInterval(handOver, BATCH_MS),
     setInterval(() => watcher && sayCounts(watcher), COUNTS_MS),
   ];
-  say({ is: "opened", kind: capture.kind });
+  say({ is: "opened", kind: capture.kind, group: joined });
 } catch (error) {
   if (!(error instanceof ConfigError)) throw error;
   say({ is: "refused", code: error.code, text: error.message });

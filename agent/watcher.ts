@@ -1,6 +1,7 @@
 /** Watches a node's interfaces: captures, reads flows, hands over observations and coverage. */
 import { randomBytes } from "node:crypto";
 import type { LiveSource, OnLiveFrame, Watch } from "./capture/frame-source.ts";
+import type { Holdings } from "./capture/holdings.ts";
 import { Replay } from "./capture/replay.ts";
 import { openCapture } from "./capture/tiers.ts";
 import type { Fanout } from "./capture/ring-capture.ts";
@@ -29,6 +30,8 @@ export type WatcherOptions = {
   onCoverage: (coverage: Coverage, index: number) => void;
   /** Shares what comes with other watchers. */
   fanout?: Fanout;
+  /** Notes what is open, for whoever may have to close it. */
+  holdings?: Holdings;
 };
 
 export class Watcher {
@@ -53,7 +56,7 @@ export class Watcher {
 
   /** Opens the capture, which hands over nothing before `begin`; throws `ConfigError`. */
   static async open(options: WatcherOptions): Promise<Watcher> {
-    const { config, run, log, onObservation, fanout } = options;
+    const { config, run, log, onObservation, fanout, holdings } = options;
     const { sample } = config;
     const sampling = sample?.rate ?? 1;
     const sightings = new Sightings(run, onObservation, { log, sampling });
@@ -79,6 +82,7 @@ export class Watcher {
             ringBytes: config.ringMib << 20,
             flows: table.flows,
             ...(fanout ? { fanout } : {}),
+            ...(holdings ? { holdings } : {}),
             ...{ clock, onFrame, onWatch, log, onChange: () => watcher.#rescan() },
           })
         : await Replay.open(config.replay, `${config.node}/`, clock, onFrame, log);
@@ -119,12 +123,6 @@ export class Watcher {
     }
     const lost = sightings.lostOnAny(capture.droppedOnAny(), capture.kind, nowMs);
     if (lost !== null) onCoverage(lost, 0);
-  }
-
-  /** Behind a fault: nothing more is read or told, what was open is closed. */
-  abandon(): void {
-    this.#timers.forEach(clearInterval);
-    this.capture.close(true);
   }
 
   /** Tells all that is known, and ends. */

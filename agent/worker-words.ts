@@ -1,5 +1,6 @@
 /** Says what the main thread and the threads of watchers tell each other. */
 import type { LiveSource, Watch } from "./capture/frame-source.ts";
+import type { Held } from "./capture/holdings.ts";
 import type { WayCounts } from "./directions.ts";
 import type { Counters } from "./counters.ts";
 import type { Coverage } from "../protocol/coverage.ts";
@@ -13,6 +14,8 @@ export type Task = {
   run: string;
   /** The group that shares what comes; null for the first. */
   group: number | null;
+  /** Where it notes what it has open. */
+  held: Held;
   /** How many batches of observations the main thread has taken. */
   taken: Int32Array<SharedArrayBuffer>;
 };
@@ -35,15 +38,13 @@ export type Counted = {
 /** A thread's words. */
 export type Word =
   | { is: "refused"; code: string; text: string }
-  | { is: "socket"; fd: number; group: number }
-  | { is: "opened"; kind: LiveSource["kind"] }
+  | { is: "opened"; kind: LiveSource["kind"]; group: number }
   | { is: "log"; level: "info" | "warn" | "error"; text: string }
   | { is: "observations"; rows: Observation[] }
   | { is: "coverage"; row: Coverage; index: number }
   /** All coverage that was asked for is told. */
   | { is: "told" }
-  | { is: "counts"; counts: Counts }
-  | { is: "fault"; text: string };
+  | { is: "counts"; counts: Counts };
 
 /** The main thread's words. */
 export type Order = "begin" | "coverage" | "end";

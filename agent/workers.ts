@@ -2,12 +2,18 @@
  * Runs several watchers, each in a thread of its own, which share what comes: the kernel deals
  * frames out by flow (`capture/fanout-program.ts`). What they tell is told as if by one.
  *
- * The kernel deals by place in the group. So that the flows of others stay where they are when a
- * thread ends by a fault, its socket is held open here until the next one's has joined, and takes
- * its place.
+ * A thread may end by a fault at any point: it throws, its memory is spent, or it does not answer
+ * and is ended from here. What it left open is closed then (`capture/holdings.ts`), and another is
+ * started in its place. The kernel deals by place in the group: so that the flows of others stay
+ * where they are, the socket of the one that is gone is held open until the next one's has joined,
+ * and takes its place.
  */
+import { setTimeout as sleep } from "node:timers/promises";
+import { getHeapStatistics } from "node:v8";
 import { Worker } from "node:worker_threads";
 import type { LiveSource, Watch } from "./capture/frame-source.ts";
+import { Holdings, makeHeld } from "./capture/holdings.ts";
+import type { Held } from "./capture/holdings.ts";
 import { SystemCalls } from "./capture/system-calls.ts";
 import { CoverageSum } from "./coverage-sum.ts";
 import { Counters } from "./counters.ts";
@@ -24,6 +30,30 @@ const RESTART_MS = 100;
 const RESTART_LIMIT_MS = 5000;
 /** Milliseconds that the threads have to tell the rest. */
 const END_MS = 10_000;
+/** Milliseconds for which one that is cut short is waited for. */
+const CUT_SHORT_MS = 2000;
+/** Milliseconds in which a thread answers the order to tell its coverage. */
+const ANSWER_MS = 10_000;
+/**
+ * That time is counted in looks, between which this thread reads what was answered: no other one is
+ * blamed for a time in which this one stood still. To open a capture more of them may pass.
+ */
+const LOOKS = 10;
+const OPENING_LOOKS = 6 * LOOKS;
+/**
+ * A thread's own memory for objects, in MiB, and in bytes for each flow that it has room for: about
+ * twice what is needed when no two handshakes are alike (4.4 KB each of mutual TLS 1.2, measured).
+ * At that limit the thread ends, and not the process. Rings and tables are apart from it. It is
+ * never more than the engine allows this thread.
+ */
+const HEAP_MIB = 256;
+const HEAP_FLOW_BYTES = 8 << 10;
+/**
+ * The young part of it, as large as the launcher makes it. At its limit the engine allows a thread
+ * 16 MiB to end in (node_worker.cc, `NearHeapLimit`), which must hold what outlives one collection.
+ * A single object that is larger than that still ends the process (measured).
+ */
+const YOUNG_MIB = 12;
 
 /** A thread's file, as sources or built. */
 const own = import.meta.url;
@@ -32,11 +62,20 @@ const WORKER = new URL(`./watcher-worker${own.slice(own.lastIndexOf("."))}`, own
 type Place = {
   number: number;
   thread: Worker | null;
+  /** What the thread has open. */
+  held: Held;
   taken: Int32Array<SharedArrayBuffer>;
-  /** Its socket, held open here as well; -1 before it has one. */
+  /** Of the thread before, until this one's has joined; else -1. */
   socket: number;
   isOpen: boolean;
+  /** A thread was open here once: it is started anew for as long as it takes. */
+  wasOpen: boolean;
   isTelling: boolean;
+  /** Looks since something was asked of it that it has not answered. */
+  silentLooks: number;
+  /** Why the thread ends, or ended. */
+  fault: Error | null;
+  /** It is told that none can be started here. */
   isRefused: boolean;
   delayMs: number;
   /** Of all threads before this one together, and of this one. */
@@ -47,8 +86,9 @@ type Place = {
 export type WorkersOptions = WatcherOptions & {
   /** What `config` was read from. */
   flags: Flags;
-  /** Another thread than the usual, for tests of its faults. */
+  /** For tests of faults: another thread than the usual, another time than `ANSWER_MS`. */
   worker?: URL;
+  answerMs?: number;
 };
 
 export class Workers {
@@ -59,6 +99,9 @@ export class Workers {
   /** Threads that ended by a fault. */
   faults = 0;
   readonly #options: WorkersOptions;
+  readonly #heapMib: number;
+  readonly #answerMs: number;
+  readonly #looks: NodeJS.Timeout;
   #calls: SystemCalls | null = null;
   readonly #places: readonly Place[];
   readonly #sum: CoverageSum;
@@ -69,13 +112,20 @@ export class Workers {
   #isEnding = false;
 
   private constructor(options: WorkersOptions) {
-    const { workers } = options.config;
+    const { workers, flows, ringMib } = options.config;
     this.#options = options;
+    this.#heapMib = Math.min(
+      HEAP_MIB + Math.ceil((flows / workers) * (HEAP_FLOW_BYTES / 2 ** 20)),
+      Math.floor(getHeapStatistics().heap_size_limit / 2 ** 20),
+    );
+    this.#answerMs = options.answerMs ?? ANSWER_MS;
+    this.#looks = setInterval(() => this.#look(), this.#answerMs / LOOKS);
     this.#sum = new CoverageSum(workers);
     this.#places = Array.from({ length: workers }, (_, number) => ({
-      ...{ number, thread: null, socket: -1, isOpen: false, isTelling: false, counts: null },
-      isRefused: false,
-      ...{ taken: new Int32Array(new SharedArrayBuffer(4)), delayMs: RESTART_MS, before: null },
+      ...{ number, thread: null, held: makeHeld(ringMib << 20), socket: -1, silentLooks: 0 },
+      ...{ isOpen: false, wasOpen: false, isTelling: false, isRefused: false, fault: null },
+      ...{ taken: new Int32Array(new SharedArrayBuffer(4)), delayMs: RESTART_MS },
+      ...{ before: null, counts: null },
     }));
     const all = () => this.#living();
     const sum = (of: (counts: Counts) => number) =>
@@ -114,35 +164,40 @@ export class Workers {
     const run = `${this.#options.run}w${++this.#started}`;
     // What the first could open the others must: flows are dealt out between equals.
     const capture = this.#group === null || this.#kind === "file" ? config.capture : this.#kind;
-    const task: Task = { flags: { ...flags, capture }, run, group: this.#group, taken };
-    const thread = new Worker(worker ?? WORKER, { workerData: task });
-    Object.assign(place, { thread, taken, isOpen: false, isTelling: false });
+    const { held } = place;
+    const task: Task = { flags: { ...flags, capture }, run, group: this.#group, held, taken };
+    const thread = new Worker(worker ?? WORKER, {
+      workerData: task,
+      resourceLimits: {
+        maxOldGenerationSizeMb: this.#heapMib,
+        maxYoungGenerationSizeMb: YOUNG_MIB,
+      },
+    });
+    Object.assign(place, { thread, taken, silentLooks: 0, fault: null });
     return new Promise((resolve, reject) => {
-      let fault: unknown = null;
       thread.on("message", (word: Word) => {
-        if (word.is === "opened") resolve();
-        if (word.is === "refused") {
-          reject(new ConfigError(word.code as `CONFIG_${string}`, word.text));
-        }
         this.#hear(place, word);
+        if (word.is === "opened") resolve();
       });
-      thread.on("error", (error) => (fault = error));
+      thread.on("error", (error: unknown) => {
+        place.fault = error instanceof Error ? error : new Error(String(error));
+      });
       thread.on("exit", () => {
-        reject(fault instanceof Error ? fault : new Error("a worker ended"));
-        this.#ended(place, fault);
+        place.fault ??= new Error("nobody has asked for it");
+        reject(place.fault);
+        this.#ended(place, place.fault);
       });
     });
   }
 
   #hear(place: Place, word: Word): void {
-    const { log, onObservation, onCoverage } = this.#options;
+    const { log, onObservation } = this.#options;
     switch (word.is) {
-      case "socket":
-        return this.#hold(place, word.fd, word.group);
       case "opened":
         this.#kind = word.kind;
-        place.isOpen = true;
-        place.isRefused = false;
+        this.#group = word.group;
+        Object.assign(place, { isOpen: true, wasOpen: true, isRefused: false, silentLooks: 0 });
+        this.#giveUpSocket(place);
         if (this.#hasBegun) this.#order(place, "begin");
         return;
       case "log":
@@ -157,49 +212,88 @@ export class Workers {
         return this.#sum.add(place.number, word.index, word.row);
       case "told":
         place.isTelling = false;
-        if (this.#places.some(({ isTelling }) => isTelling)) return;
-        for (const { index, row } of this.#sum.take()) onCoverage(row, index);
-        return;
+        return this.#told();
       case "counts":
         place.counts = word.counts;
         return this.#count();
-      case "fault":
-        this.faults++;
-        log("error", `worker ${place.number + 1} ended: ${word.text}; it is started anew`);
-        return;
       case "refused":
-        return; // told by `open`, or in the log when it is started anew
+        place.fault = new ConfigError(word.code as `CONFIG_${string}`, word.text);
+        return;
     }
   }
 
-  /** Keeps a socket's place in the group, and gives up that of the socket before it. */
-  #hold(place: Place, fd: number, group: number): void {
-    this.#group = group;
-    const before = place.socket;
-    this.#calls ??= new SystemCalls();
-    place.socket = this.#calls.duplicate(fd);
-    if (before >= 0) this.#calls.close(before);
+  /** Hands on what was covered, once nobody is asked for it any more. */
+  #told(): void {
+    if (this.#places.some(({ isTelling }) => isTelling)) return;
+    for (const { index, row } of this.#sum.take()) this.#options.onCoverage(row, index);
   }
 
-  #ended(place: Place, fault: unknown): void {
-    const wasTelling = place.isTelling;
-    Object.assign(place, { thread: null, isOpen: false, isTelling: false });
-    if (this.#isEnding || !this.#hasBegun) return;
-    // What a thread cannot close itself, as when its memory is spent, would stay open for ever.
-    if (fault !== null) throw fault;
-    const { before, counts } = place;
+  /**
+   * Ends each thread that has not answered for too long; what the others covered goes on. Where one
+   * cannot be ended, as in a call that the kernel does not come back from, its share of the flows
+   * would be seen by nobody for ever, and even an exit would wait for it.
+   */
+  #look(): void {
+    for (const place of this.#places) {
+      const { thread, isOpen, isTelling, fault } = place;
+      if (thread === null || (isOpen && !isTelling && fault === null)) continue;
+      const looks = ++place.silentLooks;
+      const limit = isOpen ? LOOKS : OPENING_LOOKS;
+      if (looks === limit) {
+        const seconds = (looks * this.#answerMs) / LOOKS / 1000;
+        place.fault = new Error(`it has not answered for ${seconds} s`);
+        place.isTelling = false;
+        void thread.terminate();
+        if (isTelling) this.#told();
+      } else if (looks === limit + LOOKS) {
+        const told = `worker ${place.number + 1} cannot be ended: the agent is, to be started anew`;
+        this.#options.log("error", told);
+        process.kill(process.pid, "SIGKILL");
+      }
+    }
+  }
+
+  #ended(place: Place, fault: Error): void {
+    const { isOpen, isTelling, before, counts } = place;
+    Object.assign(place, { thread: null, isOpen: false, isTelling: false, counts: null });
     place.before = before && counts ? addedCounts(before, counts) : (counts ?? before);
-    place.counts = null;
-    if (wasTelling) this.#hear(place, { is: "told" });
+    this.#closeLeft(place);
+    if (isTelling) this.#told();
+    if (this.#isEnding || !place.wasOpen) return; // else told by `open`
+    this.#tellFault(place, isOpen, fault);
     setTimeout(() => {
-      if (this.#isEnding) return;
-      this.#start(place).catch((error: Error) => {
-        if (place.isRefused) return; // told once for as long as it lasts
-        place.isRefused = true;
-        this.#options.log("error", `worker ${place.number + 1} does not start: ${error.message}`);
-      });
+      if (!this.#isEnding) this.#start(place).catch(() => {}); // told when its thread has ended
     }, place.delayMs);
     place.delayMs = Math.min(place.delayMs * 2, RESTART_LIMIT_MS);
+  }
+
+  #tellFault(place: Place, wasOpen: boolean, { message }: Error): void {
+    const who = `worker ${place.number + 1}`;
+    if (!(place.fault instanceof ConfigError)) this.faults++;
+    if (wasOpen) this.#options.log("error", `${who} ended: ${message}; it is started anew`);
+    else if (!place.isRefused) {
+      place.isRefused = true; // told once for as long as it lasts
+      this.#options.log("error", `${who} does not start: ${message}`);
+    }
+  }
+
+  /**
+   * Closes what a thread that is gone had open, but for its socket: that keeps the place in the
+   * group, unless the one before it still does.
+   */
+  #closeLeft(place: Place): void {
+    const holdings = new Holdings(place.held);
+    if (holdings.isEmpty) return;
+    this.#calls ??= new SystemCalls();
+    const socket = holdings.release(this.#calls);
+    const isKept = place.wasOpen && place.socket < 0 && !this.#isEnding;
+    if (isKept) place.socket = socket;
+    else if (socket >= 0) this.#calls.close(socket);
+  }
+
+  #giveUpSocket(place: Place): void {
+    if (place.socket >= 0) this.#calls?.close(place.socket);
+    place.socket = -1;
   }
 
   #order(place: Place, order: Order): void {
@@ -230,8 +324,8 @@ export class Workers {
   /** What was covered since this was last told is asked for, and told when all have spoken. */
   tellCoverage(): void {
     for (const place of this.#places) {
-      if (!place.isOpen) continue;
-      place.isTelling = true;
+      if (!place.isOpen || place.isTelling || place.fault !== null) continue;
+      Object.assign(place, { isTelling: true, silentLooks: 0 });
       this.#order(place, "coverage");
     }
   }
@@ -239,20 +333,26 @@ export class Workers {
   /** Has all that is known told, and ends the threads. */
   async end(): Promise<void> {
     this.#isEnding = true;
+    clearInterval(this.#looks);
     const ends = this.#places.flatMap((place) => {
       const { thread } = place;
       if (thread === null) return [];
       const end = new Promise((resolve) => thread.once("exit", resolve));
-      this.#order(place, "end");
+      if (place.isOpen) this.#order(place, "end");
+      else void thread.terminate(); // it has nothing to tell yet
       return [end];
     });
     const timer = setTimeout(() => {
-      for (const { thread } of this.#places) void thread?.terminate();
+      for (const { thread, number } of this.#places) {
+        if (thread === null) continue;
+        this.#options.log("error", `worker ${number + 1} does not end, and is cut short`);
+        void thread.terminate();
+      }
     }, END_MS);
-    await Promise.all(ends);
+    await Promise.race([Promise.all(ends), sleep(END_MS + CUT_SHORT_MS, null, { ref: false })]);
     clearTimeout(timer);
     for (const { index, row } of this.#sum.take(true)) this.#options.onCoverage(row, index);
-    for (const { socket } of this.#places) if (socket >= 0) this.#calls?.close(socket);
+    for (const place of this.#places) this.#giveUpSocket(place);
   }
 }
 

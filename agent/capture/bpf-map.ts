@@ -55,7 +55,7 @@ export class BpfMap {
     const numbers = Uint32Array.of(MAP_TYPE_HASH, keyBytes, valueBytes, entries, NO_PREALLOC);
     make.set(new Uint8Array(numbers.buffer));
     make.set(new TextEncoder().encode(name), 28);
-    this.fd = calls.bpf(MAP_CREATE, make);
+    this.fd = calls.bpfMake(MAP_CREATE, make);
     if (this.fd < 0) {
       const code = calls.errorName(-this.fd);
       throw new RefusedCall(`eBPF map of ${entries} entries`, code, bpfNeeds(code));

@@ -28,14 +28,14 @@ export function loadProgram(
   attributes.setBigUint64(16, calls.addressOf(license), true);
   new Uint8Array(attributes.buffer).set(new TextEncoder().encode(name), 48);
   const bytes = new Uint8Array(attributes.buffer);
-  const fd = calls.bpf(PROG_LOAD, bytes);
+  const fd = calls.bpfMake(PROG_LOAD, bytes);
   if (fd >= 0) return fd;
   // Once more, for the reason.
   const log = fixedBytes(LOG_BYTES);
   attributes.setUint32(24, 1, true);
   attributes.setUint32(28, log.length, true);
   attributes.setBigUint64(32, calls.addressOf(log), true);
-  const again = calls.bpf(PROG_LOAD, bytes);
+  const again = calls.bpfMake(PROG_LOAD, bytes);
   if (again >= 0) return again;
   const code = calls.errorName(-fd);
   const end = log.indexOf(0);

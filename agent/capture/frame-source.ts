@@ -111,8 +111,8 @@ export type LiveSource = {
   rescan(): Watch[];
   /** Null where every frame is handed over. */
   readonly passedOver: PassedOver | null;
-  /** Hands over what is ready, unless a fault would only come again by that, and ends. */
-  close(hasFault?: boolean): void;
+  /** Hands over what is ready, and ends. */
+  close(): void;
 };
 
 /** One interface of a source. */

@@ -28,6 +28,11 @@ const BLOCK_TIMEOUT_MS = 50;
 /** Room before each frame, where its VLAN tag is put back. */
 const RESERVED_BYTES = 4;
 
+/** Bytes of a ring for which about so many were asked. */
+export function ringBytes(asked: number): number {
+  return BLOCK_BYTES * Math.max(2, Math.floor(asked / BLOCK_BYTES));
+}
+
 const int32 = (...values: number[]) => new Uint8Array(Int32Array.from(values).buffer);
 
 export class PacketRing {
@@ -46,9 +51,9 @@ export class PacketRing {
         calls.setOption(this.fd, SOL_PACKET, name, int32(...values), `packet ring: ${what}`);
       set(PACKET_VERSION, "version 3", TPACKET_V3);
       set(PACKET_RESERVE, "room for VLAN tags", RESERVED_BYTES);
-      const blocks = Math.max(2, Math.floor(bytes / BLOCK_BYTES));
-      const frames = (BLOCK_BYTES / FRAME_BYTES) * blocks;
-      const length = BLOCK_BYTES * blocks;
+      const length = ringBytes(bytes);
+      const blocks = length / BLOCK_BYTES;
+      const frames = length / FRAME_BYTES;
       const what = `${length} bytes in blocks of ${BLOCK_BYTES}`;
       // struct tpacket_req3: …, timeout, bytes of private area, features
       const timeout = BLOCK_TIMEOUT_MS;

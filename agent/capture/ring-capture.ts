@@ -28,7 +28,7 @@ const ENETDOWN = 100;
 /** Shares frames with others of a group; null makes one. */
 export type Fanout = {
   group: number | null;
-  /** Called when a socket has joined, in place of the one before it. */
+  /** Called when the socket has joined. */
   onSocket: (fd: number, group: number) => void;
 };
 
@@ -82,8 +82,6 @@ export class RingCapture implements LiveSource {
   /** When the ring was last read to its end, milliseconds since the epoch. */
   #readMs = 0;
   #isClosed = false;
-  /** That shares frames; null before one was joined. */
-  #group: number | null = null;
 
   /** Throws `RefusedCall`. */
   constructor(options: RingCaptureOptions) {
@@ -136,8 +134,7 @@ export class RingCapture implements LiveSource {
     const { calls } = this.#options;
     const program = loadProgram(calls, "wp_fanout", assembleFanout());
     try {
-      this.#group = ring.join(this.#group ?? fanout.group, program);
-      fanout.onSocket(ring.fd, this.#group);
+      fanout.onSocket(ring.fd, ring.join(fanout.group, program));
     } finally {
       calls.close(program); // the group keeps it
     }
@@ -288,9 +285,13 @@ export class RingCapture implements LiveSource {
     this.#open?.cutoff?.forbid(watch.index);
   }
 
-  /** The ring cannot be read on: its watches end where it was last read whole. */
+  /**
+   * The ring cannot be read on: its watches end where it was last read whole. One that shares
+   * frames would lose its place among the others: that is a fault, behind which the place is kept.
+   */
   #fail(reason: string): void {
     if (this.#open === null) return;
+    if (this.#options.fanout) throw new Error(`the packet ring cannot be read on: ${reason}`);
     this.#options.log("error", `the packet ring is opened anew: ${reason}`);
     for (const watch of this.#watches.values()) {
       this.#forbid(watch);
@@ -330,10 +331,10 @@ export class RingCapture implements LiveSource {
   }
 
   /** What was counted of flows can be asked for until the event loop turns. */
-  close(hasFault = false): void {
+  close(): void {
     this.#isClosed = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
-    if (!hasFault) this.#read();
+    this.#read();
     this.#closeRing(() => {
       this.passedOver?.use(null);
       this.#links.close();

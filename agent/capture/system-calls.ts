@@ -5,6 +5,7 @@
 import { createRequire } from "node:module";
 import { endianness } from "node:os";
 import type Koffi from "koffi";
+import type { Holdings } from "./holdings.ts";
 
 /** What the kernel's headers call them: AF_…, SOCK_…, SOL_…, SO_…, POLL…. */
 export const AF_NETLINK = 16;
@@ -48,6 +49,11 @@ export class RefusedCall extends Error {
 /** Memory that the kernel shares; once it is unmapped it reads as zeros. */
 export type Mapped = { address: bigint; view: DataView<SharedArrayBuffer> };
 
+/** Memory in which so many bytes can be mapped, at the first page that begins in it. */
+export function memoryFor(length: number): SharedArrayBuffer {
+  return new SharedArrayBuffer(length + PAGE_BYTES);
+}
+
 type Call = {
   (...args: unknown[]): number;
   async: (...args: unknown[]) => void;
@@ -56,6 +62,7 @@ type Call = {
 /** The calls, bound once for each thread that makes them. */
 export class SystemCalls {
   readonly #koffi: typeof Koffi;
+  readonly #holdings: Holdings | null;
   readonly #names = new Map<number, string>();
   readonly #socket: Call;
   readonly #bind: Call;
@@ -64,14 +71,15 @@ export class SystemCalls {
   readonly #map: (...args: unknown[]) => bigint;
   readonly #poll: Call;
   readonly #close: Call;
-  readonly #duplicate: Call;
   readonly #receive: Call;
   readonly #write: Call;
   readonly #event: Call;
   readonly #bpf: Call;
   readonly #bpfNumber: number;
 
-  constructor() {
+  /** With holdings, what is open is noted there. */
+  constructor(holdings: Holdings | null = null) {
+    this.#holdings = holdings;
     const attempt = "system calls";
     const machine = `${process.platform} ${process.arch}`;
     const number = BPF_NUMBER[process.arch];
@@ -98,7 +106,6 @@ export class SystemCalls {
       ) as (...args: unknown[]) => bigint;
       this.#poll = bind("int poll(void *waits, ulong count, int timeout)");
       this.#close = bind("int close(int fd)");
-      this.#duplicate = bind("int dup(int fd)");
       this.#receive = bind("long recv(int fd, void *into, size_t length, int flags)");
       this.#write = bind("long write(int fd, void *bytes, size_t length)");
       this.#event = bind("int eventfd(uint32_t value, int flags)");
@@ -115,6 +122,11 @@ export class SystemCalls {
     return new RefusedCall(attempt, code, needs(code));
   }
 
+  #noted(fd: number): number {
+    this.#holdings?.note(fd);
+    return fd;
+  }
+
   errorName(errno: number): string {
     return this.#names.get(errno) ?? `errno ${errno}`;
   }
@@ -122,7 +134,7 @@ export class SystemCalls {
   /** A socket, closed when the program is replaced. */
   socket(domain: number, type: number, protocol: number, attempt: string): number {
     const fd = this.#socket(domain, type | SOCK_CLOEXEC, protocol);
-    if (fd >= 0) return fd;
+    if (fd >= 0) return this.#noted(fd);
     throw this.#refused(attempt, (code) =>
       code === "EPERM" && domain === AF_PACKET ? "add capability NET_RAW to the container" : "",
     );
@@ -152,12 +164,16 @@ export class SystemCalls {
    * engine keeps no account, by which a large ring would make it collect garbage ever again.
    */
   map(fd: number, length: number, attempt: string): Mapped {
-    const shared = new SharedArrayBuffer(length + PAGE_BYTES);
-    const base = this.addressOf(new Uint8Array(shared));
+    const mapped = this.#pagesIn(this.#holdings?.memory ?? memoryFor(length), length);
+    this.#mapAt(mapped.address, length, MAP_SHARED, fd, attempt);
+    return mapped;
+  }
+
+  #pagesIn(memory: SharedArrayBuffer, length = memory.byteLength - PAGE_BYTES): Mapped {
+    const base = this.addressOf(new Uint8Array(memory));
     const page = BigInt(PAGE_BYTES);
     const address = ((base + page - 1n) / page) * page;
-    this.#mapAt(address, length, MAP_SHARED, fd, attempt);
-    return { address, view: new DataView(shared, Number(address - base), length) };
+    return { address, view: new DataView(memory, Number(address - base), length) };
   }
 
   #mapAt(address: bigint, length: number, flags: number, fd: number, attempt: string): void {
@@ -170,6 +186,11 @@ export class SystemCalls {
     this.#mapAt(address, view.byteLength, MAP_PRIVATE | MAP_ANONYMOUS, -1, "munmap");
   }
 
+  /** Gives back whatever was mapped in memory of `memoryFor`, by whom it may be. */
+  unmapIn(memory: SharedArrayBuffer): void {
+    this.unmap(this.#pagesIn(memory));
+  }
+
   /**
    * Waits for events: `waits` is an array of `struct pollfd`. `timeoutMs` of -1 waits for ever.
    * Returns how many have any; 0 also after a signal.
@@ -180,11 +201,6 @@ export class SystemCalls {
     const error = this.#refused("poll");
     if (error.code === "EINTR" || error.code === "EAGAIN") return 0;
     throw error;
-  }
-
-  /** Another descriptor of the same: what it stands for lives until both are closed; or -1. */
-  duplicate(fd: number): number {
-    return this.#duplicate(fd);
   }
 
   /**
@@ -204,6 +220,7 @@ export class SystemCalls {
   }
 
   close(fd: number): void {
+    this.#holdings?.strike(fd);
     this.#close(fd);
   }
 
@@ -218,7 +235,7 @@ export class SystemCalls {
   event(): number {
     const fd = this.#event(0, EFD_CLOEXEC);
     if (fd < 0) throw this.#refused("eventfd");
-    return fd;
+    return this.#noted(fd);
   }
 
   raise(event: number): void {
@@ -230,9 +247,15 @@ export class SystemCalls {
     return this.#write(fd, bytes, bytes.length) === bytes.length;
   }
 
+  /** As `bpf`, of commands that make something: its file descriptor, or the negated errno. */
+  bpfMake(command: number, attributes: Uint8Array): number {
+    const fd = this.bpf(command, attributes);
+    return fd < 0 ? fd : this.#noted(fd);
+  }
+
   /**
-   * bpf(2): a file descriptor, 0, or the negated errno. Pointers in `attributes` come from
-   * `addressOf`, and what they point to must live until the call is over.
+   * bpf(2): 0, or the negated errno. Pointers in `attributes` come from `addressOf`, and what they
+   * point to must live until the call is over.
    */
   bpf(command: number, attributes: Uint8Array): number {
     const { errno, os } = this.#koffi;

@@ -2,6 +2,7 @@
 import { ConfigError } from "../../protocol/config-error.ts";
 import type { CaptureChoice, LiveSource, OnLiveFrame, Watch } from "./frame-source.ts";
 import { BUDGET_BYTES } from "./flow-cutoff.ts";
+import type { Holdings } from "./holdings.ts";
 import type { Wanted } from "./interfaces.ts";
 import { Libpcap } from "./libpcap.ts";
 import { RingCapture } from "./ring-capture.ts";
@@ -26,14 +27,19 @@ export type CaptureOptions = {
   log: (level: "info" | "warn" | "error", text: string) => void;
   /** Shares what comes with other captures, as only a packet ring can. */
   fanout?: Fanout;
+  /** Notes what is open, for whoever may have to close it. */
+  holdings?: Holdings;
 };
 
 const OPEN: Record<Tier, (options: CaptureOptions) => LiveSource> = {
   "ring-cutoff": (options) => {
     const cutoff = { flows: options.flows, budgetBytes: BUDGET_BYTES };
-    return new RingCapture({ ...options, cutoff, calls: new SystemCalls() });
+    return new RingCapture({ ...options, cutoff, calls: new SystemCalls(options.holdings) });
   },
-  ring: (options) => new RingCapture({ ...options, cutoff: null, calls: new SystemCalls() }),
+  ring: (options) => {
+    const calls = new SystemCalls(options.holdings);
+    return new RingCapture({ ...options, cutoff: null, calls });
+  },
   libpcap: (options) => new Libpcap(options),
 };
 

@@ -9,16 +9,13 @@ import { Alu, BpfAssembler, Jump, Size } from "../../agent/capture/bpf-assembler
 import { Direction } from "../../agent/capture/frame-source.ts";
 import type { PassedOver, Watch } from "../../agent/capture/frame-source.ts";
 import { interfaceFilter } from "../../agent/capture/interface-filter.ts";
-import { readAgentConfig } from "../../agent/config.ts";
-import { CoverageSum } from "../../agent/coverage-sum.ts";
-import type { Coverage } from "../../protocol/coverage.ts";
 import { RingReader } from "../../agent/capture/ring-reader.ts";
 import { Line } from "../../agent/line.ts";
 import { FLOW_TABLE_DEFAULTS } from "../../agent/flow/flow-table.ts";
 import { Sightings } from "../../agent/sightings.ts";
 import { keptBack } from "./mixed.ts";
 import { ethernet, hex, ipv4, tcp, udp, viewOf } from "../frames.ts";
-import { atExit, ip, whyNotLive } from "../live.ts";
+import { makePairs, whyNotLive } from "../live.ts";
 
 t.setTimeout(200_000);
 
@@ -344,9 +341,10 @@ t.test("what waits to be forgotten is before a flow of the same ends begins", as
     addressOf: () => 0n,
     errorName: String,
     close: () => {},
+    bpfMake: () => 3,
     bpf: (command: number, attributes: Uint8Array) => {
       if (command === BATCH) batches.push(new DataView(attributes.buffer).getUint32(32, true));
-      return command === BATCH ? 0 : 3;
+      return 0;
     },
   };
   const cutoff = new FlowCutoff(calls as unknown as SystemCalls, 1024, 1000);
@@ -420,20 +418,11 @@ t.test("eBPF instructions are laid out as RFC 9669 has them", async (t) => {
 
 const PAIRS = 16;
 const netns = `wprc${process.pid.toString(36)}`;
-const cleanUp = () => void spawnSync("ip", ["netns", "del", netns]);
 
 const skip = whyNotLive();
 
 if (skip === false) {
-  atExit(cleanUp);
-  ip(`netns add ${netns}`);
-  const quiet = ["all", "default"].map((name) => `net.ipv6.conf.${name}.disable_ipv6=1`);
-  spawnSync("ip", ["netns", "exec", netns, "sysctl", "-qw", ...quiet]);
-  for (let i = 0; i < PAIRS; i++) {
-    // The longest frames of the captures were recorded with segmentation offload.
-    ip(`-n ${netns} link add sa${i} mtu 65535 type veth peer name sb${i} mtu 65535`);
-    for (const name of [`sa${i}`, `sb${i}`]) ip(`-n ${netns} link set ${name} up`);
-  }
+  makePairs(netns, PAIRS);
 }
 
 function noSetpriv(): string | false {
@@ -676,102 +665,5 @@ t.test("a ring that contradicts itself is opened anew, and the gap is told", { s
   t.equal((came as number) - (again as number), more, "and all goes on");
   t.equal((now as Count[]).reduce((sum, count) => sum + count.delivered, 0), more); // prettier-ignore
   t.match((log as string[]).join("\n"), /opened anew: a block of the ring contradicts itself/);
-  t.end();
-});
-
-// ---- several workers ------------------------------------------------------------------------------
-
-const share = (from_ms: number, to_ms: number, delivered: number): Coverage => ({
-  ...{ interface: "a", addresses: [], from_ms, to_ms, source: "ring", sampling: 1, delivered },
-  ...{ dropped: 1, cut_off: 2, packets: delivered - 1, stopped: { notIp: 1 }, discarded: {} },
-});
-
-t.test(
-  "coverage is what every worker covered, without holes where they spoke in turn",
-  async (t) => {
-    const sum = new CoverageSum(2);
-    sum.add(0, 7, share(0, 100, 10));
-    t.strictSame(sum.take(), [], "the other has not spoken");
-    sum.add(1, 7, share(20, 105, 5));
-    sum.add(0, 7, share(100, 110, 1));
-    const [first] = sum.take();
-    t.match(first, {
-      ...{ index: 7, row: { from_ms: 20, to_ms: 105, delivered: 16, dropped: 3, cut_off: 6 } },
-    });
-    t.match(first, { row: { packets: 13, stopped: { notIp: 3 } } });
-    sum.add(0, 7, share(110, 200, 0));
-    sum.add(1, 7, share(105, 205, 0));
-    t.match(sum.take(), [{ row: { from_ms: 105, to_ms: 200 } }], "on where it was told");
-    sum.add(0, 7, share(200, 300, 0));
-    sum.add(1, 7, share(250, 305, 0)); // it began anew
-    t.match(sum.take(), [{ row: { from_ms: 250, to_ms: 300 } }]);
-    sum.add(0, 7, share(300, 400, 0));
-    sum.add(0, 7, share(450, 500, 0));
-    sum.add(1, 7, share(305, 500, 0));
-    t.match(sum.take(), [{ row: { from_ms: 450, to_ms: 500 } }], "a hole in one's word");
-    sum.add(0, 7, share(500, 600, 3));
-    t.strictSame([sum.take(), sum.take()], [[], []]);
-    t.match(sum.take(), [{ row: { from_ms: 600, to_ms: 600, delivered: 3 } }], "half is no cover");
-    sum.add(1, 0, share(0, 50, 0));
-    t.match(sum.take(), [{ index: 0, row: { from_ms: 0, to_ms: 50, dropped: 1 } }]);
-  },
-);
-
-t.test("workers need a ring", async (t) => {
-  const least = { node: "n", collector: "wss://a:1", key: "-", cert: "-", ca: "-", workers: "2" };
-  for (const more of [{ replay: "a.pcapng" }, { capture: "libpcap" }]) {
-    t.throws(() => readAgentConfig({ ...least, ...more }), { code: "CONFIG_WORKERS" });
-  }
-  t.equal(readAgentConfig(least).workers, 2);
-});
-
-type Told = { told: object; flows: object; by: Record<string, string[]>; covered: Coverage[] };
-
-function work(...args: readonly string[]) {
-  const { stdout, stderr } = run([process.execPath, path.join(CHILD, "../working.ts"), ...args]);
-  if (stdout === "") throw new Error(stderr);
-  return JSON.parse(stdout) as Record<string, unknown> & Told;
-}
-const ofInterface = (covered: Coverage[], name: string) =>
-  covered.filter((row) => row.interface === name);
-const total = (rows: Coverage[]) =>
-  rows.reduce((sum, { delivered, cut_off, dropped }) => sum + delivered + cut_off + dropped, 0);
-
-t.test("three workers tell what one would, and each flow is told by one", { skip }, (t) => {
-  const { sent, strays, told, flows, by, twice, covered, metrics, seen, log } = work("3");
-  t.strictSame(told, flows);
-  t.strictSame(twice, [], "no flow goes on behind its end");
-  t.strictSame([...new Set(Object.values(by).flat())].sort(), ["runw1", "runw2", "runw3"]);
-  const rows = ofInterface(covered, "sb0");
-  t.equal(total(rows), sent);
-  rows.slice(1).forEach((row, i) => t.equal(row.from_ms, rows[i]!.to_ms, "without a hole"));
-  const stopped = rows.map((row) => Object.values(row.stopped).reduce((a, b) => a + b, 0));
-  rows.forEach((row, i) => t.equal(row.delivered, row.packets + stopped[i]!));
-  const stray = rows.map((row) => (row.stopped["notIp"] ?? 0) + (row.stopped["notTransport"] ?? 0));
-  t.equal(stray.reduce((a, b) => a + b), strays); // prettier-ignore
-  const { delivered, cutOff } = seen as { delivered: number; cutOff: number };
-  t.equal(delivered + cutOff, sent, "metrics are of all");
-  t.match(metrics, { opened: Object.keys(flows).length });
-  t.equal(ofInterface(covered, "sb1").length >= 3, true, "one that went, and one that came");
-  t.equal((log as string[]).filter((text) => text.includes("capture by ring-cutoff")).length, 3);
-  t.end();
-});
-
-t.test("a worker that ends by a fault is started anew in its place", { skip }, (t) => {
-  const { sent, again, by, covered, faults, log } = work("3", "faulty");
-  t.equal(faults, 1);
-  t.match((log as string[]).join("\n"), /worker 2 ended: planted; it is started anew/);
-  for (const [name, workers] of Object.entries(by)) {
-    const who = [...new Set(workers)].sort().join(" ");
-    t.match(
-      who,
-      /^(runw1|runw3|(runw2 )?runw4)$/,
-      `${name}: the others' flows stay where they are`,
-    );
-  }
-  const rows = ofInterface(covered, "sb0");
-  t.equal(total(rows), (sent as number) + (again as number));
-  const holes = rows.slice(1).map((row, i) => row.from_ms - rows[i]!.to_ms);
-  t.equal(holes.filter((ms) => ms > 0).length, 1, `the gap is told: ${holes.join()} ms`);
   t.end();
 });

@@ -50,7 +50,7 @@ await sleep(200);
 workers.tellCoverage();
 await sleep(100);
 if (how) {
-  new BroadcastChannel("fault").postMessage("now");
+  new BroadcastChannel("fault").postMessage("runw2 frame");
   await sleep(50);
   new FrameSender("sa1", frames).send(0, 500); // by which the fault comes out
   await sleep(200);
