@@ -106,10 +106,12 @@ async function fail({ faults, atStart, text }: Fault): Promise<object> {
   for (const i of failing) channel.postMessage(`${runs()[i]} ${faults[i]}`);
   await sleep(100);
   const isHung = text.includes("answered");
-  if (isHung) workers.tellCoverage();
   const during = isHung ? await send() : 0;
   if (!isHung) other.send(0, 500); // by which some faults come out
-  await until(text, () => said(text) === ended + failing.length);
+  await until(text, () => {
+    if (isHung) workers.tellCoverage();
+    return said(text) === ended + failing.length;
+  });
   if (atStart) {
     await until("does not start", () => said("planted at the start") > 0);
     delete process.env["FAULT_AT_START"];
@@ -132,9 +134,10 @@ await sleep(300);
 await tell();
 if (isStuck) {
   channel.postMessage("runw2 stuck");
-  await sleep(100);
-  workers.tellCoverage();
-  await sleep(30_000); // it is not waited for so long
+  for (;;) {
+    await sleep(50);
+    workers.tellCoverage();
+  }
 }
 const first = { sent: await send(), open: open() };
 const hung = "has not answered for 4 s";

@@ -203,7 +203,8 @@ t.test("a worker that fails in any way is closed for, and started anew", { skip 
   for (const { text, sent, totals, spans } of steps) {
     t.equal(totals[0], before, `${text}: all that was sent before the fault is told`);
     t.equal(totals[2], sent, `${text}: and all behind it`);
-    const holes = spans.slice(1).map(([from], i) => from - spans[i]![1]);
+    const covered = spans.filter(([from, to]) => from < to); // others tell of no time at all
+    const holes = covered.slice(1).map(([from], i) => from - covered[i]![1]);
     t.equal(holes.filter((ms) => ms !== 0).length, 1, `${text}: one gap: ${holes.join()} ms`);
     t.ok(holes.every((ms) => ms >= 0));
     before = 0;
