@@ -10,6 +10,7 @@ import { ConfigError } from "../protocol/config-error.ts";
 import { Settings } from "../protocol/settings.ts";
 import { readSettingsFile } from "../protocol/settings-file.ts";
 import type { Flags, SettingRow } from "../protocol/settings.ts";
+import type { SampleTold } from "../protocol/uplink.ts";
 
 export type AgentConfig = {
   node: string;
@@ -30,6 +31,8 @@ export type AgentConfig = {
   workers: number;
   /** Flows that are read; null reads all. */
   sample: Sample | null;
+  /** The same, as the collector is told. */
+  sampleTold: SampleTold;
   /** A recording that is replayed as if it were live, instead of capturing. */
   replay: string | null;
   reportIntervalMs: number;
@@ -119,7 +122,7 @@ export function readAgentConfig(flags: Flags): AgentConfig {
     ringMib: settings.number("ring-mib", 1),
     flows: Math.floor(settings.number("flows", 1024, FLOWS_LIMIT)),
     workers,
-    sample: readSample(settings),
+    ...readSample(settings),
     replay: settings.get("replay"),
     reportIntervalMs: settings.number("report-interval", 100),
     coverageIntervalMs: settings.number("coverage-interval", 100),
@@ -149,8 +152,11 @@ function readWanted(settings: Settings): Wanted {
   }
 }
 
-/** The key's two words are the first of its SHA-256, big-endian. */
-function readSample(settings: Settings): Sample | null {
+/**
+ * The key's two words are the first of its SHA-256, big-endian. What tells keys apart is the hash
+ * of something else, so that those words cannot be read from it.
+ */
+function readSample(settings: Settings): Pick<AgentConfig, "sample" | "sampleTold"> {
   const text = settings.need("sampling");
   const part = /^1\/([1-9]\d*)$/.exec(text);
   const rate = part ? 1 / Number(part[1]) : /^[\d.]+$/.test(text) ? Number(text) : NaN;
@@ -158,7 +164,12 @@ function readSample(settings: Settings): Sample | null {
     const told = `agent: --sampling must be 1/N, or a share above 0 and up to 1, not ${text}`;
     throw new ConfigError("CONFIG_SAMPLING", told);
   }
-  if (rate === 1) return null;
-  const hash = createHash("sha256").update(settings.need("sampling-key")).digest();
-  return new Sample(rate, [hash.readInt32BE(0), hash.readInt32BE(4)]);
+  if (rate === 1) return { sample: null, sampleTold: { rate } };
+  const key = settings.need("sampling-key");
+  const hash = createHash("sha256").update(key).digest();
+  const told = createHash("sha256").update("wireproof sampling key\0").update(key).digest("hex");
+  return {
+    sample: new Sample(rate, [hash.readInt32BE(0), hash.readInt32BE(4)]),
+    sampleTold: { rate, key: told.slice(0, 16) },
+  };
 }

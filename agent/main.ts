@@ -33,6 +33,7 @@ export async function runAgent(flags: Flags): Promise<void> {
   const uplink = await Uplink.open({
     node: config.node,
     software: SOFTWARE,
+    sample: config.sampleTold,
     spoolDirectory: config.spool,
     spoolBytesLimit: config.spoolMib << 20,
     connect,

@@ -75,6 +75,7 @@ export async function runCollector(flags: Record<string, string | undefined>): P
     host: config.apiHost,
     port: config.apiPort,
     metrics: () => metrics.metrics(),
+    samples: () => ingest.samples(),
     log,
   });
   log("info", `page and API at ${api.address}`);

@@ -7,7 +7,7 @@ import type { Judge } from "./judge.ts";
 import type { Store } from "./store/store.ts";
 
 export type Measured = {
-  ingest: Pick<Ingest, "counters" | "nodes">;
+  ingest: Pick<Ingest, "counters" | "nodes" | "samples">;
   evidence: Pick<EvidenceLog, "size" | "fatal">;
   judge: Pick<Judge, "counters">;
   store: Pick<Store, "spools">;
@@ -43,6 +43,12 @@ export function collectorMetrics(measured: Measured): Registry {
 
   const came = ingest.counters;
   add(Gauge, "agents", "Agents that are connected", () => ingest.nodes().length);
+  add(
+    Gauge,
+    "samples",
+    "Different samples of flows that connected agents read: it should be 1",
+    () => ingest.samples().length,
+  );
   add(Counter, "batches_total", "Batches made durable", () => came.batches);
   add(
     Counter,

@@ -3,7 +3,7 @@
  * msgpack map a binary message (`msgpackr`, `useRecords`, no shared structures).
  *
  *      agent                                   collector
- *        | hello {run, first_seq, clock_ms} ------> |   node name: from the certificate
+ *        | hello {spool, first_seq, clock_ms, …} -> |   node name: from the certificate
  *        | <--- welcome {acknowledged, clock_ms}    |   every seq <= acknowledged is durable
  *        | batch {seq, …} ------------------------> |
  *        | batch {seq + 1, …} --------------------> |   several may be under way
@@ -24,6 +24,18 @@ const seq = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 const clockMs = Type.Number({ minimum: 0, maximum: 8.64e15 });
 const name = Type.String({ minLength: 1, maxLength: 253 });
 
+/** Which flows an agent reads. Two agents that tell the same read the same ones. */
+export const SampleTold = Type.Object({
+  /** Share of all flows; 1 where all are read. */
+  rate: Type.Number({ exclusiveMinimum: 0, maximum: 1 }),
+  /**
+   * Of the key by which flows are drawn, never the key: the first 8 bytes of
+   * SHA-256("wireproof sampling key" | 0 | key), in hex. Absent where all flows are read.
+   */
+  key: Type.Optional(Type.String({ pattern: "^[0-9a-f]{16}$" })),
+});
+export type SampleTold = Type.Static<typeof SampleTold>;
+
 export const Hello = Type.Object({
   type: Type.Literal("hello"),
   version: Type.Literal(UPLINK_VERSION),
@@ -35,6 +47,8 @@ export const Hello = Type.Object({
   first_seq: seq,
   software: Type.String({ maxLength: 64 }),
   clock_ms: clockMs,
+  /** Older agents do not tell it. */
+  sample: Type.Optional(SampleTold),
 });
 export type Hello = Type.Static<typeof Hello>;
 

@@ -30,6 +30,10 @@ const options: ApiOptions = {
   host: "127.0.0.1",
   port: 0,
   metrics: async () => "wireproof_flows_total 12\n",
+  samples: () => [
+    { rate: 1, key: null, nodes: ["node-a"] },
+    { rate: 0.125, key: "00112233445566ff", nodes: ["node-b", "node-c"] },
+  ],
   log: (level, text) => told.push(`${level} ${text}`),
 };
 const api = await startApi(options);
@@ -150,6 +154,7 @@ t.test("what was judged", async (t) => {
 
     GET /api/coverage
     body contains {"coverage":{"node":"node-c","agent":false
+    body contains "samples":[{"rate":1,"key":null,"nodes":["node-a"]},{"rate":0.125,"key":"00
     GET /api/findings
     body contains "code":"scan"
     body contains "severity":"high"

@@ -32,6 +32,11 @@ export const agree = {
   proof: (answer: api.ProofAnswer): ui.ProofAnswer => answer,
 };
 
+const SAMPLES = [
+  { rate: 1, key: null, nodes: ["node-a"] },
+  { rate: 1 / 8, key: "00112233445566ff", nodes: ["node-b", "node-c"] },
+];
+
 t.test("the page's own check of proofs agrees with the log's, for every small tree", async (t) => {
   const { signer, verifier } = formatKeys("small.test/log", new Uint8Array(32).fill(7));
   const shown = { schema: "wireproof.test/1" };
@@ -109,7 +114,7 @@ t.test("the page", { skip, timeout: 110_000 }, async (t) => {
   const told: string[] = [];
   const served = await startApi({
     ...{ store, evidenceDirectory: evidence, evidenceKeyFile: keyFile, uiDirectory },
-    ...{ host: "127.0.0.1", port: 0, metrics: async () => "" },
+    ...{ host: "127.0.0.1", port: 0, metrics: async () => "", samples: () => SAMPLES },
     log: (level, text) => told.push(`${level} ${text}`),
   });
   const browser: Browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
@@ -225,6 +230,7 @@ t.test("the page", { skip, timeout: 110_000 }, async (t) => {
     );
     t.match(coverage, "No agent reported: nothing of its 2 pods was watched.");
     t.match(coverage, "The kernel dropped 12 frames");
+    t.match(coverage, "(1 at node-a; 0.125 by key 00112233445566ff at node-b, node-c)");
     await page.getByRole("tab", { name: "Coverage" }).press("ArrowRight");
     t.match(await page.locator("#tables").innerText(), '<img src=x onerror="window.pwned=1">');
     t.equal(await page.evaluate(() => "pwned" in globalThis), false);

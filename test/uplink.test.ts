@@ -7,6 +7,7 @@ import tls from "node:tls";
 import { Packr, Unpackr } from "msgpackr";
 import t from "tap";
 import { WebSocket } from "ws";
+import { readAgentConfig } from "../agent/config.ts";
 import { tlsLink, type Connect } from "../agent/uplink/link.ts";
 import { DISK, encodeFrame, parseSegment, Spool, type SpoolFiles } from "../agent/uplink/spool.ts";
 import { Uplink, type UplinkOptions } from "../agent/uplink/uplink.ts";
@@ -679,6 +680,66 @@ t.test("an agent takes changed key files, and refuses another's collector", asyn
   const agentOnly = { ...link, keyFile: pki.ca };
   await t.rejects(tlsLink(agentOnly), { code: "CONFIG_UPLINK_KEYS" });
   await t.rejects(tlsLink({ ...link, url: "http://x" }), { code: "CONFIG_UPLINK_URL" });
+  await ingest.close();
+  await store.close();
+});
+
+t.test("agents that read different flows are named, those that do not are not", async (t) => {
+  const pki = await makePki("node-0");
+  const store = openSqlite(fresh());
+  const lines: string[] = [];
+  const ingest = await listenWith(pki, store, lines);
+  const flags = { collector: "wss://c", key: "k", cert: "c", ca: "a" };
+  const join = async (node: string, sampling: string, samplingKey: string) => {
+    const [certFile, keyFile] = await issue(pki.directory, { agent: node });
+    const connect = await tlsLink({
+      ...{ certFile: certFile!, keyFile: keyFile!, caFile: pki.ca, trustDomain: "test.domain" },
+      url: `wss://127.0.0.1:${ingest.port}`,
+    });
+    const { sampleTold: sample } = readAgentConfig({ ...flags, sampling, samplingKey });
+    const uplink = await Uplink.open({ ...uplinkOptions(connect, fresh()), node, sample });
+    await until("connected", () => uplink.connected);
+    return uplink;
+  };
+  const old = stranger(ingest, pki, pki.agent);
+  await old.opened;
+  old.send(hello({ node: "node-0" }));
+  await until("welcome", () => old.said.length === 1);
+  t.strictSame(ingest.samples(), [], "an older agent does not say which flows it reads");
+
+  const first = await join("node-1", "1/8", "secret");
+  const second = await join("node-2", "0.125", "secret");
+  // printf 'wireproof sampling key\0secret' | sha256sum | cut -c-16
+  const [key, other] = ["225fcc244e5250a6", "db6ad273ebe18660"];
+  t.strictSame(ingest.samples(), [{ rate: 0.125, key, nodes: ["node-1", "node-2"] }]);
+  t.strictSame(lines, [], "alike");
+  const third = await join("node-3", "1/8", "other");
+  const differing = { rate: 0.125, key: other, nodes: ["node-3"] };
+  t.match(ingest.samples(), [{ nodes: ["node-1", "node-2"] }, differing]);
+  const fourth = await join("node-4", "1/8", "other");
+  t.equal(lines.length, 1, "one line for all of them");
+  t.equal(
+    lines[0],
+    "ingest: agents read different flows, so that of a connection one end alone may be seen: " +
+      `0.125 by key ${key}: node-1, node-2; 0.125 by key ${other}: node-3 (shares of all flows); ` +
+      "give all of them the same --sampling and --sampling-key",
+  );
+  const all = await join("node-5", "1", "other");
+  t.match(
+    lines[1],
+    `: 1: node-5; 0.125 by key ${key}: node-1, node-2; 0.125 by key ${other}: node`,
+  );
+  t.match(ingest.samples()[0], { rate: 1, key: null, nodes: ["node-5"] });
+  for (const uplink of [first, second, all]) await uplink.stop();
+  await until("gone", () => ingest.samples().length === 1);
+  const again = await join("node-1", "1/8", "other");
+  t.strictSame(lines.slice(2), ["ingest: agents read the same flows again"]);
+  const bad = stranger(ingest, pki, await issue(pki.directory, { agent: "node-6" }));
+  await bad.opened;
+  bad.send(hello({ node: "node-6", sample: { rate: 0.5, key: "the key itself" } }));
+  t.equal(await bad.ended, "1008 bad-message");
+  for (const uplink of [third, fourth, again]) await uplink.stop();
+  old.ws.terminate();
   await ingest.close();
   await store.close();
 });

@@ -3,7 +3,7 @@ import { Packr, Unpackr } from "msgpackr";
 import type { Coverage } from "../../protocol/coverage.ts";
 import type { Observation } from "../../protocol/observation.ts";
 import rowSchema from "../../protocol/row-schema.json" with { type: "json" };
-import type { Batch, CollectorMessage, Hello } from "../../protocol/uplink.ts";
+import type { Batch, CollectorMessage, Hello, SampleTold } from "../../protocol/uplink.ts";
 import { BATCH_ROWS_LIMIT, UPLINK_VERSION } from "../../protocol/uplink-limits.ts";
 import type { Connect, Link } from "./link.ts";
 import { checkOf } from "./row-check.ts";
@@ -22,6 +22,8 @@ const WELCOME_TIMEOUT_MS = 10_000;
 export type UplinkOptions = {
   node: string;
   software: string;
+  /** Which flows are read, as the collector is told. */
+  sample?: SampleTold;
   spoolDirectory: string;
   spoolBytesLimit?: number;
   /** Opens links: `tlsLink` of `link.ts`. */
@@ -35,6 +37,8 @@ export type UplinkOptions = {
   backoffMaxMs?: number;
   files?: SpoolFiles;
 };
+
+type Unneeded = "files" | "spoolBytesLimit" | "sample";
 
 /** Rows by where they are; at rest, `carried + offered` is the sum of all below it. */
 export type UplinkCounters = {
@@ -74,7 +78,7 @@ const isCoverageRow = checkOf(rowSchema.coverage);
  * on each link they rise by number, beginning after what the welcome acknowledged.
  */
 export class Uplink {
-  readonly #options: Required<Omit<UplinkOptions, "files" | "spoolBytesLimit">>;
+  readonly #options: Required<Omit<UplinkOptions, Unneeded>> & Pick<UplinkOptions, "sample">;
   readonly #spool: Spool;
   readonly #carried: number;
   readonly #discarded = { disk: 0, malformed: 0, "too-large": 0, stopped: 0 };
@@ -324,6 +328,7 @@ export class Uplink {
       first_seq: this.#spool.firstSeq,
       software: this.#options.software,
       clock_ms: nowMs,
+      ...(this.#options.sample ? { sample: this.#options.sample } : {}),
     };
   }
 

@@ -207,7 +207,21 @@ export const EdgeAnswer = Type.Object({
 });
 export type EdgeAnswer = Type.Static<typeof EdgeAnswer>;
 
-export const CoverageAnswer = Type.Object({ ...range, nodes: Type.Array(CoverageEntry) });
+const SampleGroup = Type.Object({
+  rate: share,
+  key: nullable(text),
+  nodes: texts,
+});
+export type SampleGroup = Type.Static<typeof SampleGroup>;
+export const CoverageAnswer = Type.Object({
+  ...range,
+  nodes: Type.Array(CoverageEntry),
+  samples: Type.Array(SampleGroup, {
+    description:
+      "Agents that are connected now, by the share of flows that they read and a fingerprint of " +
+      "the key that draws them. More than one: of a connection one end alone may be seen.",
+  }),
+});
 export type CoverageAnswer = Type.Static<typeof CoverageAnswer>;
 
 const ToldFinding = Type.Object({

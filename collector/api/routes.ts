@@ -20,6 +20,7 @@ export type Sources = {
   /** File and text of the log's verifier key; null when none was configured. */
   key: { file: string; text: string } | null;
   metrics: () => Promise<string>;
+  samples: () => answers.SampleGroup[];
 };
 
 export type Answer =
@@ -142,8 +143,9 @@ export const ROUTES: readonly Route[] = [
     answers: answers.CoverageAnswer,
     answer: (sources, question) => {
       const range = rangeOf(sources, question, ["coverage"]);
-      if (range === null) return ok({ ...NOTHING, nodes: [] });
-      return ok({ ...spell(range), ...sources.judged.coverage(range) });
+      const samples = sources.samples();
+      if (range === null) return ok({ ...NOTHING, nodes: [], samples });
+      return ok({ ...spell(range), ...sources.judged.coverage(range), samples });
     },
   },
   {

@@ -36,6 +36,8 @@ export type ApiOptions = {
   port: number;
   /** Prometheus text. */
   metrics: () => Promise<string>;
+  /** Which flows the connected agents read. */
+  samples: Sources["samples"];
   log: Log;
   /**
    * Names by which requests may address the server, beside `localhost` and literal addresses, when
@@ -75,14 +77,14 @@ type Serving = {
 
 /** Begins to listen; throws only what the operator must mend. */
 export async function startApi(options: ApiOptions): Promise<Api> {
-  const { log, store, evidenceDirectory, metrics } = options;
+  const { log, store, evidenceDirectory, metrics, samples } = options;
   const judged = new Judged(store);
   const live = new Live(judged, log);
   const files = readPageFiles(options.uiDirectory);
   if (!files.has("/index.html")) {
     log("warn", `api: no page in ${options.uiDirectory} ("npm run ui" builds it): API only`);
   }
-  const sources = { store, judged, evidenceDirectory, key: readKey(options), metrics };
+  const sources = { store, judged, evidenceDirectory, key: readKey(options), metrics, samples };
   const isLoopback = /^(127\.|::1$|localhost$)/.test(options.host);
   const hosts = isLoopback ? ["localhost", ...(options.allowedHosts ?? [])] : null;
   const serving: Serving = { sources, live, files, options, hosts };

@@ -3,8 +3,10 @@ import { Packr, Unpackr } from "msgpackr";
 import { Compile } from "typebox/compile";
 import { Batch, Hello, REFUSALS } from "../../protocol/uplink.ts";
 import { UPLINK_VERSION } from "../../protocol/uplink-limits.ts";
-import type { CollectorMessage, RefusalCode } from "../../protocol/uplink.ts";
+import type { CollectorMessage, RefusalCode, SampleTold } from "../../protocol/uplink.ts";
 import type { Store } from "../store/store.ts";
+import { describeSamples, groupSamples } from "./samples.ts";
+import type { SampleGroup } from "./samples.ts";
 
 export type Log = (level: "info" | "warn" | "error", text: string) => void;
 
@@ -53,6 +55,8 @@ export class Ingested {
   readonly log: Log;
   readonly clock: () => number;
   #storeFails = false;
+  /** Samples that were told to differ; empty when they do not. */
+  #differing = "";
 
   constructor(store: Store, log: Log, clock: () => number) {
     this.store = store;
@@ -66,6 +70,21 @@ export class Ingested {
     if (!error && this.#storeFails) this.log("info", "ingest: the store takes batches again");
     this.#storeFails = error !== null;
   }
+
+  samples(): SampleGroup[] {
+    return groupSamples(this.nodes.values());
+  }
+
+  /** One line for each change of which samples there are, not for each agent. */
+  tellSamples(): void {
+    const groups = this.samples();
+    const isAlike = groups.length <= 1;
+    const differing = isAlike ? "" : groups.map(({ rate, key }) => `${rate} ${key}`).join();
+    if (differing === this.#differing) return;
+    this.#differing = differing;
+    if (isAlike) this.log("info", "ingest: agents read the same flows again");
+    else this.log("warn", `ingest: ${describeSamples(groups)}`);
+  }
 }
 
 /**
@@ -76,6 +95,8 @@ export class Ingested {
 export class Conversation {
   readonly node: string;
   spool = "";
+  /** Which flows the agent reads; null before it has told, and where it does not. */
+  sample: SampleTold | null = null;
   closed = false;
   /** Batches that the store has not answered for. */
   waiting = 0;
@@ -136,6 +157,7 @@ export class Conversation {
       other.#reply.terminate();
     }
     this.spool = message.spool;
+    this.sample = message.sample ?? null;
     const heardMs = clock();
     const clockOffsetMs = message.clock_ms - heardMs;
     const { node, spool } = this;
@@ -146,6 +168,7 @@ export class Conversation {
       return this.#notDurable(error as Error);
     }
     nodes.set(node, this);
+    this.#all.tellSamples();
     this.#welcomed = true;
     this.#send({ type: "welcome", acknowledged: this.#durable, clock_ms: clock() });
   }

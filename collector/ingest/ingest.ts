@@ -10,6 +10,7 @@ import { MESSAGE_BYTES_LIMIT, UPLINK_PATH } from "../../protocol/uplink-limits.t
 import type { Store } from "../store/store.ts";
 import { handshakeReason, nodeOf } from "./authenticate.ts";
 import { Conversation, Ingested, type IngestCounters, type Log } from "./conversation.ts";
+import type { SampleGroup } from "./samples.ts";
 
 const CONNECTIONS_LIMIT = 20_000;
 /** Batches of one connection that may wait for the store before its socket is paused. */
@@ -40,6 +41,8 @@ export type Ingest = {
   counters: IngestCounters;
   /** Nodes that are connected and welcomed now. */
   nodes(): string[];
+  /** The same, by which flows their agents read, as far as they tell it. */
+  samples(): SampleGroup[];
   close(): Promise<void>;
 };
 
@@ -94,6 +97,7 @@ export async function listen(options: IngestOptions): Promise<Ingest> {
     port: (server.address() as AddressInfo).port,
     counters: all.counters,
     nodes: () => [...all.nodes.keys()].sort(),
+    samples: () => all.samples(),
     close: () => {
       clearInterval(reload);
       for (const ws of sockets.clients) ws.terminate();

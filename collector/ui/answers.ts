@@ -48,6 +48,7 @@ export type EdgeAnswer = {
 
 export type CoverageAnswer = Range & {
   nodes: { coverage: NodeCoverage; entry: number | null }[];
+  samples: { rate: number; key: string | null; nodes: string[] }[];
 };
 export type ToldFinding = FindingEntry & { severity: Severity | null; meaning: string | null };
 export type FindingsAnswer = Range & { findings: ToldFinding[] };

@@ -19,6 +19,19 @@ export function blindSpots(node: NodeCoverage): string[] {
   return spots;
 }
 
+/** Which agents read other flows than the others, in a sentence; empty when none does. */
+function samplesDiffer({ samples }: CoverageAnswer): string {
+  if (samples.length < 2) return "";
+  const told = samples.map(({ rate, key, nodes }) => {
+    const drawn = key === null ? "" : ` by key ${key}`;
+    return `${Number(rate.toPrecision(3))}${drawn} at ${nodes.join(", ")}`;
+  });
+  return (
+    `Connected agents read different samples of all flows (${told.join("; ")}): of a connection ` +
+    "one end alone may be seen."
+  );
+}
+
 export function CoverageTable({ answer }: { answer: CoverageAnswer }) {
   const nodes = answer.nodes.map(({ coverage }) => coverage);
   const sum = (of: (node: NodeCoverage) => number) => nodes.reduce((all, n) => all + of(n), 0);
@@ -37,6 +50,7 @@ export function CoverageTable({ answer }: { answer: CoverageAnswer }) {
           ? "No blind spot is known."
           : `Blind spots: ${blind.map(({ node }) => node).join(", ")}.`}
       </p>
+      {samplesDiffer(answer) && <p class="lead">{samplesDiffer(answer)}</p>}
       <div class="scroll" tabIndex={0} role="region" aria-label="Table of coverage">
         <table>
           <thead>

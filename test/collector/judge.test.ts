@@ -634,9 +634,11 @@ t.test("a scrape tells windows, verdicts by word, blind spots, gaps and refusals
     refused: { "wrong-node": 1, "not-durable": 4 } as never,
     handshakes: { expired: 6 },
   };
+  const group = { rate: 0.5, nodes: [] };
+  const samples = () => ["k", "l"].map((key) => ({ ...group, key }));
   const registry = collectorMetrics({
     ...bench,
-    ...{ ingest: { counters, nodes: () => ["a", "b"] }, evidence: bench.log },
+    ...{ ingest: { counters, nodes: () => ["a", "b"], samples }, evidence: bench.log },
     ...{ judge: bench.judge, store: bench.store, declaration: bench.declaration },
   });
   const scrape = async () => {
@@ -650,7 +652,13 @@ t.test("a scrape tells windows, verdicts by word, blind spots, gaps and refusals
   };
   const values = await scrape();
   const expected: Record<string, number> = {
-    ...{ agents: 2, batches_total: 7, batches_duplicate_total: 2, batches_lost_total: 3 },
+    ...{
+      agents: 2,
+      samples: 2,
+      batches_total: 7,
+      batches_duplicate_total: 2,
+      batches_lost_total: 3,
+    },
     ...{ observations_total: 11, coverage_total: 5 },
     'refused_total{code="wrong-node"}': 1,
     'refused_total{code="not-durable"}': 4,
