@@ -10,6 +10,8 @@
 import { readFileSync, readdirSync, writeSync } from "node:fs";
 import { BroadcastChannel } from "node:worker_threads";
 import { readAgentConfig } from "../../agent/config.ts";
+import { agentMetrics } from "../../agent/metrics.ts";
+import type { Uplink } from "../../agent/uplink/uplink.ts";
 import { Workers } from "../../agent/workers.ts";
 import type { Coverage } from "../../protocol/coverage.ts";
 import { FrameSender } from "../../scripts/bench/sender.ts";
@@ -47,6 +49,7 @@ async function until(what: string, is: () => boolean): Promise<void> {
   }
 }
 
+const metrics = agentMetrics(workers, {} as Uplink);
 const channel = new BroadcastChannel("fault");
 const { frames, flows, strays } = mixedTraffic(7, 8, 60_000);
 const [sender, other] = [new FrameSender("sa0", frames), new FrameSender("sa1", frames)];
@@ -97,13 +100,13 @@ const said = (text: string) => log.filter((line) => line.includes(text)).length;
 
 type Fault = { faults: Record<number, string>; atStart?: boolean; text: string };
 
-async function fail({ faults, atStart, text }: Fault): Promise<object> {
+async function fail({ faults: planted, atStart, text }: Fault): Promise<object> {
   const before = await tell();
-  const failing = Object.keys(faults).map(Number);
+  const failing = Object.keys(planted).map(Number);
   if (atStart) process.env["FAULT_AT_START"] = "1";
   const ended = said(text);
   const watching = failing.map((i) => said(`worker ${i + 1}: watching sb0`));
-  for (const i of failing) channel.postMessage(`${runs()[i]} ${faults[i]}`);
+  for (const i of failing) channel.postMessage(`${runs()[i]} ${planted[i]}`);
   await sleep(100);
   const isHung = text.includes("answered");
   const during = isHung ? await send() : 0;
@@ -127,7 +130,9 @@ async function fail({ faults, atStart, text }: Fault): Promise<object> {
     rows.reduce((sum, r) => sum + r.delivered + r.cut_off + r.dropped, 0),
   );
   const spans = [...before, ...gap, ...after].map((r) => [r.from_ms, r.to_ms]);
-  return { text, during, sent, totals, spans, faults: workers.faults, open: open() };
+  const metric = await metrics.getSingleMetricAsString("wireproof_agent_worker_faults_total");
+  const faults = Number(metric.trim().split(" ").at(-1));
+  return { text, during, sent, totals, spans, faults, open: open() };
 }
 
 await sleep(300);
