@@ -32,6 +32,9 @@ export type InspectOptions = {
 /** Files from which on progress is shown, in bytes. */
 const PROGRESS_FROM = 20 << 20;
 
+/** Flows that end between two times of printing, once a file is read: their records wait. */
+const FINISHED_AT_ONCE = 1024;
+
 /** Shows how far a large file is read, on a terminal's stderr. */
 function progressOf(name: string): (bytes: number, size: number) => void {
   let last = 0;
@@ -106,7 +109,7 @@ export async function inspect(files: readonly string[], options: InspectOptions)
         line.frame(view, at, end, wire, timeUs, linkType, 0),
       { onProgress: progress, onChunk: flush },
     );
-    line.finish();
+    while (line.finish(FINISHED_AT_ONCE)) await flush();
     await flush();
     const nothing = nothingRead(name, report, line.counters.unreadLinks);
     if (nothing !== null) {

@@ -487,13 +487,14 @@ export class Line {
     this.#reportCursor = until >= capacity ? 0 : until;
   }
 
-  /** Ends every flow: the capture is over. */
-  finish(): void {
+  /** Ends flows, as many as are asked for: the capture is over. Reports whether there are more. */
+  finish(limit = Infinity): boolean {
     for (let slot; (slot = this.fragments.oldest()) >= 0;) this.#giveUp(slot);
-    for (;;) {
+    for (let ended = 0; ended < limit; ended++) {
       const flow = this.table.any();
-      if (flow < 0) return;
+      if (flow < 0) return false;
       this.#end(flow);
     }
+    return this.table.count > 0;
   }
 }
