@@ -54,6 +54,9 @@ export const Fact = {
   snapped: 32, // a payload was captured in part only
 } as const;
 
+/** A flow grows young once in a tick: the order of ages is right but for so many microseconds. */
+export const TICK_US = 500_000;
+
 /** Lists of flows by age; eviction takes from them in this order. */
 const List = { attempt: 0, ended: 1, datagram: 2, living: 3 } as const;
 const LISTS = 4;
@@ -129,6 +132,8 @@ export class FlowTable {
   readonly #buckets: Buckets;
   readonly #ages: Ages;
   readonly #idleUs: Float64Array;
+  /** When the tick began. */
+  #tickUs = 0;
   /** Flows not in use, a stack of `capacity - count`. */
   readonly #free: Int32Array;
 
@@ -372,8 +377,11 @@ export class FlowTable {
 
   /** Something of the flow came at `nowUs`, be it counted elsewhere. */
   renew(flow: number): void {
-    if (this.nowUs > this.lastUs[flow]!) this.lastUs[flow] = this.nowUs;
-    this.#ages.renew(flow, this.#listOf(flow));
+    const last = this.lastUs[flow]!;
+    if (this.nowUs > last) this.lastUs[flow] = this.nowUs;
+    if (this.nowUs >= this.#tickUs + TICK_US) this.#tickUs = this.nowUs;
+    const list = this.#listOf(flow);
+    if (last < this.#tickUs || !this.#ages.isIn(flow, list)) this.#ages.renew(flow, list);
   }
 
   /** Reports whether the flow of such a packet is in the table. */

@@ -6,7 +6,7 @@ import { decodeFrame } from "../../agent/decode/ethernet.ts";
 import { Packet } from "../../agent/decode/packet.ts";
 import { PROBES_LIMIT } from "../../agent/flow/buckets.ts";
 import { hashOf, isLowEnd } from "../../agent/flow/flow-key.ts";
-import { Fact, FlowTable, News, Side } from "../../agent/flow/flow-table.ts";
+import { Fact, FlowTable, News, Side, TICK_US } from "../../agent/flow/flow-table.ts";
 import { Floods } from "../../agent/flow/floods.ts";
 import { Line } from "../../agent/line.ts";
 import { Openings, SLOT_BYTES } from "../../agent/flow/opening.ts";
@@ -376,10 +376,11 @@ type SlowFlow = {
   isn: (number | null)[];
 };
 
-/** Flows in a Map by their ends' text; its order is that of their last packet. */
+/** Flows in a Map by their ends' text; its order is that in which they grew young, once a tick. */
 class SlowTable {
   readonly flows = new Map<string, SlowFlow>();
   readonly capacity: number;
+  tickUs = 0;
 
   constructor(capacity: number) {
     this.capacity = capacity;
@@ -390,6 +391,16 @@ class SlowTable {
     const [a, b] = f.flags as [number, number];
     if (((a | b) & RST) !== 0 || (a & b & FIN) !== 0) return 1;
     return f.established ? 3 : 0;
+  }
+
+  /** A packet of the flow has come; before it, the flow was in the list `before`. */
+  touch(key: string, flow: SlowFlow, lastUs: number, before: number): void {
+    if (flow.lastUs >= this.tickUs + TICK_US) this.tickUs = flow.lastUs;
+    const isNew = !this.flows.has(key);
+    const isYoung = lastUs >= this.tickUs && before === SlowTable.listOf(flow);
+    if (!isNew && isYoung) return;
+    this.flows.delete(key);
+    this.flows.set(key, flow);
   }
 
   /** The one to go first: by list, then by age. */
@@ -457,9 +468,9 @@ t.test("the table agrees with a Map: open, find, reuse, evict, expire, release",
         midstream: isTcp && (said.flags & SYN) === 0,
       };
       keyByNumber.set(number, said.key);
+      const [lastUs, list] = [flow.lastUs, SlowTable.listOf(flow)];
       count(flow, said, table.nowUs, packet.ipLength);
-      slow.flows.delete(said.key); // to the young end
-      slow.flows.set(said.key, flow);
+      slow.touch(said.key, flow, lastUs, list);
       for (const f of slow.flows.values()) {
         const same =
           table.packets[f.number * 2] === f.packets[0] &&
