@@ -92,7 +92,7 @@ export class Uplink {
   #told = "";
 
   private constructor(options: UplinkOptions, spool: Spool) {
-    const rows = Math.min(options.batchRowsLimit ?? 200, BATCH_ROWS_LIMIT);
+    const rows = Math.min(options.batchRowsLimit ?? BATCH_ROWS_LIMIT, BATCH_ROWS_LIMIT);
     this.#options = {
       batchAgeMs: 1000,
       inFlightLimit: 8,
