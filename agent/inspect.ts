@@ -79,7 +79,7 @@ export async function inspect(files: readonly string[], options: InspectOptions)
     const name = path.basename(file);
     const records: Flow[] = [];
     const origin = { schema: FLOW_SCHEMA, file: name } as const;
-    const head = `${JSON.stringify(origin).slice(0, -1)},`;
+    const head = `${JSON.stringify(origin).slice(1, -1)},`;
     const { onObservation } = options;
     const sightings = onObservation ? new Sightings(name.slice(0, 32), onObservation) : null;
     const line: Line = new Line(
@@ -97,7 +97,7 @@ export async function inspect(files: readonly string[], options: InspectOptions)
         if (where && !where.matches({ ...origin, ...record })) continue;
         summary.add(record);
         const isJsonl = options.format === "jsonl";
-        const text = isJsonl ? head + toJson(record).slice(1) : flowLine(record, flows, paint);
+        const text = isJsonl ? toJson(record, head) : flowLine(record, flows, paint);
         await print(`${text}\n`, 1 << 16);
       }
       records.length = 0;
