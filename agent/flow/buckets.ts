@@ -1,6 +1,7 @@
 /** Finds flows by the ends of a packet: open addressing over fixed arrays, with bounded probes. */
 import type { Packet } from "../decode/packet.ts";
-import { KEY, hashOf, sameKey } from "./flow-key.ts";
+import { hashOf, sameKey } from "./flow-key.ts";
+import { keyAt } from "./flow-record.ts";
 
 /** Buckets that are looked at for one flow: whoever makes many flows share one evicts them. */
 export const PROBES_LIMIT = 128;
@@ -34,7 +35,7 @@ export class Buckets {
       const flow = this.#buckets[bucket * 2]!;
       if (flow < 0) return -1;
       const isLike = this.#buckets[bucket * 2 + 1] === hash;
-      if (isLike && sameKey(this.#keys, flow * KEY, packet, side, meta)) return flow;
+      if (isLike && sameKey(this.#keys, keyAt(flow), packet, side, meta)) return flow;
       bucket = (bucket + 1) & this.#mask;
     }
     return -1;

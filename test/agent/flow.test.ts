@@ -244,9 +244,9 @@ function follow(script: string) {
     }
     news.push(...namesOf(table.news, NEWS_NAMES).filter((n) => n !== "bytes"));
   }
-  const client = table.client[flow]!;
+  const client = table.client(flow);
   const opening = (side: number) => {
-    const slot = table.slot[flow * 2 + side]!;
+    const slot = table.slot(flow * 2 + side);
     if (slot < 0) return "";
     const { openings } = table;
     const at = openings.viewAt(slot);
@@ -256,8 +256,8 @@ function follow(script: string) {
   };
   return {
     openings: [opening(client), opening(1 - client)],
-    facts: namesOf(table.flowFlags[flow]!, FACT_NAMES),
-    packets: [table.packets[flow * 2 + client], table.packets[flow * 2 + 1 - client]],
+    facts: namesOf(table.flowFlags(flow), FACT_NAMES),
+    packets: [table.packets(flow * 2 + client), table.packets(flow * 2 + 1 - client)],
     client: packetSide(table, flow, client),
     news,
     table,
@@ -357,7 +357,7 @@ t.test("tcp: an opening without a free slot is told, and nothing is kept", async
   }
   t.ok(news & News.noSlot);
   t.equal(table.openings.inUse, 1);
-  t.ok(table.flowFlags[0]! & Fact.noSlot);
+  t.ok(table.flowFlags(0) & Fact.noSlot);
 });
 
 // The table, many flows at a time.
@@ -473,12 +473,12 @@ t.test("the table agrees with a Map: open, find, reuse, evict, expire, release",
       slow.touch(said.key, flow, lastUs, list);
       for (const f of slow.flows.values()) {
         const same =
-          table.packets[f.number * 2] === f.packets[0] &&
-          table.packets[f.number * 2 + 1] === f.packets[1] &&
-          table.bytes[f.number * 2] === f.bytes[0] &&
-          table.bytes[f.number * 2 + 1] === f.bytes[1] &&
-          table.startUs[f.number] === f.startUs &&
-          table.lastUs[f.number] === f.lastUs &&
+          table.packets(f.number * 2) === f.packets[0] &&
+          table.packets(f.number * 2 + 1) === f.packets[1] &&
+          table.bytes(f.number * 2) === f.bytes[0] &&
+          table.bytes(f.number * 2 + 1) === f.bytes[1] &&
+          table.startUs(f.number) === f.startUs &&
+          table.lastUs(f.number) === f.lastUs &&
           table.isOpen(f.number);
         if (!same || flow.number !== number) return t.fail(`${where}: flow ${f.number}`);
       }
@@ -553,12 +553,8 @@ t.test("an ICMP error refuses the attempt that it quotes, and no other flow", as
   t.equal(table.take(packet, view, 1), -2, "the same ends on another lane are another flow");
   t.equal(table.take(packet, view, 0), flow);
   t.strictSame(namesOf(table.news, NEWS_NAMES), ["refused"]);
-  t.equal(
-    table.packets[flow * 2]! + table.packets[flow * 2 + 1]!,
-    1,
-    "it is no packet of the flow",
-  );
-  t.ok((table.sideFlags[flow * 2]! & Side.rst) === 0);
+  t.equal(table.packets(flow * 2) + table.packets(flow * 2 + 1), 1, "it is no packet of the flow");
+  t.ok((table.sideFlags(flow * 2) & Side.rst) === 0);
 });
 
 t.test("not one garbage collection in a million packets", async (t) => {
