@@ -11,7 +11,7 @@ import type { Reading } from "./assess/reading.ts";
 import type { PassedOver } from "./capture/frame-source.ts";
 import type { Counters } from "./counters.ts";
 import { IpProtocol } from "./decode/packet.ts";
-import { KEY } from "./flow/flow-key.ts";
+import { keyAt } from "./flow/flow-record.ts";
 import { Fact, Side } from "./flow/flow-table.ts";
 import type { FlowTable } from "./flow/flow-table.ts";
 
@@ -55,11 +55,11 @@ export class Budgets {
 
   /** A packet of the flow came, from `table.side`; `reading` is what was read of it. */
   weigh(flow: number, reading: Reading | undefined): void {
-    const { sideFlags, bytes, side } = this.#table;
-    const at = flow * 2 + side;
-    if ((sideFlags[at]! & Side.read) === 0) {
-      if (bytes[at]! * 2 >= this.#budgetOf(at)) this.#raise(flow, at, reading);
-    } else if ((sideFlags[at ^ 1]! & Side.read) !== 0 && this.#waits(flow)) {
+    const table = this.#table;
+    const at = flow * 2 + table.side;
+    if ((table.sideFlags(at) & Side.read) === 0) {
+      if (table.bytes(at) * 2 >= this.#budgetOf(at)) this.#raise(flow, at, reading);
+    } else if ((table.sideFlags(at ^ 1) & Side.read) !== 0 && this.#waits(flow)) {
       if (++this.#behind[flow]! === this.#packetsBehind) this.#close(flow);
     }
   }
@@ -73,11 +73,11 @@ export class Budgets {
   }
 
   #raise(flow: number, at: number, reading: Reading | undefined): void {
-    const { bytes, client } = this.#table;
-    const limit = raisesFor(reading, (at & 1) !== client[flow]);
+    const table = this.#table;
+    const limit = raisesFor(reading, (at & 1) !== table.client(flow));
     if (this.#raises[at]! >= limit || !this.#isCounted(flow)) return;
     do this.#raises[at]!++;
-    while (this.#raises[at]! < limit && bytes[at]! * 2 >= this.#budgetOf(at));
+    while (this.#raises[at]! < limit && table.bytes(at) * 2 >= this.#budgetOf(at));
     if (this.#raises[at] === limit) this.#counters.budgetsSpent++;
     if (this.#ask(flow, this.#budgetOf(flow * 2), this.#budgetOf(flow * 2 + 1))) {
       this.#counters.budgetsRaised++;
@@ -86,11 +86,11 @@ export class Budgets {
 
   /** What a record tells beside the openings is who spoke, and who answered: that must be known. */
   #close(flow: number): void {
-    const { sideFlags, flowFlags, client } = this.#table;
+    const table = this.#table;
     this.#behind[flow] = 0; // to be asked again
-    const [low, high] = [sideFlags[flow * 2]!, sideFlags[flow * 2 + 1]!];
-    const served = client[flow] === 0 ? high : low;
-    const isMidstream = (flowFlags[flow]! & Fact.midstream) !== 0; // who serves is not known
+    const [low, high] = [table.sideFlags(flow * 2), table.sideFlags(flow * 2 + 1)];
+    const served = table.client(flow) === 0 ? high : low;
+    const isMidstream = (table.flowFlags(flow) & Fact.midstream) !== 0; // who serves is not known
     if ((low & high & Side.data) === 0 || (served & Side.answered) === 0) return;
     if ((isMidstream && (low & high & Side.answered) === 0) || !this.#isCounted(flow)) return;
     this.#behind[flow] = CLOSED;
@@ -100,20 +100,25 @@ export class Budgets {
 
   /** Of other protocols every packet comes. */
   #isCounted(flow: number): boolean {
-    const protocol = this.#table.keys[flow * KEY + 9]! & 0xff;
+    const protocol = this.#table.keys[keyAt(flow) + 9]! & 0xff;
     return protocol === IpProtocol.tcp || protocol === IpProtocol.udp;
   }
 
   #ask(flow: number, low: number, high: number): boolean {
-    const { keys, sideFlags } = this.#table;
-    const isn = (at: number) => ((sideFlags[at]! & Side.syn) === 0 ? 0 : this.#table.isn(at));
-    return this.#source.ask(keys, flow * KEY, [low, high], [isn(flow * 2), isn(flow * 2 + 1)]);
+    const table = this.#table;
+    const isn = (at: number) => ((table.sideFlags(at) & Side.syn) === 0 ? 0 : table.isn(at));
+    return this.#source.ask(
+      table.keys,
+      keyAt(flow),
+      [low, high],
+      [isn(flow * 2), isn(flow * 2 + 1)],
+    );
   }
 
   /** The flow has ended: what was asked for it is not meant for the next of its ends. */
   withdraw(flow: number): void {
     const asked = this.#raises[flow * 2]! | this.#raises[flow * 2 + 1]!;
-    if (asked !== 0 || this.isClosed(flow)) this.#source.withdraw(this.#table.keys, flow * KEY);
+    if (asked !== 0 || this.isClosed(flow)) this.#source.withdraw(this.#table.keys, keyAt(flow));
   }
 }
 

@@ -32,6 +32,9 @@ export type InspectOptions = {
 /** Files from which on progress is shown, in bytes. */
 const PROGRESS_FROM = 20 << 20;
 
+/** Flows that end between two times of printing, once a file is read: their records wait. */
+const FINISHED_AT_ONCE = 1024;
+
 /** Shows how far a large file is read, on a terminal's stderr. */
 function progressOf(name: string): (bytes: number, size: number) => void {
   let last = 0;
@@ -76,7 +79,7 @@ export async function inspect(files: readonly string[], options: InspectOptions)
     const name = path.basename(file);
     const records: Flow[] = [];
     const origin = { schema: FLOW_SCHEMA, file: name } as const;
-    const head = `${JSON.stringify(origin).slice(0, -1)},`;
+    const head = `${JSON.stringify(origin).slice(1, -1)},`;
     const { onObservation } = options;
     const sightings = onObservation ? new Sightings(name.slice(0, 32), onObservation) : null;
     const line: Line = new Line(
@@ -94,7 +97,7 @@ export async function inspect(files: readonly string[], options: InspectOptions)
         if (where && !where.matches({ ...origin, ...record })) continue;
         summary.add(record);
         const isJsonl = options.format === "jsonl";
-        const text = isJsonl ? head + toJson(record).slice(1) : flowLine(record, flows, paint);
+        const text = isJsonl ? toJson(record, head) : flowLine(record, flows, paint);
         await print(`${text}\n`, 1 << 16);
       }
       records.length = 0;
@@ -106,7 +109,7 @@ export async function inspect(files: readonly string[], options: InspectOptions)
         line.frame(view, at, end, wire, timeUs, linkType, 0),
       { onProgress: progress, onChunk: flush },
     );
-    line.finish();
+    while (line.finish(FINISHED_AT_ONCE)) await flush();
     await flush();
     const nothing = nothingRead(name, report, line.counters.unreadLinks);
     if (nothing !== null) {

@@ -4,7 +4,7 @@ import { Budgets, PACKETS_BEHIND } from "./budgets.ts";
 import type { PassedOver } from "./capture/frame-source.ts";
 import type { Counters } from "./counters.ts";
 import { Packet } from "./decode/packet.ts";
-import { KEY } from "./flow/flow-key.ts";
+import { keyAt } from "./flow/flow-record.ts";
 import { Side } from "./flow/flow-table.ts";
 import type { FlowTable } from "./flow/flow-table.ts";
 
@@ -35,11 +35,12 @@ export class Ledger {
 
   /** Reports whether anything of the flow may have been passed over. */
   #concerns(flow: number): boolean {
-    const { bytes } = this.#table;
+    const table = this.#table;
     const { budgetBytes, hasLost } = this.#source;
     if (this.#budgets.isClosed(flow)) return true;
     // What was handed over counts with its headers here, so this is more than was spent.
-    return hasLost || bytes[flow * 2]! >= budgetBytes || bytes[flow * 2 + 1]! >= budgetBytes;
+    const most = Math.max(table.bytes(flow * 2), table.bytes(flow * 2 + 1));
+    return hasLost || most >= budgetBytes;
   }
 
   /** A packet of the flow came; `reading` is what was read of it. */
@@ -55,7 +56,7 @@ export class Ledger {
   /** The flow has begun. */
   open(flow: number): void {
     this.#budgets.open(flow);
-    this.#source.begin(this.#table.keys, flow * KEY);
+    this.#source.begin(this.#table.keys, keyAt(flow));
     for (let side = 0; side < 2; side++) {
       this.#packets[flow * 2 + side] = this.#packetsBefore[side]!;
       this.#bytes[flow * 2 + side] = this.#bytesBefore[side]!;
@@ -66,7 +67,7 @@ export class Ledger {
   /** Brings the flow's counters up to date; reports whether there was more. */
   settle(flow: number): boolean {
     const source = this.#source;
-    if (!this.#concerns(flow) || !source.read(this.#table.keys, flow * KEY)) return false;
+    if (!this.#concerns(flow) || !source.read(this.#table.keys, keyAt(flow))) return false;
     return this.#add(flow, source.packets, source.bytes);
   }
 
@@ -75,7 +76,7 @@ export class Ledger {
     this.#budgets.withdraw(flow);
     const source = this.#source;
     if (this.#concerns(flow)) {
-      if (!source.read(this.#table.keys, flow * KEY)) return;
+      if (!source.read(this.#table.keys, keyAt(flow))) return;
       this.#add(flow, source.marked, source.markedBytes);
     }
     for (let side = 0; side < 2; side++) {
@@ -90,9 +91,7 @@ export class Ledger {
       const at = flow * 2 + side;
       const more = packets[side]! - this.#packets[at]!;
       if (more <= 0) continue;
-      this.#table.packets[at]! += more;
-      this.#table.bytes[at]! += bytes[side]! - this.#bytes[at]!;
-      this.#table.sideFlags[at]! |= Side.cutOff;
+      this.#table.countCutOff(at, more, bytes[side]! - this.#bytes[at]!);
       this.#packets[at] = packets[side]!;
       this.#bytes[at] = bytes[side]!;
       grew = true;
@@ -103,11 +102,12 @@ export class Ledger {
   /** The flow has ended: nothing more is counted for it. Without payload nothing ever was. */
   forget(flow: number): void {
     this.#budgets.withdraw(flow);
-    const { sideFlags, keys } = this.#table;
-    const flags = sideFlags[flow * 2]! | sideFlags[flow * 2 + 1]!;
+    const table = this.#table;
+    const flags = table.sideFlags(flow * 2) | table.sideFlags(flow * 2 + 1);
     const before = this.#packets[flow * 2]! + this.#packets[flow * 2 + 1]!;
     const isKnown = (flags & Side.data) !== 0 || before > 0 || this.#source.hasLost;
-    if (isKnown) this.#source.forget(keys, flow * KEY, !this.#concerns(flow) && before === 0);
+    if (isKnown)
+      this.#source.forget(table.keys, keyAt(flow), !this.#concerns(flow) && before === 0);
   }
 
   /** Has the source give up, some at a time, what is no flow of the table. */

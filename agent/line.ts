@@ -11,7 +11,7 @@ import { IpProtocol, Packet, Stop, Tcp } from "./decode/packet.ts";
 import { Fact, FlowTable, News, Side } from "./flow/flow-table.ts";
 import type { FlowTableOptions } from "./flow/flow-table.ts";
 import { Floods } from "./flow/floods.ts";
-import { KEY } from "./flow/flow-key.ts";
+import { keyAt } from "./flow/flow-record.ts";
 import type { Sample } from "./flow/sample.ts";
 import { Ledger } from "./ledger.ts";
 import { CLIENT, SERVER } from "./tls/handshake.ts";
@@ -193,17 +193,17 @@ export class Line {
     const at = flow * 2 + table.side;
     const peer = flow * 2 + 1 - table.side;
     const syn = (packet.flags & Tcp.syn) !== 0 ? 1 : 0;
-    const isBased = (table.sideFlags[peer]! & Side.based) !== 0;
+    const isBased = (table.sideFlags(peer) & Side.based) !== 0;
     const acks = isTcp && isBased && (packet.flags & Tcp.ack) !== 0;
     trace.packet({
-      role: table.side === table.client[flow] ? CLIENT : SERVER,
+      role: table.side === table.client(flow) ? CLIENT : SERVER,
       flags: isTcp ? packet.flags : 0,
-      offset: isTcp ? (packet.sequence + syn - table.first[at]!) | 0 : -1,
+      offset: isTcp ? (packet.sequence + syn - table.first(at)) | 0 : -1,
       payloadLength: packet.payloadLength,
       capturedLength: packet.payloadEnd - packet.payloadAt,
       view,
       payloadAt: packet.payloadAt,
-      acked: acks ? (packet.acknowledgment - table.first[peer]!) | 0 : -1,
+      acked: acks ? (packet.acknowledgment - table.first(peer)) | 0 : -1,
     });
   }
 
@@ -227,7 +227,7 @@ export class Line {
 
   /** A flood is told as one: by its source, and how many attempts came from it. */
   #aggregate(flow: number): void {
-    this.floods.note(this.table.keys, flow * KEY + this.table.client[flow]! * 4);
+    this.floods.note(this.table.keys, keyAt(flow) + this.table.client(flow) * 4);
     this.#ledger?.withdraw(flow);
     this.#forget(flow);
     this.counters.aggregated++;
@@ -247,18 +247,18 @@ export class Line {
       this.#ledger?.open(flow);
       this.serial[flow] = this.counters.opened;
       this.revision[flow] = 0;
-      this.#toldUs[flow] = table.startUs[flow]!;
+      this.#toldUs[flow] = table.startUs(flow);
     }
     if ((news & News.noSlot) !== 0) this.counters.noSlot++;
-    const isTcp = (table.keys[flow * KEY + 9]! & 0xff) === IpProtocol.tcp;
+    const isTcp = (table.keys[keyAt(flow) + 9]! & 0xff) === IpProtocol.tcp;
     if ((news & News.bytes) !== 0) {
       if (isTcp) this.#readOpening(flow, table.side);
       else this.#readDatagram(flow, view);
     }
     if ((news & (News.fin | News.rst)) !== 0 && isTcp) {
       const reading = this.#readings[flow];
-      const role = table.side === table.client[flow] ? CLIENT : SERVER;
-      const acked = table.acked[flow * 2 + table.side]!;
+      const role = table.side === table.client(flow) ? CLIENT : SERVER;
+      const acked = table.acked(flow * 2 + table.side);
       if ((news & News.fin) !== 0) reading?.close(role, "fin", acked, this.nowUs);
       if ((news & News.rst) !== 0) reading?.close(role, "rst", acked, this.nowUs);
     }
@@ -268,10 +268,10 @@ export class Line {
   #readingOf(flow: number): Reading {
     const known = this.#readings[flow];
     if (known) return known;
-    const midstream = (this.table.flowFlags[flow]! & Fact.midstream) !== 0;
-    const ports = this.table.keys[flow * KEY + 8]!;
+    const midstream = (this.table.flowFlags(flow) & Fact.midstream) !== 0;
+    const ports = this.table.keys[keyAt(flow) + 8]!;
     const [low, high] = [ports >>> 16, ports & 0xffff];
-    const isLowClient = this.table.client[flow] === 0;
+    const isLowClient = this.table.client(flow) === 0;
     const trace = flow === this.#traced ? this.#trace : null;
     const sides = isLowClient ? { client: low, server: high } : { client: high, server: low };
     const reading = new Reading(midstream, sides, trace);
@@ -285,11 +285,11 @@ export class Line {
     const { openings } = table;
     const reading = this.#readingOf(flow);
     const at = flow * 2 + side;
-    const slot = table.slot[at]!;
+    const slot = table.slot(at);
     const base = openings.base(slot);
     const viewAt = openings.viewAt(slot);
     const length = openings.have(slot) - base;
-    const role = side === table.client[flow] ? CLIENT : SERVER;
+    const role = side === table.client(flow) ? CLIENT : SERVER;
     reading.lastBytesUs = this.nowUs;
     const needed = reading.read(
       role,
@@ -303,7 +303,7 @@ export class Line {
     else openings.discard(slot, needed);
     // An upgrade, or the other side's word, may let bytes that wait be read at last.
     const other = flow * 2 + 1 - side;
-    const otherSlot = table.slot[other]!;
+    const otherSlot = table.slot(other);
     if (otherSlot >= 0 && needed !== base && openings.have(otherSlot) > openings.base(otherSlot)) {
       const otherBase = openings.base(otherSlot);
       const otherAt = openings.viewAt(otherSlot);
@@ -323,13 +323,13 @@ export class Line {
       table.finishOpening(flow, 0);
       table.finishOpening(flow, 1);
     }
-    const isRead = table.sideFlags[flow * 2]! & table.sideFlags[flow * 2 + 1]! & Side.read;
+    const isRead = table.sideFlags(flow * 2) & table.sideFlags(flow * 2 + 1) & Side.read;
     if (isRead !== 0) this.#readings[flow] = reading.settle();
   }
 
   #readDatagram(flow: number, view: DataView): void {
     const { table } = this;
-    const role = table.side === table.client[flow] ? CLIENT : SERVER;
+    const role = table.side === table.client(flow) ? CLIENT : SERVER;
     const packet = this.#packet;
     const reading = this.#readingOf(flow);
     let wanted = false;
@@ -345,7 +345,7 @@ export class Line {
     }
     const { tls } = reading;
     if (tls && tls.finishedEnd >= 0 && reading.bytesAtFinish === null) {
-      reading.bytesAtFinish = [table.bytes[flow * 2]!, table.bytes[flow * 2 + 1]!];
+      reading.bytesAtFinish = [table.bytes(flow * 2), table.bytes(flow * 2 + 1)];
     }
     if (!wanted) this.#finishDatagrams(flow, reading);
   }
@@ -353,7 +353,7 @@ export class Line {
   /** A hello that would be read, if fewer connections were followed. */
   #noteFull(flow: number, reading: Reading): void {
     if (reading.protocol !== "quic" && reading.protocol !== "dtls") return;
-    this.table.flowFlags[flow]! |= Fact.noSlot;
+    this.table.note(flow, Fact.noSlot);
     this.counters.noSlot++;
   }
 
@@ -364,7 +364,7 @@ export class Line {
     if (reading.protocol !== null && !reading.follows) {
       table.finishOpening(flow, 1 - table.side);
     }
-    if ((table.sideFlags[flow * 2]! & table.sideFlags[flow * 2 + 1]! & Side.read) === 0) return;
+    if ((table.sideFlags(flow * 2) & table.sideFlags(flow * 2 + 1) & Side.read) === 0) return;
     if (reading.follows) this.#followed--;
     this.#readings[flow] = reading.settle();
   }
@@ -373,12 +373,12 @@ export class Line {
   #tellNews(flow: number): void {
     const { table } = this;
     const { clientSide } = endsOf(table, flow, this.#readings[flow]);
-    const server = table.sideFlags[flow * 2 + 1 - clientSide]!;
+    const server = table.sideFlags(flow * 2 + 1 - clientSide);
     const reading = this.#readings[flow];
-    const flags = table.sideFlags[flow * 2]! | table.sideFlags[flow * 2 + 1]!;
+    const flags = table.sideFlags(flow * 2) | table.sideFlags(flow * 2 + 1);
     // A hello alone says too little to tell.
     let known = 0;
-    if ((table.flowFlags[flow]! & (Fact.established | Fact.refused)) !== 0) known |= Known.reached;
+    if ((table.flowFlags(flow) & (Fact.established | Fact.refused)) !== 0) known |= Known.reached;
     const isAnswered = reading?.tls ? reading.tls.answered : (server & Side.answered) !== 0;
     if (isAnswered) known |= Known.answered;
     if (reading?.tls && reading.tls.finishedEnd >= 0) known |= Known.finished;
@@ -437,10 +437,8 @@ export class Line {
     const byUs = this.nowUs - nowUs;
     this.nowUs = nowUs;
     this.counters.clockSteps++;
-    for (let flow = 0; flow < this.table.capacity; flow++) {
-      this.table.lastUs[flow]! -= byUs;
-      this.#toldUs[flow]! -= byUs;
-    }
+    this.table.stepBack(byUs);
+    for (let flow = 0; flow < this.table.capacity; flow++) this.#toldUs[flow]! -= byUs;
   }
 
   /** What was read of a living flow; undefined where nothing was. */
@@ -482,18 +480,19 @@ export class Line {
       }
       const told = this.#toldUs[flow]!;
       const due = this.nowUs - told >= this.#options.reportIntervalMs * 1000;
-      if (due && this.table.lastUs[flow]! > told) this.#tell(flow, false);
+      if (due && this.table.lastUs(flow) > told) this.#tell(flow, false);
     }
     this.#reportCursor = until >= capacity ? 0 : until;
   }
 
-  /** Ends every flow: the capture is over. */
-  finish(): void {
+  /** Ends flows, as many as are asked for: the capture is over. Reports whether there are more. */
+  finish(limit = Infinity): boolean {
     for (let slot; (slot = this.fragments.oldest()) >= 0;) this.#giveUp(slot);
-    for (;;) {
+    for (let ended = 0; ended < limit; ended++) {
       const flow = this.table.any();
-      if (flow < 0) return;
+      if (flow < 0) return false;
       this.#end(flow);
     }
+    return this.table.count > 0;
   }
 }

@@ -1,6 +1,6 @@
 /** Turns a flow's record into an observation, and an interface's counters into coverage. */
 import type { LiveSource, Watch } from "./capture/frame-source.ts";
-import { KEY } from "./flow/flow-key.ts";
+import { keyAt } from "./flow/flow-record.ts";
 import { FLOW_TABLE_DEFAULTS, Side } from "./flow/flow-table.ts";
 import { mayHavePod } from "./capture/interfaces.ts";
 import { Directions } from "./directions.ts";
@@ -93,7 +93,7 @@ export class Sightings {
 
   /** Offers what is known of a flow, as its next revision. */
   tell(line: Line, record: Flow, flow: number, final: boolean): void {
-    const lane = line.table.keys[flow * KEY + 9]! >>> 8;
+    const lane = line.table.keys[keyAt(flow) + 9]! >>> 8;
     const told = this.#lanes.get(lane);
     const watch = told?.watch;
     const addresses = watch?.addresses ?? [];
@@ -104,7 +104,7 @@ export class Sightings {
     const ways = this.#countWays(line, flow, clientSide, final, told);
     const server = client ^ 1;
     const isn = (at: number) =>
-      (line.table.sideFlags[at]! & Side.syn) === 0 ? null : line.table.isn(at);
+      (line.table.sideFlags(at) & Side.syn) === 0 ? null : line.table.isn(at);
     this.#offer({
       flow: `${this.#run}.${lane}.${line.serial[flow]}`,
       revision: line.revision[flow]!,
@@ -127,11 +127,11 @@ export class Sightings {
     final: boolean,
     told: Told | undefined,
   ): number {
-    const { capacity, startUs } = line.table;
+    const { capacity } = line.table;
     if (this.#counted.length < capacity) this.#counted = new Uint8Array(capacity);
     if (line.revision[flow] === 1) this.#counted[flow] = Ways.unknown;
     const ways = waysOf(line.table, flow, clientSide);
-    const isSettled = final || line.nowUs - startUs[flow]! >= ONE_WAY_AFTER_US;
+    const isSettled = final || line.nowUs - line.table.startUs(flow) >= ONE_WAY_AFTER_US;
     if (ways === Ways.unknown || (ways !== Ways.both && !isSettled)) return Ways.unknown;
     if (told && this.#counted[flow] === Ways.unknown) {
       this.#counted[flow] = ways;

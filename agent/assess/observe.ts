@@ -2,7 +2,7 @@
 import { Encap, IpProtocol } from "../decode/packet.ts";
 import { Fact, Side } from "../flow/flow-table.ts";
 import type { FlowTable } from "../flow/flow-table.ts";
-import { KEY } from "../flow/flow-key.ts";
+import { keyAt } from "../flow/flow-record.ts";
 import { DIALOGUES } from "../identify/dialogue.ts";
 import { isDeprecated, judge } from "../tls/failure.ts";
 import type { Judgement } from "../tls/failure.ts";
@@ -45,13 +45,13 @@ export type Ends = { clientSide: number; basis: Flow["client_basis"] };
 
 /** Tells which side is the client: by SYN, by content, by port, or by who was seen first. */
 export function endsOf(table: FlowTable, flow: number, reading: Reading | undefined): Ends {
-  const first = table.client[flow]!;
-  const flags = table.sideFlags[flow * 2]! | table.sideFlags[flow * 2 + 1]!;
+  const first = table.client(flow);
+  const flags = table.sideFlags(flow * 2) | table.sideFlags(flow * 2 + 1);
   if ((flags & Side.syn) !== 0) return { clientSide: first, basis: "syn" };
   if (reading?.clientByContent) {
     return { clientSide: reading.swapped ? 1 - first : first, basis: "handshake" };
   }
-  const ports = table.keys[flow * KEY + 8]!;
+  const ports = table.keys[keyAt(flow) + 8]!;
   const low = ports >>> 16;
   const high = ports & 0xffff;
   if (low < 1024 !== high < 1024) return { clientSide: low < 1024 ? 1 : 0, basis: "port" };
@@ -68,14 +68,14 @@ export function observe(
   const { clientSide, basis } = endsOf(table, flow, reading);
   const client = flow * 2 + clientSide;
   const server = flow * 2 + 1 - clientSide;
-  const k = flow * KEY;
+  const k = keyAt(flow);
   const ports = table.keys[k + 8]!;
   const lowPort = ports >>> 16;
   const highPort = ports & 0xffff;
-  const facts = table.flowFlags[flow]!;
+  const facts = table.flowFlags(flow);
   const isTcp = (table.keys[k + 9]! & 0xff) === IpProtocol.tcp;
-  const start = formatTime(table.startUs[flow]!);
-  const lastUs = table.lastUs[flow]!;
+  const start = formatTime(table.startUs(flow));
+  const lastUs = table.lastUs(flow);
   const dstPort = clientSide === 0 ? highPort : lowPort;
   const tls = reading?.tls ?? null;
   const state = stateOf(table, flow, isTcp, nowUs);
@@ -93,8 +93,8 @@ export function observe(
     dst_port: dstPort,
     client_basis: basis,
     encap: encapOf(table, flow),
-    packets: [table.packets[client]!, table.packets[server]!],
-    bytes: [table.bytes[client]!, table.bytes[server]!],
+    packets: [table.packets(client), table.packets(server)],
+    bytes: [table.bytes(client), table.bytes(server)],
     state,
     midstream: (facts & Fact.midstream) !== 0,
     protocol: protocolOf(reading),
@@ -123,7 +123,7 @@ function endAddress(table: FlowTable, k: number, side: number): string {
 }
 
 function encapOf(table: FlowTable, flow: number): string[] {
-  const wrappers = table.wrappers.at(table.encap[flow]!);
+  const wrappers = table.wrappers.at(table.encap(flow));
   return [...wrappers].map((word) => {
     const kind = word >>> 24;
     const name = ENCAP_NAMES.get(kind) ?? "vlan";
@@ -132,16 +132,16 @@ function encapOf(table: FlowTable, flow: number): string[] {
 }
 
 function stateOf(table: FlowTable, flow: number, isTcp: boolean, nowUs: number): Flow["state"] {
-  const facts = table.flowFlags[flow]!;
-  const low = table.sideFlags[flow * 2]!;
-  const high = table.sideFlags[flow * 2 + 1]!;
+  const facts = table.flowFlags(flow);
+  const low = table.sideFlags(flow * 2);
+  const high = table.sideFlags(flow * 2 + 1);
   if ((facts & Fact.refused) !== 0) return "refused";
   if (!isTcp) return (facts & Fact.established) !== 0 ? "established" : "attempted";
   if ((low & high & Side.fin) !== 0) return "closed";
   if (((low | high) & Side.rst) !== 0) return "reset";
   if ((facts & Fact.established) !== 0) return "established";
-  const quiet = nowUs - table.lastUs[flow]! >= UNANSWERED_SECONDS * 1e6;
-  return quiet || table.synCount[flow]! >= 3 ? "unanswered" : "attempted";
+  const quiet = nowUs - table.lastUs(flow) >= UNANSWERED_SECONDS * 1e6;
+  return quiet || table.synCount(flow) >= 3 ? "unanswered" : "attempted";
 }
 
 function encryptionOf(
@@ -149,7 +149,7 @@ function encryptionOf(
   flow: number,
   reading: Reading | undefined,
 ): Flow["encryption"] {
-  const flags = table.sideFlags[flow * 2]! | table.sideFlags[flow * 2 + 1]!;
+  const flags = table.sideFlags(flow * 2) | table.sideFlags(flow * 2 + 1);
   if ((flags & Side.data) === 0) return "none";
   if (reading?.loginOnly) return "plaintext"; // what follows the login is the data
   const isStream = (reading?.tls?.transport ?? "t") === "t";
@@ -189,14 +189,14 @@ const NOTHING: Judgement = { handshake: null, failure: null, accepted: null };
  */
 function lacksBytes(table: FlowTable, flow: number): boolean {
   for (const at of [flow * 2, flow * 2 + 1]) {
-    if ((table.sideFlags[at]! & Side.based) === 0) continue;
+    if ((table.sideFlags(at) & Side.based) === 0) continue;
     // Behind a side's opening nothing is read, handed over or not.
-    const isCut = (table.sideFlags[at]! & Side.cutOff) !== 0;
-    if (isCut && (table.sideFlags[at]! & Side.read) !== 0) continue;
-    const sent = table.sent[at]!;
-    const fin = (table.sideFlags[at]! & Side.fin) !== 0 ? 1 : 0; // counts as a byte (RFC 9293 §3.4)
-    if (table.acked[at ^ 1]! > sent + fin) return true;
-    const slot = table.slot[at]!;
+    const isCut = (table.sideFlags(at) & Side.cutOff) !== 0;
+    if (isCut && (table.sideFlags(at) & Side.read) !== 0) continue;
+    const sent = table.sent(at);
+    const fin = (table.sideFlags(at) & Side.fin) !== 0 ? 1 : 0; // counts as a byte (RFC 9293 §3.4)
+    if (table.acked(at ^ 1) > sent + fin) return true;
+    const slot = table.slot(at);
     if (slot >= 0 && table.openings.have(slot) < sent) return true;
   }
   return false;
@@ -223,14 +223,14 @@ function judgeFlow(
   isWhole: boolean,
 ): Judgement {
   if (!reading) return NOTHING;
-  const served = table.sideFlags[server]!;
-  const spoke = (table.sideFlags[client]! & Side.data) !== 0;
+  const served = table.sideFlags(server);
+  const spoke = (table.sideFlags(client) & Side.data) !== 0;
   const tls = reading.tls;
   if (tls) {
     if (tls.clientHello && !tls.serverHello && isOtherAnswer(reading, tls)) {
       return refused("tls-to-plaintext", "server", "in-band", "failed");
     }
-    const judged = judge(tls, quietMs, table.startUs[flow]! / 1000);
+    const judged = judge(tls, quietMs, table.startUs(flow) / 1000);
     if (judged.failure?.code === "silent" && tls.transport !== "t") {
       return judgeSilence(table, flow, server, judged);
     }
@@ -267,11 +267,11 @@ function judgeFlow(
       ? NOTHING
       : { ...NOTHING, accepted: true };
   }
-  const isTcp = (table.keys[flow * KEY + 9]! & 0xff) === IpProtocol.tcp;
+  const isTcp = (table.keys[keyAt(flow) + 9]! & 0xff) === IpProtocol.tcp;
   // A server that speaks first has only greeted: it did not answer either.
   const isUnanswered = (served & Side.data) === 0 || DIALOGUES.has(reading.protocol!);
   // Who leaves before it was spoken to, as an idle or a busy server does, has refused nothing.
-  const isTurnedDown = endedBy !== table.client[flow] && table.closings.beginsByAnswer(flow);
+  const isTurnedDown = endedBy !== table.client(flow) && table.closings.beginsByAnswer(flow);
   if (isTcp && spoke && isUnanswered && isTurnedDown) {
     const basis = table.closings.beginsByReset(flow) ? "reset" : "close";
     return refused("plaintext-refused", "server", basis, null);
@@ -292,8 +292,8 @@ function judgeSilence(
   server: number,
   silent: Judgement,
 ): Judgement {
-  const isRepeated = table.lastUs[flow]! - table.startUs[flow]! >= REPEATED_US;
-  if (!isRepeated || table.packets[server]! > 0) return { ...NOTHING, handshake: "incomplete" };
+  const isRepeated = table.lastUs(flow) - table.startUs(flow) >= REPEATED_US;
+  if (!isRepeated || table.packets(server) > 0) return { ...NOTHING, handshake: "incomplete" };
   return { ...silent, accepted: null, failure: { ...silent.failure!, confidence: "likely" } };
 }
 
@@ -313,7 +313,7 @@ function answeredOverQuic(
   server: number,
 ): boolean {
   if (reading.tls?.transport !== "q" || reading.bytesAtFinish === null) return false;
-  return table.bytes[server]! - reading.bytesAtFinish[server - flow * 2]! > QUIC_ANSWER_BYTES;
+  return table.bytes(server) - reading.bytesAtFinish[server - flow * 2]! > QUIC_ANSWER_BYTES;
 }
 
 /** The server answered a hello with bytes that are no TLS. */
@@ -344,9 +344,9 @@ function historyOf(
   server: number,
   reading: Reading | undefined,
 ): string {
-  const syn = (table.sideFlags[client]! & Side.syn) !== 0 ? "S" : "";
-  const answer = (table.sideFlags[server]! & Side.syn) !== 0 ? "s" : "";
-  const ends = table.closings.letters(client >> 1, table.client[client >> 1]!);
+  const syn = (table.sideFlags(client) & Side.syn) !== 0 ? "S" : "";
+  const answer = (table.sideFlags(server) & Side.syn) !== 0 ? "s" : "";
+  const ends = table.closings.letters(client >> 1, table.client(client >> 1));
   return syn + answer + (reading?.letters ?? "") + ends;
 }
 

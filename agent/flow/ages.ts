@@ -30,6 +30,10 @@ export class Ages {
     this.#youngest[list] = flow;
   }
 
+  isIn(flow: number, list: number): boolean {
+    return this.#list[flow] === list;
+  }
+
   /** Moves a flow to the young end of the given list. */
   renew(flow: number, list: number): void {
     if (this.#youngest[list] === flow) return;

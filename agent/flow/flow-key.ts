@@ -19,6 +19,12 @@ function portsOf(p: Packet, side: number): number {
     : (p.destinationPort << 16) | p.sourcePort;
 }
 
+/** Both ends' first words are those of IPv4: they tell nothing apart. */
+function isIpv4(p: Packet): boolean {
+  const first = p.source0 | p.source1 | p.destination0 | p.destination1;
+  return (first | (p.source2 ^ 0xffff) | (p.destination2 ^ 0xffff)) === 0;
+}
+
 /**
  * Hashes the ends in their canonical order, so alike whichever sent the packet. With a `seed` that
  * strangers do not know they cannot tell which flows share a bucket.
@@ -27,12 +33,14 @@ export function hashOf(p: Packet, side: number, meta: number, seed: number): num
   const isLow = side === 0;
   let h = Math.imul(seed ^ (isLow ? p.source3 : p.destination3), 0x9e3779b1);
   h = Math.imul(h ^ (h >>> 15) ^ (isLow ? p.destination3 : p.source3), 0x85ebca6b);
-  h = Math.imul(h ^ (h >>> 13) ^ (isLow ? p.source0 : p.destination0), 0xc2b2ae35);
-  h = Math.imul(h ^ (h >>> 16) ^ (isLow ? p.destination0 : p.source0), 0x9e3779b1);
-  h = Math.imul(h ^ (h >>> 15) ^ (isLow ? p.source1 : p.destination1), 0x85ebca6b);
-  h = Math.imul(h ^ (h >>> 13) ^ (isLow ? p.destination1 : p.source1), 0xc2b2ae35);
-  h = Math.imul(h ^ (h >>> 16) ^ (isLow ? p.source2 : p.destination2), 0x9e3779b1);
-  h = Math.imul(h ^ (h >>> 15) ^ (isLow ? p.destination2 : p.source2), 0x85ebca6b);
+  if (!isIpv4(p)) {
+    h = Math.imul(h ^ (h >>> 13) ^ (isLow ? p.source0 : p.destination0), 0xc2b2ae35);
+    h = Math.imul(h ^ (h >>> 16) ^ (isLow ? p.destination0 : p.source0), 0x9e3779b1);
+    h = Math.imul(h ^ (h >>> 15) ^ (isLow ? p.source1 : p.destination1), 0x85ebca6b);
+    h = Math.imul(h ^ (h >>> 13) ^ (isLow ? p.destination1 : p.source1), 0xc2b2ae35);
+    h = Math.imul(h ^ (h >>> 16) ^ (isLow ? p.source2 : p.destination2), 0x9e3779b1);
+    h = Math.imul(h ^ (h >>> 15) ^ (isLow ? p.destination2 : p.source2), 0x85ebca6b);
+  }
   h = Math.imul(h ^ (h >>> 13) ^ portsOf(p, side), 0xc2b2ae35);
   h = Math.imul(h ^ (h >>> 16) ^ meta, 0x9e3779b1);
   return (h ^ (h >>> 15)) | 0;

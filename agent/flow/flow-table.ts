@@ -10,7 +10,10 @@ import type { Packet } from "../decode/packet.ts";
 import { Ages } from "./ages.ts";
 import { Buckets, PROBES_LIMIT } from "./buckets.ts";
 import { Closings } from "./closings.ts";
-import { KEY, isLowEnd, writeKey } from "./flow-key.ts";
+import { isLowEnd, writeKey } from "./flow-key.ts";
+import { ACKED, CLIENT, FIRST, FLAGS, LAST_US, OCTETS, PACKETS } from "./flow-record.ts";
+import { SENT, SIDE_FLAGS, SLOT, START_US, SYNS, WRAPPERS } from "./flow-record.ts";
+import { FlowRecords, byteAt, doubleAt, halfAt, keyAt } from "./flow-record.ts";
 import { Openings } from "./opening.ts";
 import { Wrappers } from "./wrappers.ts";
 
@@ -54,6 +57,9 @@ export const Fact = {
   snapped: 32, // a payload was captured in part only
 } as const;
 
+/** A flow grows young once in a tick: the order of ages is right but for so many microseconds. */
+export const TICK_US = 500_000;
+
 /** Lists of flows by age; eviction takes from them in this order. */
 const List = { attempt: 0, ended: 1, datagram: 2, living: 3 } as const;
 const LISTS = 4;
@@ -81,8 +87,7 @@ export const FLOW_TABLE_DEFAULTS: FlowTableOptions = {
   livingSeconds: 3600,
 };
 
-export class FlowTable {
-  readonly capacity: number;
+export class FlowTable extends FlowRecords {
   readonly openings: Openings;
   /** Flows in use. */
   count = 0;
@@ -103,53 +108,20 @@ export class FlowTable {
   /** The displaced flow makes room for another; else its own ends connect anew. */
   makesRoom = false;
 
-  readonly keys: Int32Array;
-  readonly startUs: Float64Array;
-  readonly lastUs: Float64Array;
-  readonly flowFlags: Uint8Array;
-  /** Side that is the client: who sent the SYN, else the first sender. */
-  readonly client: Uint8Array;
-  readonly synCount: Uint8Array;
-  /** Numbers of `wrappers`: of the flow's first packet. */
-  readonly encap: Uint16Array;
   readonly wrappers = new Wrappers();
-
-  // By flow * 2 + side.
-  readonly packets: Float64Array;
-  readonly bytes: Float64Array;
-  readonly sideFlags: Uint8Array;
-  readonly first: Int32Array;
-  readonly slot: Int32Array;
-  /** Highest stream offset of the other side that this side acknowledged. */
-  readonly acked: Int32Array;
-  /** Stream offset behind this side's last payload byte or FIN, as far as seen. */
-  readonly sent: Int32Array;
-
   readonly closings: Closings;
   readonly #buckets: Buckets;
   readonly #ages: Ages;
   readonly #idleUs: Float64Array;
+  /** When the tick began. */
+  #tickUs = 0;
   /** Flows not in use, a stack of `capacity - count`. */
   readonly #free: Int32Array;
 
   constructor(options: FlowTableOptions) {
+    super(options.flows);
     const n = options.flows;
-    this.capacity = n;
     this.openings = new Openings(options.slots);
-    this.keys = new Int32Array(n * KEY);
-    this.startUs = new Float64Array(n);
-    this.lastUs = new Float64Array(n);
-    this.flowFlags = new Uint8Array(n);
-    this.client = new Uint8Array(n);
-    this.synCount = new Uint8Array(n);
-    this.encap = new Uint16Array(n);
-    this.packets = new Float64Array(n * 2);
-    this.bytes = new Float64Array(n * 2);
-    this.sideFlags = new Uint8Array(n * 2);
-    this.first = new Int32Array(n * 2);
-    this.slot = new Int32Array(n * 2).fill(-1);
-    this.acked = new Int32Array(n * 2);
-    this.sent = new Int32Array(n * 2);
     this.closings = new Closings(n);
     this.#buckets = new Buckets(n, this.keys, options.hashSeed ?? 0);
     this.#ages = new Ages(n, LISTS);
@@ -185,10 +157,10 @@ export class FlowTable {
       flow = this.#open(packet, side, meta, hash);
       if (flow < 0) return -1;
     }
-    const at = flow * 2 + side;
-    this.packets[at]! += packet.parts;
-    this.bytes[at]! += packet.ipLength;
-    if (packet.disagreed === 1) this.flowFlags[flow]! |= Fact.disagreed;
+    const d = doubleAt(flow) + side;
+    this.doubles[d + PACKETS]! += packet.parts;
+    this.doubles[d + OCTETS]! += packet.ipLength;
+    if (packet.disagreed === 1) this.note(flow, Fact.disagreed);
     if (packet.protocol === IpProtocol.tcp) this.#followTcp(flow, side, packet, view);
     else this.#followUdp(flow, side, packet);
     this.renew(flow);
@@ -197,14 +169,14 @@ export class FlowTable {
 
   /** Initial sequence number of a side whose SYN was seen, at flow * 2 + side; else no number. */
   isn(at: number): number {
-    return (this.first[at]! - 1) | 0;
+    return (this.first(at) - 1) | 0;
   }
 
   /** Reports whether a packet starts a new connection between ends that had one before. */
   #opensAnew(flow: number, side: number, packet: Packet): boolean {
     if ((packet.flags & Tcp.syn) === 0) return false;
-    const flags = this.sideFlags[flow * 2 + side]!;
-    const other = this.sideFlags[flow * 2 + 1 - side]!;
+    const flags = this.sideFlags(flow * 2 + side);
+    const other = this.sideFlags(flow * 2 + 1 - side);
     if ((flags & Side.syn) !== 0) return this.isn(flow * 2 + side) !== packet.sequence;
     if ((packet.flags & Tcp.ack) !== 0) {
       return ((flags | other) & Side.rst) !== 0 || (flags & other & Side.fin) !== 0;
@@ -213,56 +185,58 @@ export class FlowTable {
   }
 
   #followTcp(flow: number, side: number, packet: Packet, view: DataView): void {
-    const at = flow * 2 + side;
-    const peer = flow * 2 + 1 - side;
+    const { keys, octets } = this;
+    const w = keyAt(flow);
+    const sideFlags = byteAt(flow) + SIDE_FLAGS;
+    const peer = 1 - side;
     const flags = packet.flags;
     let first = packet.sequence;
     if ((flags & Tcp.syn) !== 0) {
       first = (first + 1) | 0;
-      if ((this.sideFlags[at]! & Side.syn) === 0) {
-        this.first[at] = first;
-        this.sideFlags[at]! |= Side.syn | Side.based;
-        if ((flags & Tcp.ack) !== 0) this.client[flow] = 1 - side;
+      if ((octets[sideFlags + side]! & Side.syn) === 0) {
+        keys[w + FIRST + side] = first;
+        octets[sideFlags + side]! |= Side.syn | Side.based;
+        if ((flags & Tcp.ack) !== 0) octets[byteAt(flow) + CLIENT] = peer;
       }
-      if ((flags & Tcp.ack) === 0 && this.synCount[flow]! < 255) {
-        this.synCount[flow]!++;
-        if (this.synCount[flow] === 3) this.news |= News.unanswered;
+      if ((flags & Tcp.ack) === 0 && this.synCount(flow) < 255) {
+        if (++octets[byteAt(flow) + SYNS]! === 3) this.news |= News.unanswered;
       }
-    } else if ((this.sideFlags[at]! & Side.based) === 0 && (flags & Tcp.rst) === 0) {
-      this.first[at] = first;
-      this.sideFlags[at]! |= Side.based;
+    } else if ((octets[sideFlags + side]! & Side.based) === 0 && (flags & Tcp.rst) === 0) {
+      keys[w + FIRST + side] = first;
+      octets[sideFlags + side]! |= Side.based;
     }
     let ackedOffset = -1;
     if ((flags & Tcp.ack) !== 0 && (flags & Tcp.rst) === 0) {
-      if ((this.sideFlags[peer]! & Side.based) === 0) {
-        this.first[peer] = packet.acknowledgment;
-        this.sideFlags[peer]! |= Side.based;
+      if ((octets[sideFlags + peer]! & Side.based) === 0) {
+        keys[w + FIRST + peer] = packet.acknowledgment;
+        octets[sideFlags + peer]! |= Side.based;
       }
-      ackedOffset = (packet.acknowledgment - this.first[peer]!) | 0;
-      if (ackedOffset > this.acked[at]!) this.acked[at] = ackedOffset;
+      ackedOffset = (packet.acknowledgment - keys[w + FIRST + peer]!) | 0;
+      if (ackedOffset > keys[w + ACKED + side]!) keys[w + ACKED + side] = ackedOffset;
     }
     this.#establish(flow, peer, flags);
-    const offset = (first - this.first[at]!) | 0;
+    const offset = (first - keys[w + FIRST + side]!) | 0;
     if (packet.payloadLength > 0 && (flags & Tcp.rst) === 0) {
       this.#takePayload(flow, side, packet, view, offset, ackedOffset);
     }
-    if ((flags & Tcp.fin) !== 0 && (this.sideFlags[at]! & Side.fin) === 0) {
-      this.sideFlags[at]! |= Side.fin;
+    if ((flags & Tcp.fin) !== 0 && (octets[sideFlags + side]! & Side.fin) === 0) {
+      octets[sideFlags + side]! |= Side.fin;
       this.news |= News.fin;
-      this.closings.note(flow, side, false, (this.sideFlags[peer]! & Side.data) !== 0);
+      this.closings.note(flow, side, false, (octets[sideFlags + peer]! & Side.data) !== 0);
     }
-    if ((flags & Tcp.rst) !== 0) this.#reset(flow, at, peer);
+    if ((flags & Tcp.rst) !== 0) this.#reset(flow, side, peer);
   }
 
   /** A flow is established when its server answered, or when it was joined mid-stream. */
   #establish(flow: number, peer: number, flags: number): void {
-    if ((this.flowFlags[flow]! & Fact.established) !== 0 || (flags & Tcp.rst) !== 0) return;
+    const facts = this.flowFlags(flow);
+    if ((facts & Fact.established) !== 0 || (flags & Tcp.rst) !== 0) return;
     const isAnswer = (flags & Tcp.syn) !== 0 && (flags & Tcp.ack) !== 0;
     const isSynOnly = (flags & Tcp.syn) !== 0 && !isAnswer;
-    const bothSpoke = this.packets[peer]! > 0 && !isSynOnly;
-    const joined = (this.flowFlags[flow]! & Fact.midstream) !== 0 && !isSynOnly;
+    const bothSpoke = this.doubles[doubleAt(flow) + PACKETS + peer]! > 0 && !isSynOnly;
+    const joined = (facts & Fact.midstream) !== 0 && !isSynOnly;
     if (isAnswer || bothSpoke || joined) {
-      this.flowFlags[flow]! |= Fact.established;
+      this.note(flow, Fact.established);
       this.news |= News.established;
     }
   }
@@ -275,40 +249,40 @@ export class FlowTable {
     offset: number,
     ackedOffset: number,
   ): void {
-    const at = flow * 2 + side;
-    const peer = flow * 2 + 1 - side;
+    const { keys, octets } = this;
+    const w = keyAt(flow) + side;
+    const sideFlags = byteAt(flow) + SIDE_FLAGS;
     const wireEnd = (offset + packet.payloadLength) | 0;
     if (wireEnd <= 0) return; // a keep-alive probe, or bytes from before the flow was joined
-    let flags = this.sideFlags[at]! | Side.data;
-    const answers = ackedOffset > 0 && (this.sideFlags[peer]! & Side.data) !== 0;
+    let flags = octets[sideFlags + side]! | Side.data;
+    const answers = ackedOffset > 0 && (octets[sideFlags + 1 - side]! & Side.data) !== 0;
     if (answers && (flags & Side.answered) === 0) {
       flags |= Side.answered;
       this.news |= News.answered;
     }
-    this.sideFlags[at] = flags;
-    const inOrder = offset <= this.sent[at]!;
-    const isNew = wireEnd > this.sent[at]!;
-    if (isNew) this.sent[at] = wireEnd;
-    if (packet.payloadEnd - packet.payloadAt < packet.payloadLength) {
-      this.flowFlags[flow]! |= Fact.snapped;
-    }
+    octets[sideFlags + side] = flags;
+    const inOrder = offset <= keys[w + SENT]!;
+    const isNew = wireEnd > keys[w + SENT]!;
+    if (isNew) keys[w + SENT] = wireEnd;
+    const isSnapped = packet.payloadEnd - packet.payloadAt < packet.payloadLength;
+    if (isSnapped) this.note(flow, Fact.snapped);
     if ((flags & Side.read) !== 0) return;
-    let slot = this.slot[at]!;
+    let slot = keys[w + SLOT]!;
     if (slot < 0) {
       slot = this.openings.claim();
       if (slot < 0) {
-        this.sideFlags[at]! |= Side.read;
-        this.flowFlags[flow]! |= Fact.noSlot;
+        octets[sideFlags + side]! |= Side.read;
+        this.note(flow, Fact.noSlot);
         this.news |= News.noSlot;
         return;
       }
-      this.slot[at] = slot;
+      keys[w + SLOT] = slot;
     }
     const openings = this.openings;
     const before = openings.have(slot);
     const grew = openings.put(slot, offset, view, packet.payloadAt, packet.payloadEnd);
     if (openings.disagreed) {
-      this.flowFlags[flow]! |= Fact.disagreed;
+      this.note(flow, Fact.disagreed);
       this.news |= News.disagreed;
     }
     if (!grew) return;
@@ -318,41 +292,46 @@ export class FlowTable {
     this.ackedHere = filledGap ? -1 : Math.max(0, ackedOffset);
   }
 
-  #reset(flow: number, at: number, peer: number): void {
-    if ((this.sideFlags[at]! & Side.rst) === 0) {
-      this.sideFlags[at]! |= Side.rst;
+  #reset(flow: number, side: number, peer: number): void {
+    const flags = byteAt(flow) + SIDE_FLAGS;
+    const other = this.octets[flags + peer]!;
+    if ((this.octets[flags + side]! & Side.rst) === 0) {
+      this.octets[flags + side]! |= Side.rst;
       this.news |= News.rst;
-      this.closings.note(flow, at & 1, true, (this.sideFlags[peer]! & Side.data) !== 0);
+      this.closings.note(flow, side, true, (other & Side.data) !== 0);
     }
-    const established = (this.flowFlags[flow]! & Fact.established) !== 0;
-    if (!established && (this.sideFlags[peer]! & Side.syn) !== 0) {
-      this.flowFlags[flow]! |= Fact.refused;
+    const established = (this.flowFlags(flow) & Fact.established) !== 0;
+    if (!established && (other & Side.syn) !== 0) {
+      this.note(flow, Fact.refused);
       this.news |= News.refused;
     }
   }
 
   /** UDP: a datagram's payload is an opening only while nothing of the side was read. */
   #followUdp(flow: number, side: number, packet: Packet): void {
-    const at = flow * 2 + side;
-    const peer = flow * 2 + 1 - side;
-    if (this.packets[at] === packet.parts && this.packets[peer]! > 0) {
-      this.flowFlags[flow]! |= Fact.established;
+    const { doubles, octets } = this;
+    const packets = doubleAt(flow) + PACKETS;
+    const sideFlags = byteAt(flow) + SIDE_FLAGS;
+    const peer = 1 - side;
+    if (doubles[packets + side] === packet.parts && doubles[packets + peer]! > 0) {
+      this.note(flow, Fact.established);
       this.news |= News.established;
     }
     if (packet.payloadLength === 0) return;
-    if ((this.sideFlags[at]! & Side.read) === 0) this.news |= News.bytes;
-    this.sideFlags[at]! |= Side.data;
-    const answers = (this.sideFlags[peer]! & Side.data) !== 0;
-    if (answers && (this.sideFlags[at]! & Side.answered) === 0) {
-      this.sideFlags[at]! |= Side.answered;
+    const flags = octets[sideFlags + side]! | Side.data;
+    if ((flags & Side.read) === 0) this.news |= News.bytes;
+    octets[sideFlags + side] = flags;
+    const answers = (octets[sideFlags + peer]! & Side.data) !== 0;
+    if (answers && (flags & Side.answered) === 0) {
+      octets[sideFlags + side] = flags | Side.answered;
       this.news |= News.answered;
     }
   }
 
   /** An ICMP error quoted a packet of `side`: its destination cannot be reached. */
   #refuse(flow: number, answering: number): number {
-    if ((this.flowFlags[flow]! & (Fact.established | Fact.refused)) === 0) {
-      this.flowFlags[flow]! |= Fact.refused;
+    if ((this.flowFlags(flow) & (Fact.established | Fact.refused)) === 0) {
+      this.note(flow, Fact.refused);
       this.news |= News.refused;
       this.side = answering;
     }
@@ -362,18 +341,27 @@ export class FlowTable {
 
   /** No more bytes of this side are kept; its slot is returned. */
   finishOpening(flow: number, side: number): void {
-    const at = flow * 2 + side;
-    this.sideFlags[at]! |= Side.read;
-    const slot = this.slot[at]!;
+    this.octets[byteAt(flow) + SIDE_FLAGS + side]! |= Side.read;
+    const w = keyAt(flow) + SLOT + side;
+    const slot = this.keys[w]!;
     if (slot < 0) return;
     this.openings.release(slot);
-    this.slot[at] = -1;
+    this.keys[w] = -1;
+  }
+
+  /** Adds what the source counted of a side, and did not hand over. */
+  countCutOff(at: number, packets: number, bytes: number): void {
+    this.add(at, packets, bytes, Side.cutOff);
   }
 
   /** Something of the flow came at `nowUs`, be it counted elsewhere. */
   renew(flow: number): void {
-    if (this.nowUs > this.lastUs[flow]!) this.lastUs[flow] = this.nowUs;
-    this.#ages.renew(flow, this.#listOf(flow));
+    const at = doubleAt(flow) + LAST_US;
+    const last = this.doubles[at]!;
+    if (this.nowUs > last) this.doubles[at] = this.nowUs;
+    if (this.nowUs >= this.#tickUs + TICK_US) this.#tickUs = this.nowUs;
+    const list = this.#listOf(flow);
+    if (last < this.#tickUs || !this.#ages.isIn(flow, list)) this.#ages.renew(flow, list);
   }
 
   /** Reports whether the flow of such a packet is in the table. */
@@ -387,14 +375,14 @@ export class FlowTable {
   expired(nowUs: number): number {
     for (let list = 0; list < LISTS; list++) {
       const flow = this.#ages.oldest(list);
-      if (flow >= 0 && nowUs - this.lastUs[flow]! > this.#idleUs[list]!) return flow;
+      if (flow >= 0 && nowUs - this.lastUs(flow) > this.#idleUs[list]!) return flow;
     }
     return -1;
   }
 
   /** Reports whether the number is a flow in use. */
   isOpen(flow: number): boolean {
-    return this.packets[flow * 2]! + this.packets[flow * 2 + 1]! > 0;
+    return this.packets(flow * 2) + this.packets(flow * 2 + 1) > 0;
   }
 
   /** Any flow that is still in use, or -1: for the end of a capture. */
@@ -408,7 +396,7 @@ export class FlowTable {
 
   /** Reports whether nobody has answered the flow's SYN yet. */
   isAttempt(flow: number): boolean {
-    const isSyn = (this.sideFlags[flow * 2 + this.client[flow]!]! & Side.syn) !== 0;
+    const isSyn = (this.sideFlags(flow * 2 + this.client(flow)) & Side.syn) !== 0;
     return isSyn && this.#listOf(flow) === List.attempt;
   }
 
@@ -424,7 +412,8 @@ export class FlowTable {
     this.#ages.remove(flow);
     this.#buckets.remove(flow);
     this.count--;
-    this.packets[flow * 2] = this.packets[flow * 2 + 1] = 0;
+    const packets = doubleAt(flow) + PACKETS;
+    this.doubles[packets] = this.doubles[packets + 1] = 0;
     this.#free[this.capacity - this.count - 1] = flow;
   }
 
@@ -442,20 +431,22 @@ export class FlowTable {
     }
     const flow = this.#free[this.capacity - this.count - 1]!;
     this.count++;
-    writeKey(this.keys, flow * KEY, packet, side, meta);
-    this.startUs[flow] = this.lastUs[flow] = this.nowUs;
+    const { keys, octets, doubles } = this;
+    const [w, o, d] = [keyAt(flow), byteAt(flow), doubleAt(flow)];
+    writeKey(keys, w, packet, side, meta);
+    doubles[d + START_US] = doubles[d + LAST_US] = this.nowUs;
     const isTcp = packet.protocol === IpProtocol.tcp;
     const isSyn = isTcp && (packet.flags & Tcp.syn) !== 0;
-    this.flowFlags[flow] = isTcp && !isSyn ? Fact.midstream : 0;
-    this.client[flow] = side;
-    this.synCount[flow] = 0;
+    octets[o + FLAGS] = isTcp && !isSyn ? Fact.midstream : 0;
+    octets[o + CLIENT] = side;
+    octets[o + SYNS] = 0;
     this.closings.clear(flow);
-    this.encap[flow] = this.wrappers.of(packet);
-    for (let at = flow * 2; at < flow * 2 + 2; at++) {
-      this.packets[at] = this.bytes[at] = 0;
-      this.sideFlags[at] = 0;
-      this.first[at] = this.acked[at] = this.sent[at] = 0;
-      this.slot[at] = -1;
+    this.halves[halfAt(flow) + WRAPPERS] = this.wrappers.of(packet);
+    for (let at = 0; at < 2; at++) {
+      doubles[d + PACKETS + at] = doubles[d + OCTETS + at] = 0;
+      octets[o + SIDE_FLAGS + at] = 0;
+      keys[w + FIRST + at] = keys[w + ACKED + at] = keys[w + SENT + at] = 0;
+      keys[w + SLOT + at] = -1;
     }
     this.#buckets.put(bucket, flow, hash);
     this.#ages.append(flow, isTcp ? List.attempt : List.datagram);
@@ -478,11 +469,11 @@ export class FlowTable {
   }
 
   #listOf(flow: number): number {
-    if ((this.keys[flow * KEY + 9]! & 0xff) !== IpProtocol.tcp) return List.datagram;
-    const low = this.sideFlags[flow * 2]!;
-    const high = this.sideFlags[flow * 2 + 1]!;
+    if ((this.keys[keyAt(flow) + 9]! & 0xff) !== IpProtocol.tcp) return List.datagram;
+    const low = this.octets[byteAt(flow) + SIDE_FLAGS]!;
+    const high = this.octets[byteAt(flow) + SIDE_FLAGS + 1]!;
     if (((low | high) & Side.rst) !== 0 || (low & high & Side.fin) !== 0) return List.ended;
-    const flags = this.flowFlags[flow]!;
+    const flags = this.flowFlags(flow);
     if ((flags & Fact.refused) !== 0) return List.ended;
     return (flags & Fact.established) !== 0 ? List.living : List.attempt;
   }

@@ -1,6 +1,6 @@
 /** Tells of which sides a connection that went on was seen: both, or one alone. */
 import { IpProtocol } from "../decode/packet.ts";
-import { KEY } from "./flow-key.ts";
+import { keyAt } from "./flow-record.ts";
 import { Side } from "./flow-table.ts";
 import type { FlowTable } from "./flow-table.ts";
 
@@ -13,12 +13,12 @@ export const Ways = { unknown: 0, both: 1, client: 2, server: 3 } as const;
  * what comes from it is seen there.
  */
 export function waysOf(table: FlowTable, flow: number, clientSide: number): number {
-  if ((table.keys[flow * KEY + 9]! & 0xff) !== IpProtocol.tcp) return Ways.unknown;
+  if ((table.keys[keyAt(flow) + 9]! & 0xff) !== IpProtocol.tcp) return Ways.unknown;
   const client = flow * 2 + clientSide;
   const server = client ^ 1;
   // What the source counted and did not hand over is among the packets.
-  const isClientSeen = table.packets[client]! > 0;
-  if (isClientSeen && table.packets[server]! > 0) return Ways.both;
+  const isClientSeen = table.packets(client) > 0;
+  if (isClientSeen && table.packets(server) > 0) return Ways.both;
   const seen = isClientSeen ? client : server;
   if (!showsAnswers(table, flow, seen)) return Ways.unknown;
   return isClientSeen ? Ways.client : Ways.server;
@@ -30,11 +30,11 @@ export function waysOf(table: FlowTable, flow: number, clientSide: number): numb
  * forged address, nor a single segment of a connection that was joined midway.
  */
 function showsAnswers(table: FlowTable, flow: number, seen: number): boolean {
-  const flags = table.sideFlags[seen]!;
-  const other = table.sideFlags[seen ^ 1]!;
+  const flags = table.sideFlags(seen);
+  const other = table.sideFlags(seen ^ 1);
   if ((other & Side.based) === 0) return false; // it has acknowledged nothing
-  if (table.acked[seen]! > 0) return true; // it acknowledges more than it did at first
+  if (table.acked(seen) > 0) return true; // it acknowledges more than it did at first
   if ((flags & Side.syn) === 0) return false;
   // The client acknowledges the SYN of the server; a server speaks when its own is acknowledged.
-  return table.client[flow] === (seen & 1) || (flags & Side.data) !== 0;
+  return table.client(flow) === (seen & 1) || (flags & Side.data) !== 0;
 }

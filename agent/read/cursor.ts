@@ -9,6 +9,8 @@ export class Cursor {
   at: number;
   end: number;
   ok = true;
+  /** Where bytes were read, from and to, in order; those that were skipped are none of them. */
+  #reads: number[] | null = null;
 
   constructor(view: DataView, at: number, end: number) {
     this.view = view;
@@ -45,7 +47,12 @@ export class Cursor {
   }
 
   skip(length: number): void {
-    this.#advance(length);
+    this.#pass(length);
+  }
+
+  /** Has it noted from now on what is read; ranges that touch are one. */
+  noteReads(reads: number[]): void {
+    this.#reads = reads;
   }
 
   /** Narrows to the next `length` bytes; `leave` with the returned value moves behind them. */
@@ -84,6 +91,17 @@ export class Cursor {
   }
 
   #advance(length: number): number {
+    const at = this.#pass(length);
+    if (this.#reads !== null && at >= 0) this.#note(this.#reads, at, at + length);
+    return at;
+  }
+
+  #note(reads: number[], from: number, to: number): void {
+    if (reads.at(-1) === from) reads[reads.length - 1] = to;
+    else reads.push(from, to);
+  }
+
+  #pass(length: number): number {
     const at = this.at;
     if (length > this.end - at) {
       this.fail();

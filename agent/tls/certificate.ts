@@ -1,6 +1,7 @@
 /** Reads an X.509 certificate (RFC 5280 §4.1) from its DER bytes into the facts that are told. */
 import { createHash } from "node:crypto";
 import type { Cursor } from "../read/cursor.ts";
+import { copyOf, sameBytes } from "../read/same-bytes.ts";
 import { Der, Tag, hex, inside, pass, readOid } from "./der.ts";
 
 export type Certificate = {
@@ -407,24 +408,29 @@ function readIsCa(d: Der): boolean {
 
 /** Most certificates kept parsed; the same few come again and again on a node. */
 const CACHE_LIMIT = 512;
+/** Longer ones are parsed each time: strangers would fill the memory with them. */
+const KEPT_BYTES = 8192;
 
-/** Keeps certificates by their bytes' digest, so that each is parsed once. */
+/** Keeps certificates by their bytes, so that each is parsed once. */
 class CertificateCache {
-  readonly #known = new Map<string, Certificate | null>();
+  /** By length and the end of the signature; two that share them displace each other. */
+  readonly #known = new Map<number, { der: DataView; certificate: Certificate | null }>();
 
   read(view: DataView, at: number, end: number): Certificate | null {
-    const der = new Uint8Array(view.buffer, view.byteOffset + at, end - at);
-    const digest = createHash("sha1").update(der).digest("base64");
-    const known = this.#known.get(digest);
-    if (known !== undefined) return known;
+    const length = end - at;
+    const key = length < 4 ? length : Math.imul(view.getInt32(end - 4), 0x9e3779b1) ^ length;
+    const known = this.#known.get(key);
+    const isSame = known?.der.byteLength === length && sameBytes(view, at, known.der, 0, length);
+    if (isSame) return known.certificate;
     const certificate = readCertificate(view, at, end);
+    if (length > KEPT_BYTES) return certificate;
     if (this.#known.size >= CACHE_LIMIT) {
       for (const oldest of this.#known.keys()) {
         this.#known.delete(oldest);
         break;
       }
     }
-    this.#known.set(digest, certificate);
+    this.#known.set(key, { der: copyOf(view, at, end), certificate });
     return certificate;
   }
 }

@@ -5,13 +5,13 @@ import type { Certificate } from "./certificate.ts";
 import { CIPHER_SUITES } from "./cipher-suites.ts";
 import { isAlertSized, readClientFlight } from "./client-flight.ts";
 import type { ClientFlight } from "./client-flight.ts";
-import { readClientHello, readSsl2ClientHello } from "./client-hello.ts";
+import { knownClientHello, readSsl2ClientHello } from "./client-hello.ts";
 import type { ClientHello } from "./client-hello.ts";
 import { Alert, ContentType, HandshakeType, isTls13 } from "./codes.ts";
 import { alike, isOver } from "./alike.ts";
-import { Interned, InternedBy } from "./interned.ts";
+import { InternedBy } from "./interned.ts";
 import { RECORD_HEADER, isRecordHeader } from "./record.ts";
-import { readServerHello, readServerKeyExchange } from "./server-hello.ts";
+import { knownServerHello, readServerKeyExchange } from "./server-hello.ts";
 import type { ServerHello } from "./server-hello.ts";
 import { Side } from "./side.ts";
 import { Ssl2, isSsl2Answer } from "./ssl2.ts";
@@ -32,8 +32,6 @@ const BEYOND_TICKET = 4200;
 
 export type { AlertSeen, CloseSeen, Transport };
 
-const clientHellos = new Interned<ClientHello>();
-const serverHellos = new Interned<ServerHello>();
 const histories = new InternedBy<string>();
 const NO_LENGTHS: number[] = [];
 
@@ -327,12 +325,11 @@ export class Handshake {
   #takeClientMessage(type: number, c: Cursor): void {
     switch (type) {
       case HandshakeType.clientHello: {
-        const read = readClientHello(c);
-        if (!read) {
+        const hello = knownClientHello(c);
+        if (!hello) {
           this.malformed[CLIENT] = true;
           return;
         }
-        const hello = clientHellos.of(read);
         this.#sides[CLIENT]!.hellos++;
         this.note("c", CLIENT);
         if (!this.clientHello) this.clientHello = hello;
@@ -359,12 +356,11 @@ export class Handshake {
   #takeServerMessage(type: number, c: Cursor): void {
     switch (type) {
       case HandshakeType.serverHello: {
-        const read = readServerHello(c);
-        if (!read) {
+        const hello = knownServerHello(c);
+        if (!hello) {
           this.malformed[SERVER] = true;
           return;
         }
-        const hello = serverHellos.of(read);
         if (hello.isHelloRetryRequest) {
           this.note("j", SERVER);
           this.retried = true;

@@ -2,6 +2,8 @@
 import type { Cursor } from "../read/cursor.ts";
 import { readAlpn } from "./client-hello.ts";
 import { Extension, Version } from "./codes.ts";
+import { Interned } from "./interned.ts";
+import { KnownMessages } from "./known-messages.ts";
 
 export type ServerHello = {
   /** The negotiated version: supported_versions where present, else the legacy field. */
@@ -77,6 +79,19 @@ export function readServerHello(c: Cursor): ServerHello | null {
     sessionIdLength,
     connectionId,
   };
+}
+
+const known = new KnownMessages<ServerHello>();
+const hellos = new Interned<ServerHello>();
+
+/** As `readServerHello`; those that say the same are one object. */
+export function knownServerHello(c: Cursor): ServerHello | null {
+  return known.read(c, readOne);
+}
+
+function readOne(c: Cursor): ServerHello | null {
+  const hello = readServerHello(c);
+  return hello && hellos.of(hello);
 }
 
 /** What a ServerKeyExchange says of the exchange and of its signature; null where it does not. */

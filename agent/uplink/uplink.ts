@@ -2,17 +2,13 @@
 import { Packr, Unpackr } from "msgpackr";
 import type { Coverage } from "../../protocol/coverage.ts";
 import type { Observation } from "../../protocol/observation.ts";
-import rowSchema from "../../protocol/row-schema.json" with { type: "json" };
-import type { Batch, CollectorMessage, Hello, SampleTold } from "../../protocol/uplink.ts";
+import type { CollectorMessage, Hello, SampleTold } from "../../protocol/uplink.ts";
 import { BATCH_ROWS_LIMIT, UPLINK_VERSION } from "../../protocol/uplink-limits.ts";
+import { Batch, renumbered } from "./batch.ts";
+import type { Closed } from "./batch.ts";
 import type { Connect, Link } from "./link.ts";
-import { checkOf } from "./row-check.ts";
-import { sizeOf } from "./row-size.ts";
 import { Spool, type Log, type SpoolFiles, type Unnumbered } from "./spool.ts";
 
-/** Bytes as `sizeOf` counts them: msgpack needs at most three times as many, mostly half. */
-const BATCH_BYTES_LIMIT = 256 << 10;
-const ROW_BYTES_LIMIT = 1 << 20;
 /** Rows that wait in memory for a disk that takes none. */
 const PENDING_ROWS_LIMIT = 20_000;
 /** Batches spooled with one fsync. */
@@ -58,20 +54,8 @@ export type UplinkCounters = {
 export type Discard =
   "disk" | "full" | "damaged" | "malformed" | "too-large" | "refused" | "stopped";
 
-type Rows = { observations: Observation[]; coverage: Coverage[]; bytes: number };
-
-/** A batch that takes no more rows, written at once: what its rows were made of can go. */
-type Closed = {
-  rows: number;
-  batch: Uint8Array;
-  /** The number it was written with, which it will most likely have. */
-  seq: number;
-};
-
 const packr = new Packr({ useRecords: true });
 const unpackr = new Unpackr({ useRecords: true });
-const isObservationRow = checkOf(rowSchema.observation);
-const isCoverageRow = checkOf(rowSchema.coverage);
 
 /**
  * Invariants: a batch is sent only after it is on the disk; at most `inFlightLimit` are unanswered;
@@ -83,7 +67,8 @@ export class Uplink {
   readonly #carried: number;
   readonly #discarded = { disk: 0, malformed: 0, "too-large": 0, stopped: 0 };
   readonly #running: Promise<void>;
-  #open: Rows = emptyRows();
+  readonly #open = new Batch();
+  /** With the numbers that they will most likely have. */
   #closed: Closed[] = [];
   #offered = 0;
   #pending = 0;
@@ -111,7 +96,7 @@ export class Uplink {
   #told = "";
 
   private constructor(options: UplinkOptions, spool: Spool) {
-    const rows = Math.min(options.batchRowsLimit ?? 200, BATCH_ROWS_LIMIT);
+    const rows = Math.min(options.batchRowsLimit ?? BATCH_ROWS_LIMIT, BATCH_ROWS_LIMIT);
     this.#options = {
       batchAgeMs: 1000,
       inFlightLimit: 8,
@@ -142,17 +127,15 @@ export class Uplink {
     if (this.#stopping) return this.#discard("stopped");
     if (this.#pending >= PENDING_ROWS_LIMIT) return this.#discard("disk");
     // What the collector would refuse must not stand at the head of the spool.
-    const isObservation = "flow" in row;
-    const isRow = isObservation ? isObservationRow(row) : isCoverageRow(row);
-    if (!isRow) return this.#discard("malformed");
-    const bytes = sizeOf(row);
-    if (bytes > ROW_BYTES_LIMIT) return this.#discard("too-large");
-    if (this.#open.bytes + bytes > BATCH_BYTES_LIMIT) this.#closeBatch();
-    if (isObservation) this.#open.observations.push(row);
-    else this.#open.coverage.push(row);
-    this.#open.bytes += bytes;
+    let answer = this.#open.offer(row);
+    if (answer === "full") {
+      this.#closeBatch();
+      answer = this.#open.offer(row);
+    }
+    if (answer === "malformed") return this.#discard("malformed");
+    if (answer !== "taken") return this.#discard("too-large");
     this.#pending++;
-    if (countRows(this.#open) >= this.#options.batchRowsLimit) this.#closeBatch();
+    if (this.#open.rows >= this.#options.batchRowsLimit) this.#closeBatch();
     else this.#ageTimer ??= setTimeout(() => this.#closeBatch(), this.#options.batchAgeMs);
     return true;
   }
@@ -214,13 +197,9 @@ export class Uplink {
   #closeBatch(): void {
     if (this.#ageTimer) clearTimeout(this.#ageTimer);
     this.#ageTimer = null;
-    const { observations, coverage } = this.#open;
-    this.#open = emptyRows();
-    const rows = observations.length + coverage.length;
-    if (rows > 0) {
+    if (this.#open.rows > 0) {
       const seq = this.#spool.nextSeq + this.#closed.length;
-      const said = { type: "batch", seq, clock_ms: Date.now(), observations, coverage } as const;
-      this.#closed.push({ rows, seq, batch: packr.pack(said satisfies Batch) });
+      this.#closed.push(this.#open.close(seq, Date.now()));
     }
     if (this.#closed.length > 0) this.#spooling ??= this.#drain();
   }
@@ -431,17 +410,9 @@ export class Uplink {
   }
 }
 
-function emptyRows(): Rows {
-  return { observations: [], coverage: [], bytes: 0 };
-}
-
-function countRows(rows: Rows): number {
-  return rows.observations.length + rows.coverage.length;
-}
-
-function toUnnumbered({ rows, batch, seq: written }: Closed): Unnumbered {
-  const renumbered = (seq: number) => packr.pack({ ...(unpackr.unpack(batch) as Batch), seq });
-  return { rows, encode: (seq) => (seq === written ? batch : renumbered(seq)) };
+function toUnnumbered(closed: Closed): Unnumbered {
+  const { rows, bytes } = closed;
+  return { rows, encode: (seq) => (seq === closed.seq ? bytes : renumbered(closed, seq)) };
 }
 
 /** Null when the bytes are no message of a collector's. */

@@ -27,7 +27,7 @@ import { Line } from "../../agent/line.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
 import { bulkOf, loadTemplates, readdress } from "../../scripts/bench/traffic.ts";
 import { FrameSender } from "../../scripts/bench/sender.ts";
-import { KEY } from "../../agent/flow/flow-key.ts";
+import { keyAt } from "../../agent/flow/flow-record.ts";
 import { viewOf } from "../frames.ts";
 import type { Bytes } from "../frames.ts";
 import { GOLDEN, framesOf } from "./captures.ts";
@@ -429,7 +429,7 @@ async function asked(): Promise<object> {
     await send(frames.slice(0, 64));
     const closeThatOf = (isn: number) =>
       source.passedOver!.ask(
-        ...([line.table.keys, line.table.any() * KEY, [0, 0], [isn + 1000, isn + 5000]] as const),
+        ...([line.table.keys, keyAt(line.table.any()), [0, 0], [isn + 1000, isn + 5000]] as const),
       );
     closeThatOf(earlier);
     await send(frames.slice(64, 74));

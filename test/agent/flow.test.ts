@@ -6,7 +6,7 @@ import { decodeFrame } from "../../agent/decode/ethernet.ts";
 import { Packet } from "../../agent/decode/packet.ts";
 import { PROBES_LIMIT } from "../../agent/flow/buckets.ts";
 import { hashOf, isLowEnd } from "../../agent/flow/flow-key.ts";
-import { Fact, FlowTable, News, Side } from "../../agent/flow/flow-table.ts";
+import { Fact, FlowTable, News, Side, TICK_US } from "../../agent/flow/flow-table.ts";
 import { Floods } from "../../agent/flow/floods.ts";
 import { Line } from "../../agent/line.ts";
 import { Openings, SLOT_BYTES } from "../../agent/flow/opening.ts";
@@ -244,9 +244,9 @@ function follow(script: string) {
     }
     news.push(...namesOf(table.news, NEWS_NAMES).filter((n) => n !== "bytes"));
   }
-  const client = table.client[flow]!;
+  const client = table.client(flow);
   const opening = (side: number) => {
-    const slot = table.slot[flow * 2 + side]!;
+    const slot = table.slot(flow * 2 + side);
     if (slot < 0) return "";
     const { openings } = table;
     const at = openings.viewAt(slot);
@@ -256,8 +256,8 @@ function follow(script: string) {
   };
   return {
     openings: [opening(client), opening(1 - client)],
-    facts: namesOf(table.flowFlags[flow]!, FACT_NAMES),
-    packets: [table.packets[flow * 2 + client], table.packets[flow * 2 + 1 - client]],
+    facts: namesOf(table.flowFlags(flow), FACT_NAMES),
+    packets: [table.packets(flow * 2 + client), table.packets(flow * 2 + 1 - client)],
     client: packetSide(table, flow, client),
     news,
     table,
@@ -357,7 +357,7 @@ t.test("tcp: an opening without a free slot is told, and nothing is kept", async
   }
   t.ok(news & News.noSlot);
   t.equal(table.openings.inUse, 1);
-  t.ok(table.flowFlags[0]! & Fact.noSlot);
+  t.ok(table.flowFlags(0) & Fact.noSlot);
 });
 
 // The table, many flows at a time.
@@ -376,10 +376,11 @@ type SlowFlow = {
   isn: (number | null)[];
 };
 
-/** Flows in a Map by their ends' text; its order is that of their last packet. */
+/** Flows in a Map by their ends' text; its order is that in which they grew young, once a tick. */
 class SlowTable {
   readonly flows = new Map<string, SlowFlow>();
   readonly capacity: number;
+  tickUs = 0;
 
   constructor(capacity: number) {
     this.capacity = capacity;
@@ -390,6 +391,16 @@ class SlowTable {
     const [a, b] = f.flags as [number, number];
     if (((a | b) & RST) !== 0 || (a & b & FIN) !== 0) return 1;
     return f.established ? 3 : 0;
+  }
+
+  /** A packet of the flow has come; before it, the flow was in the list `before`. */
+  touch(key: string, flow: SlowFlow, lastUs: number, before: number): void {
+    if (flow.lastUs >= this.tickUs + TICK_US) this.tickUs = flow.lastUs;
+    const isNew = !this.flows.has(key);
+    const isYoung = lastUs >= this.tickUs && before === SlowTable.listOf(flow);
+    if (!isNew && isYoung) return;
+    this.flows.delete(key);
+    this.flows.set(key, flow);
   }
 
   /** The one to go first: by list, then by age. */
@@ -457,17 +468,17 @@ t.test("the table agrees with a Map: open, find, reuse, evict, expire, release",
         midstream: isTcp && (said.flags & SYN) === 0,
       };
       keyByNumber.set(number, said.key);
+      const [lastUs, list] = [flow.lastUs, SlowTable.listOf(flow)];
       count(flow, said, table.nowUs, packet.ipLength);
-      slow.flows.delete(said.key); // to the young end
-      slow.flows.set(said.key, flow);
+      slow.touch(said.key, flow, lastUs, list);
       for (const f of slow.flows.values()) {
         const same =
-          table.packets[f.number * 2] === f.packets[0] &&
-          table.packets[f.number * 2 + 1] === f.packets[1] &&
-          table.bytes[f.number * 2] === f.bytes[0] &&
-          table.bytes[f.number * 2 + 1] === f.bytes[1] &&
-          table.startUs[f.number] === f.startUs &&
-          table.lastUs[f.number] === f.lastUs &&
+          table.packets(f.number * 2) === f.packets[0] &&
+          table.packets(f.number * 2 + 1) === f.packets[1] &&
+          table.bytes(f.number * 2) === f.bytes[0] &&
+          table.bytes(f.number * 2 + 1) === f.bytes[1] &&
+          table.startUs(f.number) === f.startUs &&
+          table.lastUs(f.number) === f.lastUs &&
           table.isOpen(f.number);
         if (!same || flow.number !== number) return t.fail(`${where}: flow ${f.number}`);
       }
@@ -542,12 +553,8 @@ t.test("an ICMP error refuses the attempt that it quotes, and no other flow", as
   t.equal(table.take(packet, view, 1), -2, "the same ends on another lane are another flow");
   t.equal(table.take(packet, view, 0), flow);
   t.strictSame(namesOf(table.news, NEWS_NAMES), ["refused"]);
-  t.equal(
-    table.packets[flow * 2]! + table.packets[flow * 2 + 1]!,
-    1,
-    "it is no packet of the flow",
-  );
-  t.ok((table.sideFlags[flow * 2]! & Side.rst) === 0);
+  t.equal(table.packets(flow * 2) + table.packets(flow * 2 + 1), 1, "it is no packet of the flow");
+  t.ok((table.sideFlags(flow * 2) & Side.rst) === 0);
 });
 
 t.test("not one garbage collection in a million packets", async (t) => {

@@ -3,17 +3,20 @@
  * scene's recording as it was made, and a slice of fuzz.
  */
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import t from "tap";
 import { FRAME_LIMIT } from "../../agent/capture/frame-source.ts";
 import { readPcapFile } from "../../agent/capture/pcap-file.ts";
+import { toJson } from "../../agent/assess/record-text.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
 import { fuzz } from "../../scripts/fuzz.ts";
 import { mergeCaptures } from "../../scripts/scene/pcapng.ts";
 import { GOLDEN, framesOf, meaning, read } from "./captures.ts";
+
+type FileFlow = Flow & { schema: string; file: string };
 
 const launcher = path.join(import.meta.dirname, "../../wireproof");
 const folder = mkdtempSync(path.join(tmpdir(), "wireproof-inspect-"));
@@ -278,3 +281,27 @@ t.test("200,000 mutated frames: nothing thrown, everything accounted for", async
   const grown = (process.memoryUsage().rss - before) / 2 ** 20;
   t.ok(grown < 250, `memory grew by ${Math.round(grown)} MiB`);
 });
+
+t.test(
+  "records are written as JSON.stringify writes them, behind what is put before",
+  async (t) => {
+    const files = readdirSync(GOLDEN).filter((file) => file.endsWith(".jsonl"));
+    let written = 0;
+    for (const file of files) {
+      for (const line of readFileSync(path.join(GOLDEN, file), "utf8").trim().split("\n")) {
+        const { schema, file: of, ...record } = JSON.parse(line) as FileFlow;
+        const origin = `${JSON.stringify({ schema, file: of }).slice(1, -1)},`;
+        const frozen = {
+          ...record,
+          tls: record.tls && Object.freeze({ ...record.tls, sni: '"\n"' }),
+        };
+        for (const flow of [record, frozen, frozen]) {
+          written++;
+          if (toJson(flow) !== JSON.stringify(flow)) t.fail(line);
+          if (toJson(flow, origin) !== JSON.stringify({ schema, file: of, ...flow })) t.fail(line);
+        }
+      }
+    }
+    t.ok(written > 300);
+  },
+);

@@ -4,16 +4,21 @@
  */
 import { spawnSync } from "node:child_process";
 import path from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import t from "tap";
 import { Cursor } from "../../agent/read/cursor.ts";
 import { alike, isOver } from "../../agent/tls/alike.ts";
 import { readClientFlight } from "../../agent/tls/client-flight.ts";
-import { readClientHello, readSsl2ClientHello } from "../../agent/tls/client-hello.ts";
+import {
+  knownClientHello,
+  readClientHello,
+  readSsl2ClientHello,
+} from "../../agent/tls/client-hello.ts";
 import { ja3, ja4 } from "../../agent/tls/fingerprint.ts";
 import { CLIENT, Handshake, SERVER } from "../../agent/tls/handshake.ts";
-import { readServerHello } from "../../agent/tls/server-hello.ts";
+import { knownServerHello, readServerHello } from "../../agent/tls/server-hello.ts";
 import type { ServerHello } from "../../agent/tls/server-hello.ts";
-import { hex, join, latin1, u16, u24, viewOf } from "../frames.ts";
+import { hex, join, latin1, random, u16, u24, viewOf } from "../frames.ts";
 import { GOLDEN, framesOf, placeOf, read } from "./captures.ts";
 
 const golden = (name: string) => path.join(GOLDEN, `${name}.pcap`);
@@ -108,6 +113,33 @@ for (const [name, role, reader] of HELLOS) {
     }
   });
 }
+
+t.test("hellos that are known again say what a reading of them says", async (t) => {
+  const below = random(20_261_124);
+  const kinds = [
+    [CLIENT, readClientHello, knownClientHello, ["tls13", "tls12", "tls13-psk", "tls13-retry"]],
+    [SERVER, readServerHello, knownServerHello, ["tls13", "tls12", "tls13-retry", "mtls13"]],
+  ] as const;
+  for (const [role, reader, knows, names] of kinds) {
+    const bodies = await Promise.all(
+      names.map(async (name) => firstMessage(await sentBy(name, role))),
+    );
+    let [others, same] = [0, 0];
+    for (let round = 0; round < 20_000; round++) {
+      const body = bodies[below(bodies.length)]!.slice();
+      const original = parse<object | null>(knows, body);
+      // The random number, and then anything.
+      for (let i = 2; i < 34; i++) body[i] = below(256);
+      if (below(2) === 0) body[below(body.length)] = below(256);
+      const said = parse<object | null>(reader, body);
+      const known = parse<object | null>(knows, body);
+      if (!isDeepStrictEqual(known, said)) return t.fail(Buffer.from(body).toString("hex"));
+      if (known === original) same++;
+      else others++;
+    }
+    t.ok(same > 10_000 && others > 1000, `${same} were known, ${others} said something else`);
+  }
+});
 
 t.test("an SSLv2-style hello: cut at each length it is null", async (t) => {
   const specs = hex("010080 00002f 000035");

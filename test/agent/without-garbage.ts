@@ -113,7 +113,7 @@ const decodeAndFlow = collections((at, end) => {
     flow = table.take(packet, view, 0);
   }
   if ((table.news & News.bytes) !== 0) {
-    const slot = table.slot[flow * 2 + table.side]!;
+    const slot = table.slot(flow * 2 + table.side);
     if (slot >= 0 && table.openings.have(slot) > 3000) table.finishOpening(flow, table.side);
   }
 });
