@@ -14,6 +14,9 @@ import { ROOT, script, wireproof } from "./bench/program.ts";
 
 const CACHE = path.join(ROOT, "node_modules/.cache/wireproof");
 const RUNS = 4;
+/** Flows of the smaller captures, and how many times that the larger have. */
+const FLOWS = 20_000;
+const GROWTH = 8;
 
 type Timed = { seconds: number };
 
@@ -65,13 +68,17 @@ const print = (line: string) => {
 
 const number = (n: number) => Math.round(n).toLocaleString("en-US");
 
-async function table(name: string, bulk: boolean, count: number): Promise<void> {
+/** CPU seconds by tool, and how many flows they were for. */
+type Took = { flows: number; seconds: ReadonlyMap<string, number> };
+
+async function table(name: string, bulk: boolean, count: number): Promise<Took> {
   const { file, packets, flows } = await captureOf(name, bulk, count);
   const mib = statSync(file).size / 2 ** 20;
   const idle = time(wireproof("inspect", ["--help"]))!.seconds;
   print(`\n${number(packets)} packets, ${number(flows)} flows, ${number(mib)} MiB (${name}):\n`);
   print("| tool | CPU seconds | packets per CPU-second | Wireproof is … times as fast |");
   print("| --- | ---: | ---: | ---: |");
+  const seconds = new Map<string, number>();
   let wireproofSeconds = 0;
   const tools: [string, string[]][] = [
     ["wireproof inspect", wireproof("inspect", ["--format", "jsonl", file])],
@@ -88,6 +95,7 @@ async function table(name: string, bulk: boolean, count: number): Promise<void> 
       print(`| ${tool} | not installed | | |`);
       continue;
     }
+    seconds.set(tool, timed.seconds);
     wireproofSeconds ||= timed.seconds;
     const ratio = (timed.seconds / wireproofSeconds).toFixed(1);
     const rate = number(packets / timed.seconds);
@@ -100,6 +108,20 @@ async function table(name: string, bulk: boolean, count: number): Promise<void> 
       print(`| a flow, all told | ${((1e6 * own) / flows).toFixed(1)} µs | | |`);
     }
   }
+  return { flows, seconds };
+}
+
+/** What the flows cost that one capture has more than another: the engine has compiled by then. */
+function printGrowth(few: Took, many: Took): void {
+  const flows = many.flows - few.flows;
+  const more = (tool: string) => (many.seconds.get(tool) ?? NaN) - (few.seconds.get(tool) ?? NaN);
+  const own = more("wireproof inspect");
+  const ratios = [...many.seconds.keys()].slice(1).flatMap((tool) => {
+    const ratio = more(tool) / own;
+    return Number.isFinite(ratio) ? [`${tool} ${ratio.toFixed(1)} times that`] : [];
+  });
+  print(`\nThe ${number(flows)} flows that it has more than the one before took`);
+  print(`${((1e6 * own) / flows).toFixed(1)} µs each; ${ratios.join(", ")}.`);
 }
 
 print("# Bench\n");
@@ -111,9 +133,12 @@ print(
     .join(" ")} when begun; ${built ? "built" : "sources"};`,
 );
 print(`least of ${RUNS} runs, tshark one. Recorded flows of real servers and clients, multiplied.`);
-await table("mixed", true, 20_000);
-await table("mixed", true, 80_000);
-await table("handshakes", false, 80_000);
+for (const [name, bulk] of [
+  ["mixed", true],
+  ["handshakes", false],
+] as const) {
+  printGrowth(await table(name, bulk, FLOWS), await table(name, bulk, FLOWS * GROWTH));
+}
 
 print("\n2,000 policies of one family over 5,000 pods:\n");
 print("| family | namespaces | compiled | one changed | a pair, at first | a pair | RSS |");
