@@ -9,16 +9,14 @@ export const ROOT = path.join(
   here.includes(`${path.sep}dist${path.sep}`) ? "../../.." : "../..",
 );
 
-/** What the launcher has the engine do for a command's memory. */
-function memoryOf(command: string): string[] {
+/** What the launcher tells the engine about a command's memory, and the C library. */
+function memoryOf(command: string): { flags: string[]; environment: string[] } {
   const launcher = readFileSync(path.join(ROOT, "wireproof"), "utf8");
-  const line = launcher.split("\n").find((one) => one.startsWith(`${command}) memory=`));
-  if (line === undefined) throw new Error(`bench: the launcher says nothing of ${command}`);
-  return line
-    .slice(line.indexOf("=") + 1)
-    .replaceAll(/"|;;/g, "")
-    .trim()
-    .split(" ");
+  const branch = new RegExp(`^${command}\\)([^]*?);;`, "m").exec(launcher)?.[1] ?? "";
+  const flags = /memory="(.*)"/.exec(branch)?.[1];
+  if (flags === undefined) throw new Error(`bench: the launcher says nothing of ${command}`);
+  const exported = /export (.*)/.exec(branch)?.[1];
+  return { flags: flags.split(" "), environment: exported?.split(" ") ?? [] };
 }
 
 function run(file: string, memory: readonly string[], args: readonly string[]): string[] {
@@ -32,5 +30,8 @@ export const script = (name: string, args: readonly (string | number)[]): string
   run(`scripts/bench/${name}`, ["--max-semi-space-size=8"], args.map(String));
 
 /** The program itself, with a command, as its launcher starts it. */
-export const wireproof = (command: string, args: readonly string[]): string[] =>
-  run("wireproof", memoryOf(command), [command, ...args]);
+export function wireproof(command: string, args: readonly string[]): string[] {
+  const { flags, environment } = memoryOf(command);
+  const words = run("wireproof", flags, [command, ...args]);
+  return environment.length > 0 ? ["env", ...environment, ...words] : words;
+}
