@@ -58,8 +58,14 @@ export class Ledger {
     this.#budgets.open(flow);
     this.#source.begin(this.#table.keys, keyAt(flow));
     for (let side = 0; side < 2; side++) {
-      this.#packets[flow * 2 + side] = this.#packetsBefore[side]!;
-      this.#bytes[flow * 2 + side] = this.#bytesBefore[side]!;
+      const at = flow * 2 + side;
+      // Mostly zeros: memory counts from when it is first written to, and few flows need theirs.
+      if (this.#packets[at] !== this.#packetsBefore[side]) {
+        this.#packets[at] = this.#packetsBefore[side]!;
+      }
+      if (this.#bytes[at] !== this.#bytesBefore[side]) {
+        this.#bytes[at] = this.#bytesBefore[side]!;
+      }
       this.#packetsBefore[side] = this.#bytesBefore[side] = 0;
     }
   }

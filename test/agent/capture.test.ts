@@ -297,6 +297,19 @@ t.test("a flow ends only when its source has nothing new of it either", async (t
   t.strictSame(told.at(-1), [6, 1728, true]);
 });
 
+t.test("a flow begins from nothing, wherever it is kept", async (t) => {
+  const { line, counted, told, send } = countedLine();
+  for (const [from, bytes] of [
+    [1, 500],
+    [2, 900],
+  ] as const) {
+    send(udp(new Uint8Array(1200), { from }), 17, from * 1000);
+    counted.more(5, bytes);
+    line.finish();
+    t.strictSame(told.at(-1), [1 + 5, 1228 + bytes, true]);
+  }
+});
+
 t.test("what was kept back before a new connection is the old one's", async (t) => {
   const { line, counted, told, send } = countedLine();
   const segment = (flags: number, isn: number, payload = 0) =>
