@@ -9,7 +9,7 @@ import t from "tap";
 import { WebSocket } from "ws";
 import { readAgentConfig } from "../agent/config.ts";
 import { tlsLink, type Connect } from "../agent/uplink/link.ts";
-import { DISK, encodeFrame, parseSegment, Spool, type SpoolFiles } from "../agent/uplink/spool.ts";
+import { DISK, encodeFrames, parseSegment, Spool, type SpoolFiles } from "../agent/uplink/spool.ts";
 import { Uplink, type UplinkOptions } from "../agent/uplink/uplink.ts";
 import { nodeOf } from "../collector/ingest/authenticate.ts";
 import { Conversation, Ingested } from "../collector/ingest/conversation.ts";
@@ -93,10 +93,12 @@ async function heldBy(spool: Spool): Promise<string[]> {
 }
 
 t.test("a segment cut at every byte yields its whole frames, and any flipped bit ends it", (t) => {
-  const frames = ["a", "", "three"].map((s, i) => encodeFrame(7 + i, i, Buffer.from(s)));
-  const bytes = Buffer.concat(frames);
+  const frames = ["a", "", "three"].map((said, i) => {
+    return { seq: 7 + i, rows: i, payload: Buffer.from(said) };
+  });
+  const bytes = encodeFrames(frames);
   const ends = [0];
-  for (const frame of frames) ends.push(ends.at(-1)! + frame.length);
+  for (const frame of frames) ends.push(ends.at(-1)! + encodeFrames([frame]).length);
   for (let cut = 0; cut <= bytes.length; cut++) {
     const whole = ends.filter((end) => end <= cut);
     const found = parseSegment(bytes.subarray(0, cut), 7);

@@ -72,7 +72,7 @@ export type SpoolOptions = {
 };
 
 /**
- * Writes one frame.
+ * Writes frames, one behind the other.
  *
  *      0        4        8                16       20
  *     +--------+--------+----------------+--------+-------------- …
@@ -81,15 +81,21 @@ export type SpoolOptions = {
  *
  * Big-endian; `length` is the payload's, and the CRC covers all that follows it.
  */
-export function encodeFrame(seq: number, rows: number, payload: Uint8Array): Uint8Array {
-  const frame = new Uint8Array(FRAME_HEADER_LENGTH + payload.length);
-  const view = new DataView(frame.buffer);
-  view.setUint32(0, payload.length);
-  view.setBigUint64(8, BigInt(seq));
-  view.setUint32(16, rows);
-  frame.set(payload, FRAME_HEADER_LENGTH);
-  view.setUint32(4, crc32(frame.subarray(8)));
-  return frame;
+export function encodeFrames(frames: readonly (Numbered & { rows: number })[]): Uint8Array {
+  const payloads = frames.reduce((sum, { payload }) => sum + payload.length, 0);
+  const bytes = new Uint8Array(frames.length * FRAME_HEADER_LENGTH + payloads);
+  const view = new DataView(bytes.buffer);
+  let at = 0;
+  for (const { seq, rows, payload } of frames) {
+    const end = at + FRAME_HEADER_LENGTH + payload.length;
+    view.setUint32(at, payload.length);
+    view.setBigUint64(at + 8, BigInt(seq));
+    view.setUint32(at + 16, rows);
+    bytes.set(payload, at + FRAME_HEADER_LENGTH);
+    view.setUint32(at + 4, crc32(bytes.subarray(at + 8, end)));
+    at = end;
+  }
+  return bytes;
 }
 
 /**
@@ -289,8 +295,10 @@ export class Spool {
 
   async #write(batches: readonly Unnumbered[]): Promise<void> {
     const first = this.nextSeq;
-    const frames = batches.map((b, i) => encodeFrame(first + i, b.rows, b.encode(first + i)));
-    const bytes = Buffer.concat(frames);
+    const frames = batches.map(({ rows, encode }, i) => {
+      return { seq: first + i, rows, payload: encode(first + i) };
+    });
+    const bytes = encodeFrames(frames);
     while (this.bytes + bytes.length > this.#bytesLimit && this.bytes > 0) {
       if (this.#segments.length === 1) await this.#roll();
       await this.#discardOldest();
@@ -302,12 +310,12 @@ export class Spool {
     await writeAll(this.#files, active.fd, bytes, active.length);
     await this.#files.sync(active.fd);
     this.#dirty = false;
-    frames.forEach((frame, i) => {
+    for (const { rows, payload } of frames) {
       active.offsets.push(active.length);
-      active.rows.push(batches[i]!.rows);
-      active.length += frame.length;
-      this.rowsHeld += batches[i]!.rows;
-    });
+      active.rows.push(rows);
+      active.length += FRAME_HEADER_LENGTH + payload.length;
+      this.rowsHeld += rows;
+    }
   }
 
   /** Begins a new segment. Before it is listed, its name is on the disk. */
