@@ -36,11 +36,20 @@ export class Ledger {
   /** Reports whether anything of the flow may have been passed over. */
   #concerns(flow: number): boolean {
     const table = this.#table;
-    const { budgetBytes, hasLost } = this.#source;
+    const { budgetBytes } = this.#source;
     if (this.#budgets.isClosed(flow)) return true;
     // What was handed over counts with its headers here, so this is more than was spent.
     const most = Math.max(table.bytes(flow * 2), table.bytes(flow * 2 + 1));
-    return hasLost || most >= budgetBytes;
+    return most >= budgetBytes || this.#mayHaveLost(flow);
+  }
+
+  /** Of one whose SYN came after the last loss everything was handed over that should have been. */
+  #mayHaveLost(flow: number): boolean {
+    const table = this.#table;
+    const { lostUs } = this.#source;
+    if (lostUs === 0) return false;
+    const isNew = (table.sideFlags(flow * 2 + table.client(flow)) & Side.syn) !== 0;
+    return !isNew || table.startUs(flow) <= lostUs;
   }
 
   /** A packet of the flow came; `reading` is what was read of it. */
@@ -111,7 +120,7 @@ export class Ledger {
     const table = this.#table;
     const flags = table.sideFlags(flow * 2) | table.sideFlags(flow * 2 + 1);
     const before = this.#packets[flow * 2]! + this.#packets[flow * 2 + 1]!;
-    const isKnown = (flags & Side.data) !== 0 || before > 0 || this.#source.hasLost;
+    const isKnown = (flags & Side.data) !== 0 || before > 0 || this.#mayHaveLost(flow);
     if (isKnown)
       this.#source.forget(table.keys, keyAt(flow), !this.#concerns(flow) && before === 0);
   }

@@ -6,7 +6,7 @@ const NOTHING = new Float64Array(2);
 
 export class CutOffFlows implements PassedOver {
   readonly budgetBytes: number;
-  hasLost = false;
+  lostUs = 0;
   #cutoff: FlowCutoff | null = null;
   readonly #watches: ReadonlyMap<number, Watch>;
   /** Interfaces by lane, also of those that are gone: their flows are still to be told. */

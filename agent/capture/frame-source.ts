@@ -71,8 +71,11 @@ export type CaptureChoice = (typeof CAPTURES)[number];
 export type PassedOver = {
   /** Payload of each side that is handed over, unless another number is asked for. */
   readonly budgetBytes: number;
-  /** Frames were dropped, so what was handed over may be less than was spent. */
-  readonly hasLost: boolean;
+  /**
+   * Until then frames were dropped, microseconds since the epoch; 0 where none were. Of flows that
+   * lived by then what was handed over may be less than was spent.
+   */
+  readonly lostUs: number;
   /** By side, of the flow that was read last: packets, and bytes of IP, since it is known. */
   readonly packets: Float64Array;
   readonly bytes: Float64Array;

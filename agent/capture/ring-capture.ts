@@ -24,6 +24,8 @@ const LOOK_AGAIN_MS = 50;
 const LINGER_MS = 150;
 /** errno of a socket whose device went down: ours is bound to none, so nothing is lost. */
 const ENETDOWN = 100;
+/** Milliseconds for which frames may be in the ring before they are read. */
+const IN_RING_MS = 5000;
 
 /** Shares frames with others of a group; null makes one. */
 export type Fanout = {
@@ -68,8 +70,9 @@ export class RingCapture implements LiveSource {
   /** Watches that ended since the last rescan. */
   #ended: Watch[] = [];
   #open: Open | null;
-  /** Of rings before this one. */
+  /** Of rings before this one; and of all, when they were last counted. */
   #droppedBefore = 0;
+  #droppedKnown = 0;
   /** Of watches that ended; and of those that live, by interface, when they were last counted. */
   #refusedBefore = 0;
   readonly #refusedBy = new Map<number, number>();
@@ -192,7 +195,10 @@ export class RingCapture implements LiveSource {
   droppedOnAny(): number {
     this.#open?.ring.count();
     const dropped = this.#droppedBefore + (this.#open?.ring.dropped ?? 0);
-    if (dropped > 0 && this.passedOver) this.passedOver.hasLost = true;
+    if (dropped > this.#droppedKnown && this.passedOver) {
+      this.passedOver.lostUs = (Date.now() + IN_RING_MS) * 1000;
+    }
+    this.#droppedKnown = dropped;
     return dropped;
   }
 

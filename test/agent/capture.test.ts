@@ -14,7 +14,7 @@ import { Line } from "../../agent/line.ts";
 import { FLOW_TABLE_DEFAULTS } from "../../agent/flow/flow-table.ts";
 import { Sightings } from "../../agent/sightings.ts";
 import { keptBack } from "./mixed.ts";
-import { ethernet, hex, ipv4, tcp, udp, viewOf } from "../frames.ts";
+import { ACK, SYN, ethernet, hex, ipv4, tcp, udp, viewOf } from "../frames.ts";
 import { makePairs, whyNotLive } from "../live.ts";
 
 t.setTimeout(200_000);
@@ -206,7 +206,7 @@ t.test(
 /** Counts of one flow, as a source has them. */
 class Counted implements PassedOver {
   readonly budgetBytes = 1000;
-  hasLost = false;
+  lostUs = 0;
   readonly packets = new Float64Array(2);
   readonly bytes = new Float64Array(2);
   readonly marked = new Float64Array(2);
@@ -376,7 +376,7 @@ t.test("what waits to be forgotten is before a flow of the same ends begins", as
 
 t.test("when frames were lost, every flow is asked about", async (t) => {
   const { line, counted, told, send } = countedLine();
-  counted.hasLost = true;
+  counted.lostUs = 1e18;
   counted.more(3, 300);
   send(udp(new Uint8Array(20)), 17, 1000);
   line.finish();
@@ -385,6 +385,19 @@ t.test("when frames were lost, every flow is asked about", async (t) => {
   send(udp(new Uint8Array(20)), 17, 2000);
   line.finish();
   t.strictSame(told.at(-1), [1, 48, true]);
+});
+
+t.test("of a connection that began after the last loss nothing can be missing", async (t) => {
+  const askedOf = (flags: number, timeMs: number) => {
+    const { line, counted, send } = countedLine();
+    counted.lostUs = 5e6;
+    send(tcp({ from: 40_000, to: 443, flags }), 6, timeMs);
+    line.finish();
+    return counted.reads;
+  };
+  t.equal(askedOf(SYN, 6000), 0);
+  t.ok(askedOf(SYN, 5000) > 0, "its SYN may be the first that came through");
+  t.ok(askedOf(ACK, 6000) > 0, "its beginning may be what was lost");
 });
 
 t.test("eBPF instructions are laid out as RFC 9669 has them", async (t) => {

@@ -111,7 +111,7 @@ t.test("what the source counted and did not hand over was seen", async (t) => {
   const { line, send, coverage, observations } = seenAt(pod);
   const none = new Float64Array(2);
   const cutOff: PassedOver = {
-    ...{ budgetBytes: 1, hasLost: false, marked: none, markedBytes: none },
+    ...{ budgetBytes: 1, lostUs: 0, marked: none, markedBytes: none },
     ...{ packets: Float64Array.of(0, 7), bytes: Float64Array.of(0, 700) }, // 10.0.0.2 is the high end
     ...{ read: () => true, forget: () => {}, sweep: () => {} },
     ...{ ask: () => false, withdraw: () => {}, begin: () => {} },

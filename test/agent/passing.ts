@@ -21,7 +21,7 @@ const TO_COUNT: readonly number[] = [IpProtocol.tcp, IpProtocol.udp];
 /** What the agent asks is heard at once, or never. */
 export class ModelCutoff implements PassedOver {
   readonly budgetBytes: number;
-  readonly hasLost = false;
+  readonly lostUs = 0;
   readonly packets = new Float64Array(2);
   readonly bytes = new Float64Array(2);
   readonly marked = new Float64Array(2);
