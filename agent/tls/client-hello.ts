@@ -1,7 +1,6 @@
 /** Reads a ClientHello into the facts that a verifier and a fingerprint need. */
 import type { Cursor } from "../read/cursor.ts";
 import { Extension, isDtlsVersion, isGrease } from "./codes.ts";
-import { Interned } from "./interned.ts";
 import { KnownMessages } from "./known-messages.ts";
 
 /** application_settings, as Chromium numbered it first and since 2023. */
@@ -163,17 +162,11 @@ export function readClientHello(c: Cursor): ClientHello | null {
   };
 }
 
-const known = new KnownMessages<ClientHello>();
-const hellos = new Interned<ClientHello>();
+const known = new KnownMessages(readClientHello);
 
 /** As `readClientHello`; those that say the same are one object. */
 export function knownClientHello(c: Cursor): ClientHello | null {
-  return known.read(c, readOne);
-}
-
-function readOne(c: Cursor): ClientHello | null {
-  const hello = readClientHello(c);
-  return hello && hellos.of(hello);
+  return known.read(c);
 }
 
 /** The highest version offered, GREASE apart; those of DTLS count down. */

@@ -4,6 +4,7 @@
  */
 import type { Cursor } from "../read/cursor.ts";
 import { copyOf, sameBytes } from "../read/same-bytes.ts";
+import { Interned } from "./interned.ts";
 
 /** Messages that are kept, of one length and in all, and the longest of them. */
 const ALIKE_LIMIT = 8;
@@ -17,19 +18,31 @@ type Known<T> = {
   value: T;
 };
 
-export class KnownMessages<T> {
+export class KnownMessages<T extends object> {
   readonly #byLength = new Map<number, Known<T>[]>();
+  readonly #parse: (c: Cursor) => T | null;
+  /** Messages that differ where they were read may say the same. */
+  readonly #values = new Interned<T>();
   #count = 0;
 
-  /** What `parse` reads from the cursor on; where it is known, the cursor stays where it is. */
-  read(c: Cursor, parse: (c: Cursor) => T | null): T | null {
+  constructor(parse: (c: Cursor) => T | null) {
+    this.#parse = parse;
+  }
+
+  /**
+   * What `parse` reads from the cursor on; where it is known, the cursor stays where it is. What
+   * says the same is one object.
+   */
+  read(c: Cursor): T | null {
     const { view, at, end } = c;
     const known = this.#byLength.get(end - at) ?? [];
     for (const one of known) if (isSame(one, view, at)) return one.value;
     const read: number[] = [];
     c.noteReads(read);
-    const value = parse(c);
-    if (value === null || end - at > LENGTH_LIMIT) return value;
+    const parsed = this.#parse(c);
+    if (parsed === null) return null;
+    const value = this.#values.of(parsed);
+    if (end - at > LENGTH_LIMIT) return value;
     this.#keep(known, { bytes: copyOf(view, at, end), read: Int32Array.from(read), value }, at);
     return value;
   }

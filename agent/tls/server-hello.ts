@@ -2,7 +2,6 @@
 import type { Cursor } from "../read/cursor.ts";
 import { readAlpn } from "./client-hello.ts";
 import { Extension, Version } from "./codes.ts";
-import { Interned } from "./interned.ts";
 import { KnownMessages } from "./known-messages.ts";
 
 export type ServerHello = {
@@ -81,17 +80,11 @@ export function readServerHello(c: Cursor): ServerHello | null {
   };
 }
 
-const known = new KnownMessages<ServerHello>();
-const hellos = new Interned<ServerHello>();
+const known = new KnownMessages(readServerHello);
 
 /** As `readServerHello`; those that say the same are one object. */
 export function knownServerHello(c: Cursor): ServerHello | null {
-  return known.read(c, readOne);
-}
-
-function readOne(c: Cursor): ServerHello | null {
-  const hello = readServerHello(c);
-  return hello && hellos.of(hello);
+  return known.read(c);
 }
 
 /** What a ServerKeyExchange says of the exchange and of its signature; null where it does not. */
