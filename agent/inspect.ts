@@ -32,6 +32,9 @@ export type InspectOptions = {
 /** Files from which on progress is shown, in bytes. */
 const PROGRESS_FROM = 20 << 20;
 
+/** Characters that are printed together. */
+const PRINTED_AT_ONCE = 1 << 16;
+
 /** Flows that end between two times of printing, once a file is read: their records wait. */
 const FINISHED_AT_ONCE = 1024;
 
@@ -67,9 +70,7 @@ export async function inspect(files: readonly string[], options: InspectOptions)
   let flows = 0;
   const summary = new Summary();
   let pending = "";
-  const print = async (text: string, atLeast: number) => {
-    pending += text;
-    if (pending.length < atLeast) return;
+  const print = async () => {
     const out = pending;
     pending = "";
     if (!process.stdout.write(out)) await once(process.stdout, "drain");
@@ -98,7 +99,8 @@ export async function inspect(files: readonly string[], options: InspectOptions)
         summary.add(record);
         const isJsonl = options.format === "jsonl";
         const text = isJsonl ? toJson(record, head) : flowLine(record, flows, paint);
-        await print(`${text}\n`, 1 << 16);
+        pending += `${text}\n`;
+        if (pending.length >= PRINTED_AT_ONCE) await print();
       }
       records.length = 0;
     };
@@ -141,7 +143,7 @@ export async function inspect(files: readonly string[], options: InspectOptions)
     throw new ConfigError("CONFIG_NOTHING_READ", files.length === 1 ? unread[0]! : all);
   }
   if (options.format === "text") pending += summary.text(flows, paint);
-  await print("", 0);
+  await print();
   return flows;
 }
 
