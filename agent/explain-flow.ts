@@ -42,8 +42,8 @@ async function find(files: readonly string[], number: number): Promise<[string, 
       flows++;
       if (flows === number) serial = line.serial[flow]!;
     });
-    await readPcapFile(file, (view, at, end, wire, timeUs, linkType) =>
-      line.frame(view, at, end, wire, timeUs, linkType, 0),
+    await readPcapFile(file, line.clock, (view, at, end, wire, linkType) =>
+      line.frameNow(view, at, end, wire, linkType, 0),
     );
     line.finish();
     if (serial > 0) return [file, serial];
@@ -74,10 +74,10 @@ export async function explainFlow(files: readonly string[], number: number): Pro
       };
     },
   );
-  await readPcapFile(file, (view, at, end, wire, timeUs, linkType) => {
+  await readPcapFile(file, line.clock, (view, at, end, wire, linkType) => {
     trace.frame++;
-    trace.timeUs = timeUs;
-    line.frame(view, at, end, wire, timeUs, linkType, 0);
+    trace.timeUs = line.clock[0]!;
+    line.frameNow(view, at, end, wire, linkType, 0);
   });
   line.finish();
   if (!explained) throw new Error(`flow ${number} of ${file} is not there when read again`);

@@ -107,8 +107,8 @@ export async function inspect(files: readonly string[], options: InspectOptions)
     const progress = progressOf(name);
     const report = await readPcapFile(
       file,
-      (view, at, end, wire, timeUs, linkType) =>
-        line.frame(view, at, end, wire, timeUs, linkType, 0),
+      line.clock,
+      (view, at, end, wire, linkType) => line.frameNow(view, at, end, wire, linkType, 0),
       { onProgress: progress, onChunk: flush },
     );
     while (line.finish(FINISHED_AT_ONCE)) await flush();

@@ -112,7 +112,7 @@ export class Line {
     this.#ledger = source && new Ledger(this.table, source, this.counters, packetsBehind);
   }
 
-  /** Takes one frame; see `OnFrame`. */
+  /** Takes one frame, of the time that is given; see `frameNow`. */
   frame(
     view: DataView,
     at: number,
@@ -126,7 +126,7 @@ export class Line {
     this.frameNow(view, at, end, wireLength, linkType, lane);
   }
 
-  /** Takes one frame of the time in `clock`. Allocates only for flows whose opening it reads. */
+  /** Takes one frame of the time in `clock`; see `OnFrame`. Allocates only for flows whose opening it reads. */
   frameNow(
     view: DataView,
     at: number,

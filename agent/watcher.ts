@@ -1,6 +1,6 @@
 /** Watches a node's interfaces: captures, reads flows, hands over observations and coverage. */
 import { randomBytes } from "node:crypto";
-import type { LiveSource, OnLiveFrame, Watch } from "./capture/frame-source.ts";
+import type { LiveSource, OnFrame, Watch } from "./capture/frame-source.ts";
 import type { Holdings } from "./capture/holdings.ts";
 import { Replay } from "./capture/replay.ts";
 import { openCapture } from "./capture/tiers.ts";
@@ -71,7 +71,7 @@ export class Watcher {
       (record, flow, final) => sightings.tell(line, record, flow, final),
     );
     const { clock } = line;
-    const onFrame: OnLiveFrame = (view, at, end, wire, linkType, lane) =>
+    const onFrame: OnFrame = (view, at, end, wire, linkType, lane) =>
       line.frameNow(view, at, end, wire, linkType, lane);
     const onWatch = (watch: Watch) => sightings.know(watch, Date.now());
     const capture: LiveSource =

@@ -76,7 +76,7 @@ function drip(bytes: Uint8Array<ArrayBuffer>, size: number): Uint8Array<ArrayBuf
 
 async function framesOf(file: string): Promise<Frame[]> {
   const frames: Frame[] = [];
-  await readPcapFile(file, (view, at, end, _wire, _timeUs, linkType) => {
+  await readPcapFile(file, new Float64Array(1), (view, at, end, _wire, linkType) => {
     const bytes = new Uint8Array(view.buffer as ArrayBuffer, view.byteOffset + at, end - at);
     frames.push({ bytes: bytes.slice(), linkType });
   });

@@ -12,31 +12,18 @@ export const SNAP_BYTES = 17_000;
 
 /**
  * Called for each frame. `[at, end)` of `view` are the captured bytes: borrowed, valid during the
- * call. `timeUs` is microseconds since the epoch, `lane` the interface (`FrameSource.lanes`).
+ * call. `lane` is the interface. When the frame was captured, microseconds since the epoch, stands
+ * in the source's `clock[0]`: a double that is handed to a function is born anew on the heap for
+ * each call.
  */
 export type OnFrame = (
   view: DataView,
   at: number,
   end: number,
   wireLength: number,
-  timeUs: number,
   linkType: number,
   lane: number,
   /** Of `Direction`, where the source tells it. */
-  direction: number,
-) => void;
-
-/**
- * As `OnFrame`, of a live source: the frame's time stands in the source's `clock[0]`, since a
- * double that is handed to a function is born anew on the heap for each call.
- */
-export type OnLiveFrame = (
-  view: DataView,
-  at: number,
-  end: number,
-  wireLength: number,
-  linkType: number,
-  lane: number,
   direction: number,
 ) => void;
 

@@ -4,7 +4,7 @@ import { endianness } from "node:os";
 import { ConfigError } from "../../protocol/config-error.ts";
 import type { WatchKind } from "../../protocol/watch-kind.ts";
 import { SNAP_BYTES } from "./frame-source.ts";
-import type { LiveSource, OnLiveFrame, Watch } from "./frame-source.ts";
+import type { LiveSource, OnFrame, Watch } from "./frame-source.ts";
 import { watchAs } from "./interfaces.ts";
 import type { Wanted } from "./interfaces.ts";
 import { Lanes } from "./lanes.ts";
@@ -42,7 +42,7 @@ type Open = Watch & { session: PcapSession };
 export type LibpcapOptions = {
   wanted: Wanted;
   clock: Float64Array;
-  onFrame: OnLiveFrame;
+  onFrame: OnFrame;
   /** Called with each new watch, before its first frame. */
   onWatch: (watch: Watch) => void;
   log: (level: "info" | "warn" | "error", text: string) => void;

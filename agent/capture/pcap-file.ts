@@ -33,9 +33,12 @@ export type FileOptions = {
   onChunk?: () => Promise<void>;
 };
 
+/** Who takes the frames; see `OnFrame`. */
+export type Taker = { clock: Float64Array; onFrame: OnFrame };
+
 /** What a format's reader keeps between chunks; `take` returns how many bytes it has used. */
 export type Format = {
-  take(view: DataView, length: number, onFrame: OnFrame): number;
+  take(view: DataView, length: number): number;
   /** Set when the file contradicts itself; nothing more is read then. */
   damage: string | null;
   frames: number;
@@ -52,7 +55,12 @@ class Pcap implements Format {
   readonly #extra: number;
   readonly #linkType: number;
 
-  constructor(view: DataView, little: boolean, magic: number) {
+  readonly #clock: Float64Array;
+  readonly #onFrame: OnFrame;
+
+  constructor(view: DataView, little: boolean, magic: number, { clock, onFrame }: Taker) {
+    this.#clock = clock;
+    this.#onFrame = onFrame;
     this.#little = little;
     this.#perMicro = magic === MAGIC_NANO ? 1000 : 1;
     this.#extra = magic === MAGIC_MODIFIED ? 8 : 0;
@@ -60,7 +68,7 @@ class Pcap implements Format {
   }
 
   /** seconds(4) | fraction(4) | captured length(4) | wire length(4) | bytes */
-  take(view: DataView, length: number, onFrame: OnFrame): number {
+  take(view: DataView, length: number): number {
     const little = this.#little;
     const header = 16 + this.#extra;
     let at = 0;
@@ -73,10 +81,11 @@ class Pcap implements Format {
       const end = at + header + captured;
       if (end > length) return at;
       const seconds = view.getUint32(at, little);
-      const timeUs = seconds * 1e6 + view.getUint32(at + 4, little) / this.#perMicro;
+      const fraction = view.getUint32(at + 4, little) / this.#perMicro;
+      this.#clock[0] = Math.floor(seconds * 1e6 + fraction);
       const wire = view.getUint32(at + 12, little);
       this.frames++;
-      onFrame(view, at + header, end, wire, Math.floor(timeUs), this.#linkType, 0, 0);
+      this.#onFrame(view, at + header, end, wire, this.#linkType, 0, 0);
       at = end;
     }
     return at;
@@ -84,13 +93,13 @@ class Pcap implements Format {
 }
 
 /** Chooses the format by the first bytes; null when they are none that is known. */
-function openFormat(view: DataView): { format: Format; used: number } | null {
+function openFormat(view: DataView, to: Taker): { format: Format; used: number } | null {
   const magic = view.getUint32(0);
-  if (magic === PCAPNG_SECTION) return { format: readPcapng(), used: 0 };
+  if (magic === PCAPNG_SECTION) return { format: readPcapng(to), used: 0 };
   for (const little of [false, true]) {
     const value = view.getUint32(0, little);
     if (value === MAGIC_MICRO || value === MAGIC_NANO || value === MAGIC_MODIFIED) {
-      return { format: new Pcap(view, little, value), used: 24 };
+      return { format: new Pcap(view, little, value, to), used: 24 };
     }
   }
   return null;
@@ -156,11 +165,12 @@ function unpacked(handle: FileHandle, unpack: Transform): ByteSource {
 }
 
 /**
- * Reads a capture as far as it goes. A damaged file is reported in `damage`, never thrown; a file
- * that cannot be opened, or is no capture at all, is a `ConfigError`.
+ * Reads a capture as far as it goes; see `OnFrame`. A damaged file is reported in `damage`, never
+ * thrown; a file that cannot be opened, or is no capture at all, is a `ConfigError`.
  */
 export async function readPcapFile(
   path: string,
+  clock: Float64Array,
   onFrame: OnFrame,
   options: FileOptions = {},
 ): Promise<FileReport> {
@@ -191,13 +201,13 @@ export async function readPcapFile(
       let used = 0;
       if (!format) {
         if (filled < 24) continue;
-        const opened = openFormat(new DataView(buffer.buffer));
+        const opened = openFormat(new DataView(buffer.buffer), { clock, onFrame });
         if (!opened) break;
         format = opened.format;
         used = opened.used;
       }
       const rest = new DataView(buffer.buffer, used);
-      used += format.take(rest, filled - used, onFrame);
+      used += format.take(rest, filled - used);
       buffer.copyWithin(0, used, filled);
       filled -= used;
       options.onProgress?.(source.rawBytes(), size);

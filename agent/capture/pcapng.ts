@@ -1,7 +1,7 @@
 /** Reads the blocks of pcapng files (draft-ietf-opsawg-pcapng §4). */
 import { FRAME_LIMIT } from "./frame-source.ts";
 import type { OnFrame } from "./frame-source.ts";
-import type { Format } from "./pcap-file.ts";
+import type { Format, Taker } from "./pcap-file.ts";
 
 /** Block types (§11.1). */
 const Block = {
@@ -37,9 +37,16 @@ class Pcapng implements Format {
   #little = false;
   /** Where the current section's interfaces begin. */
   #first = 0;
+  readonly #clock: Float64Array;
+  readonly #onFrame: OnFrame;
+
+  constructor({ clock, onFrame }: Taker) {
+    this.#clock = clock;
+    this.#onFrame = onFrame;
+  }
 
   /** type(4) | total length(4) | body, padded to 4 | total length(4) */
-  take(view: DataView, length: number, onFrame: OnFrame): number {
+  take(view: DataView, length: number): number {
     let at = 0;
     while (length - at >= 12) {
       if (view.getUint32(at) === Block.section) {
@@ -57,14 +64,14 @@ class Pcapng implements Format {
         return at;
       }
       if (at + total > length) return at;
-      this.#takeBlock(type, view, at + 8, at + total - 4, onFrame);
+      this.#takeBlock(type, view, at + 8, at + total - 4);
       if (this.damage) return at;
       at += total;
     }
     return at;
   }
 
-  #takeBlock(type: number, view: DataView, at: number, end: number, onFrame: OnFrame): void {
+  #takeBlock(type: number, view: DataView, at: number, end: number): void {
     switch (type) {
       case Block.section:
         this.#first = this.interfaces.length;
@@ -74,10 +81,10 @@ class Pcapng implements Format {
         return;
       case Block.enhancedPacket:
         if (end - at < 20) return this.#spoil("an enhanced packet block is too short");
-        return this.#takePacket(view, view.getUint32(at, this.#little), at + 4, end, onFrame);
+        return this.#takePacket(view, view.getUint32(at, this.#little), at + 4, end);
       case Block.packet:
         if (end - at < 20) return this.#spoil("a packet block is too short");
-        return this.#takePacket(view, view.getUint16(at, this.#little), at + 4, end, onFrame);
+        return this.#takePacket(view, view.getUint16(at, this.#little), at + 4, end);
       case Block.simplePacket: {
         if (end - at < 4) return this.#spoil("a simple packet block is too short");
         const description = this.interfaces[this.#first];
@@ -85,14 +92,16 @@ class Pcapng implements Format {
         const wire = view.getUint32(at, this.#little);
         const captured = Math.min(wire, end - at - 4);
         this.frames++;
-        onFrame(view, at + 4, at + 4 + captured, wire, 0, description.linkType, this.#first, 0);
+        this.#clock[0] = 0;
+        const lane = this.#first;
+        this.#onFrame(view, at + 4, at + 4 + captured, wire, description.linkType, lane, 0);
         return;
       }
     }
   }
 
   /** timestamp high(4) | low(4) | captured length(4) | wire length(4) | bytes | options */
-  #takePacket(view: DataView, id: number, at: number, end: number, onFrame: OnFrame): void {
+  #takePacket(view: DataView, id: number, at: number, end: number): void {
     const little = this.#little;
     const description = this.interfaces[this.#first + id];
     if (!description) return this.#spoil("a packet names an interface that is not described");
@@ -101,12 +110,13 @@ class Pcapng implements Format {
     const captured = view.getUint32(at + 8, little);
     const wire = view.getUint32(at + 12, little);
     if (captured > end - at - 16) return this.#spoil(`a packet claims ${captured} captured bytes`);
-    const timeUs = toMicroseconds(high, low, description);
+    this.#clock[0] = toMicroseconds(high, low, description);
     this.frames++;
     const lane = this.#first + id;
     const options = at + 16 + ((captured + 3) & ~3);
     const direction = this.#directionOf(view, options, end);
-    onFrame(view, at + 16, at + 16 + captured, wire, timeUs, description.linkType, lane, direction);
+    const { linkType } = description;
+    this.#onFrame(view, at + 16, at + 16 + captured, wire, linkType, lane, direction);
   }
 
   /** The lowest two bits of epb_flags (§4.3.1): 1 inbound, 2 outbound; 0 where it is not there. */
@@ -170,6 +180,6 @@ function toMicroseconds(high: number, low: number, i: Interface): number {
   return Math.floor(((high * 4294967296 + low) * 1e6) / i.unitsPerSecond) + i.offset * 1e6;
 }
 
-export function readPcapng(): Format {
-  return new Pcapng();
+export function readPcapng(to: Taker): Format {
+  return new Pcapng(to);
 }

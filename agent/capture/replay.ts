@@ -1,7 +1,7 @@
 /** Replays a recording in its own pace, as if its interfaces were watched now. */
 import { formatAddress } from "../../protocol/address.ts";
 import { Direction } from "./frame-source.ts";
-import type { LiveSource, OnLiveFrame, Watch } from "./frame-source.ts";
+import type { LiveSource, OnFrame, Watch } from "./frame-source.ts";
 import { readPcapFile } from "./pcap-file.ts";
 
 /** One frame kept of the recording; its bytes are our own copy. */
@@ -18,12 +18,12 @@ export class Replay implements LiveSource {
   readonly #frames: Kept[];
   readonly #watches: Watch[];
   readonly #clock: Float64Array;
-  readonly #onFrame: OnLiveFrame;
+  readonly #onFrame: OnFrame;
   #timer: NodeJS.Timeout | null = null;
   #shiftUs = 0;
   #next = 0;
 
-  private constructor(frames: Kept[], watches: Watch[], clock: Float64Array, onFrame: OnLiveFrame) {
+  private constructor(frames: Kept[], watches: Watch[], clock: Float64Array, onFrame: OnFrame) {
     this.#frames = frames;
     this.#watches = watches;
     this.#clock = clock;
@@ -35,7 +35,7 @@ export class Replay implements LiveSource {
     file: string,
     prefix: string,
     clock: Float64Array,
-    onFrame: OnLiveFrame,
+    onFrame: OnFrame,
     log: (level: "info" | "warn" | "error", text: string) => void,
   ): Promise<Replay> {
     const frames: Kept[] = [];
@@ -43,10 +43,12 @@ export class Replay implements LiveSource {
     let bytes = 0;
     const report = await readPcapFile(
       file,
-      (view, at, end, wire, timeUs, linkType, lane, direction) => {
+      clock,
+      (view, at, end, wire, linkType, lane, direction) => {
         bytes += end - at;
         if (bytes > BYTES_LIMIT) return;
         const copy = view.buffer.slice(view.byteOffset + at, view.byteOffset + end) as ArrayBuffer;
+        const timeUs = clock[0]!;
         frames.push({ view: new DataView(copy), wire, timeUs, linkType, lane });
         if (direction !== Direction.inbound || addresses.has(lane)) return;
         const source = sourceOf(view, at, end);

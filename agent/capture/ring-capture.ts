@@ -1,5 +1,5 @@
 /** Captures live through one packet ring for all interfaces; interfaces may come and go. */
-import type { LiveSource, OnLiveFrame, Watch } from "./frame-source.ts";
+import type { LiveSource, OnFrame, Watch } from "./frame-source.ts";
 import { SNAP_BYTES } from "./frame-source.ts";
 import { loadProgram } from "./bpf-program.ts";
 import { assembleFanout } from "./fanout-program.ts";
@@ -39,7 +39,7 @@ export type RingCaptureOptions = {
   wanted: Wanted;
   /** Each frame's time is set in `clock[0]`, microseconds since the epoch. */
   clock: Float64Array;
-  onFrame: OnLiveFrame;
+  onFrame: OnFrame;
   /** Called with each new watch, before its first frame. */
   onWatch: (watch: Watch) => void;
   /** Called when interfaces came or went between two calls of `rescan`. */

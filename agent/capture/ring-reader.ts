@@ -1,6 +1,6 @@
 /** Reads frames out of the blocks of a TPACKET_V3 ring, where they lie. */
 import { Direction } from "./frame-source.ts";
-import type { OnLiveFrame, Watch } from "./frame-source.ts";
+import type { OnFrame, Watch } from "./frame-source.ts";
 
 /** `struct tpacket_block_desc` (linux/if_packet.h): positions of what is read. */
 const BLOCK_STATUS = 8;
@@ -44,7 +44,7 @@ export class RingReader {
   readonly #blocks: number;
   readonly #watches: ReadonlyMap<number, Watch>;
   readonly #clock: Float64Array;
-  readonly #onFrame: OnLiveFrame;
+  readonly #onFrame: OnFrame;
   #next = 0;
   /** The last `read` came to the end of what was ready. */
   isDrained = true;
@@ -61,7 +61,7 @@ export class RingReader {
     blockBytes: number,
     watches: ReadonlyMap<number, Watch>,
     clock: Float64Array,
-    onFrame: OnLiveFrame,
+    onFrame: OnFrame,
   ) {
     this.#view = view;
     this.#words = new Int32Array(view.buffer, view.byteOffset, view.byteLength / 4);

@@ -1,6 +1,6 @@
 /** Opens the best live source that the machine allows, or the one that was asked for. */
 import { ConfigError } from "../../protocol/config-error.ts";
-import type { CaptureChoice, LiveSource, OnLiveFrame, Watch } from "./frame-source.ts";
+import type { CaptureChoice, LiveSource, OnFrame, Watch } from "./frame-source.ts";
 import { BUDGET_BYTES } from "./flow-cutoff.ts";
 import type { Holdings } from "./holdings.ts";
 import type { Wanted } from "./interfaces.ts";
@@ -19,7 +19,7 @@ export type CaptureOptions = {
   flows: number;
   /** Each frame's time is set in `clock[0]`, microseconds since the epoch. */
   clock: Float64Array;
-  onFrame: OnLiveFrame;
+  onFrame: OnFrame;
   /** Called with each new watch, before its first frame. */
   onWatch: (watch: Watch) => void;
   /** Called when interfaces came or went between two calls of `rescan`. */

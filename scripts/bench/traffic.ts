@@ -33,7 +33,9 @@ export async function loadTemplates(folder = GOLDEN): Promise<Template[]> {
     const frames: Frame[] = [];
     let startUs = -1;
     let clientPort = -1;
-    await readPcapFile(path.join(folder, `${name}.pcap`), (view, at, end, _wire, timeUs) => {
+    const clock = new Float64Array(1);
+    await readPcapFile(path.join(folder, `${name}.pcap`), clock, (view, at, end) => {
+      const timeUs = clock[0]!;
       const bytes = new Uint8Array(
         view.buffer as ArrayBuffer,
         view.byteOffset + at,

@@ -12,9 +12,10 @@ export type Frame = { bytes: Uint8Array<ArrayBuffer>; timeUs: number; linkType: 
 
 export async function framesOf(file: string): Promise<Frame[]> {
   const frames: Frame[] = [];
-  await readPcapFile(file, (view, at, end, _wire, timeUs, linkType) => {
+  const clock = new Float64Array(1);
+  await readPcapFile(file, clock, (view, at, end, _wire, linkType) => {
     const bytes = new Uint8Array(view.buffer as ArrayBuffer, view.byteOffset + at, end - at);
-    frames.push({ bytes: bytes.slice(), timeUs, linkType });
+    frames.push({ bytes: bytes.slice(), timeUs: clock[0]!, linkType });
   });
   return frames;
 }

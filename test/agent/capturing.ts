@@ -13,7 +13,6 @@ import type {
   CaptureChoice,
   LiveSource,
   OnFrame,
-  OnLiveFrame,
   Watch,
 } from "../../agent/capture/frame-source.ts";
 import { BUDGET_BYTES } from "../../agent/capture/flow-cutoff.ts";
@@ -41,10 +40,13 @@ const log: string[] = [];
 const PAIRS: Wanted = { pattern: /^sb\d+$/, kinds: [] };
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
-function open(handle: OnFrame, more: Record<string, unknown> = {}): LiveSource {
+/** Frames with their time, as `Line.frame` takes them. */
+type Handle = (...frame: Parameters<Line["frame"]>) => void;
+
+function open(handle: Handle, more: Record<string, unknown> = {}): LiveSource {
   const clock = new Float64Array(1);
-  const onFrame: OnLiveFrame = (view, at, end, wire, linkType, lane, direction) =>
-    handle(view, at, end, wire, clock[0]!, linkType, lane, direction);
+  const onFrame: OnFrame = (view, at, end, wire, linkType, lane) =>
+    handle(view, at, end, wire, clock[0]!, linkType, lane);
   const source = openCapture({
     clock,
     ...{ choice: tier, wanted: PAIRS, ringBytes: 32 << 20, flows: 4096, onFrame },

@@ -33,7 +33,7 @@ async function readBytes(bytes: Uint8Array): Promise<{ frames: number; damage: s
   writeFileSync(file, bytes);
   let frames = 0;
   try {
-    const report = await readPcapFile(file, (view, at, end) => {
+    const report = await readPcapFile(file, new Float64Array(1), (view, at, end) => {
       if (at < 0 || end > view.byteLength) throw new RangeError("a frame beyond its view");
       frames++;
     });
