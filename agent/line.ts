@@ -126,7 +126,7 @@ export class Line {
     this.frameNow(view, at, end, wireLength, linkType, lane);
   }
 
-  /** Takes one frame of the time in `clock`; see `OnFrame`. Allocates only for flows whose opening it reads. */
+  /** Takes one frame of the time in `clock`; see `OnFrame`. Allocates only where an opening is read. */
   frameNow(
     view: DataView,
     at: number,
