@@ -126,7 +126,7 @@ export class Line {
     this.frameNow(view, at, end, wireLength, linkType, lane);
   }
 
-  /** Takes one frame of the time in `clock`; see `OnFrame`. Allocates only where an opening is read. */
+  /** Takes one frame of the time in `clock`; see `OnFrame`. Allocates only to read openings. */
   frameNow(
     view: DataView,
     at: number,
