@@ -6,57 +6,45 @@ import type { Line } from "./line.ts";
 import type { Sightings } from "./sightings.ts";
 import type { Uplink } from "./uplink/uplink.ts";
 import { ConfigError } from "../protocol/config-error.ts";
-
-/** A counter whose value is kept elsewhere, and only read when it is asked for. */
-function readCounter(registry: Registry, name: string, help: string, read: () => number): void {
-  new Counter({
-    name,
-    help,
-    registers: [registry],
-    collect() {
-      this.reset();
-      this.inc(read());
-    },
-  });
-}
-
-function readGauge(registry: Registry, name: string, help: string, read: () => number): void {
-  new Gauge({
-    name,
-    help,
-    registers: [registry],
-    collect() {
-      this.set(read());
-    },
-  });
-}
+import { metricsOf } from "../protocol/metrics.ts";
 
 /**
  * What Prometheus' libraries tell of any process, and the engine's memory. The library's own
  * defaults also watch the event loop and each collection, which wakes an idle agent.
  */
 function tellProcess(registry: Registry): void {
+  const add = metricsOf(registry, "");
   const seconds = (microseconds: number) => microseconds / 1e6;
-  const cpu = (name: string, help: string, read: (usage: NodeJS.CpuUsage) => number) =>
-    readCounter(registry, `process_cpu_${name}`, help, () => seconds(read(process.cpuUsage())));
-  cpu("seconds_total", "CPU seconds, user and system", ({ user, system }) => user + system);
-  cpu("user_seconds_total", "CPU seconds, user", ({ user }) => user);
-  cpu("system_seconds_total", "CPU seconds, system", ({ system }) => system);
-  const gauge = (name: string, help: string, read: () => number) =>
-    readGauge(registry, name, help, read);
-  gauge("process_start_time_seconds", "When it began, seconds since the epoch", () =>
+  add(Counter, "process_cpu_seconds_total", "CPU seconds, user and system", () => {
+    const { user, system } = process.cpuUsage();
+    return seconds(user + system);
+  });
+  add(Counter, "process_cpu_user_seconds_total", "CPU seconds, user", () =>
+    seconds(process.cpuUsage().user),
+  );
+  add(Counter, "process_cpu_system_seconds_total", "CPU seconds, system", () =>
+    seconds(process.cpuUsage().system),
+  );
+  add(Gauge, "process_start_time_seconds", "When it began, seconds since the epoch", () =>
     Math.round(performance.timeOrigin / 1000),
   );
-  gauge("process_resident_memory_bytes", "Resident memory, the mapped ring with it", () =>
+  add(Gauge, "process_resident_memory_bytes", "Resident memory, the mapped ring with it", () =>
     process.memoryUsage.rss(),
   );
-  gauge("nodejs_heap_size_total_bytes", "The engine's heap", () => process.memoryUsage().heapTotal);
-  gauge(
+  add(
+    Gauge,
+    "nodejs_heap_size_total_bytes",
+    "The engine's heap",
+    () => process.memoryUsage().heapTotal,
+  );
+  add(
+    Gauge,
     "nodejs_heap_size_used_bytes",
     "What is in use of the engine's heap",
     () => process.memoryUsage().heapUsed,
   );
-  gauge(
+  add(
+    Gauge,
     "nodejs_external_memory_bytes",
     "What the engine's heap refers to outside of it",
     () => process.memoryUsage().external,
@@ -77,92 +65,92 @@ export function agentMetrics(watching: Watching, uplink: Uplink): Registry {
   const registry = new Registry();
   tellProcess(registry);
   const { counters, table } = line;
-  const add = (name: string, help: string, read: () => number) =>
-    readCounter(registry, `wireproof_agent_${name}`, help, read);
-  add("bytes_total", "Bytes on the wire of the frames delivered", () => counters.wireBytes);
-  add("flows_opened_total", "Flows opened", () => counters.opened);
-  add("flows_ended_total", "Flows ended", () => counters.ended);
-  add("flows_evicted_total", "Flows that made room for others", () => counters.evicted);
-  add("openings_discarded_total", "Openings without a free slot", () => counters.noSlot);
-  add("clock_steps_total", "Times that the clock was set back", () => counters.clockSteps);
-  add("worker_faults_total", "Workers that ended by a fault, and were started anew", () => {
-    return watching.faults ?? 0;
-  });
-  add("dropped_on_any_total", "Frames that the kernel dropped on any interface", () =>
+  const add = metricsOf(registry, "wireproof_agent_");
+  add(
+    Counter,
+    "bytes_total",
+    "Bytes on the wire of the frames delivered",
+    () => counters.wireBytes,
+  );
+  add(Counter, "flows_opened_total", "Flows opened", () => counters.opened);
+  add(Counter, "flows_ended_total", "Flows ended", () => counters.ended);
+  add(Counter, "flows_evicted_total", "Flows that made room for others", () => counters.evicted);
+  add(Counter, "openings_discarded_total", "Openings without a free slot", () => counters.noSlot);
+  add(Counter, "clock_steps_total", "Times that the clock was set back", () => counters.clockSteps);
+  add(
+    Counter,
+    "worker_faults_total",
+    "Workers that ended by a fault, and were started anew",
+    () => {
+      return watching.faults ?? 0;
+    },
+  );
+  add(Counter, "dropped_on_any_total", "Frames that the kernel dropped on any interface", () =>
     capture.droppedOnAny(),
   );
-  add("cutoff_refused_total", "Frames handed over for want of room to count their flow", () =>
-    capture.refused(),
+  add(
+    Counter,
+    "cutoff_refused_total",
+    "Frames handed over for want of room to count their flow",
+    () => capture.refused(),
   );
   add(
+    Counter,
     "cutoff_raised_total",
     "Times that more was asked of a flow that is still read",
     () => counters.budgetsRaised,
   );
   add(
+    Counter,
     "cutoff_spent_total",
     "Sides of which the most was asked that may be",
     () => counters.budgetsSpent,
   );
-  add("cutoff_closed_total", "Flows of which no more is wanted", () => counters.budgetsClosed);
   add(
+    Counter,
+    "cutoff_closed_total",
+    "Flows of which no more is wanted",
+    () => counters.budgetsClosed,
+  );
+  add(
+    Counter,
     "cutoff_unasked_total",
     "Times that what was asked of a flow could not be noted",
     () => counters.budgetsRefused,
   );
-  add("rows_offered_total", "Rows offered to the uplink", () => uplink.counters.offered);
-  add("rows_acknowledged_total", "Rows acknowledged", () => uplink.counters.acknowledged);
-  new Counter({
-    name: "wireproof_agent_rows_discarded_total",
-    help: "Rows given up, by reason",
-    labelNames: ["reason"],
-    registers: [registry],
-    collect() {
-      this.reset();
-      for (const [reason, n] of Object.entries(uplink.counters.discarded)) this.inc({ reason }, n);
-    },
-  });
-  new Counter({
-    name: "wireproof_agent_frames_total",
-    help: "Frames by what became of them: `none` reached a flow",
-    labelNames: ["stop"],
-    registers: [registry],
-    collect() {
-      this.reset();
-      this.inc({ stop: "none" }, counters.stopped[0]!);
-      for (const [stop, n] of Object.entries(counters.stoppedByName())) this.inc({ stop }, n);
-    },
-  });
-  readGauge(registry, "wireproof_agent_flows", "Flows in the table", () => table.count);
-  readGauge(registry, "wireproof_agent_connected", "1 while the collector is reached", () =>
-    uplink.connected ? 1 : 0,
+  add(Counter, "rows_offered_total", "Rows offered to the uplink", () => uplink.counters.offered);
+  add(Counter, "rows_acknowledged_total", "Rows acknowledged", () => uplink.counters.acknowledged);
+  add(
+    Counter,
+    "rows_discarded_total",
+    "Rows given up, by reason",
+    () => uplink.counters.discarded,
+    "reason",
   );
-  readGauge(
-    registry,
-    "wireproof_agent_sampling",
-    "Share of flows that are read",
-    () => sightings.sampling,
+  add(
+    Counter,
+    "frames_total",
+    "Frames by what became of them: `none` reached a flow",
+    () => ({ none: counters.stopped[0]!, ...counters.stoppedByName() }),
+    "stop",
   );
-  new Gauge({
-    name: "wireproof_agent_interface_dropped",
-    help: "Frames that the kernel dropped, by interface, since its watch began",
-    labelNames: ["interface"],
-    registers: [registry],
-    collect() {
-      this.reset();
-      for (const w of capture.watches()) this.set({ interface: w.name }, w.dropped);
-    },
-  });
-  new Gauge({
-    name: "wireproof_agent_interface_cut_off",
-    help: "Frames counted by flow and not handed over, by interface, since its watch began",
-    labelNames: ["interface"],
-    registers: [registry],
-    collect() {
-      this.reset();
-      for (const w of capture.watches()) this.set({ interface: w.name }, w.cutOff);
-    },
-  });
+  add(Gauge, "flows", "Flows in the table", () => table.count);
+  add(Gauge, "connected", "1 while the collector is reached", () => (uplink.connected ? 1 : 0));
+  add(Gauge, "sampling", "Share of flows that are read", () => sightings.sampling);
+  add(
+    Gauge,
+    "interface_dropped",
+    "Frames that the kernel dropped, by interface, since its watch began",
+    () => Object.fromEntries(capture.watches().map((w) => [w.name, w.dropped])),
+    "interface",
+  );
+  add(
+    Gauge,
+    "interface_cut_off",
+    "Frames counted by flow and not handed over, by interface, since its watch began",
+    () => Object.fromEntries(capture.watches().map((w) => [w.name, w.cutOff])),
+    "interface",
+  );
   new Gauge({
     name: "wireproof_agent_interface_connections",
     help: "TCP connections by whose packets were seen, where an interface lacked one direction",
@@ -175,15 +163,13 @@ export function agentMetrics(watching: Watching, uplink: Uplink): Registry {
       }
     },
   });
-  new Gauge({
-    name: "wireproof_agent_capture",
-    help: "1 for the way in which frames are captured",
-    labelNames: ["source"],
-    registers: [registry],
-    collect() {
-      this.set({ source: capture.kind }, 1);
-    },
-  });
+  add(
+    Gauge,
+    "capture",
+    "1 for the way in which frames are captured",
+    () => ({ [capture.kind]: 1 }),
+    "source",
+  );
   return registry;
 }
 

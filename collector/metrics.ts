@@ -5,6 +5,7 @@ import type { EvidenceLog } from "./evidence/log.ts";
 import type { Ingest } from "./ingest/ingest.ts";
 import type { Judge } from "./judge.ts";
 import type { Store } from "./store/store.ts";
+import { metricsOf } from "../protocol/metrics.ts";
 
 export type Measured = {
   ingest: Pick<Ingest, "counters" | "nodes" | "samples">;
@@ -14,32 +15,11 @@ export type Measured = {
   declaration: Pick<Declaration, "problems">;
 };
 
-/** One value, or one for each value of the label. */
-type Read = () => number | Readonly<Record<string, number>>;
-
-/** Values are kept elsewhere, and only read when they are asked for. */
 export function collectorMetrics(measured: Measured): Registry {
   const { ingest, evidence, judge, store, declaration } = measured;
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
-  const add = (
-    Kind: typeof Counter | typeof Gauge,
-    name: string,
-    help: string,
-    read: Read,
-    label?: string,
-  ) => {
-    new Kind({
-      ...{ name: `wireproof_collector_${name}`, help, registers: [registry] },
-      labelNames: label === undefined ? [] : [label],
-      collect() {
-        this.reset();
-        const value = read();
-        if (typeof value === "number") return this.inc(value);
-        for (const [of, n] of Object.entries(value)) this.inc({ [label!]: of }, n);
-      },
-    });
-  };
+  const add = metricsOf(registry, "wireproof_collector_");
 
   const came = ingest.counters;
   add(Gauge, "agents", "Agents that are connected", () => ingest.nodes().length);

@@ -123,14 +123,6 @@ export class FlowRecords {
     return this.keys[keyAt(at >> 1) + SLOT + (at & 1)]!;
   }
 
-  /** Adds what was counted elsewhere. */
-  protected add(at: number, packets: number, bytes: number, flags: number): void {
-    const d = doubleAt(at >> 1) + (at & 1);
-    this.doubles[d + PACKETS]! += packets;
-    this.doubles[d + OCTETS]! += bytes;
-    this.octets[byteAt(at >> 1) + SIDE_FLAGS + (at & 1)]! |= flags;
-  }
-
   /** The clock was set back: ages are kept. */
   stepBack(byUs: number): void {
     for (let flow = 0; flow < this.capacity; flow++) {

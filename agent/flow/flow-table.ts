@@ -351,7 +351,10 @@ export class FlowTable extends FlowRecords {
 
   /** Adds what the source counted of a side, and did not hand over. */
   countCutOff(at: number, packets: number, bytes: number): void {
-    this.add(at, packets, bytes, Side.cutOff);
+    const d = doubleAt(at >> 1) + (at & 1);
+    this.doubles[d + PACKETS]! += packets;
+    this.doubles[d + OCTETS]! += bytes;
+    this.octets[byteAt(at >> 1) + SIDE_FLAGS + (at & 1)]! |= Side.cutOff;
   }
 
   /** Something of the flow came at `nowUs`, be it counted elsewhere. */

@@ -381,16 +381,11 @@ export function readCertificate(view: DataView, at: number, end: number): Certif
     key,
     signature: SIGNATURES.get(signatureOid) ?? (signatureOid || null),
     fingerprint,
-    selfSigned: isEqual(
-      der.subarray(issuerAt - at, issuerEnd - at),
-      der.subarray(subjectAt - at, subjectEnd - at),
-    ),
+    selfSigned:
+      issuerEnd - issuerAt === subjectEnd - subjectAt &&
+      sameBytes(view, issuerAt, view, subjectAt, subjectEnd - subjectAt),
     isCa,
   };
-}
-
-function isEqual(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }
 
 /** BasicConstraints (RFC 5280 §4.2.1.9): cA is FALSE by default. */

@@ -56,7 +56,9 @@ export class Batch {
   close(seq: number, clockMs: number): Closed {
     const { rows } = this;
     const observations = new MessagePack(HEAD_BYTES);
-    writeHead(observations, seq, clockMs);
+    beginHead(observations);
+    observations.double(seq);
+    observations.double(clockMs);
     observations.list(rows - this.#coverages);
     const coverage = new MessagePack(HEAD_BYTES);
     coverage.list(this.#coverages);
@@ -69,19 +71,22 @@ export class Batch {
   }
 }
 
-function writeHead(to: MessagePack, seq: number, clockMs: number): void {
+/** Ends where the number follows. */
+function beginHead(to: MessagePack): void {
   to.object(HEAD);
   to.text("batch");
-  to.double(seq);
-  to.double(clockMs);
 }
+
+/** Where the number stands in a message, behind the byte that says what it is. */
+const SEQ_AT = (() => {
+  const head = new MessagePack(HEAD_BYTES);
+  beginHead(head);
+  return head.at + 1;
+})();
 
 /** The message with another number. */
 export function renumbered({ bytes }: Closed, seq: number): Buffer {
-  const head = new MessagePack(HEAD_BYTES);
-  writeHead(head, seq, 0);
-  const clockMs = bytes.readDoubleBE(head.at - 8);
-  head.clear();
-  writeHead(head, seq, clockMs);
-  return Buffer.concat([head.written, bytes.subarray(head.at)]);
+  const copy = Buffer.from(bytes);
+  copy.writeDoubleBE(seq, SEQ_AT);
+  return copy;
 }
