@@ -481,7 +481,10 @@ t.test("the operator's mistakes are one sentence each, and exit code 2", async (
   fs.writeFileSync(garbage, "no key\n");
   const missing = place.file("missing");
   const replay = { replay: path.join(root, "test", "golden", "scene.pcapng") };
-  const agent = (more: Record<string, string>) => place.agent("node-a", { ...replay, ...more });
+  // Those that get as far as the spool hold it: each its own, for two of them run at a time.
+  let agents = 0;
+  const agent = (more: Record<string, string>) =>
+    place.agent("node-a", { ...replay, spool: place.file(`spool-${agents++}`), ...more });
   const manifests = place.file("manifests");
   const explain = (...more: string[]) =>
     wireproof("policy", "explain", "--manifests", manifests, "--from", "n/c", ...more);
@@ -503,7 +506,7 @@ t.test("the operator's mistakes are one sentence each, and exit code 2", async (
     [place.collector({ "evidence-key": missing }), /cannot read \S+missing: ENOENT/],
     [place.collector({ "evidence-key": garbage }), /the key is no Ed25519 signer key/],
     [place.collector({ uplink: "127.0.0.1:70000" }), /--uplink must be host:port/],
-    // These open the evidence first: each its own, for two of them run at a time.
+    // These open the evidence first: each its own too.
     [place.collector({ uplink: inUse, data: place.file("data-1") }), /ingest: \S+: .*EADDRINUSE/],
     [place.collector({ api: inUse, data: place.file("data-2") }), /EADDRINUSE|in use/],
     [place.collector({ manifests: missing }), /manifests: there is no \S+missing/],
