@@ -120,6 +120,13 @@ export function agentMetrics(watching: Watching, uplink: Uplink): Registry {
   );
   add(Counter, "rows_offered_total", "Rows offered to the uplink", () => uplink.counters.offered);
   add(Counter, "rows_acknowledged_total", "Rows acknowledged", () => uplink.counters.acknowledged);
+  add(Gauge, "rows_pending", "Rows not yet on the disk", () => uplink.counters.pending);
+  add(
+    Gauge,
+    "rows_spooled",
+    "Rows on the disk, and not yet acknowledged",
+    () => uplink.counters.spooled,
+  );
   add(
     Counter,
     "rows_discarded_total",

@@ -257,9 +257,17 @@ t.test(
       return collector;
     };
     const startAgent = async () => {
-      const agent = start(inside("node", place.agent("node", { interfaces: "wpt." })));
+      const flags = { interfaces: "wpt.", metrics: "127.0.0.1:9100" };
+      const agent = start(inside("node", place.agent("node", flags)));
       await until("the agent started", () => agent.said().includes("started, run"));
       return agent;
+    };
+    const counted = async () => {
+      const ask = `fetch("http://127.0.0.1:9100/metrics").then((r) => r.text()).then(console.log)`;
+      const asked = start(inside("node", [process.execPath, "-e", ask]));
+      await asked.ended;
+      return (name: string) =>
+        Number(new RegExp(`^wireproof_agent_${name} (\\d+)`, "m").exec(asked.said())?.[1] ?? NaN);
     };
     let collector = await startCollector();
     let agent = await startAgent();
@@ -309,7 +317,16 @@ t.test(
     collector.child.kill("SIGKILL");
     t.equal(await collector.ended, "SIGKILL");
     const spooled = await connect("c", 21_000, 60);
-    await sleep(2500); // flows end after two seconds, batches are spooled each half
+    let offered = 0;
+    await until("the flows are told", async () => {
+      const count = await counted();
+      offered = count("rows_offered_total");
+      return count("flows") === 0;
+    });
+    await until("what was told is on the disk", async () => {
+      const count = await counted();
+      return count("rows_acknowledged_total") + count("rows_spooled") >= offered;
+    });
     agent.child.kill("SIGKILL");
     t.equal(await agent.ended, "SIGKILL");
     const unwatched = await connect("c", 22_000, 20);

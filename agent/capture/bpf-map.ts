@@ -1,4 +1,5 @@
 /** Makes hash maps that an eBPF program in the kernel shares with us, and reads and writes them. */
+import { readFileSync } from "node:fs";
 import { RefusedCall } from "./system-calls.ts";
 import type { SystemCalls } from "./system-calls.ts";
 
@@ -10,6 +11,7 @@ const MAP_DELETE = 3;
 const MAP_LOOKUP_BATCH = 24;
 const MAP_DELETE_BATCH = 27;
 const MAP_TYPE_HASH = 1;
+const MAP_TYPE_PERCPU_HASH = 5;
 const NO_PREALLOC = 1;
 const ENOENT = 2;
 
@@ -27,6 +29,23 @@ export function bpfNeeds(code: string): string {
 /** The bytes of a view that never move, with their address in front of them for bpf(2). */
 export const fixedBytes = (length: number) => new Uint8Array(new ArrayBuffer(length));
 
+/** Processors that the machine may come to have: for each the kernel keeps a value of its own. */
+const POSSIBLE = "/sys/devices/system/cpu/possible";
+
+/** Throws `RefusedCall`. */
+export function possibleProcessors(): number {
+  const attempt = `number of processors in ${POSSIBLE}`;
+  let text = "";
+  try {
+    text = readFileSync(POSSIBLE, "latin1");
+  } catch (error) {
+    throw new RefusedCall(attempt, (error as NodeJS.ErrnoException).code ?? "EIO", "", error);
+  }
+  const last = /(\d+)\s*$/.exec(text)?.[1]; // as in "0-63": they are counted from 0
+  if (last === undefined) throw new RefusedCall(attempt, "EINVAL", `it says ${text.trim()}`);
+  return Number(last) + 1;
+}
+
 /** A map of keys and values of fixed length; the caller knows what they mean. */
 export class BpfMap {
   readonly fd: number;
@@ -37,22 +56,26 @@ export class BpfMap {
   readonly #one: Uint8Array<ArrayBuffer>;
   readonly #keyAlone: Uint8Array<ArrayBuffer>;
 
-  /** Throws `RefusedCall`. Entries are allocated as they are made. */
+  /**
+   * Throws `RefusedCall`. Entries are allocated as they are made. With a number of processors each
+   * of them has a value of its own, of a multiple of 8 bytes: `value` is all of them in a row.
+   */
   constructor(
     calls: SystemCalls,
     name: string,
-    keyBytes: number,
-    valueBytes: number,
+    [keyBytes, valueBytes]: readonly [number, number],
     entries: number,
+    processors = 0,
   ) {
     this.#calls = calls;
     const key = fixedBytes(keyBytes);
-    const value = fixedBytes(valueBytes);
+    const value = fixedBytes(valueBytes * Math.max(1, processors));
     this.key = new DataView(key.buffer);
     this.value = new DataView(value.buffer);
     // bpf_attr of MAP_CREATE: type | key | value | entries | flags, then the name at 28
     const make = fixedBytes(48);
-    const numbers = Uint32Array.of(MAP_TYPE_HASH, keyBytes, valueBytes, entries, NO_PREALLOC);
+    const type = processors > 0 ? MAP_TYPE_PERCPU_HASH : MAP_TYPE_HASH;
+    const numbers = Uint32Array.of(type, keyBytes, valueBytes, entries, NO_PREALLOC);
     make.set(new Uint8Array(numbers.buffer));
     make.set(new TextEncoder().encode(name), 28);
     this.fd = calls.bpfMake(MAP_CREATE, make);

@@ -24,27 +24,33 @@ export const FLOW_KEY_BYTES = 44;
 export const FlowKey = { low: 0, high: 16, ports: 32, index: 36, protocol: 40 } as const;
 
 /**
- * Of a flow, each for the low end and 8 bytes on for the high end: payload handed over; packets and
- * bytes (of IP) that were not, since the entry was made; the same as they stood at the last SYN;
- * payload to be handed over, 0 once it was; sequence number of the last SYN (4 bytes, as in the
- * packet), 0 when none came since the entry was made.
+ * Of a flow, each for the low end and 8 bytes on for the high end: payload to be handed over, 0
+ * once it was; payload handed over. Then each for the low end and `END_BYTES` on for the high end:
+ * packets and bytes (of IP) that were not handed over, since the entry was made; the same as they
+ * stood at the last SYN; sequence number of that (4 bytes, as in the packet), 0 when none came
+ * since the entry was made.
+ *
+ * The two directions of a flow are often two processors': what one of them goes on writing shares
+ * no cache line (64 bytes) with what the other one reads. The kernel's entry begins with 48 bytes
+ * of its own and the key in 48.
  */
-export const FLOW_VALUE_BYTES = 112;
+export const FLOW_VALUE_BYTES = 160;
+export const END_BYTES = 64;
 export const FlowValue = {
-  spent: 0,
-  packets: 16,
-  bytes: 32,
+  budget: 0,
+  spent: 16,
+  packets: 32,
+  bytes: 40,
   marked: 48,
-  markedBytes: 64,
-  budget: 80,
-  isn: 96,
+  markedBytes: 56,
+  isn: 64,
 } as const;
 
 /** What the agent wishes of a flow: budget and sequence number as above, of either end. */
 export const WISH_BYTES = 32;
 export const Wish = { budget: 0, isn: 16 } as const;
 
-/** Of an interface, by its index: its kind, then counters of 8 bytes. */
+/** Of an interface, by its index, for each processor: its kind, then counters of 8 bytes. */
 export const INTERFACE_VALUE_BYTES = 24;
 export const InterfaceValue = { kind: 0, cutOff: 8, refused: 16 } as const;
 
@@ -147,21 +153,22 @@ function orderEnds(b: BpfAssembler): void {
 }
 
 /**
- * Passes, or counts: r9 becomes the flow's value, r6 the sender's column of it, r7 the column of
- * whose payload it is, or of whose it acknowledges. To an address constants alone are added: with
- * another number the verifier asks for CAP_PERFMON.
+ * Passes, or counts: r9 becomes the flow's value, r6 the same so far on that the sender's counters
+ * come to lie where the low end's do, r7 so far on that the budget does of whose payload it is, or
+ * of whose it acknowledges. To an address constants alone are added: with another number the
+ * verifier asks for CAP_PERFMON.
  */
 function decide(b: BpfAssembler, { flows, wishes, budget }: CutoffProgram): void {
   b.label("flow").loadMap(1, flows).move(2, { register: 10 }).alu(Alu.add, 2, KEY);
   b.call(MAP_LOOKUP).jumpIf(Jump.equal, 0, 0, "new");
   b.jumpIf(Jump.anyBitOf, 8, SYN, "mark").jumpIf(Jump.anyBitOf, 8, FIN | RST, "pass");
-  b.move(9, { register: 0 }).move(6, { register: 0 }).move(5, { register: 0 });
-  b.jumpIf(Jump.equal, 7, 1, "high sends").alu(Alu.add, 5, 8).jump("columns");
-  b.label("high sends").alu(Alu.add, 6, 8);
-  b.label("columns").move(7, { register: 5 });
-  b.load(Size.double, 1, 10, REST).jumpIf(Jump.equal, 1, 0, "acknowledges");
-  b.move(7, { register: 6 });
-  b.label("acknowledges").load(Size.double, 4, 7, FlowValue.budget);
+  b.move(9, { register: 0 }).move(6, { register: 0 });
+  b.load(Size.double, 1, 10, REST).jumpIf(Jump.equal, 7, 1, "high sends");
+  b.move(7, { register: 9 }).jumpIf(Jump.notEqual, 1, 0, "budget").jump("high's budget");
+  b.label("high sends").alu(Alu.add, 6, END_BYTES);
+  b.move(7, { register: 9 }).jumpIf(Jump.equal, 1, 0, "budget");
+  b.label("high's budget").alu(Alu.add, 7, 8);
+  b.label("budget").load(Size.double, 4, 7, FlowValue.budget);
   b.jumpIf(Jump.equal, 4, 0, "cut");
   fulfil(b, wishes);
   b.label("fulfilled").load(Size.double, 4, 7, FlowValue.budget);
@@ -172,15 +179,15 @@ function decide(b: BpfAssembler, { flows, wishes, budget }: CutoffProgram): void
   b.load(Size.double, 4, 10, INTERFACE);
   b.addTo(4, InterfaceValue.cutOff, 1).jump("keep back");
   // Of what only acknowledges the rest is 0.
-  b.label("spend").load(Size.double, 1, 10, REST).addTo(6, FlowValue.spent, 1).jump("pass");
+  b.label("spend").load(Size.double, 1, 10, REST).addTo(7, FlowValue.spent, 1).jump("pass");
   // A SYN begins a new connection between these ends, or repeats itself: its budget is whole again.
   b.label("mark");
   for (const [from, to] of [
     [FlowValue.packets, FlowValue.marked],
     [FlowValue.bytes, FlowValue.markedBytes],
   ] as const) {
-    for (const side of [0, 8]) {
-      b.load(Size.double, 1, 0, from + side).store(Size.double, 0, to + side, { register: 1 });
+    for (const end of [0, END_BYTES]) {
+      b.load(Size.double, 1, 0, from + end).store(Size.double, 0, to + end, { register: 1 });
     }
   }
   for (const side of [0, 8]) {
@@ -190,7 +197,7 @@ function decide(b: BpfAssembler, { flows, wishes, budget }: CutoffProgram): void
   b.load(Size.word, 1, 10, TRANSPORT + 4).jumpIf(Jump.equal, 7, 1, "high connects");
   b.store(Size.word, 0, FlowValue.isn, { register: 1 }).jump("pass");
   b.label("high connects")
-    .store(Size.word, 0, FlowValue.isn + 8, { register: 1 })
+    .store(Size.word, 0, FlowValue.isn + END_BYTES, { register: 1 })
     .jump("pass");
 }
 
@@ -198,9 +205,9 @@ function decide(b: BpfAssembler, { flows, wishes, budget }: CutoffProgram): void
 function fulfil(b: BpfAssembler, wishes: number): void {
   b.loadMap(1, wishes).move(2, { register: 10 }).alu(Alu.add, 2, KEY);
   b.call(MAP_LOOKUP).jumpIf(Jump.equal, 0, 0, "fulfilled");
-  for (const side of [0, 8]) {
-    b.load(Size.word, 1, 9, FlowValue.isn + side).load(Size.word, 2, 0, Wish.isn + side);
-    b.jumpIf(Jump.equal, 1, 0, `meant ${side}`);
+  for (const side of [0, 1]) {
+    b.load(Size.word, 1, 9, FlowValue.isn + side * END_BYTES);
+    b.load(Size.word, 2, 0, Wish.isn + side * 8).jumpIf(Jump.equal, 1, 0, `meant ${side}`);
     b.jumpIf(Jump.notEqual, 1, { register: 2 }, "fulfilled").label(`meant ${side}`);
   }
   b.load(Size.double, 1, 0, Wish.budget).load(Size.double, 2, 0, Wish.budget + 8);

@@ -34,7 +34,7 @@ export function assembleFanout(): Uint8Array<ArrayBuffer> {
     b.alu(Alu.add, 8, ICMP_HEADER);
     if (i === 0) {
       loadBytes(walk, transport, 20);
-      takeIpv4Addresses(b);
+      takeIpv4Addresses(b, transport);
     } else loadBytes(walk, ip, 40);
     b.jump("other");
   });

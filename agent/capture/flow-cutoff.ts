@@ -1,7 +1,8 @@
 /** Loads the flow cutoff into the kernel, and reads what it counted of interfaces and flows. */
-import { BpfMap, MapRemoval, MapWalk } from "./bpf-map.ts";
+import { BpfMap, MapRemoval, MapWalk, possibleProcessors } from "./bpf-map.ts";
 import { loadProgram } from "./bpf-program.ts";
 import {
+  END_BYTES,
   FLOW_KEY_BYTES,
   FLOW_VALUE_BYTES,
   FlowKey,
@@ -58,18 +59,19 @@ export class FlowCutoff {
   cutOff = 0;
   refused = 0;
 
-  /** Throws `RefusedCall`. `flows` is the room for flows, in entries of some 200 bytes. */
+  /** Throws `RefusedCall`. `flows` is the room for flows, in entries of some 260 bytes. */
   constructor(calls: SystemCalls, flows: number, budget: number) {
     this.#calls = calls;
     const open: { close: () => void }[] = [];
     try {
-      const map = (name: string, key: number, value: number, entries: number) => {
-        const made = new BpfMap(calls, name, key, value, entries);
+      const map = (name: string, key: number, value: number, entries: number, processors = 0) => {
+        const made = new BpfMap(calls, name, [key, value], entries, processors);
         open.push(made);
         return made;
       };
       this.#flows = map("wp_flows", FLOW_KEY_BYTES, FLOW_VALUE_BYTES, flows);
-      this.#interfaces = map("wp_interfaces", 4, INTERFACE_VALUE_BYTES, INTERFACES_LIMIT);
+      const [value, limit] = [INTERFACE_VALUE_BYTES, INTERFACES_LIMIT];
+      this.#interfaces = map("wp_interfaces", 4, value, limit, possibleProcessors());
       this.#wishes = map("wp_wishes", FLOW_KEY_BYTES, WISH_BYTES, flows);
       this.#walk = new MapWalk(calls, this.#flows, WALK_KEYS);
       this.#removal = new MapRemoval(calls, this.#flows, REMOVED_AT_ONCE);
@@ -106,7 +108,10 @@ export class FlowCutoff {
     const { key, value } = this.#interfaces;
     key.setUint32(0, index, true);
     new Uint8Array(value.buffer).fill(0);
-    value.setUint32(0, KINDS.get(hardware) ?? InterfaceKind.other, true);
+    const kind = KINDS.get(hardware) ?? InterfaceKind.other;
+    for (let at = 0; at < value.byteLength; at += INTERFACE_VALUE_BYTES) {
+      value.setUint32(at + InterfaceValue.kind, kind, true);
+    }
     return this.#interfaces.write();
   }
 
@@ -120,8 +125,12 @@ export class FlowCutoff {
     const { key, value } = this.#interfaces;
     key.setUint32(0, index, true);
     if (!this.#interfaces.read()) return false;
-    this.cutOff = readCount(value, InterfaceValue.cutOff);
-    this.refused = readCount(value, InterfaceValue.refused);
+    this.cutOff = 0;
+    this.refused = 0;
+    for (let at = 0; at < value.byteLength; at += INTERFACE_VALUE_BYTES) {
+      this.cutOff += readCount(value, at + InterfaceValue.cutOff);
+      this.refused += readCount(value, at + InterfaceValue.refused);
+    }
     return true;
   }
 
@@ -135,10 +144,11 @@ export class FlowCutoff {
     if (!this.#flows.read()) return false;
     const { value } = this.#flows;
     for (let side = 0; side < 2; side++) {
-      this.packets[side] = readCount(value, FlowValue.packets + side * 8);
-      this.bytes[side] = readCount(value, FlowValue.bytes + side * 8);
-      this.marked[side] = readCount(value, FlowValue.marked + side * 8);
-      this.markedBytes[side] = readCount(value, FlowValue.markedBytes + side * 8);
+      const end = side * END_BYTES;
+      this.packets[side] = readCount(value, end + FlowValue.packets);
+      this.bytes[side] = readCount(value, end + FlowValue.bytes);
+      this.marked[side] = readCount(value, end + FlowValue.marked);
+      this.markedBytes[side] = readCount(value, end + FlowValue.markedBytes);
     }
     return true;
   }

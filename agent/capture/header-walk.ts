@@ -27,7 +27,9 @@ export const Stack = {
   destination: -136 + 24,
   /** The transport header, or what comes in its place. */
   transport: -160,
-  entry: -272,
+  /** A frame whose TCP header, when nothing unusual precedes, comes to lie at `transport`. */
+  frame: -160 - 34,
+  entry: -360,
 } as const;
 
 /** What frames of an interface begin with; of others nothing is cut off. */
@@ -93,7 +95,10 @@ export function walkHeaders(walk: Walk): void {
   if (walk.from !== "frame") b.alu(Alu.add, 1, LINK_BYTES);
   b.store(Size.double, 10, Stack.end, { register: 1 });
   b.move(8, 0).load(Size.word, 9, 6, PROTOCOL);
-  if (walk.from === "frame") b.jumpIf(Jump.equal, 7, InterfaceKind.rawIp, "type 0");
+  if (walk.from === "frame") {
+    b.jumpIf(Jump.equal, 7, InterfaceKind.rawIp, "type 0");
+    readUsual(walk);
+  }
   const levels = hasTunnels ? [0, 1] : [0];
   for (const level of levels) {
     const isLast = level === levels.length - 1;
@@ -114,13 +119,47 @@ export function walkHeaders(walk: Walk): void {
   readTcp(walk);
 }
 
-/** Copies `length` bytes of the frame at r8 to the stack; a frame that is too short is passed. */
-export function loadBytes({ b, from }: Walk, to: number, length: number): void {
+/** Copies `length` bytes of the frame at r8 to the stack; one that is too short goes elsewhere. */
+export function loadBytes(
+  { b, from }: Walk,
+  to: number,
+  length: number,
+  elsewhere = "other",
+): void {
   b.move(1, { register: 6 }).move(2, { register: 8 });
   b.move(3, { register: 10 }).alu(Alu.add, 3, to).move(4, length);
   if (from === "frame") b.call(LOAD_BYTES);
   else b.move(5, FROM_NETWORK_HEADER).call(LOAD_BYTES_RELATIVE);
-  b.jumpIf(Jump.notEqual, 0, 0, "other");
+  b.jumpIf(Jump.notEqual, 0, 0, elsewhere);
+}
+
+/**
+ * Most frames are Ethernet, IPv4 without options, TCP: their headers are loaded in one go. What is
+ * anything else, or contradicts itself, is walked from its beginning.
+ */
+function readUsual(walk: Walk): void {
+  const { b } = walk;
+  const frame = Stack.frame;
+  const packet = frame + 14;
+  loadBytes(walk, frame, 54, "walk");
+  b.load(Size.half, 1, 10, frame + 12).jumpIf(Jump.notEqual, 1, swapped(0x0800), "walk");
+  b.load(Size.byte, 1, 10, packet).jumpIf(Jump.notEqual, 1, 0x45, "walk");
+  b.load(Size.byte, 1, 10, packet + 9).jumpIf(Jump.notEqual, 1, TCP, "walk");
+  b.load(Size.half, 1, 10, packet + 6).jumpIf(Jump.anyBitOf, 1, swapped(0x3fff), "walk");
+  b.load(Size.half, 2, 10, packet + 2).toBigEndian(2, 16);
+  b.load(Size.double, 1, 10, Stack.end).alu(Alu.subtract, 1, 14);
+  b.jumpIf(Jump.lessSigned, 1, { register: 2 }, "walk");
+  b.store(Size.double, 10, Stack.ipBytes, { register: 2 }).alu(Alu.subtract, 2, 20);
+  b.load(Size.byte, 1, 10, T + 12)
+    .alu(Alu.shiftRight, 1, 4)
+    .alu(Alu.shiftLeft, 1, 2);
+  b.jumpIf(Jump.less, 1, 20, "walk").jumpIf(Jump.lessSigned, 2, { register: 1 }, "walk");
+  b.alu(Alu.subtract, 2, { register: 1 }).store(Size.double, 10, Stack.rest, { register: 2 });
+  takeIpv4Addresses(b, packet);
+  b.move(9, TCP)
+    .load(Size.byte, 8, 10, T + 13)
+    .jump("ends")
+    .label("walk");
 }
 
 /** Steps over the link layer: r8 becomes where the IP header begins. */
@@ -172,7 +211,7 @@ function walkIpv4(walk: Walk, level: number): void {
   b.load(Size.byte, 5, 10, T).move(2, { register: 5 }).alu(Alu.shiftRight, 2, 4);
   b.jumpIf(Jump.notEqual, 2, 4, "other");
   b.alu(Alu.and, 5, 15).alu(Alu.shiftLeft, 5, 2).jumpIf(Jump.less, 5, 20, "other");
-  takeIpv4Addresses(b);
+  takeIpv4Addresses(b, T);
   b.load(Size.half, 2, 10, T + 6).jumpIf(Jump.anyBitOf, 2, swapped(0x3fff), "other");
   b.load(Size.half, 3, 10, T + 2)
     .toBigEndian(3, 16)
@@ -181,9 +220,9 @@ function walkIpv4(walk: Walk, level: number): void {
   b.load(Size.byte, 9, 10, T + 9).jump(`transport ${level}`);
 }
 
-/** Writes those of the header at `T` to where IPv6 has them. */
-export function takeIpv4Addresses(b: BpfAssembler): void {
-  b.load(Size.word, 1, 10, T + 12).load(Size.word, 2, 10, T + 16);
+/** Writes those of the header at `header` of the stack to where IPv6 has them. */
+export function takeIpv4Addresses(b: BpfAssembler, header: number): void {
+  b.load(Size.word, 1, 10, header + 12).load(Size.word, 2, 10, header + 16);
   for (const at of [Stack.source, Stack.destination]) {
     b.store(Size.double, 10, at, 0).store(Size.word, 10, at + 8, swapped(0xffff) << 16);
   }

@@ -21,8 +21,10 @@ const CONNECTIONS_PER_SECOND = [2_500, 5_000, 10_000, 20_000];
 /** Connections a second, and how many: by then the engine has compiled what it will. */
 const WARM_UP = [10_000, 60_000] as const;
 const OPEN_FLOWS = [100_000, 1_000_000];
-/** Pairs of runs with and without an agent, for its cost to the traffic. */
-const ALTERNATIONS = 15;
+/** Pairs with and without an agent, for its cost to the traffic: runs of each, and their seconds. */
+const PAIRS = 20;
+const RUNS = 3;
+const RUN_SECONDS = 2;
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 const number = (n: number) => Math.round(n).toLocaleString("en-US");
@@ -122,9 +124,9 @@ async function memory(): Promise<void> {
 
 type Iperf = { end: { sum_received: { bits_per_second: number } } };
 
-/** Gigabits a second. */
+/** Gigabits a second, the first second left out. */
 function iperf(seconds: number): number {
-  const args = ["-c", "10.77.0.2", "-t", String(seconds), "-J"];
+  const args = ["-c", "10.77.0.2", "-t", String(seconds), "-O", "1", "-J"];
   const { stdout } = spawnSync("iperf3", args, { encoding: "utf8" });
   return (JSON.parse(stdout) as Iperf).end.sum_received.bits_per_second / 1e9;
 }
@@ -146,28 +148,39 @@ async function bulk(): Promise<void> {
     await agent.end();
     row(tier, rate.toFixed(1), percent(c.share), c.delivered, c.cutOff, c.dropped);
   }
-  const ratios: number[] = [];
-  const withAgent = async () => {
-    const agent = await AgentUnderTest.start(folder, "ring-cutoff");
-    const rate = iperf(2);
-    await agent.end();
-    return rate;
+  await costToTraffic();
+  server.kill();
+}
+
+async function costToTraffic(): Promise<void> {
+  const rate = async () => {
+    let sum = 0;
+    for (let run = 0; run < RUNS; run++) sum += iperf(RUN_SECONDS);
+    return sum;
   };
-  for (let i = 0; i < ALTERNATIONS; i++) {
+  const beside = async () => {
+    const agent = await AgentUnderTest.start(folder, "ring-cutoff");
+    await sleep(1000);
+    const sum = await rate();
+    await agent.end();
+    return sum;
+  };
+  const ratios: number[] = [];
+  for (let pair = 0; pair < PAIRS; pair++) {
     // By turns the one first and the other, so that a drift of the machine favours neither.
-    const without = i % 2 === 0 ? iperf(2) : 0;
-    const rate = await withAgent();
-    ratios.push(rate / (without || iperf(2)));
+    const isFirst = pair % 2 === 0;
+    const [first, second] = isFirst
+      ? [await beside(), await rate()]
+      : [await rate(), await beside()];
+    ratios.push(isFirst ? first / second : second / first);
   }
   ratios.sort((a, b) => a - b);
-  const at = (share: number) => ratios[Math.round((ALTERNATIONS - 1) * share)]!.toFixed(2);
+  const at = (share: number) => ratios[Math.round((PAIRS - 1) * share)]!.toFixed(3);
+  console.log("\nIts rate with ring-cutoff, to that without an agent beside it: median");
   console.log(
-    `\nIts rate with ring-cutoff, to that without an agent beside it: median ${at(0.5)},`,
+    `${at(0.5)}, quartiles ${at(0.25)} and ${at(0.75)}, of ${PAIRS} pairs (${at(0)} to ${at(1)});`,
   );
-  console.log(
-    `quartiles ${at(0.25)} and ${at(0.75)}, of ${ALTERNATIONS} pairs (${at(0)} to ${at(1)}).`,
-  );
-  server.kill();
+  console.log(`in a pair ${RUNS} runs of ${RUN_SECONDS} s each.`);
 }
 
 async function idle(): Promise<void> {

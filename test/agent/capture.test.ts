@@ -522,7 +522,7 @@ for (const tier of ["ring-cutoff", "ring", "libpcap"]) {
 
 t.test("entries of a map go many at a time, also where some are gone", { skip }, async (t) => {
   const calls = new SystemCalls();
-  const map = new BpfMap(calls, "wp_test", 4, 8, 1024);
+  const map = new BpfMap(calls, "wp_test", [4, 8], 1024);
   const removal = new MapRemoval(calls, map, 64);
   const at = (key: number) => map.key.setUint32(0, key, true);
   for (let key = 0; key < 300; key++) {
