@@ -21,7 +21,7 @@ const CONNECTIONS_PER_SECOND = [2_500, 5_000, 10_000, 20_000];
 /** Connections a second, and how many: by then the engine has compiled what it will. */
 const WARM_UP = [10_000, 60_000] as const;
 const OPEN_FLOWS = [100_000, 1_000_000];
-/** Pairs with and without an agent, for its cost to the traffic: runs of each, and their seconds. */
+/** Pairs with and without an agent, for its cost to the traffic; runs of each, their seconds. */
 const PAIRS = 20;
 const RUNS = 3;
 const RUN_SECONDS = 2;
