@@ -43,7 +43,7 @@ async function find(files: readonly string[], number: number): Promise<[string, 
       if (flows === number) serial = line.serial[flow]!;
     });
     await readPcapFile(file, line.clock, (view, at, end, wire, linkType) =>
-      line.frameNow(view, at, end, wire, linkType, 0),
+      line.frame(view, at, end, wire, linkType, 0),
     );
     line.finish();
     if (serial > 0) return [file, serial];
@@ -77,7 +77,7 @@ export async function explainFlow(files: readonly string[], number: number): Pro
   await readPcapFile(file, line.clock, (view, at, end, wire, linkType) => {
     trace.frame++;
     trace.timeUs = line.clock[0]!;
-    line.frameNow(view, at, end, wire, linkType, 0);
+    line.frame(view, at, end, wire, linkType, 0);
   });
   line.finish();
   if (!explained) throw new Error(`flow ${number} of ${file} is not there when read again`);

@@ -108,7 +108,7 @@ export async function inspect(files: readonly string[], options: InspectOptions)
     const report = await readPcapFile(
       file,
       line.clock,
-      (view, at, end, wire, linkType) => line.frameNow(view, at, end, wire, linkType, 0),
+      (view, at, end, wire, linkType) => line.frame(view, at, end, wire, linkType, 0),
       { onProgress: progress, onChunk: flush },
     );
     while (line.finish(FINISHED_AT_ONCE)) await flush();

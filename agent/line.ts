@@ -64,7 +64,7 @@ export class Line {
   readonly counters = new Counters();
   /** Time of the latest frame, microseconds since the epoch. */
   nowUs = 0;
-  /** Time of the frame that is taken by `frameNow`. */
+  /** Time of the frame that is taken by `frame`. */
   readonly clock = new Float64Array(1);
 
   readonly fragments = new Fragments();
@@ -112,22 +112,8 @@ export class Line {
     this.#ledger = source && new Ledger(this.table, source, this.counters, packetsBehind);
   }
 
-  /** Takes one frame, of the time that is given; see `frameNow`. */
-  frame(
-    view: DataView,
-    at: number,
-    end: number,
-    wireLength: number,
-    timeUs: number,
-    linkType: number,
-    lane: number,
-  ): void {
-    this.clock[0] = timeUs;
-    this.frameNow(view, at, end, wireLength, linkType, lane);
-  }
-
   /** Takes one frame of the time in `clock`; see `OnFrame`. Allocates only to read openings. */
-  frameNow(
+  frame(
     view: DataView,
     at: number,
     end: number,
@@ -469,7 +455,6 @@ export class Line {
    */
   report(calls: number): void {
     const { capacity, count } = this.table;
-    this.#ledger?.sweep();
     if (count === 0) return;
     const until = Math.min(capacity, this.#reportCursor + Math.ceil(capacity / calls));
     for (let flow = this.#reportCursor; flow < until; flow++) {
@@ -483,6 +468,16 @@ export class Line {
       if (due && this.table.lastUs(flow) > told) this.#tell(flow, false);
     }
     this.#reportCursor = until >= capacity ? 0 : until;
+  }
+
+  /** Reports whether something is about to be told: of a living flow, or that one is over. */
+  get hasNews(): boolean {
+    return this.#dueCount > 0 || this.table.hasEnded;
+  }
+
+  /** Has the source give up, some at a time, what it counted of flows that nobody knows. */
+  sweep(): void {
+    this.#ledger?.sweep();
   }
 
   /** Ends flows, as many as are asked for: the capture is over. Reports whether there are more. */

@@ -6,16 +6,19 @@ import { Replay } from "./capture/replay.ts";
 import { openCapture } from "./capture/tiers.ts";
 import type { Fanout } from "./capture/ring-capture.ts";
 import type { AgentConfig } from "./config.ts";
+import { Stop } from "./decode/packet.ts";
 import { FLOW_TABLE_DEFAULTS } from "./flow/flow-table.ts";
 import { Line } from "./line.ts";
 import { Sightings } from "./sightings.ts";
 import type { Coverage } from "../protocol/coverage.ts";
 import type { Observation } from "../protocol/observation.ts";
 
-/** Milliseconds between two looks for interfaces that came or went. */
-const RESCAN_MS = 1000;
-/** Milliseconds between two looks for flows to end or to report. */
+/** Milliseconds between two looks for flows to end or to report; and while nothing comes. */
 const TICK_MS = 250;
+const QUIET_TICK_MS = 1000;
+/** The same for interfaces that came or went, and for counts of flows that nobody knows. */
+const RESCAN_MS = 1000;
+const SWEEP_MS = 2000;
 
 /** A flow that has ended is told as final after so long: late packets are counted to it. */
 const ENDED_SECONDS = 2;
@@ -39,7 +42,13 @@ export class Watcher {
   readonly capture: LiveSource;
   readonly #options: WatcherOptions;
   readonly sightings: Sightings;
-  #timers: NodeJS.Timeout[] = [];
+  #timer: NodeJS.Timeout | null = null;
+  /** When there was a look of each kind, in milliseconds of the monotonic clock. */
+  #lookedMs = 0;
+  #rescannedMs = 0;
+  #sweptMs = 0;
+  /** Frames that had reached a flow at the last look. */
+  #frames = 0;
 
   private constructor(
     options: WatcherOptions,
@@ -72,7 +81,7 @@ export class Watcher {
     );
     const { clock } = line;
     const onFrame: OnFrame = (view, at, end, wire, linkType, lane) =>
-      line.frameNow(view, at, end, wire, linkType, lane);
+      line.frame(view, at, end, wire, linkType, lane);
     const onWatch = (watch: Watch) => sightings.know(watch, Date.now());
     const capture: LiveSource =
       config.replay === null
@@ -92,15 +101,31 @@ export class Watcher {
   }
 
   begin(): void {
-    const { reportIntervalMs } = this.#options.config;
     this.#rescan();
-    this.#timers = [
-      setInterval(() => this.#rescan(), RESCAN_MS),
-      setInterval(() => {
-        this.line.advance(Date.now() * 1000);
-        this.line.report(Math.ceil(reportIntervalMs / 4 / TICK_MS));
-      }, TICK_MS),
-    ];
+    this.#lookedMs = this.#rescannedMs = this.#sweptMs = performance.now();
+    this.#timer = setTimeout(() => this.#look(), TICK_MS);
+  }
+
+  /** One timer for all: each time that it wakes the process costs more than what is done then. */
+  #look(): void {
+    const { line } = this;
+    const nowMs = performance.now();
+    if (nowMs - this.#rescannedMs >= RESCAN_MS - TICK_MS / 2) {
+      this.#rescannedMs = nowMs;
+      this.#rescan();
+    }
+    line.advance(Date.now() * 1000);
+    const round = this.#options.config.reportIntervalMs / 4;
+    line.report(Math.ceil(round / Math.max(TICK_MS, nowMs - this.#lookedMs)));
+    this.#lookedMs = nowMs;
+    if (nowMs - this.#sweptMs >= SWEEP_MS - TICK_MS / 2) {
+      this.#sweptMs = nowMs;
+      line.sweep();
+    }
+    const frames = line.counters.stopped[Stop.none]!;
+    const isQuiet = frames === this.#frames && !line.hasNews;
+    this.#frames = frames;
+    this.#timer = setTimeout(() => this.#look(), isQuiet ? QUIET_TICK_MS : TICK_MS);
   }
 
   #rescan(): void {
@@ -127,7 +152,7 @@ export class Watcher {
 
   /** Tells all that is known, and ends. */
   end(): void {
-    this.#timers.forEach(clearInterval);
+    if (this.#timer !== null) clearTimeout(this.#timer);
     this.tellCoverage();
     this.capture.close();
     this.line.finish();

@@ -1,5 +1,7 @@
 /** Builds frames byte by byte: headers as functions, each around what it carries. */
 
+import type { Line } from "../agent/line.ts";
+
 export type Bytes = Uint8Array<ArrayBuffer>;
 
 export function join(...parts: readonly (Uint8Array | readonly number[])[]): Bytes {
@@ -125,4 +127,19 @@ export function random(seed: number): (below: number) => number {
     t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
     return Math.floor((((t ^ (t >>> 14)) >>> 0) / 4294967296) * below);
   };
+}
+
+/** Has a line take one frame, of that time. */
+export function frameAt(
+  line: Line,
+  view: DataView,
+  at: number,
+  end: number,
+  wireLength: number,
+  timeUs: number,
+  linkType: number,
+  lane: number,
+): void {
+  line.clock[0] = timeUs;
+  line.frame(view, at, end, wireLength, linkType, lane);
 }

@@ -3,6 +3,8 @@ import type { FlowCutoff } from "./flow-cutoff.ts";
 import type { PassedOver, Watch } from "./frame-source.ts";
 
 const NOTHING = new Float64Array(2);
+/** Most parts of a walk through all flows that one sweep takes. */
+const PARTS_A_SWEEP = 8;
 
 export class CutOffFlows implements PassedOver {
   readonly budgetBytes: number;
@@ -84,7 +86,17 @@ export class CutOffFlows implements PassedOver {
     const cutoff = this.#cutoff;
     if (cutoff === null) return;
     cutoff.forgetWaiting();
-    const isOver = cutoff.walk((keys, protocol, index) => {
+    let isOver = false;
+    for (let part = 0; part < PARTS_A_SWEEP && !isOver; part++) {
+      isOver = this.#sweepPart(cutoff, isFlow);
+    }
+    if (!isOver) return;
+    this.#unknown = this.#unknownNow;
+    this.#unknownNow = new Set();
+  }
+
+  #sweepPart(cutoff: FlowCutoff, isFlow: (keys: Int32Array) => boolean): boolean {
+    return cutoff.walk((keys, protocol, index) => {
       const watch = this.#watches.get(index);
       if (watch === undefined) {
         keys[9] = protocol;
@@ -96,8 +108,5 @@ export class CutOffFlows implements PassedOver {
       if (this.#unknown.has(name)) cutoff.forgetFlow(keys, 0, index);
       else this.#unknownNow.add(name);
     });
-    if (!isOver) return;
-    this.#unknown = this.#unknownNow;
-    this.#unknownNow = new Set();
   }
 }

@@ -13,8 +13,8 @@ export const Wake = {
   links: 2, // interfaces came, went or changed, or routes, which tell pods' addresses
 } as const;
 
-/** What waits cannot be ended: a process that exits unasked waits for it so long. */
-const WAIT_MS = 1000;
+/** Whoever ends the waiting says so; should it be missed, the process exits so late. */
+const WAIT_MS = 60_000;
 /** Timers and messages of a thread that waits itself are late by so much. */
 const TURN_MS = 20;
 /** `struct pollfd`: fd(4) | events(2) | what came(2); in units of 2 bytes. */
@@ -37,6 +37,8 @@ export class RingWaiter {
   readonly #waits = new Uint8Array(this.#polled.buffer);
   readonly #error = new Uint8Array(new ArrayBuffer(4));
   #onClosed: (() => void) | null = null;
+  /** Also when the process exits unasked, which would wait for the engine's pool. */
+  readonly #onExit = () => this.#options.calls.raise(this.#stop);
 
   constructor(options: RingWaiterOptions) {
     const { calls, ring, links } = options;
@@ -47,6 +49,7 @@ export class RingWaiter {
       view.setInt32(i * 8, fd, true);
       view.setInt16(i * 8 + 4, POLLIN, true);
     }
+    process.once("exit", this.#onExit);
     this.#wait();
   }
 
@@ -90,6 +93,7 @@ export class RingWaiter {
   }
 
   #closed(): void {
+    process.off("exit", this.#onExit);
     this.#options.calls.close(this.#stop);
     this.#onClosed!();
   }

@@ -383,6 +383,11 @@ export class FlowTable extends FlowRecords {
     return -1;
   }
 
+  /** Some flow's connection has ended, or was refused. */
+  get hasEnded(): boolean {
+    return this.#ages.oldest(List.ended) >= 0;
+  }
+
   /** Reports whether the number is a flow in use. */
   isOpen(flow: number): boolean {
     return this.packets(flow * 2) + this.packets(flow * 2 + 1) > 0;

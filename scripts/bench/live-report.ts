@@ -23,7 +23,7 @@ const WARM_UP = [10_000, 60_000] as const;
 const OPEN_FLOWS = [100_000, 1_000_000];
 /** Pairs with and without an agent, for its cost to the traffic; runs of each, their seconds. */
 const PAIRS = 20;
-const RUNS = 3;
+const RUNS = 2;
 const RUN_SECONDS = 2;
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));

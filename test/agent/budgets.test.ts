@@ -5,7 +5,7 @@ import t from "tap";
 import { FLOW_TABLE_DEFAULTS } from "../../agent/flow/flow-table.ts";
 import { Line } from "../../agent/line.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
-import { SYN, ethernet, ipv4, tcp, viewOf } from "../frames.ts";
+import { frameAt, SYN, ethernet, ipv4, tcp, viewOf } from "../frames.ts";
 import type { TcpFields } from "../frames.ts";
 import { GOLDEN, framesOf } from "./captures.ts";
 import type { Frame } from "./captures.ts";
@@ -31,7 +31,7 @@ function read(frames: readonly Frame[], cutoff: ModelCutoff | null, packetsBehin
       continue;
     }
     const { bytes, timeUs, linkType } = frame;
-    line.frame(viewOf(bytes), 0, bytes.length, bytes.length, timeUs, linkType, 0);
+    frameAt(line, viewOf(bytes), 0, bytes.length, bytes.length, timeUs, linkType, 0);
   }
   line.finish();
   // When the last packet of a flow came is not known where it was kept back.
@@ -94,7 +94,7 @@ t.test("nothing stays asked of an attempt that makes room for others", async (t)
   const take = (fields: TcpFields, payload = new Uint8Array(0)) => {
     const bytes = ethernet(ipv4({}, tcp(fields, payload)));
     if (cutoff.passes({ bytes, timeUs: 1e15, linkType: 1 })) {
-      line.frame(viewOf(bytes), 0, bytes.length, bytes.length, 1e15, 1, 0);
+      frameAt(line, viewOf(bytes), 0, bytes.length, bytes.length, 1e15, 1, 0);
     }
   };
   // Of the server's side nothing is seen.

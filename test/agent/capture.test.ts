@@ -14,7 +14,7 @@ import { Line } from "../../agent/line.ts";
 import { FLOW_TABLE_DEFAULTS } from "../../agent/flow/flow-table.ts";
 import { Sightings } from "../../agent/sightings.ts";
 import { keptBack } from "./mixed.ts";
-import { ACK, SYN, ethernet, hex, ipv4, tcp, udp, viewOf } from "../frames.ts";
+import { frameAt, ACK, SYN, ethernet, hex, ipv4, tcp, udp, viewOf } from "../frames.ts";
 import { makePairs, whyNotLive } from "../live.ts";
 
 t.setTimeout(200_000);
@@ -180,7 +180,7 @@ t.test(
       () => {},
     );
     const frame = ethernet(ipv4({}, tcp({})));
-    line.frame(new DataView(frame.buffer), 0, frame.length, frame.length, 1, 1, 0);
+    frameAt(line, new DataView(frame.buffer), 0, frame.length, frame.length, 1, 1, 0);
     const sightings = new Sightings("run", () => {});
     const seven = { ...watch(7, 0), delivered: 5, cutOff: 3 };
     sightings.know(seven, 1000);
@@ -261,7 +261,7 @@ function countedLine() {
   line.countPassedOver(counted);
   const send = (segment: Uint8Array, protocol: number, timeMs: number) => {
     const frame = ethernet(ipv4({ protocol }, segment));
-    line.frame(viewOf(frame), 0, frame.length, frame.length, timeMs * 1000, 1, 0);
+    frameAt(line, viewOf(frame), 0, frame.length, frame.length, timeMs * 1000, 1, 0);
   };
   return { line, counted, told, send };
 }
@@ -277,6 +277,7 @@ t.test("a flow of which only its source sees packets is told, and does not end",
     counted.more(10, 5280);
     line.advance(second * 1e6);
     line.report(1);
+    line.sweep();
   }
   t.strictSame(told.map((row) => row[2]), new Array(7).fill(false)); // prettier-ignore
   t.strictSame(told.at(-1), [2 + 70, 2 * 528 + 7 * 5280, false]);

@@ -4,7 +4,7 @@ import { readPcapFile } from "../../agent/capture/pcap-file.ts";
 import { FLOW_TABLE_DEFAULTS } from "../../agent/flow/flow-table.ts";
 import { Line } from "../../agent/line.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
-import { FIN, viewOf } from "../frames.ts";
+import { frameAt, FIN, viewOf } from "../frames.ts";
 
 export const GOLDEN = path.join(import.meta.dirname, "../golden");
 
@@ -35,7 +35,7 @@ export function read(frames: readonly Frame[]): Flow[] {
   records.length = 0;
   line.nowUs = 0;
   for (const { bytes, timeUs, linkType } of frames) {
-    line.frame(viewOf(bytes), 0, bytes.length, bytes.length, timeUs, linkType, 0);
+    frameAt(line, viewOf(bytes), 0, bytes.length, bytes.length, timeUs, linkType, 0);
   }
   line.finish();
   return records.toSorted((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0));

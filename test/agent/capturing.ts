@@ -27,7 +27,7 @@ import type { Flow } from "../../protocol/flow-record.ts";
 import { bulkOf, loadTemplates, readdress } from "../../scripts/bench/traffic.ts";
 import { FrameSender } from "../../scripts/bench/sender.ts";
 import { keyAt } from "../../agent/flow/flow-record.ts";
-import { viewOf } from "../frames.ts";
+import { frameAt, viewOf } from "../frames.ts";
 import type { Bytes } from "../frames.ts";
 import { GOLDEN, framesOf } from "./captures.ts";
 import type { Frame } from "./captures.ts";
@@ -40,8 +40,10 @@ const log: string[] = [];
 const PAIRS: Wanted = { pattern: /^sb\d+$/, kinds: [] };
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
-/** Frames with their time, as `Line.frame` takes them. */
-type Handle = (...frame: Parameters<Line["frame"]>) => void;
+/** Frames with their time, as `frameAt` takes them. */
+type Handle = typeof frameAt extends (line: Line, ...frame: infer Rest) => void
+  ? (...frame: Rest) => void
+  : never;
 
 function open(handle: Handle, more: Record<string, unknown> = {}): LiveSource {
   const clock = new Float64Array(1);
@@ -122,7 +124,7 @@ async function golden(pairs: number): Promise<object> {
   const lanes: { line: Line; records: Flow[]; times: number[] }[] = [];
   const source = open((view, at, end, wire, timeUs, linkType, lane) => {
     lanes[lane]!.times.push(timeUs);
-    lanes[lane]!.line.frame(view, at, end, wire, timeUs, linkType, lane);
+    frameAt(lanes[lane]!.line, view, at, end, wire, timeUs, linkType, lane);
   });
   const newCountedLine = (records: Flow[]) => {
     const line = newLine(records);
@@ -160,7 +162,7 @@ async function golden(pairs: number): Promise<object> {
       frames.forEach(({ bytes, linkType }, f) => {
         // What was cut off has no time of its own: between its neighbours.
         const timeUs = isLong ? 1.7e15 + f : (times[f] ?? 0);
-        reader.frame(viewOf(bytes), 0, bytes.length, bytes.length, timeUs, linkType, lane);
+        frameAt(reader, viewOf(bytes), 0, bytes.length, bytes.length, timeUs, linkType, lane);
       });
       reader.finish();
       flows += expected.length;
@@ -185,7 +187,7 @@ function openCutoff(
   const source = new RingCapture({
     ...{ calls, wanted: PAIRS, ringBytes: 32 << 20, clock: line.clock, onWatch: () => {} },
     onFrame: (view, at, end, wire, linkType, lane) =>
-      line.frameNow(view, at, end, wire, linkType, lane),
+      line.frame(view, at, end, wire, linkType, lane),
     cutoff: { flows, budgetBytes },
     ...(fanout ? { fanout } : {}),
     ...{ onChange: () => {}, log: (_, text) => log.push(text) },
@@ -225,7 +227,7 @@ async function mixed(instructions?: number): Promise<object> {
   const source = instructions
     ? openCutoff(line, 4096, BUDGET_BYTES, 0, refusing(instructions))
     : open((view, at, end, wire, timeUs, linkType, lane) =>
-        line.frame(view, at, end, wire, timeUs, linkType, lane),
+        frameAt(line, view, at, end, wire, timeUs, linkType, lane),
       );
   line.countPassedOver(source.passedOver, 0);
   const sender = new FrameSender("sa0", frames);
@@ -243,7 +245,7 @@ async function mixed(instructions?: number): Promise<object> {
   const expected: Flow[] = [];
   const reader = newLine(expected);
   frames.forEach((frame, i) =>
-    reader.frame(viewOf(frame), 0, frame.length, frame.length, 1.7e15 + i, 1, 0),
+    frameAt(reader, viewOf(frame), 0, frame.length, frame.length, 1.7e15 + i, 1, 0),
   );
   reader.finish();
   const sorted = (list: Flow[]) =>
@@ -294,7 +296,7 @@ async function spoiltOnes(): Promise<object> {
   const expected: Flow[] = [];
   const reader = newLine(expected, 1 << 16);
   frames.forEach((frame, i) =>
-    reader.frame(viewOf(frame), 0, frame.length, frame.length, 1.7e15 + i, 1, 0),
+    frameAt(reader, viewOf(frame), 0, frame.length, frame.length, 1.7e15 + i, 1, 0),
   );
   reader.finish();
   const [told, wanted] = [sumsOf(records), sumsOf(expected)];
@@ -371,7 +373,7 @@ async function again(): Promise<object> {
   const records: Flow[] = [];
   const line = newLine(records);
   const source = open((view, at, end, wire, timeUs, linkType, lane) =>
-    line.frame(view, at, end, wire, timeUs, linkType, lane),
+    frameAt(line, view, at, end, wire, timeUs, linkType, lane),
   );
   line.countPassedOver(source.passedOver, 0);
   const frames = [200_000, 1000, 300_000].flatMap((size, i) => bulk(20_000, size, i * 1e6));
@@ -450,7 +452,7 @@ async function asked(): Promise<object> {
   const expected: Flow[] = [];
   const reader = newLine(expected);
   for (const { bytes, timeUs } of chain) {
-    reader.frame(viewOf(bytes), 0, bytes.length, bytes.length, timeUs, 1, 0);
+    frameAt(reader, viewOf(bytes), 0, bytes.length, bytes.length, timeUs, 1, 0);
   }
   reader.finish();
   const isAlike = JSON.stringify(meaning([slow.told])) === JSON.stringify(meaning(expected));
@@ -465,7 +467,7 @@ async function full(flows: number, isSwept: boolean): Promise<object> {
     (view, at, end, wire, timeUs, linkType, lane) => {
       // Of the first half nothing reaches the line: it is as if they had been lost on the way.
       if (view.getUint16(at + 34) < 30_000 && view.getUint16(at + 36) < 30_000) return;
-      line.frame(view, at, end, wire, timeUs, linkType, lane);
+      frameAt(line, view, at, end, wire, timeUs, linkType, lane);
     },
     { flows },
   ) as RingCapture;
@@ -481,7 +483,7 @@ async function full(flows: number, isSwept: boolean): Promise<object> {
     return source.refused();
   };
   const first = await send(20_000);
-  for (let i = 0; i < 4 && isSwept; i++) line.report(1);
+  for (let i = 0; i < 4 && isSwept; i++) line.sweep();
   const second = (await send(40_000)) - first;
   line.finish();
   const counters = new Set(countersOf(records).map((row) => row.slice(1).join(" ")));

@@ -9,7 +9,7 @@ import { FLOW_TABLE_DEFAULTS } from "../../agent/flow/flow-table.ts";
 import { Line } from "../../agent/line.ts";
 import { Sightings } from "../../agent/sightings.ts";
 import type { Observation } from "../../protocol/observation.ts";
-import { ACK, FIN, RST, SYN, ethernet, ipv4, tcp, udp, viewOf } from "../frames.ts";
+import { frameAt, ACK, FIN, RST, SYN, ethernet, ipv4, tcp, udp, viewOf } from "../frames.ts";
 import { atExit, ip, whyNotLive } from "../live.ts";
 
 t.setTimeout(60_000);
@@ -51,7 +51,7 @@ function seenAt(...watches: readonly Watch[]) {
       const frame = ethernet(ipv4(ends, tcp({ ...ports, ...numbers, flags }, payload)));
       next[side]! += payload.length + ((flags & (SYN | FIN)) !== 0 ? 1 : 0);
       if (part.startsWith("(")) continue;
-      line.frame(viewOf(frame), 0, frame.length, frame.length, atMs * 1000, 1, lane);
+      frameAt(line, viewOf(frame), 0, frame.length, frame.length, atMs * 1000, 1, lane);
     }
   };
   const coverage = (of: Watch) => sightings.coverage(of, line, "ring", 10_000);
@@ -101,7 +101,7 @@ t.test("datagrams, which may well go one way, show nothing", async (t) => {
   const pod = watch("veth1", 0);
   const { line, coverage } = seenAt(pod);
   const frame = ethernet(ipv4({ protocol: 17 }, udp(new Uint8Array(30))));
-  for (let i = 0; i < 5; i++) line.frame(viewOf(frame), 0, frame.length, frame.length, i, 1, 0);
+  for (let i = 0; i < 5; i++) frameAt(line, viewOf(frame), 0, frame.length, frame.length, i, 1, 0);
   line.finish();
   t.equal(coverage(pod).ways, undefined);
 });

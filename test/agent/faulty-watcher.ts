@@ -11,7 +11,7 @@ import type { Task } from "../../agent/worker-words.ts";
 const FAULTS: Record<string, () => void> = {
   /** Whoever reads the frame once more comes to the same. */
   frame: () => {
-    Line.prototype.frameNow = () => {
+    Line.prototype.frame = () => {
       throw new Error("planted");
     };
   },

@@ -24,6 +24,7 @@ import {
   tcp,
   udp,
   viewOf,
+  frameAt,
 } from "../frames.ts";
 
 const SEED = 20261122;
@@ -622,7 +623,7 @@ t.test("a flood of a million SYNs is told by its source, and costs no memory", a
       way === "out" ? ["10.0.0.9", "10.0.0.1"] : ["10.0.0.1", "10.0.0.9"];
     const ports = way === "out" ? { from, to: 443 } : { from: 443, to: from };
     const frame = ethernet(ipv4({ source, destination }, tcp({ ...ports, flags })));
-    line.frame(viewOf(frame), 0, frame.length, frame.length, 1e15, 1, 0);
+    frameAt(line, viewOf(frame), 0, frame.length, frame.length, 1e15, 1, 0);
   };
   for (let i = 0; i < 100; i++) {
     connect(2000 + i, "out", SYN);
@@ -639,7 +640,7 @@ t.test("a flood of a million SYNs is told by its source, and costs no memory", a
     view.setUint8(14 + 15, i % 3 === 0 ? 8 : 7); // the last byte of the source address
     view.setUint16(34, 1 + (i % 65_000));
     view.setUint16(36, 1 + ((i / 65_000) | 0));
-    line.frame(view, 0, syn.length, syn.length, 1e15 + i, 1, 0);
+    frameAt(line, view, 0, syn.length, syn.length, 1e15 + i, 1, 0);
   }
   line.advance(1e15 + 1_000_000);
   t.equal(told.length, 100, "no attempt is told by itself");

@@ -8,7 +8,7 @@ import { FLOW_TABLE_DEFAULTS } from "../../agent/flow/flow-table.ts";
 import { Line } from "../../agent/line.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
 import { ACK, SYN, ethernet, ipv4, ipv6, join, latin1, random, tcp, u16, u32 } from "../frames.ts";
-import { udp, viewOf } from "../frames.ts";
+import { frameAt, udp, viewOf } from "../frames.ts";
 
 const SEED = 20261122;
 type Sent = { bytes: Uint8Array; timeUs?: number; lane?: number };
@@ -21,7 +21,7 @@ function run(frames: readonly Sent[]): { flows: Flow[]; line: Line } {
   let timeUs = 1e12;
   for (const { bytes, lane = 0, ...more } of frames) {
     timeUs = more.timeUs ?? timeUs + 1000;
-    line.frame(viewOf(bytes), 0, bytes.length, bytes.length, timeUs, 1, lane);
+    frameAt(line, viewOf(bytes), 0, bytes.length, bytes.length, timeUs, 1, lane);
   }
   line.finish();
   const { counters } = line;

@@ -36,7 +36,7 @@ const source = openCapture({
   ...{ choice: tier, ringBytes: 8 << 20, flows: 1024, clock: line.clock, log: () => {} },
   wanted: { pattern: /^wp1$/, kinds: [] },
   onWatch: (watch) => sightings.know(watch, Date.now()),
-  onFrame: (view, at, end, wire, link, lane) => line.frameNow(view, at, end, wire, link, lane),
+  onFrame: (view, at, end, wire, link, lane) => line.frame(view, at, end, wire, link, lane),
   onChange: () => {},
 });
 line.countPassedOver(source.passedOver);

@@ -21,6 +21,7 @@ import {
   tcp,
   udp,
   viewOf,
+  frameAt,
 } from "../frames.ts";
 
 type Ends = readonly [source: string, from: number, destination: string, to: number, proto: number];
@@ -148,7 +149,7 @@ function sampled(rate: number) {
   let sent = 0;
   const send = (frame: Uint8Array) => {
     sent++;
-    line.frame(viewOf(frame), 0, frame.length, frame.length, 1e6 + sent, 1, 0);
+    frameAt(line, viewOf(frame), 0, frame.length, frame.length, 1e6 + sent, 1, 0);
   };
   return { line, records, send, sent: () => sent };
 }
@@ -237,7 +238,7 @@ t.test("the rate stands in each observation and coverage", async (t) => {
   for (let from = 1; from <= 40; from++) {
     const frame = ethernet(ipv4({}, tcp({ from, flags: SYN })));
     watch.delivered++;
-    line.frame(viewOf(frame), 0, frame.length, frame.length, 1e6, 1, 0);
+    frameAt(line, viewOf(frame), 0, frame.length, frame.length, 1e6, 1, 0);
   }
   line.finish();
   t.ok(observations.length > 0 && observations.length < 40);

@@ -9,7 +9,8 @@ import { Packet, Stop } from "../../agent/decode/packet.ts";
 import { FLOW_TABLE_DEFAULTS, FlowTable, News } from "../../agent/flow/flow-table.ts";
 import { Sample } from "../../agent/flow/sample.ts";
 import { Line } from "../../agent/line.ts";
-import { ACK, FIN, SYN, ethernet, ipv4, ipv6, join, latin1, tag, tcp, udp } from "../frames.ts";
+import { ACK, FIN, SYN, ethernet, frameAt, ipv4, ipv6, join, latin1 } from "../frames.ts";
+import { tag, tcp, udp } from "../frames.ts";
 
 const PACKETS = 1_000_000;
 const FLOWS = 500;
@@ -130,11 +131,11 @@ const line = new Line(
   () => {},
 );
 const round = FLOWS + 2;
-for (let i = 0; i < 16 * round; i++) line.frame(view, starts[i]!, starts[i + 1]!, 0, i, 1, 0);
+for (let i = 0; i < 16 * round; i++) frameAt(line, view, starts[i]!, starts[i + 1]!, 0, i, 1, 0);
 let next = 8 * round;
 let lineUs = 0;
 const wholeLine = collections(() => {
-  line.frame(view, starts[next]!, starts[next + 1]!, 0, lineUs++, 1, 0);
+  frameAt(line, view, starts[next]!, starts[next + 1]!, 0, lineUs++, 1, 0);
   if (++next === 16 * round) next = 8 * round;
 });
 
@@ -152,7 +153,7 @@ const halves = Array.from({ length: 64 }, (_, id) =>
 let half = 0;
 const fragments = collections(() => {
   const bytes = halves[half]!;
-  line.frame(bytes, 0, bytes.byteLength, 0, lineUs++, 1, 0);
+  frameAt(line, bytes, 0, bytes.byteLength, 0, lineUs++, 1, 0);
   if (++half === halves.length) half = 0;
 });
 
