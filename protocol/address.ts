@@ -27,6 +27,9 @@ export function formatAddress(w0: number, w1: number, w2: number, w3: number): s
 let lastSecond = NaN;
 let lastText = "";
 
+/** Three digits each. */
+const THREE = Array.from({ length: 1000 }, (_, n) => String(n).padStart(3, "0"));
+
 /** Writes microseconds since the epoch as RFC 3339 in UTC. */
 export function formatTime(us: number): string {
   const second = Math.floor(us / 1e6);
@@ -35,7 +38,9 @@ export function formatTime(us: number): string {
     lastSecond = second;
     lastText = new Date(second * 1000).toISOString().slice(0, 19);
   }
-  return `${lastText}.${String(Math.floor(us - second * 1e6)).padStart(6, "0")}Z`;
+  // Beyond 2^53 the difference is rounded, maybe out of the second.
+  const micros = Math.max(0, Math.min(999_999, Math.floor(us - second * 1e6)));
+  return `${lastText}.${THREE[(micros / 1000) | 0]}${THREE[micros % 1000]}Z`;
 }
 
 /** An address as eight groups of 16 bits, IPv4 as ::ffff:a.b.c.d; null where it is none. */

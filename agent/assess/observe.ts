@@ -124,6 +124,7 @@ function endAddress(table: FlowTable, k: number, side: number): string {
 
 function encapOf(table: FlowTable, flow: number): string[] {
   const wrappers = table.wrappers.at(table.encap(flow));
+  if (wrappers.length === 0) return [];
   return [...wrappers].map((word) => {
     const kind = word >>> 24;
     const name = ENCAP_NAMES.get(kind) ?? "vlan";

@@ -31,6 +31,9 @@ export const News = {
   answered: 256, // this side's first payload that acknowledges payload of the other
 } as const;
 
+/** What may move a flow to another list. */
+const MOVES = News.established | News.fin | News.rst | News.refused;
+
 /** What a side did so far, as bits of `sideFlags`. */
 export const Side = {
   syn: 1,
@@ -357,12 +360,13 @@ export class FlowTable extends FlowRecords {
     this.octets[byteAt(at >> 1) + SIDE_FLAGS + (at & 1)]! |= Side.cutOff;
   }
 
-  /** Something of the flow came at `nowUs`, be it counted elsewhere. */
+  /** Something of the flow came at `nowUs`, be it counted elsewhere; `news` tells of it. */
   renew(flow: number): void {
     const at = doubleAt(flow) + LAST_US;
     const last = this.doubles[at]!;
     if (this.nowUs > last) this.doubles[at] = this.nowUs;
     if (this.nowUs >= this.#tickUs + TICK_US) this.#tickUs = this.nowUs;
+    if (last >= this.#tickUs && (this.news & MOVES) === 0) return;
     const list = this.#listOf(flow);
     if (last < this.#tickUs || !this.#ages.isIn(flow, list)) this.#ages.renew(flow, list);
   }

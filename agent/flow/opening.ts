@@ -142,13 +142,23 @@ export class Openings {
     }
   }
 
-  /** Copies four bytes at a time: `set` would need a view of the source, which is an allocation. */
+  /**
+   * Copies 32 bytes at a time, which takes a quarter of what 4 do: `set` would need a view of the
+   * source, which is an allocation. Numbers of 64 bits are none in compiled code.
+   */
   #copy(slot: number, from: number, to: number, view: DataView, at: number): void {
     const target = this.view(slot);
     const start = this.viewAt(slot);
-    let i = from;
-    for (; i + 4 <= to; i += 4) target.setInt32(start + i, view.getInt32(at + i - from));
-    for (; i < to; i++) target.setUint8(start + i, view.getUint8(at + i - from));
+    const end = start + to;
+    let o = start + from;
+    for (; o + 32 <= end; o += 32, at += 32) {
+      target.setBigInt64(o, view.getBigInt64(at, true), true);
+      target.setBigInt64(o + 8, view.getBigInt64(at + 8, true), true);
+      target.setBigInt64(o + 16, view.getBigInt64(at + 16, true), true);
+      target.setBigInt64(o + 24, view.getBigInt64(at + 24, true), true);
+    }
+    for (; o + 4 <= end; o += 4, at += 4) target.setInt32(o, view.getInt32(at, true), true);
+    for (; o < end; o++, at++) target.setUint8(o, view.getUint8(at));
   }
 
   #agrees(slot: number, from: number, to: number, view: DataView, at: number): boolean {

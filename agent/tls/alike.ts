@@ -13,9 +13,10 @@ let last = 0;
 /** A number for an object, 0 for none: two that are the same object have the same. */
 export function numberOf(value: object | null): number {
   if (value === null) return 0;
-  const number = numbers.get(value) ?? ++last;
-  numbers.set(value, number);
-  return number;
+  const known = numbers.get(value);
+  if (known !== undefined) return known;
+  numbers.set(value, ++last);
+  return last;
 }
 
 /**
@@ -51,6 +52,10 @@ export function alike(h: Handshake): Handshake {
   return handshakes.of(`${hellos} ${facts} ${numeric} ${flight} ${chains} ${h.history}`, h);
 }
 
+/** Of certificates that are known by their bytes, equal ones are one object. */
 function spell(chain: readonly Certificate[] | null): string {
-  return chain === null ? "-" : chain.map((certificate) => certificate.fingerprint).join("+");
+  if (chain === null) return "-";
+  let spelt = "";
+  for (const certificate of chain) spelt += `${numberOf(certificate)}+`;
+  return spelt;
 }

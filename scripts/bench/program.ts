@@ -9,11 +9,11 @@ export const ROOT = path.join(
   here.includes(`${path.sep}dist${path.sep}`) ? "../../.." : "../..",
 );
 
-/** What the launcher tells the engine about a command's memory, and the C library. */
-function memoryOf(command: string): { flags: string[]; environment: string[] } {
+/** What the launcher tells the engine for a command, and the C library. */
+function engineOf(command: string): { flags: string[]; environment: string[] } {
   const launcher = readFileSync(path.join(ROOT, "wireproof"), "utf8");
   const branch = new RegExp(`^${command}\\)([^]*?);;`, "m").exec(launcher)?.[1] ?? "";
-  const flags = /memory="(.*)"/.exec(branch)?.[1];
+  const flags = /engine="(.*)"/.exec(branch)?.[1];
   if (flags === undefined) throw new Error(`bench: the launcher says nothing of ${command}`);
   const exported = /export (.*)/.exec(branch)?.[1];
   return { flags: flags.split(" "), environment: exported?.split(" ") ?? [] };
@@ -31,7 +31,7 @@ export const script = (name: string, args: readonly (string | number)[]): string
 
 /** The program itself, with a command, as its launcher starts it. */
 export function wireproof(command: string, args: readonly string[]): string[] {
-  const { flags, environment } = memoryOf(command);
+  const { flags, environment } = engineOf(command);
   const words = run("wireproof", flags, [command, ...args]);
   return environment.length > 0 ? ["env", ...environment, ...words] : words;
 }

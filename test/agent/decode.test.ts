@@ -2,7 +2,7 @@
 import t from "tap";
 import { LinkType, decodeFrame } from "../../agent/decode/ethernet.ts";
 import { ENCAP_LIMIT, Encap, Packet, STOP_NAMES, Stop } from "../../agent/decode/packet.ts";
-import { formatAddress } from "../../protocol/address.ts";
+import { formatAddress, formatTime } from "../../protocol/address.ts";
 import { ACK, SYN, ethernet, extension, ipv4, ipv6, join, latin1 } from "../frames.ts";
 import { hex, random, tag, tcp, u16, u32, udp, viewOf } from "../frames.ts";
 
@@ -539,4 +539,25 @@ t.test("mutated frames: one stop each, nothing thrown, nothing read past the end
     counted.every((n) => n > 0),
     `every stop was met: ${counted.join(" ")}`,
   );
+});
+
+t.test("times are RFC 3339 to the microsecond, whatever a capture claims", (t) => {
+  const vectors: readonly [number, string][] = [
+    [0, "1970-01-01T00:00:00.000000Z"],
+    [1_795_373_782_000_009, "2026-11-22T18:56:22.000009Z"],
+    [1_795_373_782_123_456, "2026-11-22T18:56:22.123456Z"],
+    [-1, "1969-12-31T23:59:59.999999Z"],
+    [NaN, "0001-01-01T00:00:00.000000Z"],
+    [2 ** 64, "0001-01-01T00:00:00.000000Z"],
+  ];
+  for (const [us, text] of vectors) t.equal(formatTime(us), text);
+  // Beyond 2^53 the fraction is rounded: still a time, in the right second or the one beside it.
+  const below = random(7);
+  for (let i = 0; i < 10_000; i++) {
+    const us = (below(2 ** 31) / 2 ** 31) * 2.5e17;
+    const text = formatTime(us);
+    const isTime = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/.test(text);
+    if (!isTime || Math.abs(Date.parse(text) - us / 1000) > 1000) t.fail(`${us}: ${text}`);
+  }
+  t.end();
 });
