@@ -9,7 +9,7 @@ import { knownClientHello, readSsl2ClientHello } from "./client-hello.ts";
 import type { ClientHello } from "./client-hello.ts";
 import { Alert, ContentType, HandshakeType, isTls13 } from "./codes.ts";
 import { alike, isOver } from "./alike.ts";
-import { InternedBy } from "./interned.ts";
+import { Letters } from "./letters.ts";
 import { RECORD_HEADER, isRecordHeader } from "./record.ts";
 import { knownServerHello, readServerKeyExchange } from "./server-hello.ts";
 import type { ServerHello } from "./server-hello.ts";
@@ -32,7 +32,6 @@ const BEYOND_TICKET = 4200;
 
 export type { AlertSeen, CloseSeen, Transport };
 
-const histories = new InternedBy<string>();
 const NO_LENGTHS: number[] = [];
 
 const NO_CLOSES: readonly CloseSeen[] = [];
@@ -91,12 +90,12 @@ export class Handshake {
   answered = false;
   /** Bytes that are no records, or messages that contradict themselves; by side. */
   malformed: boolean[] = [false, false];
-  history = "";
 
   #sides: readonly Side[] = [new Side(), new Side()];
   /** Lengths of the client's records of type 23, and where they end; until the server answered. */
   #clientLengths: number[] = [];
   #clientEnds: number[] = [];
+  #letters = Letters.none;
   readonly #trace: TlsTrace | null;
 
   constructor(transport: Transport = "t", trace: TlsTrace | null = null) {
@@ -128,12 +127,15 @@ export class Handshake {
 
   note(letter: string, side: number): void {
     if (this.history.length >= HISTORY_LIMIT) return;
-    const cased = side === CLIENT ? letter.toUpperCase() : letter.toLowerCase();
     // Over datagrams anything may be sent again.
     const repeats = letter === "p" || letter === "t" || this.transport !== "t";
-    if (repeats && this.history.endsWith(cased)) return;
-    const letters = this.history + cased;
-    this.history = histories.of(letters, letters); // else each would keep all its parts
+    if (repeats && this.#letters.endsWith(letter, side === CLIENT)) return;
+    this.#letters = this.#letters.and(letter, side === CLIENT);
+  }
+
+  /** What was noted, in order: a letter each, a capital where the client sent it. */
+  get history(): string {
+    return this.#letters.text;
   }
 
   /** One side ended the connection; only the first of each side and kind counts. */
