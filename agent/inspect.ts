@@ -96,10 +96,10 @@ export async function inspect(files: readonly string[], options: InspectOptions)
       for (const record of records) {
         flows++;
         if (where && !where.matches({ ...origin, ...record })) continue;
-        summary.add(record);
-        const isJsonl = options.format === "jsonl";
-        const text = isJsonl ? toJson(record, head) : flowLine(record, flows, paint);
-        pending += `${text}\n`;
+        if (options.format === "text") {
+          summary.add(record);
+          pending += `${flowLine(record, flows, paint)}\n`;
+        } else pending += `${toJson(record, head)}\n`;
         if (pending.length >= PRINTED_AT_ONCE) await print();
       }
       records.length = 0;

@@ -209,8 +209,11 @@ async function run(count: number, seed: number, steps: () => number): Promise<Ou
 }
 
 if (process.argv[1] === import.meta.filename) {
-  const count = Number(process.argv[2] ?? 5_000_000);
-  const seed = Number(process.argv[3] ?? Date.now() % 1_000_000_000);
+  const [count = 5_000_000, seed = Date.now() % 1_000_000_000] = process.argv.slice(2).map(Number);
+  if (!Number.isSafeInteger(count) || count < 1 || !Number.isSafeInteger(seed)) {
+    console.error("fuzz: COUNT and SEED are whole numbers: npm run fuzz -- [COUNT] [SEED]");
+    process.exit(2);
+  }
   console.log(`seed ${seed}`);
   const { frames, flows, records, bytes, steps, mostSteps } = await fuzz(count, seed);
   const kinds = [...records].map(([kind, n]) => `${n} ${kind}`).join(", ");

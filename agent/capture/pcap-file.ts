@@ -51,7 +51,7 @@ class Pcap implements Format {
   frames = 0;
   readonly interfaces: Interface[] = [{ name: "", linkType: 0, unitsPerSecond: 1e6, offset: 0 }];
   readonly #little: boolean;
-  readonly #perMicro: number;
+  readonly #isNano: boolean;
   readonly #extra: number;
   readonly #linkType: number;
 
@@ -62,7 +62,7 @@ class Pcap implements Format {
     this.#clock = clock;
     this.#onFrame = onFrame;
     this.#little = little;
-    this.#perMicro = magic === MAGIC_NANO ? 1000 : 1;
+    this.#isNano = magic === MAGIC_NANO;
     this.#extra = magic === MAGIC_MODIFIED ? 8 : 0;
     this.#linkType = view.getUint32(20, little) & 0xffff; // above: FCS length and flags
   }
@@ -81,8 +81,9 @@ class Pcap implements Format {
       const end = at + header + captured;
       if (end > length) return at;
       const seconds = view.getUint32(at, little);
-      const fraction = view.getUint32(at + 4, little) / this.#perMicro;
-      this.#clock[0] = Math.floor(seconds * 1e6 + fraction);
+      const fraction = view.getUint32(at + 4, little);
+      const micros = this.#isNano ? Math.floor(fraction / 1000) : fraction;
+      this.#clock[0] = seconds * 1e6 + micros;
       const wire = view.getUint32(at + 12, little);
       this.frames++;
       this.#onFrame(view, at + header, end, wire, this.#linkType, 0, 0);

@@ -282,6 +282,16 @@ t.test("200,000 mutated frames: nothing thrown, everything accounted for", async
   t.ok(grown < 250, `memory grew by ${Math.round(grown)} MiB`);
 });
 
+/** Of records that say the same of TLS, or have none; each makes another text. */
+const DIFFERENCES: readonly Partial<Flow>[] = [
+  ...[{ state: "reset" }, { state: "closed" }, { midstream: true }, { midstream: false }],
+  ...[{ protocol: "smtp" }, { encryption: "plaintext" }, { upgraded_from: "smtp" }],
+  ...[{ handshake: "complete" }, { handshake: "failed" }, { accepted: true }, { accepted: null }],
+  ...[{ failure: { reason: "alert" } }, { failure: null }, { history: "Ss" }],
+  ...[{ findings: ["overlap-disagrees"] }, { findings: [] }, { findings: ["a", "b"] }],
+  ...[{ notes: ["not-tls"] }, { notes: ["joined"] }, { notes: [] }],
+] as unknown as Partial<Flow>[];
+
 t.test(
   "records are written as JSON.stringify writes them, behind what is put before",
   async (t) => {
@@ -295,7 +305,8 @@ t.test(
           ...record,
           tls: record.tls && Object.freeze({ ...record.tls, sni: '"\n"' }),
         };
-        for (const flow of [record, frozen, frozen]) {
+        const others = DIFFERENCES.map((difference) => ({ ...frozen, ...difference }));
+        for (const flow of [record, frozen, ...others, frozen, ...others.reverse()]) {
           written++;
           if (toJson(flow) !== JSON.stringify(flow)) t.fail(line);
           if (toJson(flow, origin) !== JSON.stringify({ schema, file: of, ...flow })) t.fail(line);
