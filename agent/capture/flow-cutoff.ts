@@ -70,8 +70,14 @@ export class FlowCutoff {
         return made;
       };
       this.#flows = map("wp_flows", FLOW_KEY_BYTES, FLOW_VALUE_BYTES, flows);
-      const [value, limit] = [INTERFACE_VALUE_BYTES, INTERFACES_LIMIT];
-      this.#interfaces = map("wp_interfaces", 4, value, limit, possibleProcessors());
+      const processors = possibleProcessors();
+      this.#interfaces = map(
+        "wp_interfaces",
+        4,
+        INTERFACE_VALUE_BYTES,
+        INTERFACES_LIMIT,
+        processors,
+      );
       this.#wishes = map("wp_wishes", FLOW_KEY_BYTES, WISH_BYTES, flows);
       this.#walk = new MapWalk(calls, this.#flows, WALK_KEYS);
       this.#removal = new MapRemoval(calls, this.#flows, REMOVED_AT_ONCE);

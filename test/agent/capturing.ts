@@ -17,6 +17,7 @@ import type {
 } from "../../agent/capture/frame-source.ts";
 import { BUDGET_BYTES } from "../../agent/capture/flow-cutoff.ts";
 import type { Wanted } from "../../agent/capture/interfaces.ts";
+import { BLOCK_BYTES } from "../../agent/capture/packet-ring.ts";
 import { RingCapture } from "../../agent/capture/ring-capture.ts";
 import type { Fanout } from "../../agent/capture/ring-capture.ts";
 import { AF_PACKET, SOL_SOCKET, SystemCalls } from "../../agent/capture/system-calls.ts";
@@ -572,7 +573,7 @@ async function broken(): Promise<object> {
   let isBroken = false;
   for (let i = 0; i < 50 && !isBroken; i++) {
     Atomics.wait(pause, 0, 0, 100);
-    for (let block = 0; block < view.byteLength; block += 512 << 10) {
+    for (let block = 0; block < view.byteLength; block += BLOCK_BYTES) {
       if ((view.getUint32(block + 8, true) & 1) === 0) continue;
       view.setUint32(block + 12, 0xffffff, true);
       isBroken = true;
