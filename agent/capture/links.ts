@@ -26,6 +26,8 @@ export type Links = {
 const LIST_ANYWAY_MS = 30_000;
 /** The same for routes, of which a node may have a great many; some go without a word. */
 const LIST_ROUTES_MS = 600_000;
+/** Listings at a time, while each is torn by what changes meanwhile. */
+const LISTINGS = 3;
 
 /**
  * Each message tells all of one interface or route, so that the last one about it is true whatever
@@ -67,7 +69,8 @@ export class KernelLinks implements Links, OnLinks {
   changed(): ReadonlySet<number> {
     this.take();
     const nowMs = Date.now();
-    if (this.#isStale || Math.abs(nowMs - this.#listedMs) >= LIST_ANYWAY_MS) this.#list(nowMs);
+    if (Math.abs(nowMs - this.#listedMs) >= LIST_ANYWAY_MS) this.#list(nowMs);
+    for (let tries = 0; this.#isStale && tries < LISTINGS; tries++) this.#list(nowMs);
     const changed = this.#changed;
     this.#changed = new Set();
     return changed;
@@ -80,10 +83,12 @@ export class KernelLinks implements Links, OnLinks {
     this.listings++;
     const seen = new Set<number>();
     this.#seen = seen;
-    const isWhole = dump(this.#calls, this.#dumps, RTM_GETLINK, this);
+    if (!dump(this.#calls, this.#dumps, RTM_GETLINK, this)) this.#isStale = true;
+    // What waited meanwhile is older than the listing, in part: of one that is gone by the listing
+    // it still tells that it went down, and afterwards that it went, where that was not lost.
+    this.take();
     this.#seen = null;
-    if (!isWhole) this.#isStale = true;
-    if (this.#isStale) return; // again with the next call
+    if (this.#isStale) return; // again
     for (const index of this.#links.keys()) if (!seen.has(index)) this.linkGone(index);
     if (!isDue) return;
     this.#routesMs = nowMs;

@@ -221,9 +221,9 @@ export class RingCapture implements LiveSource {
   #look(): boolean {
     this.#read();
     if (this.#open === null) return false;
-    let isChanged = this.#endLeft();
     this.#lookedMs = Date.now();
     let indexes: Iterable<number> = this.#links.changed();
+    let isChanged = this.#endLeft();
     if (this.#isNew) indexes = Array.from(this.#links.all(), (link) => link.index);
     this.#isNew = false;
     for (const index of indexes) if (this.#lookAt(index)) isChanged = true;

@@ -185,10 +185,17 @@ t.test("a listing that a change has torn makes no interface gone", async (t) => 
     return [Array.from(links.all(), ({ index }) => index), said.length];
   };
   const none = undefined;
-  t.strictSame(heard(none, LINK, DONE, DONE), [[9], 0], "listed at the start, and routes");
-  t.strictSame(heard(null, none, torn), [[9], 0], "some was lost, and the listing is torn");
-  t.strictSame(heard(none, tornLink, DONE), [[9, 8], 0], "again");
-  t.strictSame(heard(none, changed(LINK, 20, 8), DONE, DONE), [[8], 0], "and whole");
+  const [eight, down] = [changed(LINK, 20, 8), changed(LINK, 24, 0)];
+  const ninth = () => links.get(9)?.isUp;
+  t.strictSame(heard(none, LINK, DONE, none, DONE), [[9], 0], "at the start, and routes");
+  t.strictSame(heard(null, none, torn, none), [[9], 0], "some was lost, and the listing is torn");
+  t.strictSame(heard(none, tornLink, DONE, none), [[9, 8], 0], "again");
+  t.strictSame(heard(none, eight, DONE, none, DONE), [[8], 0], "and whole");
+  // The kernel's messages of three that go, the last of which it had no room for.
+  t.strictSame(heard(LINK, none), [[8, 9], 0]);
+  t.strictSame(heard(null, none, eight, DONE, null, down, none), [[8, 9], 0], "it went down");
+  t.equal(ninth(), false, "and is not gone before all that was told is heard");
+  t.strictSame(heard(none, eight, DONE, none, DONE), [[8], 0], "it is, by a listing since then");
 });
 
 // ---- live ---------------------------------------------------------------------------------------
