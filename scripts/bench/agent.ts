@@ -4,6 +4,7 @@ import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync, readdirSync, rmSync } from "node:fs";
 import path from "node:path";
+import type { CpuLimit } from "./cpu-limit.ts";
 import { ROOT, script, wireproof } from "./program.ts";
 
 const SINK_PORT = 7443;
@@ -53,7 +54,12 @@ export class AgentUnderTest {
   readonly #hasRing: boolean;
   #before = { atMs: 0, cpuNs: 0, delivered: 0, cutOff: 0, dropped: 0, opened: 0, observations: 0 };
 
-  private constructor(folder: string, tier: string, flags: readonly string[]) {
+  private constructor(
+    folder: string,
+    tier: string,
+    flags: readonly string[],
+    limit: CpuLimit | null,
+  ) {
     this.#spool = path.join(folder, `spool-${tier}`);
     this.#hasRing = tier !== "libpcap";
     const keys = (name: string) => path.join(folder, name);
@@ -66,14 +72,16 @@ export class AgentUnderTest {
         ...flags,
       ]),
     );
+    limit?.add(this.#child.pid!);
   }
 
   static async start(
     folder: string,
     tier: string,
     flags: readonly string[] = [],
+    limit: CpuLimit | null = null,
   ): Promise<AgentUnderTest> {
-    const agent = new AgentUnderTest(folder, tier, flags);
+    const agent = new AgentUnderTest(folder, tier, flags, limit);
     const untilMs = performance.now() + 20_000;
     for (;;) {
       const values = await agent.#metrics().catch(() => null);

@@ -6,6 +6,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import { AgentUnderTest, endAll, start, startSink } from "./agent.ts";
 import type { Counts } from "./agent.ts";
+import { CpuLimit } from "./cpu-limit.ts";
 import { script } from "./program.ts";
 
 const [folder, peer, ...wanted] = process.argv.slice(2) as [string, string, ...string[]];
@@ -18,8 +19,14 @@ const FLOWS = 1000;
 /** From one to eight times the load. */
 const PACKETS_PER_SECOND = [62_500, 125_000, 250_000, 500_000];
 const CONNECTIONS_PER_SECOND = [2_500, 5_000, 10_000, 20_000];
+/** More than the sender can: what comes is the most that it does. */
+const MOST = 100_000;
+/** Of a core: a limit as containers of this kind often have one. */
+const CPU_LIMIT = 0.25;
 /** Connections a second, and how many: by then the engine has compiled what it will. */
 const WARM_UP = [10_000, 60_000] as const;
+/** Where the CPU is limited: slower, over the same time. */
+const WARM_UP_LIMITED = [4_000, 24_000] as const;
 const OPEN_FLOWS = [100_000, 1_000_000];
 /** Pairs with and without an agent, for its cost to the traffic; runs of each, their seconds. */
 const PAIRS = 20;
@@ -80,16 +87,33 @@ async function segments(): Promise<void> {
 async function connections(): Promise<void> {
   console.log("\nNew connections of recorded clients and servers, three of four of them TLS, each");
   console.log(
-    `from its SYN to its end, ${SECONDS} s; the agent brings every one to a collector:\n`,
+    `from its SYN to its end, ${SECONDS} s; the agent brings every one to a collector. The last row`,
   );
+  console.log("is the most that one sender can:\n");
+  await connectionTable([...CONNECTIONS_PER_SECOND, MOST], null);
+  const limit = CpuLimit.make(CPU_LIMIT);
+  if (typeof limit === "string") return console.log(`\nUnder a CPU limit: left out, ${limit}`);
+  console.log(
+    `\nThe same under a limit of ${CPU_LIMIT} of a core, beyond which frames are dropped:\n`,
+  );
+  try {
+    await connectionTable(CONNECTIONS_PER_SECOND, limit);
+  } finally {
+    limit.close();
+  }
+}
+
+async function connectionTable(rates: readonly number[], limit: CpuLimit | null): Promise<void> {
   head("new/s", "packets/s", "of a core", "CPU of one", "read", "dropped", "rows sent");
-  for (const rate of CONNECTIONS_PER_SECOND) {
-    const agent = await AgentUnderTest.start(folder, "ring-cutoff", ["--flows", "262144"]);
-    await send("connections", ["wps0", ...WARM_UP, 0, "whole"]);
+  for (const rate of rates) {
+    const agent = await AgentUnderTest.start(folder, "ring-cutoff", ["--flows", "262144"], limit);
+    const warmUp = limit ? WARM_UP_LIMITED : WARM_UP;
+    await send("connections", ["wps0", ...warmUp, 0, "whole"]);
     await sleep(4000); // they end, and are told
     await agent.ask();
+    const total = Math.min(rate, 20_000) * SECONDS;
     const { sent, connections, seconds } = await send("connections", [
-      ...["wps0", rate, rate * SECONDS, 1_000_000, "whole"],
+      ...["wps0", rate, total, 1_000_000, "whole"],
     ]);
     await sleep(4000);
     const c = await agent.ask();
