@@ -154,7 +154,7 @@ export function agentMetrics(watching: Watching, uplink: Uplink): Registry {
   add(
     Gauge,
     "interface_cut_off",
-    "Frames counted by flow and not handed over, by interface, since its watch began",
+    "Frames counted and not handed over, by interface, since its watch began",
     () => Object.fromEntries(capture.watches().map((w) => [w.name, w.cutOff])),
     "interface",
   );

@@ -89,7 +89,7 @@ export class Watcher {
             choice: config.capture,
             wanted: config.wanted,
             ringBytes: config.ringMib << 20,
-            flows: table.flows,
+            ...{ flows: table.flows, sample },
             ...(fanout ? { fanout } : {}),
             ...(holdings ? { holdings } : {}),
             ...{ clock, onFrame, onWatch, log, onChange: () => watcher.#rescan() },

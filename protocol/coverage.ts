@@ -23,7 +23,7 @@ export const Coverage = Type.Object({
   delivered: count,
   /** By the kernel. */
   dropped: count,
-  /** Counted by the flow cutoff, and not delivered. */
+  /** Counted by the flow cutoff, and not delivered: also of flows that a sample leaves out. */
   cut_off: count,
   /** Frames decoded down to a flow. */
   packets: count,

@@ -8,14 +8,16 @@
 export const Size = { word: 0x00, half: 0x08, byte: 0x10, double: 0x18 } as const;
 export type Size = (typeof Size)[keyof typeof Size];
 
-/** Arithmetic on 64 bits. */
+/** Arithmetic on 64 bits, or on the low 32 of them: then the others become 0. */
 export const Alu = {
   add: 0x00,
   subtract: 0x10,
   multiply: 0x20,
+  or: 0x40,
   and: 0x50,
   shiftLeft: 0x60,
   shiftRight: 0x70,
+  xor: 0xa0,
   move: 0xb0,
   shiftRightSigned: 0xc0,
 } as const;
@@ -46,7 +48,7 @@ const CLASS_STORE_IMMEDIATE = 0x62; // BPF_ST | BPF_MEM
 const CLASS_STORE = 0x63; // BPF_STX | BPF_MEM
 const ATOMIC_ADD = 0xdb; // BPF_STX | BPF_ATOMIC | BPF_DW, BPF_ADD
 const CLASS_JUMP = 0x05;
-const CLASS_ALU = 0x07;
+const CLASS_ALU = { 32: 0x04, 64: 0x07 } as const;
 const FROM_REGISTER = 0x08;
 const TO_BIG_ENDIAN = 0xdc;
 const CALL = 0x85;
@@ -71,10 +73,11 @@ export class BpfAssembler {
     return this;
   }
 
-  alu(operation: Alu, to: Register, operand: Operand): this {
+  alu(operation: Alu, to: Register, operand: Operand, bits: 32 | 64 = 64): this {
+    const code = CLASS_ALU[bits] | operation;
     return typeof operand === "number"
-      ? this.#emit(CLASS_ALU | operation, to, 0, 0, operand)
-      : this.#emit(CLASS_ALU | operation | FROM_REGISTER, to, operand.register, 0, 0);
+      ? this.#emit(code, to, 0, 0, operand)
+      : this.#emit(code | FROM_REGISTER, to, operand.register, 0, 0);
   }
 
   move(to: Register, operand: Operand): this {

@@ -5,7 +5,8 @@
  * What is handed over whatever was before: anything in which `header-walk.ts` finds no TCP or
  * UDP, SYN, FIN, RST, fragments. Of other packets: payload until its side has spent its budget, and
  * packets without payload (they only acknowledge) until the other side has. A flow that finds no
- * room in the map is handed over whole.
+ * room in the map is handed over whole. Of flows that a sample leaves out nothing is, and of them
+ * there are no entries: their frames are counted to the interface alone.
  *
  * Only the program writes a flow's entry, so that no count is ever lost. The agent writes what it
  * wishes for as budget into a map of its own, which is looked at while there is budget left.
@@ -13,6 +14,8 @@
 import { Alu, BpfAssembler, Jump, Size } from "./bpf-assembler.ts";
 import type { Register } from "./bpf-assembler.ts";
 import { InterfaceKind, Stack, walkHeaders } from "./header-walk.ts";
+import { leaveOut } from "./sample-program.ts";
+import type { Draw } from "./sample-program.ts";
 
 /**
  * The key of a flow, 44 bytes: the addresses of its low and its high end (16 bytes each, IPv4 as
@@ -74,6 +77,15 @@ const RST = 4;
 const { interface: INTERFACE, key: KEY, rest: REST, ipBytes: IP_BYTES, entry: ENTRY } = Stack;
 const { source: SOURCE, destination: DESTINATION, transport: TRANSPORT } = Stack;
 
+/** What a sample draws by. */
+const OF_KEY = {
+  ends: [
+    { address: KEY + FlowKey.low, port: KEY + FlowKey.ports },
+    { address: KEY + FlowKey.high, port: KEY + FlowKey.ports + 2 },
+  ],
+  protocol: KEY + FlowKey.protocol,
+} as const;
+
 export type CutoffProgram = {
   /** Payload of a side that is handed over, in bytes. */
   budget: number;
@@ -86,6 +98,8 @@ export type CutoffProgram = {
   interfaces: number;
   /** Flows in tunnels are counted too. */
   hasTunnels: boolean;
+  /** Null takes all flows. */
+  sample: Draw | null;
 };
 
 export function assembleCutoff(options: CutoffProgram): Uint8Array<ArrayBuffer> {
@@ -176,7 +190,7 @@ function decide(b: BpfAssembler, { flows, wishes, budget }: CutoffProgram): void
   b.jumpIf(Jump.less, 5, { register: 4 }, "spend").store(Size.double, 7, FlowValue.budget, 0);
   b.label("cut").move(1, 1).load(Size.double, 2, 10, IP_BYTES);
   b.addTo(6, FlowValue.packets, 1).addTo(6, FlowValue.bytes, 2);
-  b.load(Size.double, 4, 10, INTERFACE);
+  b.label("count").move(1, 1).load(Size.double, 4, 10, INTERFACE);
   b.addTo(4, InterfaceValue.cutOff, 1).jump("keep back");
   // Of what only acknowledges the rest is 0.
   b.label("spend").load(Size.double, 1, 10, REST).addTo(7, FlowValue.spent, 1).jump("pass");
@@ -218,8 +232,10 @@ function fulfil(b: BpfAssembler, wishes: number): void {
 }
 
 /** The first payload of a flow makes its entry; what does not fit is counted, and passed. */
-function open(b: BpfAssembler, { flows, budget }: CutoffProgram): void {
-  b.label("new").jumpIf(Jump.anyBitOf, 8, SYN | FIN | RST, "pass");
+function open(b: BpfAssembler, { flows, budget, sample }: CutoffProgram): void {
+  b.label("new");
+  if (sample !== null) leaveOut(b, sample, OF_KEY, "count");
+  b.jumpIf(Jump.anyBitOf, 8, SYN | FIN | RST, "pass");
   b.load(Size.double, 1, 10, REST).jumpIf(Jump.equal, 1, 0, "pass");
   for (let at = 0; at < FLOW_VALUE_BYTES; at += 8) b.store(Size.double, 10, ENTRY + at, 0);
   for (const side of [0, 8]) b.store(Size.double, 10, ENTRY + FlowValue.budget + side, budget);

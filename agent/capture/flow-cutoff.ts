@@ -15,6 +15,7 @@ import {
 } from "./cutoff-program.ts";
 import { InterfaceKind } from "./header-walk.ts";
 import { SNAP_BYTES } from "./frame-source.ts";
+import type { Draw } from "./sample-program.ts";
 import { RefusedCall } from "./system-calls.ts";
 import type { SystemCalls } from "./system-calls.ts";
 
@@ -59,9 +60,12 @@ export class FlowCutoff {
   cutOff = 0;
   refused = 0;
 
+  readonly #sample: Draw | null;
+
   /** Throws `RefusedCall`. `flows` is the room for flows, in entries of some 260 bytes. */
-  constructor(calls: SystemCalls, flows: number, budget: number) {
+  constructor(calls: SystemCalls, flows: number, budget: number, sample: Draw | null = null) {
     this.#calls = calls;
+    this.#sample = sample;
     const open: { close: () => void }[] = [];
     try {
       const map = (name: string, key: number, value: number, entries: number, processors = 0) => {
@@ -104,7 +108,7 @@ export class FlowCutoff {
     const program = assembleCutoff({
       ...{ budget, snap: WHOLE_FRAME, otherSnap: SNAP_BYTES },
       ...{ flows: this.#flows.fd, wishes: this.#wishes.fd, interfaces: this.#interfaces.fd },
-      hasTunnels,
+      ...{ hasTunnels, sample: this.#sample },
     });
     return loadProgram(this.#calls, "wp_cutoff", program);
   }

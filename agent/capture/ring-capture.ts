@@ -13,6 +13,7 @@ import { CutOffFlows } from "./cut-off-flows.ts";
 import { RingReader } from "./ring-reader.ts";
 import { RingWaiter, Wake } from "./ring-waiter.ts";
 import type { Link } from "./rtnetlink.ts";
+import type { Draw } from "./sample-program.ts";
 import { RefusedCall } from "./system-calls.ts";
 import type { SystemCalls } from "./system-calls.ts";
 import { beginWatch, goesOn } from "./watching.ts";
@@ -46,8 +47,11 @@ export type RingCaptureOptions = {
   onChange: () => void;
   log: (level: "info" | "warn" | "error", text: string) => void;
   ringBytes: number;
-  /** Room for flows, and payload of each side that is handed over; null hands everything over. */
-  cutoff: { flows: number; budgetBytes: number } | null;
+  /**
+   * Room for flows, payload of each side that is handed over, and of which flows at all, if not
+   * of all; null hands everything over.
+   */
+  cutoff: { flows: number; budgetBytes: number; sample?: Draw | null } | null;
   /** Without it all frames come here. */
   fanout?: Fanout;
 };
@@ -107,8 +111,8 @@ export class RingCapture implements LiveSource {
     let cutoff: FlowCutoff | null = null;
     try {
       if (this.#options.cutoff) {
-        const { flows, budgetBytes } = this.#options.cutoff;
-        cutoff = new FlowCutoff(calls, flows, budgetBytes);
+        const { flows, budgetBytes, sample } = this.#options.cutoff;
+        cutoff = new FlowCutoff(calls, flows, budgetBytes, sample);
         ring.filterBy(cutoff.programFd);
         if (cutoff.withoutTunnels !== null) {
           log("warn", `flows in tunnels are handed over whole: ${cutoff.withoutTunnels}`);

@@ -7,6 +7,7 @@ import type { Wanted } from "./interfaces.ts";
 import { Libpcap } from "./libpcap.ts";
 import { RingCapture } from "./ring-capture.ts";
 import type { Fanout } from "./ring-capture.ts";
+import type { Draw } from "./sample-program.ts";
 import { RefusedCall, SystemCalls } from "./system-calls.ts";
 
 type Tier = Exclude<CaptureChoice, "auto">;
@@ -15,8 +16,9 @@ export type CaptureOptions = {
   choice: CaptureChoice;
   wanted: Wanted;
   ringBytes: number;
-  /** Room for flows in the cutoff. */
+  /** Room for flows in the cutoff, which may hand over a sample of them alone. */
   flows: number;
+  sample?: Draw | null;
   /** Each frame's time is set in `clock[0]`, microseconds since the epoch. */
   clock: Float64Array;
   onFrame: OnFrame;
@@ -33,7 +35,8 @@ export type CaptureOptions = {
 
 const OPEN: Record<Tier, (options: CaptureOptions) => LiveSource> = {
   "ring-cutoff": (options) => {
-    const cutoff = { flows: options.flows, budgetBytes: BUDGET_BYTES };
+    const { flows, sample = null } = options;
+    const cutoff = { flows, budgetBytes: BUDGET_BYTES, sample };
     return new RingCapture({ ...options, cutoff, calls: new SystemCalls(options.holdings) });
   },
   ring: (options) => {

@@ -12,9 +12,9 @@
  *      taken = drawn < rate · 2^32
  *
  * The sum is what makes both directions alike; the second round spreads it evenly. It takes nothing
- * but multiplications, exclusive ors and shifts of 32 bits, so that a filter in the kernel can do
- * the same. Who does not know the key cannot choose ports that are left out; for one who sees which
- * flows are told it is no secret that would withstand analysis.
+ * but multiplications, exclusive ors and shifts of 32 bits, so that the filter in the kernel does
+ * the same (`agent/capture/sample-program.ts`). Who does not know the key cannot choose ports that
+ * are left out; for one who sees which flows are told it is no secret that would withstand analysis.
  *
  * A fragment goes with its datagram, and an ICMP error with the packet that it quotes. Behind a
  * Service's translation a flow has other ends, and is chosen anew.
@@ -45,24 +45,27 @@ export function hashWords(seed: number, words: readonly number[]): number {
 export class Sample {
   /** Share of flows that are taken, above 0 and below 1. */
   readonly rate: number;
-  readonly #k0: number;
-  readonly #k1: number;
-  /** rate · 2^32 − 2^31: what is compared are signed numbers, which need no doubles. */
+  readonly keys: readonly [k0: number, k1: number];
+  /** rate · 2^32, from 1 to 2^32 − 1. */
+  readonly limit: number;
+  /** The same less 2^31: what is compared are signed numbers, which need no doubles. */
   readonly #limit: number;
 
-  constructor(rate: number, key: readonly [k0: number, k1: number]) {
+  constructor(rate: number, keys: readonly [k0: number, k1: number]) {
     this.rate = rate;
-    [this.#k0, this.#k1] = key;
-    this.#limit = Math.max(1, Math.round(rate * 2 ** 32)) - 2 ** 31;
+    this.keys = keys;
+    this.limit = Math.min(Math.max(1, Math.round(rate * 2 ** 32)), 2 ** 32 - 1);
+    this.#limit = this.limit - 2 ** 31;
   }
 
   /** Reports whether the packet's flow is none of the sample's. */
   leavesOut(p: Packet): boolean {
-    let one = mix(mix(this.#k0, p.source0), p.source1);
+    const [k0, k1] = this.keys;
+    let one = mix(mix(k0, p.source0), p.source1);
     one = finish(mix(mix(mix(one, p.source2), p.source3), p.sourcePort), 20);
-    let other = mix(mix(this.#k0, p.destination0), p.destination1);
+    let other = mix(mix(k0, p.destination0), p.destination1);
     other = finish(mix(mix(mix(other, p.destination2), p.destination3), p.destinationPort), 20);
-    const drawn = finish(mix(mix(this.#k1, (one + other) | 0), p.protocol), 8);
+    const drawn = finish(mix(mix(k1, (one + other) | 0), p.protocol), 8);
     return (drawn ^ 0x80000000) >= this.#limit;
   }
 }

@@ -86,11 +86,11 @@ async function segments(): Promise<void> {
 
 async function connections(): Promise<void> {
   console.log("\nNew connections of recorded clients and servers, three of four of them TLS, each");
-  console.log(
-    `from its SYN to its end, ${SECONDS} s; the agent brings every one to a collector. The last row`,
-  );
-  console.log("is the most that one sender can:\n");
-  await connectionTable([...CONNECTIONS_PER_SECOND, MOST], null);
+  console.log(`from its SYN to its end, ${SECONDS} s; the agent brings every one to a collector.`);
+  console.log("The last row is the most that one sender can:\n");
+  await connectionTable([...CONNECTIONS_PER_SECOND, MOST]);
+  console.log("\nA sample of every eighth connection, as `--sampling 1/8` has it:\n");
+  await connectionTable(CONNECTIONS_PER_SECOND.slice(-1), null, ["--sampling", "1/8"]);
   const limit = CpuLimit.make(CPU_LIMIT);
   if (typeof limit === "string") return console.log(`\nUnder a CPU limit: left out, ${limit}`);
   console.log(
@@ -103,10 +103,15 @@ async function connections(): Promise<void> {
   }
 }
 
-async function connectionTable(rates: readonly number[], limit: CpuLimit | null): Promise<void> {
+async function connectionTable(
+  rates: readonly number[],
+  limit: CpuLimit | null = null,
+  more: readonly string[] = [],
+): Promise<void> {
+  const flags = ["--flows", "262144", ...more];
   head("new/s", "packets/s", "of a core", "CPU of one", "read", "dropped", "rows sent");
   for (const rate of rates) {
-    const agent = await AgentUnderTest.start(folder, "ring-cutoff", ["--flows", "262144"], limit);
+    const agent = await AgentUnderTest.start(folder, "ring-cutoff", flags, limit);
     const warmUp = limit ? WARM_UP_LIMITED : WARM_UP;
     await send("connections", ["wps0", ...warmUp, 0, "whole"]);
     await sleep(4000); // they end, and are told

@@ -2,7 +2,7 @@
  * Captures by one tier, in a network namespace of its own, what it sends itself, and prints what
  * came of it: one line of JSON. Pairs of veths are there: `saN` sends, `sbN` is watched.
  *
- *     node capturing.ts TIER golden PAIRS | mixed [INSTRUCTIONS] | refused | spoilt | asked | again
+ *     node capturing.ts TIER golden PAIRS | mixed [INSTRUCTIONS] | sampled RATE | refused | spoilt | asked | again
  *     node capturing.ts TIER shared RINGS | full FLOWS [swept] | deleted | broken | opened | crash
  *     node capturing.ts TIER flood FRAMES BYTES
  */
@@ -23,6 +23,7 @@ import type { Fanout } from "../../agent/capture/ring-capture.ts";
 import { AF_PACKET, SOL_SOCKET, SystemCalls } from "../../agent/capture/system-calls.ts";
 import { openCapture } from "../../agent/capture/tiers.ts";
 import { FLOW_TABLE_DEFAULTS } from "../../agent/flow/flow-table.ts";
+import { Sample } from "../../agent/flow/sample.ts";
 import { Line } from "../../agent/line.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
 import { bulkOf, loadTemplates, readdress } from "../../scripts/bench/traffic.ts";
@@ -61,12 +62,13 @@ function open(handle: Handle, more: Record<string, unknown> = {}): LiveSource {
   return source;
 }
 
-function newLine(records: Flow[], flows = 4096): Line {
+function newLine(records: Flow[], flows = 4096, sample: Sample | null = null): Line {
   return new Line(
     {
       table: { ...FLOW_TABLE_DEFAULTS, flows, slots: 1024 },
       revisions: false,
       reportIntervalMs: 1e9,
+      sample,
     },
     (record) => records.push(record),
   );
@@ -266,6 +268,38 @@ async function mixed(instructions?: number): Promise<object> {
     };
   }
   return { sent: frames.length, strays, flows, told, wrong, counts: open_, stopped, dropped };
+}
+
+/** A sample of mixed traffic, and what a reader of all frames takes of the same. */
+async function sampled(rate: number): Promise<object> {
+  const sample = new Sample(rate, [0x6cb8a871, 0xd41e5eb4 | 0]);
+  const { frames, flows } = mixedTraffic(11, 16, 20_000);
+  const lineOf = (records: Flow[]) => newLine(records, 4096, sample);
+  const records: Flow[] = [];
+  const line = lineOf(records);
+  const source = open(
+    (view, at, end, wire, timeUs, linkType, lane) =>
+      frameAt(line, view, at, end, wire, timeUs, linkType, lane),
+    { sample },
+  );
+  line.countPassedOver(source.passedOver, 0);
+  new FrameSender("sa0", frames).send();
+  await until(source, frames.length);
+  const [of0] = counts(source);
+  line.finish();
+  const dropped = source.droppedOnAny();
+  source.close();
+  const expected: Flow[] = [];
+  const reader = lineOf(expected);
+  frames.forEach((frame, i) =>
+    frameAt(reader, viewOf(frame), 0, frame.length, frame.length, 1.7e15 + i, 1, 0),
+  );
+  reader.finish();
+  return {
+    ...{ sent: frames.length, flows: Object.keys(flows).length, of0, dropped },
+    ...{ told: sumsOf(records), expected: sumsOf(expected) },
+    ...{ notSampled: line.counters.notSampled, leftOut: reader.counters.notSampled },
+  };
 }
 
 /** Packets and bytes of either end, of all flows of the same ends. */
@@ -621,6 +655,7 @@ async function crash(): Promise<object> {
 const result = {
   golden: () => golden(Number(rest[0])),
   mixed: () => mixed(Number(rest[0])),
+  sampled: () => sampled(Number(rest[0])),
   refused,
   spoilt: spoiltOnes,
   asked,
