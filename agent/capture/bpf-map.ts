@@ -1,4 +1,4 @@
-/** Makes hash maps that an eBPF program in the kernel shares with us, and reads and writes them. */
+/** Makes maps that an eBPF program in the kernel shares with us, and reads and writes them. */
 import { readFileSync } from "node:fs";
 import { RefusedCall } from "./system-calls.ts";
 import type { SystemCalls } from "./system-calls.ts";
@@ -10,9 +10,13 @@ const MAP_UPDATE = 2;
 const MAP_DELETE = 3;
 const MAP_LOOKUP_BATCH = 24;
 const MAP_DELETE_BATCH = 27;
-const MAP_TYPE_HASH = 1;
-const MAP_TYPE_PERCPU_HASH = 5;
 const NO_PREALLOC = 1;
+/** A hash map's entries are allocated as they are made; all of an array's are from the start. */
+const TYPES = {
+  hash: { type: 1, flags: NO_PREALLOC, isOfEach: false },
+  array: { type: 2, flags: 0, isOfEach: false },
+  "array of each processor": { type: 6, flags: 0, isOfEach: true },
+} as const;
 const ENOENT = 2;
 
 /** What to add when bpf(2) is refused. */
@@ -33,7 +37,7 @@ export const fixedBytes = (length: number) => new Uint8Array(new ArrayBuffer(len
 const POSSIBLE = "/sys/devices/system/cpu/possible";
 
 /** Throws `RefusedCall`. */
-export function possibleProcessors(): number {
+function possibleProcessors(): number {
   const attempt = `number of processors in ${POSSIBLE}`;
   let text = "";
   try {
@@ -57,25 +61,25 @@ export class BpfMap {
   readonly #keyAlone: Uint8Array<ArrayBuffer>;
 
   /**
-   * Throws `RefusedCall`. Entries are allocated as they are made. With a number of processors each
-   * of them has a value of its own, of a multiple of 8 bytes: `value` is all of them in a row.
+   * Throws `RefusedCall`. Where each processor has a value of its own, of a multiple of 8 bytes,
+   * `value` is all of them in a row.
    */
   constructor(
     calls: SystemCalls,
     name: string,
     [keyBytes, valueBytes]: readonly [number, number],
     entries: number,
-    processors = 0,
+    kind: keyof typeof TYPES = "hash",
   ) {
     this.#calls = calls;
+    const { type, flags, isOfEach } = TYPES[kind];
     const key = fixedBytes(keyBytes);
-    const value = fixedBytes(valueBytes * Math.max(1, processors));
+    const value = fixedBytes(valueBytes * (isOfEach ? possibleProcessors() : 1));
     this.key = new DataView(key.buffer);
     this.value = new DataView(value.buffer);
     // bpf_attr of MAP_CREATE: type | key | value | entries | flags, then the name at 28
     const make = fixedBytes(48);
-    const type = processors > 0 ? MAP_TYPE_PERCPU_HASH : MAP_TYPE_HASH;
-    const numbers = Uint32Array.of(type, keyBytes, valueBytes, entries, NO_PREALLOC);
+    const numbers = Uint32Array.of(type, keyBytes, valueBytes, entries, flags);
     make.set(new Uint8Array(numbers.buffer));
     make.set(new TextEncoder().encode(name), 28);
     this.fd = calls.bpfMake(MAP_CREATE, make);
@@ -110,6 +114,11 @@ export class BpfMap {
   close(): void {
     this.#calls.close(this.fd);
   }
+}
+
+/** A counter of 64 bits, of which a double holds 53. */
+export function readCount(value: DataView, at: number): number {
+  return value.getUint32(at, true) + value.getUint32(at + 4, true) * 2 ** 32;
 }
 
 /** Removes entries of a map, many with each call. */

@@ -14,6 +14,8 @@
 import { Alu, BpfAssembler, Jump, Size } from "./bpf-assembler.ts";
 import type { Register } from "./bpf-assembler.ts";
 import { InterfaceKind, Stack, walkHeaders } from "./header-walk.ts";
+import { InterfaceCount, findInterface } from "./interface-table.ts";
+import type { InterfaceMaps } from "./interface-table.ts";
 import { leaveOut } from "./sample-program.ts";
 import type { Draw } from "./sample-program.ts";
 
@@ -53,10 +55,6 @@ export const FlowValue = {
 export const WISH_BYTES = 32;
 export const Wish = { budget: 0, isn: 16 } as const;
 
-/** Of an interface, by its index, for each processor: its kind, then counters of 8 bytes. */
-export const INTERFACE_VALUE_BYTES = 24;
-export const InterfaceValue = { kind: 0, cutOff: 8, refused: 16 } as const;
-
 /** Helpers (linux/bpf.h). */
 const MAP_LOOKUP = 1;
 const MAP_UPDATE = 2;
@@ -64,9 +62,8 @@ const MAP_DELETE = 3;
 const NOT_THERE_YET = 1; // BPF_NOEXIST
 const EEXIST = 17;
 
-/** `struct __sk_buff`: positions of what is read. */
+/** `struct __sk_buff`: position of what is read. */
 const PACKET_TYPE = 4;
-const INDEX = 40;
 const OUTGOING = 4;
 
 /** TCP flags. */
@@ -95,7 +92,7 @@ export type CutoffProgram = {
   /** File descriptors of the maps. */
   flows: number;
   wishes: number;
-  interfaces: number;
+  interfaces: InterfaceMaps;
   /** Flows in tunnels are counted too. */
   hasTunnels: boolean;
   /** Null takes all flows. */
@@ -106,7 +103,7 @@ export function assembleCutoff(options: CutoffProgram): Uint8Array<ArrayBuffer> 
   const b = new BpfAssembler();
   // r6: the frame's context. r7: side. r8: position, then TCP flags. r9: type, then protocol.
   b.move(6, { register: 1 });
-  findInterface(b, options);
+  isWatched(b, options);
   const { hasTunnels } = options;
   walkHeaders({ b, hasTunnels, from: "frame", icmp: ["other", "other"] });
   orderEnds(b);
@@ -119,13 +116,9 @@ export function assembleCutoff(options: CutoffProgram): Uint8Array<ArrayBuffer> 
   return b.assemble();
 }
 
-function findInterface(b: BpfAssembler, { interfaces }: CutoffProgram): void {
-  b.load(Size.word, 2, 6, INDEX).store(Size.word, 10, KEY + FlowKey.index, { register: 2 });
-  b.loadMap(1, interfaces).move(2, { register: 10 });
-  b.alu(Alu.add, 2, KEY + FlowKey.index).call(MAP_LOOKUP);
-  b.jumpIf(Jump.equal, 0, 0, "keep back");
+function isWatched(b: BpfAssembler, { interfaces }: CutoffProgram): void {
+  findInterface(b, interfaces, KEY + FlowKey.index, "keep back");
   b.store(Size.double, 10, INTERFACE, { register: 0 });
-  b.load(Size.word, 7, 0, InterfaceValue.kind);
   // What leaves by a loopback comes in again by it.
   b.jumpIf(Jump.notEqual, 7, InterfaceKind.loopback, "watched");
   b.load(Size.word, 1, 6, PACKET_TYPE).jumpIf(Jump.equal, 1, OUTGOING, "keep back");
@@ -191,7 +184,7 @@ function decide(b: BpfAssembler, { flows, wishes, budget }: CutoffProgram): void
   b.label("cut").move(1, 1).load(Size.double, 2, 10, IP_BYTES);
   b.addTo(6, FlowValue.packets, 1).addTo(6, FlowValue.bytes, 2);
   b.label("count").move(1, 1).load(Size.double, 4, 10, INTERFACE);
-  b.addTo(4, InterfaceValue.cutOff, 1).jump("keep back");
+  b.addTo(4, InterfaceCount.cutOff, 1).jump("keep back");
   // Of what only acknowledges the rest is 0.
   b.label("spend").load(Size.double, 1, 10, REST).addTo(7, FlowValue.spent, 1).jump("pass");
   // A SYN begins a new connection between these ends, or repeats itself: its budget is whole again.
@@ -249,5 +242,5 @@ function open(b: BpfAssembler, { flows, budget, sample }: CutoffProgram): void {
   b.move(3, { register: 10 }).alu(Alu.add, 3, ENTRY).move(4, NOT_THERE_YET).call(MAP_UPDATE);
   // Another processor may have made it meanwhile: then this packet alone is not charged.
   b.jumpIf(Jump.equal, 0, 0, "pass").jumpIf(Jump.equal, 0, -EEXIST, "pass");
-  b.load(Size.double, 1, 10, INTERFACE).move(2, 1).addTo(1, InterfaceValue.refused, 2);
+  b.load(Size.double, 1, 10, INTERFACE).move(2, 1).addTo(1, InterfaceCount.refused, 2);
 }

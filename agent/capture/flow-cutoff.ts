@@ -1,5 +1,5 @@
 /** Loads the flow cutoff into the kernel, and reads what it counted of interfaces and flows. */
-import { BpfMap, MapRemoval, MapWalk, possibleProcessors } from "./bpf-map.ts";
+import { BpfMap, MapRemoval, MapWalk, readCount } from "./bpf-map.ts";
 import { loadProgram } from "./bpf-program.ts";
 import {
   END_BYTES,
@@ -7,13 +7,11 @@ import {
   FLOW_VALUE_BYTES,
   FlowKey,
   FlowValue,
-  INTERFACE_VALUE_BYTES,
-  InterfaceValue,
   WISH_BYTES,
   Wish,
   assembleCutoff,
 } from "./cutoff-program.ts";
-import { InterfaceKind } from "./header-walk.ts";
+import { InterfaceTable } from "./interface-table.ts";
 import { SNAP_BYTES } from "./frame-source.ts";
 import type { Draw } from "./sample-program.ts";
 import { RefusedCall } from "./system-calls.ts";
@@ -23,8 +21,6 @@ import type { SystemCalls } from "./system-calls.ts";
 export const BUDGET_BYTES = 48 << 10;
 /** Whole frames of what is handed over, whatever offload made of them. */
 const WHOLE_FRAME = 0x7fffffff;
-/** Most interfaces under watch. */
-const INTERFACES_LIMIT = 16_384;
 /** Keys read at a time when the map is walked. */
 const WALK_KEYS = 512;
 /** Flows forgotten with one call. */
@@ -32,20 +28,13 @@ const REMOVED_AT_ONCE = 128;
 /** Bits by which flows that wait to be forgotten are told from most others. */
 const MARKS = 4096;
 
-/** ARPHRD_…: Ethernet, loopback, and those whose frames begin with the IP header. */
-const KINDS: ReadonlyMap<number, number> = new Map([
-  [1, InterfaceKind.ethernet],
-  [772, InterfaceKind.loopback],
-  ...[768, 769, 776, 778, 65534].map((type) => [type, InterfaceKind.rawIp] as const),
-]);
-
 export class FlowCutoff {
   readonly programFd: number;
+  readonly interfaces: InterfaceTable;
   /** Why flows in tunnels are handed over whole; null where they are counted as others are. */
   withoutTunnels: string | null = null;
   readonly #calls: SystemCalls;
   readonly #flows: BpfMap;
-  readonly #interfaces: BpfMap;
   readonly #wishes: BpfMap;
   readonly #walk: MapWalk;
   readonly #removal: MapRemoval;
@@ -56,9 +45,6 @@ export class FlowCutoff {
   readonly bytes = new Float64Array(2);
   readonly marked = new Float64Array(2);
   readonly markedBytes = new Float64Array(2);
-  /** Of the last interface that was read: frames cut off, and passed for want of room. */
-  cutOff = 0;
-  refused = 0;
 
   readonly #sample: Draw | null;
 
@@ -68,21 +54,15 @@ export class FlowCutoff {
     this.#sample = sample;
     const open: { close: () => void }[] = [];
     try {
-      const map = (name: string, key: number, value: number, entries: number, processors = 0) => {
-        const made = new BpfMap(calls, name, [key, value], entries, processors);
+      const map = (name: string, value: number) => {
+        const made = new BpfMap(calls, name, [FLOW_KEY_BYTES, value], flows);
         open.push(made);
         return made;
       };
-      this.#flows = map("wp_flows", FLOW_KEY_BYTES, FLOW_VALUE_BYTES, flows);
-      const processors = possibleProcessors();
-      this.#interfaces = map(
-        "wp_interfaces",
-        4,
-        INTERFACE_VALUE_BYTES,
-        INTERFACES_LIMIT,
-        processors,
-      );
-      this.#wishes = map("wp_wishes", FLOW_KEY_BYTES, WISH_BYTES, flows);
+      this.#flows = map("wp_flows", FLOW_VALUE_BYTES);
+      this.#wishes = map("wp_wishes", WISH_BYTES);
+      this.interfaces = new InterfaceTable(calls);
+      open.push(this.interfaces);
       this.#walk = new MapWalk(calls, this.#flows, WALK_KEYS);
       this.#removal = new MapRemoval(calls, this.#flows, REMOVED_AT_ONCE);
       this.programFd = this.#loadBest(budget);
@@ -107,41 +87,10 @@ export class FlowCutoff {
   #load(budget: number, hasTunnels: boolean): number {
     const program = assembleCutoff({
       ...{ budget, snap: WHOLE_FRAME, otherSnap: SNAP_BYTES },
-      ...{ flows: this.#flows.fd, wishes: this.#wishes.fd, interfaces: this.#interfaces.fd },
+      ...{ flows: this.#flows.fd, wishes: this.#wishes.fd, interfaces: this.interfaces.maps },
       ...{ hasTunnels, sample: this.#sample },
     });
     return loadProgram(this.#calls, "wp_cutoff", program);
-  }
-
-  /** Lets frames of an interface pass, if there is room; `hardware` is its type (ARPHRD_…). */
-  allow(index: number, hardware: number): boolean {
-    const { key, value } = this.#interfaces;
-    key.setUint32(0, index, true);
-    new Uint8Array(value.buffer).fill(0);
-    const kind = KINDS.get(hardware) ?? InterfaceKind.other;
-    for (let at = 0; at < value.byteLength; at += INTERFACE_VALUE_BYTES) {
-      value.setUint32(at + InterfaceValue.kind, kind, true);
-    }
-    return this.#interfaces.write();
-  }
-
-  forbid(index: number): void {
-    this.#interfaces.key.setUint32(0, index, true);
-    this.#interfaces.delete();
-  }
-
-  /** Reads an interface's counters into `cutOff`, `refused`. */
-  readInterface(index: number): boolean {
-    const { key, value } = this.#interfaces;
-    key.setUint32(0, index, true);
-    if (!this.#interfaces.read()) return false;
-    this.cutOff = 0;
-    this.refused = 0;
-    for (let at = 0; at < value.byteLength; at += INTERFACE_VALUE_BYTES) {
-      this.cutOff += readCount(value, at + InterfaceValue.cutOff);
-      this.refused += readCount(value, at + InterfaceValue.refused);
-    }
-    return true;
   }
 
   /**
@@ -230,7 +179,7 @@ export class FlowCutoff {
 
   close(): void {
     this.#calls.close(this.programFd);
-    for (const map of [this.#flows, this.#wishes, this.#interfaces]) map.close();
+    for (const map of [this.#flows, this.#wishes, this.interfaces]) map.close();
   }
 }
 
@@ -245,9 +194,4 @@ function writeKey(key: DataView, keys: Int32Array, k: number, index: number): vo
   for (let word = 0; word < 9; word++) key.setInt32(word * 4, keys[k + word]!);
   key.setUint32(FlowKey.index, index, true);
   key.setUint32(FlowKey.protocol, keys[k + 9]! & 0xff, true);
-}
-
-/** A counter of 64 bits, of which a double holds 53. */
-function readCount(value: DataView, at: number): number {
-  return value.getUint32(at, true) + value.getUint32(at + 4, true) * 2 ** 32;
 }

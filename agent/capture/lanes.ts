@@ -4,14 +4,19 @@
 const LANES = 1 << 16;
 
 export class Lanes {
+  readonly #count: number;
   readonly #taken = new Set<number>();
   #next = 0;
 
-  /** The number that was given longest ago, or never; fewer than `LANES` are taken. */
+  constructor(count = LANES) {
+    this.#count = count;
+  }
+
+  /** The number that was given longest ago, or never; fewer than there are are taken. */
   take(): number {
-    while (this.#taken.has(this.#next)) this.#next = (this.#next + 1) % LANES;
+    while (this.#taken.has(this.#next)) this.#next = (this.#next + 1) % this.#count;
     const lane = this.#next;
-    this.#next = (lane + 1) % LANES;
+    this.#next = (lane + 1) % this.#count;
     this.#taken.add(lane);
     return lane;
   }

@@ -190,10 +190,10 @@ export class RingCapture implements LiveSource {
   }
 
   #count(watch: Watch): void {
-    const cutoff = this.#open?.cutoff;
-    if (!cutoff?.readInterface(watch.index)) return;
-    watch.cutOff = cutoff.cutOff;
-    this.#refusedBy.set(watch.index, cutoff.refused);
+    const interfaces = this.#open?.cutoff?.interfaces;
+    if (!interfaces?.read(watch.index)) return;
+    watch.cutOff = interfaces.cutOff;
+    this.#refusedBy.set(watch.index, interfaces.refused);
   }
 
   droppedOnAny(): number {
@@ -274,7 +274,7 @@ export class RingCapture implements LiveSource {
   /** Begins a watch; reports whether there was room for it. */
   #allow(link: Link, kind: WatchKind): boolean {
     const { name, index, hardware } = link;
-    if (this.#open?.cutoff?.allow(index, hardware) === false) {
+    if (this.#open?.cutoff?.interfaces.allow(index, hardware) === false) {
       this.#options.log("error", `${name} is not watched: too many interfaces are`);
       return false;
     }
@@ -292,7 +292,7 @@ export class RingCapture implements LiveSource {
     this.#lanes.free(watch.lane);
     this.#refusedBefore += this.#refusedBy.get(watch.index) ?? 0;
     this.#refusedBy.delete(watch.index);
-    this.#open?.cutoff?.forbid(watch.index);
+    this.#open?.cutoff?.interfaces.forbid(watch.index);
   }
 
   /**

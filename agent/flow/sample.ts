@@ -14,7 +14,8 @@
  * The sum is what makes both directions alike; the second round spreads it evenly. It takes nothing
  * but multiplications, exclusive ors and shifts of 32 bits, so that the filter in the kernel does
  * the same (`agent/capture/sample-program.ts`). Who does not know the key cannot choose ports that
- * are left out; for one who sees which flows are told it is no secret that would withstand analysis.
+ * are left out; for one who sees which flows are told it is no secret that would withstand
+ * analysis.
  *
  * A fragment goes with its datagram, and an ICMP error with the packet that it quotes. Behind a
  * Service's translation a flow has other ends, and is chosen anew.

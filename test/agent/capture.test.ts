@@ -557,6 +557,54 @@ t.test("entries of a map go many at a time, also where some are gone", { skip },
   map.close();
 });
 
+t.test("interfaces of one set are told apart, as many as it has room for", { skip }, async (t) => {
+  const calls = new SystemCalls();
+  const cutoff = new FlowCutoff(calls, 16, 1);
+  const { interfaces } = cutoff;
+  const [LO, SETS, PLACES] = [1, 2048, 8];
+  // bpf_attr of BPF_PROG_TEST_RUN: program(4) | result(4) | frame's length(4) at 8, address at 16 |
+  // repeated(4) at 32 | context's length(4) at 40, address at 48. It runs as if on the loopback,
+  // and an Ethernet header is taken off before.
+  const frame = Buffer.alloc(128);
+  frame.set(ethernet(ethernet(ipv4({}, tcp({ flags: ACK }, new Uint8Array(20))))), 0);
+  const context = new Uint8Array(new ArrayBuffer(192));
+  new DataView(context.buffer).setUint32(40, LO, true); // its interface, in struct __sk_buff
+  const bytes = new Uint8Array(frame);
+  const attributes = new DataView(new ArrayBuffer(80));
+  attributes.setUint32(0, cutoff.programFd, true);
+  attributes.setUint32(8, bytes.length, true);
+  attributes.setBigUint64(16, calls.addressOf(bytes), true);
+  attributes.setUint32(32, 1, true);
+  attributes.setUint32(40, context.length, true);
+  attributes.setBigUint64(48, calls.addressOf(context), true);
+  const passes = () => {
+    t.equal(calls.bpf(10, new Uint8Array(attributes.buffer)), 0);
+    return attributes.getUint32(4, true) > 0;
+  };
+  const ETHERNET = 1;
+  const others = Array.from({ length: PLACES }, (_, i) => LO + SETS * (i + 1));
+  t.notOk(passes(), "nothing is watched");
+  for (const index of others) t.ok(interfaces.allow(index, ETHERNET));
+  t.notOk(passes(), "others are");
+  t.notOk(interfaces.allow(LO, ETHERNET), "no room is left");
+  t.notOk(interfaces.read(LO));
+  t.ok(interfaces.allow(LO + 1, ETHERNET), "in another set there is");
+  interfaces.forbid(others[5]!);
+  t.ok(interfaces.allow(LO, ETHERNET));
+  t.ok(passes(), "a flow's first payload");
+  t.notOk(passes(), "and what follows is cut off");
+  const counted = [LO, ...others, LO + 1].map((index) => {
+    return interfaces.read(index) ? interfaces.cutOff : null;
+  });
+  t.strictSame(counted, [1, 0, 0, 0, 0, 0, null, 0, 0, 0]);
+  interfaces.forbid(LO);
+  t.notOk(passes());
+  t.ok(interfaces.allow(LO, ETHERNET));
+  t.ok(interfaces.read(LO));
+  t.equal(interfaces.cutOff, 0, "it is counted anew");
+  cutoff.close();
+});
+
 for (const [tier, rate] of [
   ["ring-cutoff", 0.25],
   ["ring-cutoff", 0.75], // a limit that is no positive number of 32 bits
