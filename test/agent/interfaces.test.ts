@@ -271,21 +271,31 @@ t.test("what changes is told, and all is as `ip` has it, also what was lost", { 
   t.end();
 });
 
-type Place = { name: string; kind: string; vantage: string | null; packets: number[] };
+type Place = { name: string; packets: number[]; bytes: number[] };
 
 for (const tier of ["ring-cutoff", "libpcap"]) {
   t.test(`${tier}: tunnels and the host's own traffic are seen when asked for`, { skip }, (t) => {
     const all = inNode<Record<string, unknown>>("kinds.ts", tier, "pod,uplink,tunnel,host");
-    t.strictSame(all["watches"], { lo: "host", pod0: "pod", vx0: "tunnel" });
+    t.strictSame(all["watches"], { lo: "host", pod0: "pod", tun0: "tunnel", vx0: "tunnel" });
     const inside = { to: "10.71.0.2", vantage: null, state: "closed" };
+    const bare = { ...inside, to: "10.72.0.2" };
     t.match(all["seen"], [
       { name: "lo", kind: "host", to: "127.0.0.1", vantage: null, encap: [], state: "closed" },
       { name: "pod0", kind: "pod", ...inside, encap: ["vxlan:7"] },
+      { name: "tun0", kind: "tunnel", ...bare, encap: [] },
+      { name: "tun0", kind: "tunnel", ...bare, encap: [] },
       { name: "vx0", kind: "tunnel", ...inside, encap: [] },
     ]);
-    const [lo, wrapped, plain] = all["seen"] as Place[];
+    const [lo, wrapped, short, long, plain] = all["seen"] as Place[];
     t.strictSame(wrapped!.packets, plain!.packets);
     t.equal(lo!.packets[0]! + lo!.packets[1]!, all["loopback"], "each packet once");
+    // A device of bare IP packets, with a connection that is longer than what is handed over.
+    t.ok(long!.bytes[1]! > 400_000);
+    const sums = [0, 1].map((side) => short!.packets[side]! + long!.packets[side]!);
+    t.strictSame(sums, all["tunnel"], "all that the device counts itself");
+    const cutOff = all["cutOff"] as number;
+    if (tier === "ring-cutoff") t.ok(cutOff > sums[1]! / 2, `${cutOff} of ${String(sums)} cut off`);
+    else t.equal(cutOff, 0);
     const pods = inNode<Record<string, unknown>>("kinds.ts", tier, "pod");
     t.strictSame(pods["watches"], { pod0: "pod" });
     t.equal((pods["seen"] as Place[]).length, 1);

@@ -1,6 +1,7 @@
 /**
  * Watches interfaces by what they are, in the namespace of a node, while the node's processes talk
- * to each other, and to another by a VXLAN; prints what was seen of each connection, and where.
+ * to each other, and to another by a VXLAN and by a device of bare IP packets, as WireGuard's is;
+ * prints what was seen of each connection, and where.
  *
  *     node kinds.ts TIER KINDS PEER
  *
@@ -9,6 +10,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
+import path from "node:path";
 import type { CaptureChoice } from "../../agent/capture/frame-source.ts";
 import { openCapture } from "../../agent/capture/tiers.ts";
 import { FLOW_TABLE_DEFAULTS } from "../../agent/flow/flow-table.ts";
@@ -35,6 +37,18 @@ for (const { at, device, last, other } of nodes) {
   }
 }
 
+/** Runs a program of Node's that ends with this one, from when it has said something. */
+async function run(netns: readonly string[], ...args: readonly string[]): Promise<void> {
+  const [command, ...argv] = [...netns, process.execPath, ...args];
+  const child = spawn(command!, argv, { stdio: ["pipe", "pipe", "inherit"] });
+  process.once("exit", () => child.kill());
+  await new Promise((resolve) => child.stdout.once("data", resolve));
+}
+const there = ["ip", "netns", "exec", peer];
+const vpn = path.join(import.meta.dirname, "vpn.ts");
+await run([], vpn, "10.72.0.1", "10.70.0.1", "10.70.0.2");
+await run(there, vpn, "10.72.0.2", "10.70.0.2", "10.70.0.1");
+
 const observations = new Map<string, Observation>();
 const sightings = new Sightings("run", (o) => observations.set(o.flow, o));
 const table = { ...FLOW_TABLE_DEFAULTS, flows: 64, slots: 16 };
@@ -48,33 +62,43 @@ const source = openCapture({
   onFrame: (view, at, end, wire, link, lane) => line.frame(view, at, end, wire, link, lane),
   onChange: () => {},
 });
+line.countPassedOver(source.passedOver);
 source.rescan();
 
-const SERVER = `require("net").createServer((s) => s.end("bye")).listen(9000, () => console.log())`;
-const remote = spawn("ip", ["netns", "exec", peer, process.execPath, "-e", SERVER], {
-  stdio: ["ignore", "pipe", "inherit"],
-});
-await new Promise((resolve) => remote.stdout.once("data", resolve));
+const SERVER = `process.stdin.resume().on("end", process.exit);
+const serve = (port, said, then) =>
+  require("net").createServer((s) => s.end(said)).listen(port, then);
+serve(9000, "bye", () => serve(9001, Buffer.alloc(400_000), () => console.log()))`;
+await run(there, "-e", SERVER);
 const local = createServer((socket) => socket.end("bye"));
 await new Promise<void>((resolve) => local.listen(9000, "127.0.0.1", resolve));
-for (const host of ["127.0.0.1", "10.71.0.2"]) {
-  await new Promise((resolve) => connect(9000, host).resume().on("close", resolve));
+for (const [host, port] of [
+  ["127.0.0.1", 9000],
+  ["10.71.0.2", 9000],
+  ["10.72.0.2", 9000],
+  ["10.72.0.2", 9001],
+] as const) {
+  await new Promise((resolve) => connect(port, host).resume().on("close", resolve));
 }
 await new Promise((resolve) => setTimeout(resolve, 300));
-remote.kill();
 source.rescan();
 line.finish();
-const seen = [...observations.values()].filter((o) => o.record.dst_port === 9000);
-const loopback = readFileSync("/sys/class/net/lo/statistics/rx_packets", "utf8");
+const seen = [...observations.values()].filter(({ record }) =>
+  [9000, 9001].includes(record.dst_port!),
+);
+const packetsOf = (device: string, way: string) =>
+  Number(readFileSync(`/sys/class/net/${device}/statistics/${way}_packets`, "utf8"));
 const told = {
-  loopback: Number(loopback),
+  loopback: packetsOf("lo", "rx"),
+  tunnel: [packetsOf("tun0", "tx"), packetsOf("tun0", "rx")],
+  cutOff: source.watches().find(({ name }) => name === "tun0")?.cutOff,
   watches: Object.fromEntries(source.watches().map(({ name, kind }) => [name, kind])),
   seen: seen
     .map(({ interface: name, interface_kind: kind, vantage, record }) => {
-      const { dst_ip: to, encap, packets, state } = record;
-      return { name, kind: kind ?? "pod", vantage, to, encap, packets, state };
+      const { dst_ip: to, encap, packets, bytes, state } = record;
+      return { name, kind: kind ?? "pod", vantage, to, encap, packets, bytes, state };
     })
-    .sort((a, b) => (a.name < b.name ? -1 : 1)),
+    .sort((a, b) => (`${a.name} ${a.bytes[1]}` < `${b.name} ${b.bytes[1]}` ? -1 : 1)),
 };
 source.close();
 process.stdout.write(`${JSON.stringify(told)}\n`, () => process.exit(0));
