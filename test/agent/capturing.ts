@@ -53,7 +53,7 @@ function open(handle: Handle, more: Record<string, unknown> = {}): LiveSource {
     handle(view, at, end, wire, clock[0]!, linkType, lane);
   const source = openCapture({
     clock,
-    ...{ choice: tier, wanted: PAIRS, ringBytes: 32 << 20, flows: 4096, onFrame },
+    ...{ choice: tier, wanted: PAIRS, ringBytes: 32 << 20, flows: FLOWS, onFrame },
     onWatch: () => {},
     ...{ onChange: () => log.push("changed"), log: (_: string, text: string) => log.push(text) },
     ...more,
@@ -62,7 +62,9 @@ function open(handle: Handle, more: Record<string, unknown> = {}): LiveSource {
   return source;
 }
 
-function newLine(records: Flow[], flows = 4096, sample: Sample | null = null): Line {
+const FLOWS = 4096;
+
+function newLine(records: Flow[], flows = FLOWS, sample: Sample | null = null): Line {
   return new Line(
     {
       table: { ...FLOW_TABLE_DEFAULTS, flows, slots: 1024 },
@@ -72,6 +74,17 @@ function newLine(records: Flow[], flows = 4096, sample: Sample | null = null): L
     },
     (record) => records.push(record),
   );
+}
+
+/** What the same frames say when they are handed over one by one. */
+function oneByOne(frames: readonly Bytes[], flows = FLOWS, sample: Sample | null = null) {
+  const records: Flow[] = [];
+  const line = newLine(records, flows, sample);
+  frames.forEach((frame, i) =>
+    frameAt(line, viewOf(frame), 0, frame.length, frame.length, 1.7e15 + i, 1, 0),
+  );
+  line.finish();
+  return { records, line };
 }
 
 const seen = (watch: Watch) => watch.delivered + watch.cutOff + watch.dropped;
@@ -228,7 +241,7 @@ async function mixed(instructions?: number): Promise<object> {
   const records: Flow[] = [];
   const line = newLine(records);
   const source = instructions
-    ? openCutoff(line, 4096, BUDGET_BYTES, 0, refusing(instructions))
+    ? openCutoff(line, FLOWS, BUDGET_BYTES, 0, refusing(instructions))
     : open((view, at, end, wire, timeUs, linkType, lane) =>
         frameAt(line, view, at, end, wire, timeUs, linkType, lane),
       );
@@ -244,13 +257,7 @@ async function mixed(instructions?: number): Promise<object> {
   const stopped = line.counters.stoppedByName();
   const dropped = source.droppedOnAny();
   source.close();
-  // What the same frames say when they are handed over one by one.
-  const expected: Flow[] = [];
-  const reader = newLine(expected);
-  frames.forEach((frame, i) =>
-    frameAt(reader, viewOf(frame), 0, frame.length, frame.length, 1.7e15 + i, 1, 0),
-  );
-  reader.finish();
+  const { records: expected } = oneByOne(frames);
   const sorted = (list: Flow[]) =>
     meaning(list)
       .map((record) => JSON.stringify(record))
@@ -274,9 +281,8 @@ async function mixed(instructions?: number): Promise<object> {
 async function sampled(rate: number): Promise<object> {
   const sample = new Sample(rate, [0x6cb8a871, 0xd41e5eb4 | 0]);
   const { frames, flows } = mixedTraffic(11, 16, 20_000);
-  const lineOf = (records: Flow[]) => newLine(records, 4096, sample);
   const records: Flow[] = [];
-  const line = lineOf(records);
+  const line = newLine(records, FLOWS, sample);
   const source = open(
     (view, at, end, wire, timeUs, linkType, lane) =>
       frameAt(line, view, at, end, wire, timeUs, linkType, lane),
@@ -289,12 +295,7 @@ async function sampled(rate: number): Promise<object> {
   line.finish();
   const dropped = source.droppedOnAny();
   source.close();
-  const expected: Flow[] = [];
-  const reader = lineOf(expected);
-  frames.forEach((frame, i) =>
-    frameAt(reader, viewOf(frame), 0, frame.length, frame.length, 1.7e15 + i, 1, 0),
-  );
-  reader.finish();
+  const { records: expected, line: reader } = oneByOne(frames, FLOWS, sample);
   return {
     ...{ sent: frames.length, flows: Object.keys(flows).length, of0, dropped },
     ...{ told: sumsOf(records), expected: sumsOf(expected) },
@@ -328,12 +329,7 @@ async function spoiltOnes(): Promise<object> {
   const dropped = source.droppedOnAny();
   source.close(); // in the order in which the agent ends
   line.finish();
-  const expected: Flow[] = [];
-  const reader = newLine(expected, 1 << 16);
-  frames.forEach((frame, i) =>
-    frameAt(reader, viewOf(frame), 0, frame.length, frame.length, 1.7e15 + i, 1, 0),
-  );
-  reader.finish();
+  const { records: expected } = oneByOne(frames, 1 << 16);
   const [told, wanted] = [sumsOf(records), sumsOf(expected)];
   const names = new Set([...Object.keys(told), ...Object.keys(wanted)]);
   const wrong = [...names]
@@ -356,7 +352,7 @@ async function shared(count: number): Promise<object> {
   let group: number | null = null;
   for (const { line } of lines) {
     const fanout = { group, onSocket: (_: number, joined: number) => void (group = joined) };
-    sources.push(openCutoff(line, 4096, BUDGET_BYTES, 0, new SystemCalls(), fanout));
+    sources.push(openCutoff(line, FLOWS, BUDGET_BYTES, 0, new SystemCalls(), fanout));
   }
   for (const source of sources) source.rescan();
   const came = () =>
@@ -438,7 +434,7 @@ async function asked(): Promise<object> {
   let sent = 0;
   const run = async (packetsBehind: number | undefined, act: (of: Acting) => Promise<object>) => {
     const line = newLine(records);
-    const source = openCutoff(line, 4096, BUDGET_BYTES, packetsBehind);
+    const source = openCutoff(line, FLOWS, BUDGET_BYTES, packetsBehind);
     sent = 0;
     const send = async (frames: readonly Bytes[]) => {
       const sender = new FrameSender("sa0", frames);
