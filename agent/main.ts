@@ -5,7 +5,7 @@ import { readAgentConfig } from "./config.ts";
 import { agentMetrics, serveMetrics } from "./metrics.ts";
 import { tlsLink } from "./uplink/link.ts";
 import { Uplink } from "./uplink/uplink.ts";
-import { Watcher } from "./watcher.ts";
+import { RestartingWatcher } from "./restarting-watcher.ts";
 import { Workers } from "./workers.ts";
 import type { Coverage } from "../protocol/coverage.ts";
 import type { Observation } from "../protocol/observation.ts";
@@ -29,7 +29,9 @@ export async function runAgent(flags: Flags): Promise<void> {
   const offer = (row: Observation | Coverage) => void uplink.offer(row);
   const watching = { config, run, log, onObservation: offer, onCoverage: offer };
   const watcher =
-    config.workers > 1 ? await Workers.open({ ...watching, flags }) : await Watcher.open(watching);
+    config.workers > 1
+      ? await Workers.open({ ...watching, flags })
+      : await RestartingWatcher.open(watching);
   const uplink = await Uplink.open({
     node: config.node,
     software: SOFTWARE,

@@ -56,67 +56,71 @@ type Watching = {
   line: { counters: Line["counters"]; table: { readonly count: number } };
   capture: Pick<LiveSource, "kind" | "watches" | "droppedOnAny" | "refused">;
   sightings: Pick<Sightings, "sampling" | "oneWay">;
-  /** Threads that ended by a fault, where there are several. */
+  /** Times that reading ended by a fault, of one thread or of several. */
   faults?: number;
 };
 
 export function agentMetrics(watching: Watching, uplink: Uplink): Registry {
-  const { line, capture, sightings } = watching;
   const registry = new Registry();
   tellProcess(registry);
-  const { counters, table } = line;
+  const counters = () => watching.line.counters;
   const add = metricsOf(registry, "wireproof_agent_");
   add(
     Counter,
     "bytes_total",
     "Bytes on the wire of the frames delivered",
-    () => counters.wireBytes,
+    () => counters().wireBytes,
   );
-  add(Counter, "flows_opened_total", "Flows opened", () => counters.opened);
-  add(Counter, "flows_ended_total", "Flows ended", () => counters.ended);
-  add(Counter, "flows_evicted_total", "Flows that made room for others", () => counters.evicted);
-  add(Counter, "openings_discarded_total", "Openings without a free slot", () => counters.noSlot);
-  add(Counter, "clock_steps_total", "Times that the clock was set back", () => counters.clockSteps);
+  add(Counter, "flows_opened_total", "Flows opened", () => counters().opened);
+  add(Counter, "flows_ended_total", "Flows ended", () => counters().ended);
+  add(Counter, "flows_evicted_total", "Flows that made room for others", () => counters().evicted);
+  add(Counter, "openings_discarded_total", "Openings without a free slot", () => counters().noSlot);
+  add(
+    Counter,
+    "clock_steps_total",
+    "Times that the clock was set back",
+    () => counters().clockSteps,
+  );
   add(
     Counter,
     "worker_faults_total",
-    "Workers that ended by a fault, and were started anew",
+    "Times that reading ended by a fault in a thread, and was begun anew",
     () => {
       return watching.faults ?? 0;
     },
   );
   add(Counter, "dropped_on_any_total", "Frames that the kernel dropped on any interface", () =>
-    capture.droppedOnAny(),
+    watching.capture.droppedOnAny(),
   );
   add(
     Counter,
     "cutoff_refused_total",
     "Frames handed over for want of room to count their flow",
-    () => capture.refused(),
+    () => watching.capture.refused(),
   );
   add(
     Counter,
     "cutoff_raised_total",
     "Times that more was asked of a flow that is still read",
-    () => counters.budgetsRaised,
+    () => counters().budgetsRaised,
   );
   add(
     Counter,
     "cutoff_spent_total",
     "Sides of which the most was asked that may be",
-    () => counters.budgetsSpent,
+    () => counters().budgetsSpent,
   );
   add(
     Counter,
     "cutoff_closed_total",
     "Flows of which no more is wanted",
-    () => counters.budgetsClosed,
+    () => counters().budgetsClosed,
   );
   add(
     Counter,
     "cutoff_unasked_total",
     "Times that what was asked of a flow could not be noted",
-    () => counters.budgetsRefused,
+    () => counters().budgetsRefused,
   );
   add(Counter, "rows_offered_total", "Rows offered to the uplink", () => uplink.counters.offered);
   add(Counter, "rows_acknowledged_total", "Rows acknowledged", () => uplink.counters.acknowledged);
@@ -138,24 +142,24 @@ export function agentMetrics(watching: Watching, uplink: Uplink): Registry {
     Counter,
     "frames_total",
     "Frames by what became of them: `none` reached a flow",
-    () => ({ none: counters.stopped[0]!, ...counters.stoppedByName() }),
+    () => ({ none: counters().stopped[0]!, ...counters().stoppedByName() }),
     "stop",
   );
-  add(Gauge, "flows", "Flows in the table", () => table.count);
+  add(Gauge, "flows", "Flows in the table", () => watching.line.table.count);
   add(Gauge, "connected", "1 while the collector is reached", () => (uplink.connected ? 1 : 0));
-  add(Gauge, "sampling", "Share of flows that are read", () => sightings.sampling);
+  add(Gauge, "sampling", "Share of flows that are read", () => watching.sightings.sampling);
   add(
     Gauge,
     "interface_dropped",
     "Frames that the kernel dropped, by interface, since its watch began",
-    () => Object.fromEntries(capture.watches().map((w) => [w.name, w.dropped])),
+    () => Object.fromEntries(watching.capture.watches().map((w) => [w.name, w.dropped])),
     "interface",
   );
   add(
     Gauge,
     "interface_cut_off",
     "Frames counted and not handed over, by interface, since its watch began",
-    () => Object.fromEntries(capture.watches().map((w) => [w.name, w.cutOff])),
+    () => Object.fromEntries(watching.capture.watches().map((w) => [w.name, w.cutOff])),
     "interface",
   );
   new Gauge({
@@ -165,7 +169,7 @@ export function agentMetrics(watching: Watching, uplink: Uplink): Registry {
     registers: [registry],
     collect() {
       this.reset();
-      for (const { name, ...counts } of sightings.oneWay()) {
+      for (const { name, ...counts } of watching.sightings.oneWay()) {
         for (const [seen, n] of Object.entries(counts)) this.set({ interface: name, seen }, n);
       }
     },
@@ -174,7 +178,7 @@ export function agentMetrics(watching: Watching, uplink: Uplink): Registry {
     Gauge,
     "capture",
     "1 for the way in which frames are captured",
-    () => ({ [capture.kind]: 1 }),
+    () => ({ [watching.capture.kind]: 1 }),
     "source",
   );
   return registry;

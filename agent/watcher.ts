@@ -35,6 +35,8 @@ export type WatcherOptions = {
   fanout?: Fanout;
   /** Notes what is open, for whoever may have to close it. */
   holdings?: Holdings;
+  /** Called when the watcher has ended by a fault, and closed its capture; else that is thrown. */
+  onFault?: (error: unknown) => void;
 };
 
 export class Watcher {
@@ -49,6 +51,8 @@ export class Watcher {
   #sweptMs = 0;
   /** Frames that had reached a flow at the last look. */
   #frames = 0;
+  #hasFailed = false;
+  #isClosed = false;
 
   private constructor(
     options: WatcherOptions,
@@ -80,9 +84,16 @@ export class Watcher {
       (record, flow, final) => sightings.tell(line, record, flow, final),
     );
     const { clock } = line;
-    const onFrame: OnFrame = (view, at, end, wire, linkType, lane) =>
-      line.frame(view, at, end, wire, linkType, lane);
+    const onFrame: OnFrame = (view, at, end, wire, linkType, lane) => {
+      if (watcher.#hasFailed) return;
+      try {
+        line.frame(view, at, end, wire, linkType, lane);
+      } catch (error) {
+        watcher.#fail(error);
+      }
+    };
     const onWatch = (watch: Watch) => sightings.know(watch, Date.now());
+    const onChange = () => watcher.#guard(() => watcher.#rescan());
     const capture: LiveSource =
       config.replay === null
         ? openCapture({
@@ -92,7 +103,7 @@ export class Watcher {
             ...{ flows: table.flows, sample },
             ...(fanout ? { fanout } : {}),
             ...(holdings ? { holdings } : {}),
-            ...{ clock, onFrame, onWatch, log, onChange: () => watcher.#rescan() },
+            ...{ clock, onFrame, onWatch, log, onChange },
           })
         : await Replay.open(config.replay, `${config.node}/`, clock, onFrame, log);
     capture.watches().forEach(onWatch); // those of a recording
@@ -101,9 +112,44 @@ export class Watcher {
   }
 
   begin(): void {
-    this.#rescan();
     this.#lookedMs = this.#rescannedMs = this.#sweptMs = performance.now();
-    this.#timer = setTimeout(() => this.#look(), TICK_MS);
+    this.#lookIn(TICK_MS);
+    this.#guard(() => this.#rescan());
+  }
+
+  /** Reports whether it could be done: a fault ends the watcher. */
+  #guard(work: () => void): boolean {
+    if (this.#hasFailed) return false;
+    try {
+      work();
+      return true;
+    } catch (error) {
+      this.#fail(error);
+      return false;
+    }
+  }
+
+  /** Nothing is known of what the fault left behind: it is not looked at any more. */
+  #fail(error: unknown): void {
+    const { onFault } = this.#options;
+    if (onFault === undefined) throw error;
+    if (this.#hasFailed) return;
+    this.#hasFailed = true;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    // A block of the ring may be under way.
+    setImmediate(() => {
+      this.#close();
+      onFault(error);
+    });
+  }
+
+  #close(): void {
+    if (!this.#isClosed) this.capture.close();
+    this.#isClosed = true;
+  }
+
+  #lookIn(ms: number): void {
+    this.#timer = setTimeout(() => this.#guard(() => this.#look()), ms);
   }
 
   /** One timer for all: each time that it wakes the process costs more than what is done then. */
@@ -125,7 +171,7 @@ export class Watcher {
     const frames = line.counters.stopped[Stop.none]!;
     const isQuiet = frames === this.#frames && !line.hasNews;
     this.#frames = frames;
-    this.#timer = setTimeout(() => this.#look(), isQuiet ? QUIET_TICK_MS : TICK_MS);
+    this.#lookIn(isQuiet ? QUIET_TICK_MS : TICK_MS);
   }
 
   #rescan(): void {
@@ -134,9 +180,9 @@ export class Watcher {
     for (const watch of ended) this.sightings.ended(watch, Date.now());
   }
 
-  /** Tells what was covered since this was last told. */
-  tellCoverage(): void {
-    this.#tell(this.capture.watches());
+  /** Tells what was covered since this was last told; reports whether it goes on. */
+  tellCoverage(): boolean {
+    return this.#guard(() => this.#tell(this.capture.watches()));
   }
 
   #tell(watches: readonly Watch[]): void {
@@ -154,7 +200,7 @@ export class Watcher {
   end(): void {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.tellCoverage();
-    this.capture.close();
-    this.line.finish();
+    this.#close();
+    this.#guard(() => this.line.finish());
   }
 }

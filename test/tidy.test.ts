@@ -45,7 +45,7 @@ const ROOMS: Record<string, readonly string[]> = {
 const OUTSIDE = [
   /^wireproof\.ts$/,
   /^protocol\/settings-file\.ts$/,
-  /^(agent|collector)\/(main|watcher|watcher-worker|workers|config|inspect|metrics|declaration|pki)\.ts$/,
+  /^(agent|collector)\/(main|watcher|watcher-worker|restarting-watcher|workers|config|inspect|metrics|declaration|pki)\.ts$/,
   /^agent\/(capture|uplink)\//,
   /^collector\/(ingest|api|store|export|ui)\//,
   /^collector\/attribution\/cluster\.ts$/,

@@ -43,7 +43,7 @@ export type RingCaptureOptions = {
   onFrame: OnFrame;
   /** Called with each new watch, before its first frame. */
   onWatch: (watch: Watch) => void;
-  /** Called when interfaces came or went between two calls of `rescan`. */
+  /** Called when interfaces may have come or gone since the last `rescan`, to have it called. */
   onChange: () => void;
   log: (level: "info" | "warn" | "error", text: string) => void;
   ringBytes: number;
@@ -176,7 +176,7 @@ export class RingCapture implements LiveSource {
     const waitMs = Math.max(0, this.#lookedMs + afterMs - Date.now());
     this.#timer = setTimeout(() => {
       this.#timer = null;
-      if (this.#look()) this.#options.onChange();
+      this.#options.onChange();
     }, waitMs);
   }
 
@@ -221,10 +221,10 @@ export class RingCapture implements LiveSource {
     return ended;
   }
 
-  /** Looks at the interfaces that have changed; reports whether a watch began or ended. */
-  #look(): boolean {
+  /** Looks at the interfaces that have changed. */
+  #look(): void {
     this.#read();
-    if (this.#open === null) return false;
+    if (this.#open === null) return;
     this.#lookedMs = Date.now();
     let indexes: Iterable<number> = this.#links.changed();
     let isChanged = this.#endLeft();
@@ -234,7 +234,6 @@ export class RingCapture implements LiveSource {
     if (isChanged && this.#open.cutoff === null) {
       this.#open.ring.filterInterfaces([...this.#watches.keys()], SNAP_BYTES);
     }
-    return isChanged;
   }
 
   /** Begins or ends the watch of one interface, as it is now; reports whether it did. */

@@ -24,7 +24,7 @@ export type CaptureOptions = {
   onFrame: OnFrame;
   /** Called with each new watch, before its first frame. */
   onWatch: (watch: Watch) => void;
-  /** Called when interfaces came or went between two calls of `rescan`. */
+  /** Called when interfaces may have come or gone since the last `rescan`, to have it called. */
   onChange: () => void;
   log: (level: "info" | "warn" | "error", text: string) => void;
   /** Shares what comes with other captures, as only a packet ring can. */

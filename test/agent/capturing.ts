@@ -38,6 +38,7 @@ import { longChain } from "./talk.ts";
 
 const [tier, what, ...rest] = process.argv.slice(2) as [CaptureChoice, string, ...string[]];
 const log: string[] = [];
+const FLOWS = 4096;
 /** Both ends of each pair are in one namespace, so that they are no pods' by themselves. */
 const PAIRS: Wanted = { pattern: /^sb\d+$/, kinds: [] };
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
@@ -61,8 +62,6 @@ function open(handle: Handle, more: Record<string, unknown> = {}): LiveSource {
   source.rescan();
   return source;
 }
-
-const FLOWS = 4096;
 
 function newLine(records: Flow[], flows = FLOWS, sample: Sample | null = null): Line {
   return new Line(

@@ -256,3 +256,42 @@ t.test("a worker that cannot even be ended ends the agent", { skip }, (t) => {
   t.strictSame([status, signal], [null, "SIGKILL"]);
   t.end();
 });
+
+type Sent = { sent: number; total: number; from: number; to: number; open: Open };
+type Restarted = {
+  first: Sent;
+  steps: (Sent & { what: string; faults: number })[];
+  opened: number;
+  packets: Record<string, number>;
+  log: string[];
+  last: Open;
+};
+
+for (const tier of ["ring-cutoff", "libpcap"]) {
+  t.test(`${tier}: one that is alone is begun anew behind a fault`, { skip }, (t) => {
+    const { first, steps, opened, packets, log, last } = told<Restarted>("restarting.ts", tier);
+    t.equal(first.total, first.sent);
+    t.equal(steps.length, tier === "libpcap" ? 2 : 4);
+    let before = first;
+    for (const [i, step] of steps.entries()) {
+      t.equal(step.total, step.sent, `${step.what}: all that was sent behind it is told`);
+      t.ok(step.from > before.to, `${step.what}: and the time between is a gap`);
+      t.equal(step.faults, i + 1);
+      t.strictSame(step.open, first.open, `${step.what}: nothing more is open`);
+      before = step;
+    }
+    t.match(
+      log.join("\n"),
+      /reading ended by a fault, and is begun anew: Error: planted in frame\n/,
+    );
+    const isRefused = log.filter((text) => text.includes("cannot begin anew: Error: planted in"));
+    t.equal(isRefused.length, tier === "libpcap" ? 0 : 1);
+    // The last one had a number more, where the one before it did not begin.
+    const who = tier === "libpcap" ? "runr3" : "runr6";
+    t.strictSame(Object.keys(packets).includes(who), true, Object.keys(packets).join());
+    t.ok(opened > 40, "counted are the flows of the latest");
+    t.ok(packets[who]! > 500);
+    if (tier !== "libpcap") t.match(last, { rings: 0 });
+    t.end();
+  });
+}
