@@ -37,7 +37,6 @@ const watcher = await RestartingWatcher.open({
   onCoverage: (row) => covered.push(row),
 });
 watcher.begin();
-await sleep(300);
 
 /** Once, and then as before. */
 function plant<Name extends string>(of: Record<Name, unknown>, name: Name): void {
@@ -59,10 +58,17 @@ async function until(text: string, times: number): Promise<void> {
 const { frames } = mixedTraffic(7, 2, 60_000);
 const sender = new FrameSender("sa0", frames);
 
+function seen(): number {
+  const { capture: source } = watcher;
+  const sum = source.watches().reduce((n, w) => n + w.delivered + w.cutOff + w.dropped, 0);
+  return sum + source.droppedOnAny();
+}
+
 /** Sends all, and has told what was covered since it last was. */
 async function send(): Promise<object> {
+  const before = seen();
   const sent = sender.send();
-  await sleep(400); // the kernel hands over what it has
+  for (let waited = 0; seen() < before + sent && waited < 5000; waited += 20) await sleep(20);
   watcher.tellCoverage();
   const rows = covered;
   covered = [];
@@ -83,6 +89,7 @@ const metric = async (name: string) => {
   const text = await metrics.getSingleMetricAsString(`wireproof_agent_${name}`);
   return Number(text.trim().split(" ").at(-1));
 };
+await until("watching sb0", 1);
 const first = { ...(await send()), open: open() };
 const steps: object[] = [];
 const PLACES: Record<string, [of: object, name: string][]> = {
