@@ -4,12 +4,9 @@
  * started anew ever more slowly. What was not told by then is given up, and is a gap in coverage.
  */
 import { ConfigError } from "../protocol/config-error.ts";
+import { RestartDelay } from "./restart-delay.ts";
 import { Watcher } from "./watcher.ts";
 import type { WatcherOptions } from "./watcher.ts";
-
-/** Milliseconds before the first new start, doubled with each up to the second. */
-const RESTART_MS = 100;
-const RESTART_LIMIT_MS = 5000;
 
 export class RestartingWatcher {
   /** Watchers that ended by a fault. */
@@ -17,7 +14,7 @@ export class RestartingWatcher {
   readonly #options: WatcherOptions;
   #watcher: Watcher | null = null;
   #started = 0;
-  #delayMs = RESTART_MS;
+  readonly #delay = new RestartDelay();
   /** It is told that none can be opened. */
   #isRefused = false;
   #timer: NodeJS.Timeout | null = null;
@@ -60,8 +57,7 @@ export class RestartingWatcher {
         () => this.#begin(),
         (error: unknown) => this.#refused(error),
       );
-    }, this.#delayMs);
-    this.#delayMs = Math.min(this.#delayMs * 2, RESTART_LIMIT_MS);
+    }, this.#delay.next());
   }
 
   #begin(): void {
@@ -96,7 +92,7 @@ export class RestartingWatcher {
   }
 
   tellCoverage(): void {
-    if (this.#watcher?.tellCoverage()) this.#delayMs = RESTART_MS;
+    if (this.#watcher?.tellCoverage()) this.#delay.reset();
   }
 
   /** Tells all that is known, and ends. */

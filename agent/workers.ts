@@ -19,15 +19,13 @@ import { CoverageSum } from "./coverage-sum.ts";
 import { Counters } from "./counters.ts";
 import { NO_WAYS, addedWays } from "./directions.ts";
 import type { WayCounts } from "./directions.ts";
+import { RestartDelay } from "./restart-delay.ts";
 import type { Sightings } from "./sightings.ts";
 import type { WatcherOptions } from "./watcher.ts";
 import type { Counted, Counts, OneWay, Order, Task, Word } from "./worker-words.ts";
 import type { Flags } from "../protocol/settings.ts";
 import { ConfigError } from "../protocol/config-error.ts";
 
-/** Milliseconds before the first new start, doubled with each up to the second. */
-const RESTART_MS = 100;
-const RESTART_LIMIT_MS = 5000;
 /** Milliseconds that the threads have to tell the rest. */
 const END_MS = 10_000;
 /** Milliseconds for which one that is cut short is waited for. */
@@ -77,7 +75,7 @@ type Place = {
   fault: Error | null;
   /** It is told that none can be started here. */
   isRefused: boolean;
-  delayMs: number;
+  delay: RestartDelay;
   /** Of all threads before this one together, and of this one. */
   before: Counts | null;
   counts: Counts | null;
@@ -124,7 +122,7 @@ export class Workers {
     this.#places = Array.from({ length: workers }, (_, number) => ({
       ...{ number, thread: null, held: makeHeld(ringMib << 20), socket: -1, silentLooks: 0 },
       ...{ isOpen: false, wasOpen: false, isTelling: false, isRefused: false, fault: null },
-      ...{ taken: new Int32Array(new SharedArrayBuffer(4)), delayMs: RESTART_MS },
+      ...{ taken: new Int32Array(new SharedArrayBuffer(4)), delay: new RestartDelay() },
       ...{ before: null, counts: null },
     }));
     const all = () => this.#living();
@@ -208,7 +206,7 @@ export class Workers {
         Atomics.notify(place.taken, 0);
         return;
       case "coverage":
-        place.delayMs = RESTART_MS;
+        place.delay.reset();
         return this.#sum.add(place.number, word.index, word.row);
       case "told":
         place.isTelling = false;
@@ -263,8 +261,7 @@ export class Workers {
     this.#tellFault(place, isOpen, fault);
     setTimeout(() => {
       if (!this.#isEnding) this.#start(place).catch(() => {}); // told when its thread has ended
-    }, place.delayMs);
-    place.delayMs = Math.min(place.delayMs * 2, RESTART_LIMIT_MS);
+    }, place.delay.next());
   }
 
   #tellFault(place: Place, wasOpen: boolean, { message }: Error): void {

@@ -36,6 +36,10 @@ export const Jump = {
 } as const;
 export type Jump = (typeof Jump)[keyof typeof Jump];
 
+/** Helpers that work on a map (linux/bpf.h): the key's address is in r2. */
+export const MapCall = { lookUp: 1, update: 2, delete: 3 } as const;
+export type MapCall = (typeof MapCall)[keyof typeof MapCall];
+
 /** A register, r0..r10: 10 is the end of the stack. */
 export type Register = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10;
 /** What an instruction works with beside its destination. */
@@ -124,6 +128,12 @@ export class BpfAssembler {
   /** Calls a helper of the kernel's by its number; r1..r5 are lost. */
   call(helper: number): this {
     return this.#emit(CALL, 0, 0, 0, helper);
+  }
+
+  /** Calls a helper with a map and the key that lies at `key` of the stack. */
+  callMap(helper: MapCall, fd: number, key: number): this {
+    this.loadMap(1, fd).move(2, { register: 10 }).alu(Alu.add, 2, key);
+    return this.call(helper);
   }
 
   exit(): this {

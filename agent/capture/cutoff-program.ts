@@ -11,7 +11,7 @@
  * Only the program writes a flow's entry, so that no count is ever lost. The agent writes what it
  * wishes for as budget into a map of its own, which is looked at while there is budget left.
  */
-import { Alu, BpfAssembler, Jump, Size } from "./bpf-assembler.ts";
+import { Alu, BpfAssembler, Jump, MapCall, Size } from "./bpf-assembler.ts";
 import type { Register } from "./bpf-assembler.ts";
 import { InterfaceKind, Stack, walkHeaders } from "./header-walk.ts";
 import { InterfaceCount, findInterface } from "./interface-table.ts";
@@ -55,10 +55,7 @@ export const FlowValue = {
 export const WISH_BYTES = 32;
 export const Wish = { budget: 0, isn: 16 } as const;
 
-/** Helpers (linux/bpf.h). */
-const MAP_LOOKUP = 1;
-const MAP_UPDATE = 2;
-const MAP_DELETE = 3;
+/** Flag of an update (linux/bpf.h). */
 const NOT_THERE_YET = 1; // BPF_NOEXIST
 const EEXIST = 17;
 
@@ -103,7 +100,7 @@ export function assembleCutoff(options: CutoffProgram): Uint8Array<ArrayBuffer> 
   const b = new BpfAssembler();
   // r6: the frame's context. r7: side. r8: position, then TCP flags. r9: type, then protocol.
   b.move(6, { register: 1 });
-  isWatched(b, options);
+  findWatched(b, options);
   const { hasTunnels } = options;
   walkHeaders({ b, hasTunnels, from: "frame", icmp: ["other", "other"] });
   orderEnds(b);
@@ -116,7 +113,7 @@ export function assembleCutoff(options: CutoffProgram): Uint8Array<ArrayBuffer> 
   return b.assemble();
 }
 
-function isWatched(b: BpfAssembler, { interfaces }: CutoffProgram): void {
+function findWatched(b: BpfAssembler, { interfaces }: CutoffProgram): void {
   findInterface(b, interfaces, KEY + FlowKey.index, "keep back");
   b.store(Size.double, 10, INTERFACE, { register: 0 });
   // What leaves by a loopback comes in again by it.
@@ -166,8 +163,7 @@ function orderEnds(b: BpfAssembler): void {
  * verifier asks for CAP_PERFMON.
  */
 function decide(b: BpfAssembler, { flows, wishes, budget }: CutoffProgram): void {
-  b.label("flow").loadMap(1, flows).move(2, { register: 10 }).alu(Alu.add, 2, KEY);
-  b.call(MAP_LOOKUP).jumpIf(Jump.equal, 0, 0, "new");
+  b.label("flow").callMap(MapCall.lookUp, flows, KEY).jumpIf(Jump.equal, 0, 0, "new");
   b.jumpIf(Jump.anyBitOf, 8, SYN, "mark").jumpIf(Jump.anyBitOf, 8, FIN | RST, "pass");
   b.move(9, { register: 0 }).move(6, { register: 0 });
   b.load(Size.double, 1, 10, REST).jumpIf(Jump.equal, 7, 1, "high sends");
@@ -210,8 +206,7 @@ function decide(b: BpfAssembler, { flows, wishes, budget }: CutoffProgram): void
 
 /** Takes the agent's wish, unless it is meant for an earlier connection. "No more" is the last. */
 function fulfil(b: BpfAssembler, wishes: number): void {
-  b.loadMap(1, wishes).move(2, { register: 10 }).alu(Alu.add, 2, KEY);
-  b.call(MAP_LOOKUP).jumpIf(Jump.equal, 0, 0, "fulfilled");
+  b.callMap(MapCall.lookUp, wishes, KEY).jumpIf(Jump.equal, 0, 0, "fulfilled");
   for (const side of [0, 1]) {
     b.load(Size.word, 1, 9, FlowValue.isn + side * END_BYTES);
     b.load(Size.word, 2, 0, Wish.isn + side * 8).jumpIf(Jump.equal, 1, 0, `meant ${side}`);
@@ -221,7 +216,7 @@ function fulfil(b: BpfAssembler, wishes: number): void {
   b.store(Size.double, 9, FlowValue.budget, { register: 1 });
   b.store(Size.double, 9, FlowValue.budget + 8, { register: 2 });
   b.jumpIf(Jump.notEqual, 1, 0, "fulfilled").jumpIf(Jump.notEqual, 2, 0, "fulfilled");
-  b.loadMap(1, wishes).move(2, { register: 10 }).alu(Alu.add, 2, KEY).call(MAP_DELETE);
+  b.callMap(MapCall.delete, wishes, KEY);
 }
 
 /** The first payload of a flow makes its entry; what does not fit is counted, and passed. */
@@ -238,8 +233,8 @@ function open(b: BpfAssembler, { flows, budget, sample }: CutoffProgram): void {
   spend(0).jump("insert");
   b.label("high spends");
   spend(1);
-  b.label("insert").loadMap(1, flows).move(2, { register: 10 }).alu(Alu.add, 2, KEY);
-  b.move(3, { register: 10 }).alu(Alu.add, 3, ENTRY).move(4, NOT_THERE_YET).call(MAP_UPDATE);
+  b.label("insert").move(3, { register: 10 }).alu(Alu.add, 3, ENTRY).move(4, NOT_THERE_YET);
+  b.callMap(MapCall.update, flows, KEY);
   // Another processor may have made it meanwhile: then this packet alone is not charged.
   b.jumpIf(Jump.equal, 0, 0, "pass").jumpIf(Jump.equal, 0, -EEXIST, "pass");
   b.load(Size.double, 1, 10, INTERFACE).move(2, 1).addTo(1, InterfaceCount.refused, 2);

@@ -46,12 +46,9 @@ export class FlowCutoff {
   readonly marked = new Float64Array(2);
   readonly markedBytes = new Float64Array(2);
 
-  readonly #sample: Draw | null;
-
   /** Throws `RefusedCall`. `flows` is the room for flows, in entries of some 260 bytes. */
   constructor(calls: SystemCalls, flows: number, budget: number, sample: Draw | null = null) {
     this.#calls = calls;
-    this.#sample = sample;
     const open: { close: () => void }[] = [];
     try {
       const map = (name: string, value: number) => {
@@ -65,7 +62,7 @@ export class FlowCutoff {
       open.push(this.interfaces);
       this.#walk = new MapWalk(calls, this.#flows, WALK_KEYS);
       this.#removal = new MapRemoval(calls, this.#flows, REMOVED_AT_ONCE);
-      this.programFd = this.#loadBest(budget);
+      this.programFd = this.#loadBest(budget, sample);
     } catch (error) {
       for (const made of open) made.close();
       throw error;
@@ -73,22 +70,22 @@ export class FlowCutoff {
   }
 
   /** A verifier that finds the program too long may still take the one that leaves tunnels out. */
-  #loadBest(budget: number): number {
+  #loadBest(budget: number, sample: Draw | null): number {
     try {
-      return this.#load(budget, true);
+      return this.#load(budget, sample, true);
     } catch (error) {
       if (!(error instanceof RefusedCall) || error.code === "EPERM") throw error;
-      const fd = this.#load(budget, false);
+      const fd = this.#load(budget, sample, false);
       this.withoutTunnels = error.message;
       return fd;
     }
   }
 
-  #load(budget: number, hasTunnels: boolean): number {
+  #load(budget: number, sample: Draw | null, hasTunnels: boolean): number {
     const program = assembleCutoff({
       ...{ budget, snap: WHOLE_FRAME, otherSnap: SNAP_BYTES },
       ...{ flows: this.#flows.fd, wishes: this.#wishes.fd, interfaces: this.interfaces.maps },
-      ...{ hasTunnels, sample: this.#sample },
+      ...{ hasTunnels, sample },
     });
     return loadProgram(this.#calls, "wp_cutoff", program);
   }

@@ -6,7 +6,7 @@
  * read with one cache line. Each processor counts for itself.
  */
 import { BpfMap, readCount } from "./bpf-map.ts";
-import { Alu, Jump, Size } from "./bpf-assembler.ts";
+import { Alu, Jump, MapCall, Size } from "./bpf-assembler.ts";
 import type { BpfAssembler } from "./bpf-assembler.ts";
 import { InterfaceKind } from "./header-walk.ts";
 import { Lanes } from "./lanes.ts";
@@ -24,8 +24,6 @@ const COUNT_BYTES = 16;
 /** Most interfaces under watch. */
 const COUNTERS = 4096;
 
-/** Helper (linux/bpf.h). */
-const MAP_LOOKUP = 1;
 /** `struct __sk_buff`: the interface. */
 const INDEX = 40;
 
@@ -55,7 +53,7 @@ export function findInterface(
   b.move(1, { register: 7 }).alu(Alu.and, 1, SETS - 1);
   b.store(Size.word, 10, number, { register: 1 });
   const lookUp = (map: number) => {
-    b.loadMap(1, map).move(2, { register: 10 }).alu(Alu.add, 2, number).call(MAP_LOOKUP);
+    b.callMap(MapCall.lookUp, map, number);
     b.jumpIf(Jump.equal, 0, 0, elsewhere); // never: all entries of an array are there
   };
   lookUp(sets);

@@ -12,7 +12,7 @@ export class Lanes {
     this.#count = count;
   }
 
-  /** The number that was given longest ago, or never; fewer than there are are taken. */
+  /** The number that was given longest ago, or never; not all are taken. */
   take(): number {
     while (this.#taken.has(this.#next)) this.#next = (this.#next + 1) % this.#count;
     const lane = this.#next;

@@ -50,13 +50,13 @@ export class Sample {
   /** rate · 2^32, from 1 to 2^32 − 1. */
   readonly limit: number;
   /** The same less 2^31: what is compared are signed numbers, which need no doubles. */
-  readonly #limit: number;
+  readonly #signedLimit: number;
 
   constructor(rate: number, keys: readonly [k0: number, k1: number]) {
     this.rate = rate;
     this.keys = keys;
     this.limit = Math.min(Math.max(1, Math.round(rate * 2 ** 32)), 2 ** 32 - 1);
-    this.#limit = this.limit - 2 ** 31;
+    this.#signedLimit = this.limit - 2 ** 31;
   }
 
   /** Reports whether the packet's flow is none of the sample's. */
@@ -67,6 +67,6 @@ export class Sample {
     let other = mix(mix(k0, p.destination0), p.destination1);
     other = finish(mix(mix(mix(other, p.destination2), p.destination3), p.destinationPort), 20);
     const drawn = finish(mix(mix(k1, (one + other) | 0), p.protocol), 8);
-    return (drawn ^ 0x80000000) >= this.#limit;
+    return (drawn ^ 0x80000000) >= this.#signedLimit;
   }
 }

@@ -116,7 +116,7 @@ async function connectionTable(
     await send("connections", ["wps0", ...warmUp, 0, "whole"]);
     await sleep(4000); // they end, and are told
     await agent.ask();
-    const total = Math.min(rate, 20_000) * SECONDS;
+    const total = Math.min(rate, CONNECTIONS_PER_SECOND.at(-1)!) * SECONDS;
     const { sent, connections, seconds } = await send("connections", [
       ...["wps0", rate, total, 1_000_000, "whole"],
     ]);

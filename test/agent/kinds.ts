@@ -37,7 +37,7 @@ for (const { at, device, last, other } of nodes) {
   }
 }
 
-/** Runs a program of Node's that ends with this one, from when it has said something. */
+/** Runs a program of Node's that ends with this one; resolves when it has said something. */
 async function run(netns: readonly string[], ...args: readonly string[]): Promise<void> {
   const [command, ...argv] = [...netns, process.execPath, ...args];
   const child = spawn(command!, argv, { stdio: ["pipe", "pipe", "inherit"] });
