@@ -66,10 +66,13 @@ export class Reading {
   /** A TLS hello was answered, or a TLS port spoken to, in another protocol. */
   serverProtocol: ProtocolName | null = null;
   history = "";
-  /** When payload last came in order, microseconds since the epoch. */
+  /** When payload last came in order, microseconds since the epoch; milliseconds since before. */
   lastBytesUs = 0;
+  quietMs = 0;
 
   readonly #midstream: boolean;
+  /** Reads on where a certificate may yet be shown: of files, which end. */
+  readonly #isPatient: boolean;
   /** Null once nothing more is read: a flow that lives on keeps only what it will tell. */
   #progress: Progress | null;
   /** Of flows over UDP. */
@@ -79,8 +82,9 @@ export class Reading {
 
   readonly #trace: Trace | null;
 
-  constructor(midstream: boolean, ports: Ports, trace: Trace | null = null) {
+  constructor(midstream: boolean, ports: Ports, trace: Trace | null = null, isPatient = false) {
     this.#midstream = midstream;
+    this.#isPatient = isPatient;
     this.#progress = new Progress(midstream, ports);
     this.#trace = trace;
   }
@@ -263,13 +267,8 @@ export class Reading {
     }
     if (this.protocol !== null) {
       if (DIALOGUES.has(this.protocol) || this.upgrade.state === "refused") return false;
-      if (
-        this.upgrade.follow(
-          this.protocol,
-          this.#progress!.opened[CLIENT]!,
-          this.#progress!.opened[SERVER]!,
-        )
-      ) {
+      const [ofClient, ofServer] = this.#progress!.opened;
+      if (this.upgrade.follow(this.protocol, ofClient!, ofServer!)) {
         this.note("u", CLIENT);
         this.#trace?.upgraded(this.protocol, this.upgrade.state);
       }
@@ -330,6 +329,12 @@ export class Reading {
     return isSaid && this.#trace === null ? settled(this) : this;
   }
 
+  /** Payload came in order, at `nowUs`. */
+  come(nowUs: number): void {
+    const beforeUs = this.lastBytesUs || nowUs;
+    [this.quietMs, this.lastBytesUs] = [(nowUs - beforeUs) / 1000, nowUs];
+  }
+
   /** A side ended the connection. */
   close(role: number, kind: "fin" | "rst", acked: number, nowUs: number): void {
     const waitedMs = (nowUs - this.lastBytesUs) / 1000;
@@ -353,6 +358,8 @@ export class Reading {
   #identify(role: number, view: DataView, at: number, end: number): void {
     const { recognition } = this.#progress!;
     if (recognition.done[role]! || end <= at) return;
+    const isFirst = role === CLIENT && !this.#midstream && this.protocol === null;
+    if (isFirst && isTlsClientHello(view, at, end) === Match.no) this.notTls = true;
     const signature = recognition.look(role, view, at, end);
     if (signature) {
       this.#trace?.matched(role, signature, end - at);
@@ -388,7 +395,7 @@ export class Reading {
 
   #beginTls(clientFrom: number, serverFrom: number): void {
     this.#trace?.beginsTls(clientFrom, serverFrom, this.upgradedFrom);
-    this.tls = new Handshake("t", this.#trace);
+    this.tls = new Handshake("t", this.#trace, this.#isPatient);
     this.notTls = false;
     this.#progress!.tlsFrom = [clientFrom, serverFrom];
     // A server that answered a hello in another protocol is not read as TLS.
@@ -423,6 +430,7 @@ export class Reading {
       at += from;
       base += from;
     }
+    tls.pause(this.quietMs);
     const needed = tls.read(side, view, at, end, base, acked);
     return tls.isRead(side) ? -1 : needed;
   }
@@ -432,8 +440,8 @@ export class Reading {
     const dialogue = DIALOGUES.get(this.upgradedFrom!);
     let next = at;
     while (end - next >= 3 && !isRecordHeader(view, next)) {
-      const length =
-        dialogue?.next(view, next, end, SERVER, this.#progress!.messages[SERVER]!) ?? 0;
+      const nth = this.#progress!.messages[SERVER]!;
+      const length = dialogue?.next(view, next, end, SERVER, nth) ?? 0;
       if (length === 0) return -1;
       next += length;
     }

@@ -9,7 +9,7 @@ import { IpProtocol, Tcp } from "../decode/packet.ts";
 import type { Packet } from "../decode/packet.ts";
 import { Ages } from "./ages.ts";
 import { Buckets, PROBES_LIMIT } from "./buckets.ts";
-import { Closings } from "./closings.ts";
+import { Closings, PROMPT_US } from "./closings.ts";
 import { isLowEnd, writeKey } from "./flow-key.ts";
 import { ACKED, CLIENT, FIRST, FLAGS, LAST_US, OCTETS, PACKETS } from "./flow-record.ts";
 import { SENT, SIDE_FLAGS, SLOT, START_US, SYNS, WRAPPERS } from "./flow-record.ts";
@@ -225,7 +225,8 @@ export class FlowTable extends FlowRecords {
     if ((flags & Tcp.fin) !== 0 && (octets[sideFlags + side]! & Side.fin) === 0) {
       octets[sideFlags + side]! |= Side.fin;
       this.news |= News.fin;
-      this.closings.note(flow, side, false, (octets[sideFlags + peer]! & Side.data) !== 0);
+      const isAnswer = (octets[sideFlags + peer]! & Side.data) !== 0;
+      this.closings.note(flow, side, false, isAnswer, this.#isLate(flow));
     }
     if ((flags & Tcp.rst) !== 0) this.#reset(flow, side, peer);
   }
@@ -295,13 +296,18 @@ export class FlowTable extends FlowRecords {
     this.ackedHere = filledGap ? -1 : Math.max(0, ackedOffset);
   }
 
+  #isLate(flow: number): boolean {
+    return this.nowUs - this.lastUs(flow) > PROMPT_US;
+  }
+
   #reset(flow: number, side: number, peer: number): void {
     const flags = byteAt(flow) + SIDE_FLAGS;
     const other = this.octets[flags + peer]!;
     if ((this.octets[flags + side]! & Side.rst) === 0) {
       this.octets[flags + side]! |= Side.rst;
       this.news |= News.rst;
-      this.closings.note(flow, side, true, (other & Side.data) !== 0);
+      const isAnswer = (other & Side.data) !== 0;
+      this.closings.note(flow, side, true, isAnswer, this.#isLate(flow));
     }
     const established = (this.flowFlags(flow) & Fact.established) !== 0;
     if (!established && (other & Side.syn) !== 0) {
