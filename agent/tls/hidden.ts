@@ -85,8 +85,12 @@ export class Hidden {
   #clientEnd = 0;
   /** Lengths of the server's first records. */
   readonly #served: number[] = [];
-  /** Records beyond the server's flight that came before the client's Finished was acknowledged. */
+  /**
+   * Records beyond the server's flight that came before the client's Finished was acknowledged, and
+   * the length that all of them have, -1 where they differ.
+   */
   #early = 0;
+  #earlyLength = 0;
   /** A segment acknowledged the client's Finished; one, what the client said behind it. */
   #isBehind = false;
   #isSpokenTo = false;
@@ -276,16 +280,18 @@ export class Hidden {
 
   /** Counts what comes beyond the server's own Finished: half-RTT data, or a ticket. */
   #noteEarly(length: number): void {
-    if (this.#isServed && length >= TICKET_MINIMUM) this.#early++;
+    if (!this.#isServed || length < TICKET_MINIMUM) return;
+    if (this.#early++ === 0) this.#earlyLength = length;
+    else if (length !== this.#earlyLength) this.#earlyLength = -1;
   }
 
   /**
-   * Go sends its ticket behind its flight where it asked for no certificate: one record, no more,
-   * behind a flight of single messages. Then what comes next is no ticket.
+   * Where they asked for no certificate Go and GnuTLS send their tickets behind their flights, which
+   * are of single messages: one record, or two of one size. Then what comes next is no ticket.
    */
   get #hasEarlyTicket(): boolean {
-    const asked = this.#facts.flight.kind !== "none";
-    return this.#early === 1 && !asked && this.#served[0]! < JOINED_MINIMUM;
+    const isTicket = this.#earlyLength > 0 && this.#early <= 2;
+    return isTicket && this.#facts.flight.kind === "none" && this.#served[0]! < JOINED_MINIMUM;
   }
 
   #weigh(length: number, acked: number): AnswerKind {
