@@ -7,6 +7,7 @@ import { DIALOGUES } from "../identify/dialogue.ts";
 import { isDeprecated, judge } from "../tls/failure.ts";
 import type { Judgement } from "../tls/failure.ts";
 import type { Certificate } from "../tls/certificate.ts";
+import { isTls13 } from "../tls/codes.ts";
 import { SERVER } from "../tls/handshake.ts";
 import type { Handshake } from "../tls/handshake.ts";
 import { formatAddress, formatTime } from "../../protocol/address.ts";
@@ -218,6 +219,9 @@ function lacksBytes(table: FlowTable, flow: number): boolean {
 /** What was not seen may be what decides: only what stands in the bytes that came is kept. */
 function withoutAbsence(judged: Judgement, reading: Reading | undefined): Judgement {
   const { failure } = judged;
+  // Of TLS 1.3 a handshake is known to be complete by what came behind it.
+  const is13 = reading?.tls?.serverHello != null && isTls13(reading.tls.serverHello.version);
+  if (!failure && is13 && judged.accepted === null) return { ...judged, handshake: null };
   if (!failure || failure.basis === "alert") return judged;
   const isNamed = failure.code !== "tls-to-plaintext" || reading?.serverProtocol;
   const isUpgrade = failure.code === "upgrade-refused" || reading?.upgradedFrom;
@@ -292,7 +296,7 @@ function judgeFlow(
   if ((served & Side.answered) !== 0) {
     // An upgrade that was agreed, or is asked for, is no application data yet.
     const negotiates = upgrade.state === "asked" || upgrade.state === "agreed";
-    const mayRefuse = reading.mayRefuse && (!isEnded || !isWhole);
+    const mayRefuse = (reading.mayRefuse || reading.isGreeting) && (!isEnded || !isWhole);
     // Where TLS may be asked for at any time, a gap may hide that it was, and was refused.
     const mayHide = upgrade.state === "none" && DIALOGUES.has(reading.protocol!);
     const isUnread = !isWhole && (mayHide || !reading.serverIsRead);

@@ -20,7 +20,6 @@ import { TdsUnwrap } from "./tds-unwrap.ts";
 
 /** Bytes of a side within which plaintext may turn into TLS. */
 const UPGRADE_LIMIT = 16384;
-
 /** Bytes of a side that are kept for the other side to name. */
 const LIKELY_LIMIT = 4096;
 
@@ -53,6 +52,8 @@ export class Reading {
   mayRefuse = false;
   /** The server's first bytes came. */
   serverIsRead = false;
+  /** The client has not said more than its greeting: it may go on to ask for TLS. */
+  isGreeting = false;
   /** Of TDS: TLS covers the login alone. */
   loginOnly = false;
   /** A PROXY header stands in front of what the client says. */
@@ -220,6 +221,7 @@ export class Reading {
       next += length;
     }
     heard[role] = base + next - at;
+    this.isGreeting = messages[CLIENT]! < 2;
     return come[role]! > UPGRADE_LIMIT ? -1 : heard[role]!;
   }
 
@@ -344,10 +346,9 @@ export class Reading {
   }
 
   note(letter: string, role: number): void {
-    if (this.tls) this.tls.note(letter, role);
-    else if (this.history.length < 40) {
-      this.history += role === CLIENT ? letter.toUpperCase() : letter.toLowerCase();
-    }
+    if (this.tls) return this.tls.note(letter, role);
+    const said = role === CLIENT ? letter.toUpperCase() : letter.toLowerCase();
+    if (this.history.length < 40) this.history += said;
   }
 
   /** Letters of the whole flow: what came before TLS, then TLS. */
@@ -369,7 +370,7 @@ export class Reading {
     if (!recognition.done[role]!) return;
     this.unmatched[role] = true;
     this.#trace?.unmatched(role, end - at);
-    if (role === CLIENT && !this.#midstream && this.protocol === null) this.notTls = true;
+    if (isFirst) this.notTls = true;
     this.note("d", role);
   }
 

@@ -209,13 +209,16 @@ export class FlowTable extends FlowRecords {
       octets[sideFlags + side]! |= Side.based;
     }
     let ackedOffset = -1;
-    if ((flags & Tcp.ack) !== 0 && (flags & Tcp.rst) === 0) {
-      if ((octets[sideFlags + peer]! & Side.based) === 0) {
+    if ((flags & Tcp.ack) !== 0) {
+      const isReset = (flags & Tcp.rst) !== 0;
+      if (!isReset && (octets[sideFlags + peer]! & Side.based) === 0) {
         keys[w + FIRST + peer] = packet.acknowledgment;
         octets[sideFlags + peer]! |= Side.based;
       }
-      ackedOffset = (packet.acknowledgment - keys[w + FIRST + peer]!) | 0;
-      if (ackedOffset > keys[w + ACKED + side]!) keys[w + ACKED + side] = ackedOffset;
+      const had = (packet.acknowledgment - keys[w + FIRST + peer]!) | 0;
+      if (!isReset) ackedOffset = had;
+      const most = isReset ? keys[w + SENT + peer]! : had; // a RST is believed so far
+      if (had <= most && had > keys[w + ACKED + side]!) keys[w + ACKED + side] = had;
     }
     this.#establish(flow, peer, flags);
     const offset = (first - keys[w + FIRST + side]!) | 0;
@@ -225,8 +228,7 @@ export class FlowTable extends FlowRecords {
     if ((flags & Tcp.fin) !== 0 && (octets[sideFlags + side]! & Side.fin) === 0) {
       octets[sideFlags + side]! |= Side.fin;
       this.news |= News.fin;
-      const isAnswer = (octets[sideFlags + peer]! & Side.data) !== 0;
-      this.closings.note(flow, side, false, isAnswer, this.#isLate(flow));
+      this.#noteEnd(flow, side, false, octets[sideFlags + peer]!);
     }
     if ((flags & Tcp.rst) !== 0) this.#reset(flow, side, peer);
   }
@@ -296,8 +298,9 @@ export class FlowTable extends FlowRecords {
     this.ackedHere = filledGap ? -1 : Math.max(0, ackedOffset);
   }
 
-  #isLate(flow: number): boolean {
-    return this.nowUs - this.lastUs(flow) > PROMPT_US;
+  #noteEnd(flow: number, side: number, isReset: boolean, other: number): void {
+    const isAnswer = (other & Side.data) !== 0;
+    this.closings.note(flow, side, isReset, isAnswer, this.nowUs > this.lastUs(flow) + PROMPT_US);
   }
 
   #reset(flow: number, side: number, peer: number): void {
@@ -306,8 +309,7 @@ export class FlowTable extends FlowRecords {
     if ((this.octets[flags + side]! & Side.rst) === 0) {
       this.octets[flags + side]! |= Side.rst;
       this.news |= News.rst;
-      const isAnswer = (other & Side.data) !== 0;
-      this.closings.note(flow, side, true, isAnswer, this.#isLate(flow));
+      this.#noteEnd(flow, side, true, other);
     }
     const established = (this.flowFlags(flow) & Fact.established) !== 0;
     if (!established && (other & Side.syn) !== 0) {

@@ -253,12 +253,12 @@ function judge13(h: Handshake): Judgement {
   // A record that is padded may be a ticket or an alert: one alone tells neither.
   if (h.recordsBehindFinished > (h.serverPads ? 1 : 0)) return taken;
   if (h.alert?.side === SERVER || h.refusedByAlert) return refusedFlight(h);
-  if (!close) return h.outlived && !h.serverPads ? taken : INCOMPLETE;
+  if (!close) return h.wasTaken && !h.serverPads ? taken : INCOMPLETE;
   // A Certificate, an alert: nothing tells that a Finished came between them.
   if (h.clientLeft && kind === "certificate") return IN_DOUBT;
   if (close.side === CLIENT) return h.serverPads ? IN_DOUBT : taken;
   if (close.acked <= h.flightStart) return refusal("server-aborted", SERVER, basis);
-  if (h.outlived || h.clientLeft) return h.serverPads ? IN_DOUBT : taken;
+  if (h.wasTaken || h.clientLeft) return h.serverPads ? IN_DOUBT : taken;
   // Servers without tickets read what the client says, and close: that looks the same.
   if (close.acked > h.finishedEnd || h.serverPads) return IN_DOUBT;
   return refusedFlight(h);

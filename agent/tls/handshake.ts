@@ -81,8 +81,8 @@ export class Handshake {
   refusedByAlert = false;
   /** TLS 1.3: the server's records are padded to whole blocks: an alert looks like all else. */
   serverPads = false;
-  /** TLS 1.3: nothing came for longer than a refusal takes, behind the client's Finished. */
-  outlived = false;
+  /** TLS 1.3: behind the client's Finished the server waited longer, or left, as none refuses. */
+  wasTaken = false;
   /** TLS 1.3: one record came that is an answer, or asks for a certificate after all. */
   mayAnswer = false;
   /**

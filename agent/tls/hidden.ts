@@ -34,9 +34,9 @@ const FLIGHT_LIMIT = 16;
  */
 const TICKET_MINIMUM = 51;
 /**
- * To a client that offers no psk_key_exchange_modes none should be sent (RFC 8446 §4.2.9). Those who
- * do so all the same send 209 bytes and more (measured: OpenSSL 3.0, GnuTLS 3.7, wolfSSL 5.5), or 74
- * where OpenSSL keeps its sessions itself.
+ * To a client that offers no psk_key_exchange_modes none should be sent (RFC 8446 §4.2.9). Those
+ * who do so all the same send 209 bytes and more (measured: OpenSSL 3.0, GnuTLS 3.7, wolfSSL 5.5),
+ * or 74 where OpenSSL keeps its sessions itself.
  */
 const UNASKED_TICKET_MINIMUM = 200;
 const UNASKED_STATEFUL = 74;
@@ -68,7 +68,7 @@ export type HiddenFacts = {
   refusedByAlert: boolean;
   recordsBehindFinished: number;
   serverPads: boolean;
-  outlived: boolean;
+  wasTaken: boolean;
   mayAnswer: boolean;
   lateFrom: number;
   clientSpoke: boolean;
@@ -123,7 +123,7 @@ export class Hidden {
     if (quietMs < PROMPT_MS) return;
     // Who refuses a flight leaves at once.
     this.#isRefusing = false;
-    if (this.#facts.finishedEnd >= 0) this.#facts.outlived = true;
+    if (this.#facts.finishedEnd >= 0) this.#facts.wasTaken = true;
   }
 
   /** A record of type 23 of the client's, which ends at `end`; see `Handshake.read` for `acked`. */
@@ -241,8 +241,9 @@ export class Hidden {
       this.#alerts++;
       // Java says that it was cancelled before it closes in peace; others repeat what they say.
       const isPeace = this.#alerts > 1 && length !== 19;
+      if (isPeace) facts.wasTaken = true;
       const clientStays = !facts.clientLeft && !facts.closes.some((c) => c.side === 0);
-      this.#isRefusing = clientStays && !isPeace && !facts.outlived;
+      this.#isRefusing = clientStays && !isPeace && !facts.wasTaken;
       return;
     }
     this.#isRefusing = false;
@@ -286,8 +287,8 @@ export class Hidden {
   }
 
   /**
-   * Where they asked for no certificate Go and GnuTLS send their tickets behind their flights, which
-   * are of single messages: one record, or two of one size. Then what comes next is no ticket.
+   * Where they asked for no certificate Go and GnuTLS send their tickets behind their flights,
+   * which are of single messages: one record, or two of one size. What comes next is no ticket.
    */
   get #hasEarlyTicket(): boolean {
     const isTicket = this.#earlyLength > 0 && this.#early <= 2;
