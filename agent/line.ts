@@ -1,6 +1,7 @@
 /** Joins decode, flow and assess: takes frames, gives records of flows. */
 import { Reading } from "./assess/reading.ts";
-import { endsOf, observe } from "./assess/observe.ts";
+import { endsOf, nameOf, observe } from "./assess/observe.ts";
+import { followSession } from "./assess/resumption.ts";
 import type { Trace } from "./assess/trace.ts";
 import type { PassedOver } from "./capture/frame-source.ts";
 import { Counters } from "./counters.ts";
@@ -15,6 +16,7 @@ import { keyAt } from "./flow/flow-record.ts";
 import type { Sample } from "./flow/sample.ts";
 import { Ledger } from "./ledger.ts";
 import { CLIENT, SERVER } from "./tls/handshake.ts";
+import { Sessions } from "./tls/sessions.ts";
 import type { Flow } from "../protocol/flow-record.ts";
 
 /**
@@ -70,6 +72,7 @@ export class Line {
   readonly fragments = new Fragments();
   readonly #packet = new Packet();
   readonly #readings: (Reading | undefined)[];
+  readonly #sessions = new Sessions();
   /** Attempts that made room for others before they were told. */
   readonly floods = new Floods();
   /** By flow: a number that is never given twice, and how often the flow was told. */
@@ -305,6 +308,7 @@ export class Line {
       else openings.discard(otherSlot, again);
     }
     const tls = reading.tls;
+    if (tls?.serverFinished) followSession(tls, this.#sessions, () => nameOf(table, flow));
     if (tls?.answered && tls.isRead(CLIENT)) {
       table.finishOpening(flow, 0);
       table.finishOpening(flow, 1);

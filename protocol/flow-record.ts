@@ -139,6 +139,17 @@ export const MeshTarget = Type.Object({
 });
 export type MeshTarget = Type.Static<typeof MeshTarget>;
 
+/** The flow whose handshake issued the session that goes on, and what it showed; TLS ≤ 1.2. */
+export const ResumedFrom = Type.Object({
+  start: time,
+  src_ip: text(45),
+  src_port: port,
+  dst_ip: text(45),
+  dst_port: port,
+  mutual: nullable(oneOf(MUTUALS)),
+});
+export type ResumedFrom = Type.Static<typeof ResumedFrom>;
+
 const CryptoVerdict = Type.Object({
   verdict: oneOf(CRYPTO_VERDICTS),
   reasons: Type.Array(text(400), { maxItems: 20 }),
@@ -162,6 +173,8 @@ export const Tls = Type.Object({
   ja3s: nullable(text(40)),
   ja4: nullable(text(60)),
   mutual: nullable(oneOf(MUTUALS)),
+  /** Only where it is known: then certificates and `client_cert` are those of that flow. */
+  resumed_from: Type.Optional(ResumedFrom),
   client_cert: nullable(Type.Boolean()),
   server_cert_subject: nullable(text(4096)),
   server_cert: nullable(Certificate),

@@ -119,6 +119,14 @@ function mutualWhy(record: Flow, h: Handshake): [string, string | null] {
     const begun = h.clientHello ? "the server's hello was not seen" : "no hello came whole";
     return [`${begun}: it is not known what would follow`, null];
   }
+  if (record.tls?.resumed_from) {
+    const { src_ip: ip, src_port: port, start, mutual } = record.tls.resumed_from;
+    const showed = `there: ${mutual ?? "not known"}`;
+    return [
+      `the session goes on from the flow of ${ip}:${port} at ${start}, which issued it; ${showed}`,
+      "RFC 5246 §7.3",
+    ];
+  }
   if (record.tls?.mutual === "resumed") {
     return [
       "the session goes on from an earlier one: no certificate is shown again",

@@ -11,7 +11,7 @@ import { isTls13 } from "../tls/codes.ts";
 import { SERVER } from "../tls/handshake.ts";
 import type { Handshake } from "../tls/handshake.ts";
 import { formatAddress, formatTime } from "../../protocol/address.ts";
-import type { Failure, Flow, ProtocolName } from "../../protocol/flow-record.ts";
+import type { Failure, Flow, ProtocolName, ResumedFrom } from "../../protocol/flow-record.ts";
 import type { Reading } from "./reading.ts";
 import { tlsOf } from "./tls-record.ts";
 
@@ -127,6 +127,20 @@ export function observe(
 function protocolOf(reading: Reading | undefined): ProtocolName | null {
   if (!reading) return null;
   return reading.tunnelOf ?? reading.protocol ?? (reading.isProxied ? "proxy-protocol" : null);
+}
+
+/** Names a flow by its start and its ends. */
+export function nameOf(table: FlowTable, flow: number): Omit<ResumedFrom, "mutual"> {
+  const k = keyAt(flow);
+  const side = table.client(flow);
+  const [low, high] = [table.keys[k + 8]! >>> 16, table.keys[k + 8]! & 0xffff];
+  return {
+    start: formatTime(table.startUs(flow)),
+    src_ip: endAddress(table, k, side),
+    src_port: side === 0 ? low : high,
+    dst_ip: endAddress(table, k, 1 - side),
+    dst_port: side === 0 ? high : low,
+  };
 }
 
 function endAddress(table: FlowTable, k: number, side: number): string {

@@ -8,6 +8,7 @@ import type { Handshake } from "../tls/handshake.ts";
 import { meshOf } from "../tls/mesh.ts";
 import type { MeshTarget as ReadTarget } from "../tls/mesh-name.ts";
 import { GROUPS } from "../tls/registry.ts";
+import { chainsOf, resumedFromOf } from "./resumption.ts";
 import type { Certificate, MeshTarget, Tls } from "../../protocol/flow-record.ts";
 
 const NO_TLS: Tls = Object.freeze({
@@ -51,6 +52,8 @@ function write(h: Handshake, serverPort: number): Tls {
   const mutual = mutualOf(h);
   const suite = answer?.cipherSuite ?? -1;
   const meshed = meshOf(h, serverPort);
+  const { serverChain, clientChain } = chainsOf(h);
+  const resumedFrom = resumedFromOf(h);
   return {
     version: answer ? versionName(answer.version) : null,
     cipher_suite: suite < 0 ? null : (CIPHER_SUITES.get(suite) ?? `0x${hex4(suite)}`),
@@ -63,11 +66,12 @@ function write(h: Handshake, serverPort: number): Tls {
     ja3s: answer && !h.ssl2 ? ja3s(answer) : null,
     ja4: hello && !h.ssl2Hello ? ja4(hello, h.transport) : null,
     mutual,
-    client_cert: clientCertOf(mutual),
-    server_cert_subject: h.serverChain?.[0]?.subject ?? null,
-    server_cert: certificateOf(h.serverChain),
-    client_cert_subject: h.clientChain?.[0]?.subject ?? null,
-    client_certificate: certificateOf(h.clientChain),
+    ...(resumedFrom === null ? {} : { resumed_from: resumedFrom }),
+    client_cert: clientCertOf(resumedFrom?.mutual ?? mutual),
+    server_cert_subject: serverChain?.[0]?.subject ?? null,
+    server_cert: certificateOf(serverChain),
+    client_cert_subject: clientChain?.[0]?.subject ?? null,
+    client_certificate: certificateOf(clientChain),
     mesh: meshed?.mesh ?? null,
     mesh_target: meshed?.target ? targetOf(meshed.target) : null,
   };

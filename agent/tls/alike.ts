@@ -49,7 +49,8 @@ export function alike(h: Handshake): Handshake {
   const hellos = `${numberOf(h.clientHello)} ${numberOf(h.secondHello)} ${numberOf(h.serverHello)}`;
   const chains = `${spell(h.serverChain)} ${spell(h.clientChain)}`;
   const flight = `${h.flight.kind} ${h.flight.records}`;
-  const numeric = `${h.group} ${h.primeBits} ${h.signature}`;
+  const from = numberOf(h.resumedFrom);
+  const numeric = `${h.group} ${h.primeBits} ${h.signature} ${from}`;
   return handshakes.of(`${hellos} ${facts} ${numeric} ${flight} ${chains} ${h.history}`, h);
 }
 

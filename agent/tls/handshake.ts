@@ -13,6 +13,8 @@ import { Letters } from "./letters.ts";
 import { RECORD_HEADER, isRecordHeader } from "./record.ts";
 import { knownServerHello, readServerKeyExchange } from "./server-hello.ts";
 import type { ServerHello } from "./server-hello.ts";
+import { NO_SESSION, noteSession } from "./sessions.ts";
+import type { Issued, SessionNames } from "./sessions.ts";
 import { Side } from "./side.ts";
 import { Ssl2, isSsl2Answer } from "./ssl2.ts";
 import type { AlertSeen, CloseSeen, TlsTrace, Transport } from "./trace.ts";
@@ -64,6 +66,11 @@ export class Handshake {
   abbreviated = false;
   clientFinished = false;
   serverFinished = false;
+  /** TLS ≤ 1.2: the session that the client offers, and the one that the server issues. */
+  offered: SessionNames = NO_SESSION;
+  issued: SessionNames = NO_SESSION;
+  /** TLS ≤ 1.2: what the handshake showed from which the session goes on, where that was seen. */
+  resumedFrom: Issued | null = null;
   /** TLS ≤ 1.2: both sides went on with handshake messages behind their Finished, encrypted. */
   renegotiated = false;
   /** TLS 1.3: how the client answered, and where that begins in its stream. */
@@ -130,6 +137,7 @@ export class Handshake {
    */
   settle(): Handshake {
     this.#sides = SETTLED;
+    this.offered = this.issued = NO_SESSION;
     if (!this.malformed.includes(true)) this.malformed = NEITHER;
     if (!this.encryptedAlert.includes(true)) this.encryptedAlert = NEITHER;
     return this.isOver && this.#trace === null ? alike(this) : this;
@@ -343,6 +351,7 @@ export class Handshake {
     const type = view.getUint8(at);
     const c = new Cursor(view, at + 4, end);
     this.#trace?.message(side, view, at, end);
+    if (!this.#is13 && this.transport !== "q") noteSession(this, side, view, at, end);
     if (side === CLIENT) this.#takeClientMessage(type, c);
     else this.#takeServerMessage(type, c);
   }
