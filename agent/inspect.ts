@@ -11,6 +11,7 @@ import { cryptoFactsOf } from "./assess/crypto-facts.ts";
 import { toJson } from "./assess/record-text.ts";
 import { flowLine, painter } from "./assess/sentence.ts";
 import { Summary } from "./assess/summary.ts";
+import { tellUnread } from "./unread.ts";
 import { parseVxlanPorts } from "./vxlan-ports.ts";
 import type { Where } from "./assess/where.ts";
 import { ConfigError } from "../protocol/config-error.ts";
@@ -136,13 +137,11 @@ export async function inspect(files: readonly string[], options: InspectOptions)
       const link = linkName(linkType);
       process.stderr.write(`wireproof: ${name}: ${n} frames are not read: link type ${link}\n`);
     }
-    const stopped = Object.entries(line.counters.stoppedByName());
-    // Fragments are counted with their flows; those that named none are told as lost.
-    const told = stopped.filter(([reason]) => reason !== "fragment" && reason !== "linkType");
-    if (line.fragments.lost > 0) told.push(["fragments", line.fragments.lost]);
-    if (told.length > 0 && options.format === "text") {
-      const reasons = told.map(([reason, n]) => `${n} ${reason}`).join(", ");
-      process.stderr.write(`wireproof: ${name}: frames that carried no flow: ${reasons}\n`);
+    const { lines, usual } = tellUnread(line.counters, line.fragments.lost);
+    for (const told of lines) process.stderr.write(`wireproof: ${name}: ${told}\n`);
+    if (usual.length > 0 && options.format === "text") {
+      const told = usual.join(", ");
+      process.stderr.write(`wireproof: ${name}: frames that carried no flow: ${told}\n`);
     }
   }
   if (files.length > 0 && unread.length === files.length) {

@@ -135,8 +135,7 @@ export class Line {
       this.counters.notSampled++;
       return;
     }
-    this.counters.stopped[stop]!++;
-    if (stop === Stop.linkType) this.counters.noteLink(linkType);
+    this.counters.noteStop(stop, linkType, this.#packet);
     if (stop !== Stop.none) return;
     this.table.nowUs = timeUs;
     this.#take(lane);

@@ -1,23 +1,27 @@
 /**
  * Checks wrappers: the flow that was put in comes out, cut and mutated too, tshark sees the same,
- * and what only looks like a tunnel is none.
+ * what only looks like a tunnel is none, and what is not read is told.
  */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { Registry } from "prom-client";
 import t from "tap";
 import { LinkType, decodeFrame } from "../../agent/decode/ethernet.ts";
 import { ENCAP_LIMIT, Packet, STOP_NAMES, Stop } from "../../agent/decode/packet.ts";
 import { FLOW_TABLE_DEFAULTS } from "../../agent/flow/flow-table.ts";
 import { Line } from "../../agent/line.ts";
+import { agentMetrics } from "../../agent/metrics.ts";
+import { unreadByName } from "../../agent/unread.ts";
+import type { Uplink } from "../../agent/uplink/uplink.ts";
 import { parseVxlanPorts } from "../../agent/vxlan-ports.ts";
 import { formatAddress } from "../../protocol/address.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
 import { ACK, SYN, ethernet, frameAt, ipv4, ipv6, join, latin1, random, tcp } from "../frames.ts";
 import { u16, u32, udp, viewOf } from "../frames.ts";
 import type { Bytes } from "../frames.ts";
-import { OTHER_PORT, VXLAN, VXLAN_PORTS, WRAPPINGS, over } from "./wrapping.ts";
+import { OTHER_PORT, VXLAN, VXLAN_PORTS, WRAPPINGS, over, v4 } from "./wrapping.ts";
 
 const folder = mkdtempSync(path.join(tmpdir(), "wireproof-wrappers-"));
 t.teardown(() => rmSync(folder, { recursive: true }));
@@ -80,7 +84,7 @@ t.test("a capture that is cut to its headers says the same flows", async (t) => 
 });
 
 /** Reads frames as a capture of them, and tells its records. */
-function recordsOf(frames: readonly Bytes[]): Flow[] {
+function recordsOf(frames: readonly Bytes[]): { records: Flow[]; line: Line } {
   const records: Flow[] = [];
   const line = new Line(
     {
@@ -93,7 +97,7 @@ function recordsOf(frames: readonly Bytes[]): Flow[] {
     frameAt(line, viewOf(frame), 0, frame.length, frame.length, 1.7e15 + i, 1, 0),
   );
   line.finish();
-  return records;
+  return { records, line };
 }
 
 t.test("records name the wrappers, outermost first", async (t) => {
@@ -101,7 +105,7 @@ t.test("records name the wrappers, outermost first", async (t) => {
   const frames = wrappings.map(({ carry }, i) =>
     carry(ipv4({}, tcp({ from: 20_000 + i, to: 443, flags: SYN })), 0x0800),
   );
-  const records = recordsOf(frames);
+  const { records } = recordsOf(frames);
   t.strictSame(
     records.toSorted((a, b) => a.src_port - b.src_port).map(({ encap }) => encap),
     wrappings.map(({ told }) => told),
@@ -311,7 +315,53 @@ t.test("tshark finds the same flow in each wrapper that it knows", { skip: tshar
   }
 });
 
-// ---- the command ---------------------------------------------------------------------------------
+// ---- what is not read -------------------------------------------------------------------------------
+
+const ARP = ethernet(new Uint8Array(46), 0x0806);
+const ECHO = ethernet(ipv4({ protocol: 1 }, join([8, 0, 0, 0, 0, 1, 0, 1], HELLO)));
+const LLDP = ethernet(new Uint8Array(46), 0x88cc);
+const OSPF = ethernet(ipv4({ protocol: 89 }, HELLO));
+const SPANNING_TREE = ethernet(join([0x42, 0x42, 3], new Uint8Array(43)), 38);
+const LCP = ethernet(join([0x11, 0], u16(9), u16(4), u16(0xc021)), 0x8864);
+const unknownType = (n: number) => ethernet(new Uint8Array(46), 0x7000 + n);
+
+t.test("what is not read is counted by what it is, in a table of bounded size", async (t) => {
+  const { line } = recordsOf([
+    ...[ARP, ARP, ECHO, LLDP, OSPF, SPANNING_TREE, LCP],
+    ethernet(ipv4({ protocol: 115 }, join([0, 0, 0, 9], HELLO))),
+    ethernet(join([2, 1, 0, 1, 0, 10, 8, 0], ipv4({}, SEGMENT)), 0x8909),
+    ethernet(join([0x2f, 0xc2, 2, 1, 0, 0, 7, 255], ipv4({}, SEGMENT)), 0x894f),
+    ethernet(v4(47, join([0, 0, 0x88, 0xcc], HELLO))),
+  ]);
+  t.strictSame(unreadByName(line.counters), {
+    "EtherType 0x0806 (ARP)": 2,
+    "IP protocol 1 (ICMP)": 1,
+    "EtherType 0x88cc (LLDP)": 2,
+    "IP protocol 89 (OSPF)": 1,
+    "LLC 0x4242 (spanning tree)": 1,
+    "PPP protocol 0xc021 (LCP)": 1,
+    "IP protocol 115 (L2TP)": 1,
+    "EtherType 0x8909 (Cisco metadata)": 1,
+    "EtherType 0x894f (NSH)": 1,
+  });
+  const many = recordsOf(Array.from({ length: 500 }, (_, i) => unknownType(i))).line.counters;
+  t.equal(many.unread.size, 64);
+  t.equal(many.unreadOthers, 500 - 64);
+  t.equal(many.stoppedByName()["notIp"], 500);
+});
+
+t.test("metrics tell it", async (t) => {
+  const { line } = recordsOf([LLDP, LLDP, OSPF]);
+  const watching = {
+    ...{ line, sightings: { sampling: 1, oneWay: () => [] } },
+    capture: { kind: "ring", watches: () => [], droppedOnAny: () => 0, refused: () => 0 },
+  } as unknown as Parameters<typeof agentMetrics>[0];
+  const uplink = { counters: { discarded: {} }, connected: false } as unknown as Uplink;
+  const registry: Registry = agentMetrics(watching, uplink);
+  const text = await registry.getSingleMetricAsString("wireproof_agent_frames_unread_total");
+  t.match(text, 'wireproof_agent_frames_unread_total{kind="EtherType 0x88cc (LLDP)"} 2');
+  t.match(text, 'wireproof_agent_frames_unread_total{kind="IP protocol 89 (OSPF)"} 1');
+});
 
 /** Runs the command on a capture of these frames; stderr by line. */
 function inspect(frames: readonly Bytes[], ...argv: string[]) {
@@ -320,6 +370,32 @@ function inspect(frames: readonly Bytes[], ...argv: string[]) {
   const ran = spawnSync(launcher, ["inspect", file, ...argv], { encoding: "utf8" });
   return { ...ran, stderr: ran.stderr.split("\n").slice(0, -1) };
 }
+
+t.test("inspect tells it on stderr, in every format", async (t) => {
+  const flow = ethernet(ipv4({}, tcp({ to: 443, flags: SYN })));
+  const some = [flow, ARP, ARP, ECHO, LLDP, LLDP, LLDP, OSPF, SPANNING_TREE];
+  const lines = [
+    "wireproof: a.pcap: 3 frames are not read: EtherType 0x88cc (LLDP)",
+    "wireproof: a.pcap: 1 frame is not read: IP protocol 89 (OSPF)",
+  ];
+  t.strictSame(inspect(some, "--format", "jsonl").stderr, lines);
+  const usual = "wireproof: a.pcap: frames that carried no flow: 2 ARP, 1 ICMP, 1 spanning tree";
+  t.strictSame(inspect(some).stderr, [...lines, usual]);
+  t.strictSame(inspect([flow, ARP, ECHO], "--format", "jsonl").stderr, [], "nothing to say");
+  const cut = flow.subarray(0, 40) as Bytes;
+  const tooDeep = ethernet(join(...new Array<number[]>(20).fill([0, 6, 0x40, 64])), 0x8847);
+  t.strictSame(inspect([flow, cut, tooDeep, cut], "--format", "jsonl").stderr, [
+    "wireproof: a.pcap: 2 frames are not read: truncated",
+    "wireproof: a.pcap: 1 frame is not read: tooDeep",
+  ]);
+  const many = Array.from({ length: 100 }, (_, i) => unknownType(i));
+  const told = inspect([flow, ...many, unknownType(0)], "--format", "jsonl").stderr;
+  t.equal(told.length, 17, "one line a kind, up to a limit");
+  t.equal(told[0], "wireproof: a.pcap: 36 frames are not read: others");
+  t.equal(told[1], "wireproof: a.pcap: 2 frames are not read: EtherType 0x7000");
+  const counts = told.map((line) => Number(/(\d+) frame/.exec(line)![1]));
+  t.equal(counts.reduce((a, b) => a + b), 101); // prettier-ignore
+});
 
 t.test("--vxlan-port names ports; a mistake is one sentence", async (t) => {
   const policy = WRAPPINGS["vxlan to a port that is named, with a policy"]!;
