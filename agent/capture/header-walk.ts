@@ -326,8 +326,9 @@ function readUdp(walk: Walk, level: number, isLast: boolean): void {
 
 /**
  * Tunnels to any port are told by what they carry: `byContent` of `agent/decode/udp-tunnel.ts`.
- * What begins as they do is handed over, to be checked there: the first word of VXLAN's header and
- * its last byte; GRE's flags and type; an IP packet that tells the datagram's length, by UDP or IP.
+ * What begins as they do is handed over, to be checked there: with the first word of VXLAN's header
+ * and its last byte; with that of L2TPv3, or of GUE; with GRE's flags and type; with an IP packet
+ * that tells the datagram's length, by UDP or IP.
  */
 function passUnnamed(walk: Walk, level: number): void {
   const { b } = walk;
@@ -339,7 +340,9 @@ function passUnnamed(walk: Walk, level: number): void {
   b.load(Size.byte, 1, 10, at + 7)
     .jumpIf(Jump.equal, 1, 0, "other")
     .jump(label("unnamed"));
-  b.label(label("no vxlan")).load(Size.half, 1, 10, at);
+  b.label(label("no vxlan"));
+  for (const second of [3, 4, 41, GRE]) b.jumpIf(Jump.equal, 1, second << 8, "other");
+  b.load(Size.half, 1, 10, at);
   b.jumpIf(Jump.anyBitOf, 1, swapped(0x4fff), label("no gre")).load(Size.half, 1, 10, at + 2);
   for (const type of [0x0800, 0x86dd, TRANSPARENT_ETHERNET]) {
     b.jumpIf(Jump.equal, 1, swapped(type), "other");

@@ -104,7 +104,7 @@ function isUnicast6(view: DataView, at: number): boolean {
 
 /**
  * Reports whether a stack of MPLS labels begins here (RFC 3032 §2.1), with an IP packet behind it,
- * or a pseudowire's control word (RFC 4385 §3) and a frame.
+ * or a frame, with a pseudowire's control word or without: see `decodeMpls`.
  */
 export function isLabelStack(view: DataView, at: number, end: number, length: number): boolean {
   for (let i = 0; i < ENCAP_LIMIT; i++) {
@@ -112,8 +112,10 @@ export function isLabelStack(view: DataView, at: number, end: number, length: nu
     if (end - behind < 20) return false;
     if ((view.getUint8(behind - 2) & 1) === 0) continue;
     const rest = length - (behind - at);
-    if (view.getUint8(behind) >> 4 !== 0) return isWholeIp(view, behind, end, rest);
-    return isFrameOfIp(view, behind + 4, end, rest - 4);
+    const nibble = view.getUint8(behind) >> 4;
+    if (nibble === 4 || nibble === 6) return isWholeIp(view, behind, end, rest);
+    const control = view.getUint16(behind) === 0 ? 4 : 0;
+    return isFrameOfIp(view, behind + control, end, rest - control);
   }
   return false;
 }

@@ -106,18 +106,22 @@ export function decodeEtherType(
 }
 
 /**
- * MPLS (RFC 3032 §2.1): the label's bottom bit ends the stack. Behind it IP, or a pseudowire: a
- * control word that begins with 0 (RFC 4385 §3) and an Ethernet frame.
+ * MPLS (RFC 3032 §2.1): the label's bottom bit ends the stack. Behind it IP, or a pseudowire: an
+ * Ethernet frame, with a control word before it whose first half is 0 (RFC 4448 §4.6) or without.
+ * What begins with 1 is of the pseudowire itself (RFC 4385 §5).
  */
 export function decodeMpls(view: DataView, at: number, end: number, packet: Packet): Stop {
   if (end - at < 4) return Stop.truncated;
   if (!wrap(packet, Encap.mpls, view.getUint32(at) >>> 12)) return Stop.tooDeep;
   const inner = at + 4;
   if ((view.getUint8(at + 2) & 1) === 0) return decodeMpls(view, inner, end, packet);
-  const isPseudowire = end > inner && view.getUint8(inner) >> 4 === 0;
-  return isPseudowire
-    ? decodeEthernet(view, inner + 4, end, packet)
-    : decodeIp(view, inner, end, packet);
+  if (end - inner < 2) return Stop.truncated;
+  const nibble = view.getUint8(inner) >> 4;
+  if (nibble === 4 || nibble === 6) return decodeIp(view, inner, end, packet);
+  packet.unread = (Unread.etherType << 16) | 0x8847;
+  if (nibble === 1) return Stop.notIp;
+  const hasControl = view.getUint16(inner) === 0;
+  return decodeEthernet(view, hasControl ? inner + 4 : inner, end, packet);
 }
 
 /**

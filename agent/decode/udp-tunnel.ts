@@ -1,6 +1,6 @@
 /**
  * Decodes what carries another packet over UDP: VXLAN (GPE too), Geneve, GTP-U, GUE, GRE, MPLS and
- * L2TP by their ports; VXLAN, IP (FOU) and GRE by what they are, to any port.
+ * L2TP by their ports; the plain forms of VXLAN, IP (FOU), GRE, GUE and L2TPv3 to any port.
  */
 import { isFrameOfIp, isLabelStack, isPlainPacket, isSegment, isWholeIp } from "./checks.ts";
 import { decodeEthernet, decodeEtherType, decodeMpls, decodePpp } from "./ethernet.ts";
@@ -122,6 +122,12 @@ function isEtherType(type: number): boolean {
 
 /** First word of a VXLAN header without extensions (RFC 7348 §5): the flag I, reserved bits 0. */
 const PLAIN_VXLAN = 0x08000000;
+/** L2TPv3's data messages begin so: type 0, version 3, and what is reserved (RFC 3931 §4.1.2.1). */
+const L2TP_3_DATA = 0x00030000;
+/** A GUE header without fields or flags: the protocol is in its second byte. */
+const GUE_OF_IPIP = IpProtocol.ipip << 16;
+const GUE_OF_IPV6 = IpProtocol.ipv6 << 16;
+const GUE_OF_GRE = IpProtocol.gre << 16;
 
 /**
  * Tunnels to any port, where every rule holds, so that nothing else is mistaken for one:
@@ -132,21 +138,31 @@ const PLAIN_VXLAN = 0x08000000;
  *   that agrees with its type and tells just that length: 49 bits and more.
  * - IP (FOU): a packet without fragment or extension that tells just that length, and TCP or UDP
  *   that agrees with it (`isPlainPacket`): 50 bits and more.
+ * - GUE without fields, of IP or GRE, and L2TPv3, of a frame: a first word of 32 bits that are
+ *   fixed, and behind it the same: 56 bits and more.
  *
  * Where a snap cut off what is to be checked the datagram is one like any other.
  */
 function byContent(view: DataView, at: number, end: number, length: number): UdpTunnel {
   if (end - at < 20) return UdpTunnel.none;
   const first = view.getUint32(at);
-  if (first === PLAIN_VXLAN) {
-    const isOne = view.getUint8(at + 7) === 0 && isFrameOfIp(view, at + 8, end, length - 8);
-    return isOne ? UdpTunnel.vxlan : UdpTunnel.none;
+  switch (first) {
+    case PLAIN_VXLAN: {
+      const isOne = view.getUint8(at + 7) === 0 && isFrameOfIp(view, at + 8, end, length - 8);
+      return isOne ? UdpTunnel.vxlan : UdpTunnel.none;
+    }
+    case L2TP_3_DATA:
+      return l2tpOf(view, at, end, length);
+    case GUE_OF_IPIP:
+    case GUE_OF_IPV6:
+      return isWholeIp(view, at + 4, end, length - 4) ? UdpTunnel.gue : UdpTunnel.none;
+    case GUE_OF_GRE:
+      return isGreOf(view, at + 4, end, length - 4) ? UdpTunnel.gue : UdpTunnel.none;
   }
   const version = first >>> 28;
   if (version === 4 || version === 6) {
     return isPlainPacket(view, at, end, length) ? UdpTunnel.ip : UdpTunnel.none;
   }
-  if ((first & 0x4fff0000) !== 0) return UdpTunnel.none;
   return isGreOf(view, at, end, length) ? UdpTunnel.gre : UdpTunnel.none;
 }
 
@@ -161,6 +177,7 @@ function isGre(view: DataView, at: number, end: number): boolean {
 function isGreOf(view: DataView, at: number, end: number, length: number): boolean {
   const flags = view.getUint16(at);
   const type = view.getUint16(at + 2);
+  if ((flags & 0x4fff) !== 0) return false;
   const words = 1 + (flags >> 15) + ((flags >> 13) & 1) + ((flags >> 12) & 1);
   const inner = at + 4 * words;
   const rest = length - 4 * words;
@@ -200,9 +217,6 @@ function isGue(view: DataView, at: number, end: number, length: number): boolean
       return isSegment(view, inner, end, rest, protocol);
   }
 }
-
-/** L2TPv3's data messages begin so: type 0, version 3, and what is reserved (RFC 3931 §4.1.2.1). */
-const L2TP_3_DATA = 0x00030000;
 
 function l2tpOf(view: DataView, at: number, end: number, length: number): UdpTunnel {
   if (end - at < 8) return UdpTunnel.none;

@@ -219,6 +219,15 @@ t.test("what only looks like a tunnel is a datagram like any other", async (t) =
     ["gre: recursion", greOf(0x0100, inner)],
     ["gre: IPv6 in what says IPv4", greOf(0, inner6)],
     ["gre: a length of one less", greOf(0, inner.subarray(0, inner.length - 1) as Bytes)],
+    ["gue to another port: a flag", ethernet(over(OTHER_PORT, [0, 4, 0, 1], inner))],
+    ["gue to another port: a field", ethernet(over(OTHER_PORT, [1, 4, 0, 0, 0, 0, 0, 0], inner))],
+    ["gue to another port: one more", ethernet(over(OTHER_PORT, [0, 4, 0, 0], join(inner, [0])))],
+    [
+      "gue to another port: gre with routing",
+      ethernet(over(OTHER_PORT, [0, 47, 0, 0], join(u16(0x4000), u16(0x0800), inner))),
+    ],
+    ["l2tp to another port: reserved", ethernet(over(OTHER_PORT, [0, 3, 0, 1, 0, 0, 0, 9], frame))],
+    ["l2tp to another port: noise", ethernet(over(OTHER_PORT, [0, 3, 0, 0, 0, 0, 0, 9], HELLO))],
     ["gue: control", ethernet(over(6080, [0x20, 4, 0, 0], inner))],
     ["gue: a length of one less", ethernet(over(6080, [0, 4, 0, 0], join(inner, [0])))],
     ["gue: fields past the end", ethernet(over(6080, [31, 4, 0, 0], inner))],
@@ -251,7 +260,14 @@ t.test("random datagrams are never tunnels, however they begin", async (t) => {
     [0x45, 0, 0, 72],
     [0x60, 0, 0, 0],
   ];
-  heads.push([0x60, 0, 0, 0, 0, 32], [0, 0, 8, 0], [0, 0, 0x65, 0x58], [0, 3, 0, 0], [1, 4, 0, 0]);
+  heads.push(
+    [0x60, 0, 0, 0, 0, 32],
+    [0, 0, 8, 0],
+    [0, 0, 0x65, 0x58],
+    [0, 3, 0, 0],
+    [1, 4, 0, 0],
+    [0, 4, 0, 0],
+  );
   const ports = [OTHER_PORT, 443, 1701, 6080, 4754, 6635];
   let found = 0;
   for (let i = 0; i < 60_000; i++) {

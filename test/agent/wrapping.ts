@@ -31,6 +31,8 @@ export const VXLAN = [8, 0, 0, 0, 0, 0, 42, 0];
 const LABEL = [0, 6, 0x41, 64];
 /** Another label, of a pseudowire with a control word (RFC 4385 §3). */
 const PSEUDOWIRE = [0, 12, 0x81, 64, 0, 0, 0, 0];
+/** And one of a pseudowire without. */
+const OTHER_LABEL = [0, 18, 0xc1, 64];
 const LABELS = [0, 6, 0x50, 64, ...LABEL];
 /** Version 0, TTL 63, length 6 with metadata of type 1 (RFC 8300 §2.2, §2.4), and what is next. */
 const nsh = (next: number) => [0x0f, 0xc6, 1, next, 0, 0, 7, 255, ...new Array<number>(16).fill(5)];
@@ -103,6 +105,17 @@ export const WRAPPINGS: Readonly<Record<string, Wrapping>> = {
     told: ["gue"],
     shark: null,
   },
+  "gue to another port": {
+    carry: (packet, type) => ethernet(over(OTHER_PORT, [0, ipNumber(type), 0, 0], packet)),
+    told: ["gue", "ipip"],
+    shark: null,
+  },
+  "gue of gre to another port": {
+    carry: (packet, type) =>
+      ethernet(over(OTHER_PORT, [0, 47, 0, 0, 0, 0, 0x65, 0x58], ethernet(packet, type))),
+    told: ["gue", "gre"],
+    shark: null,
+  },
   "gre over udp": {
     carry: (packet, type) => ethernet(over(4754, [0, 0, 0x65, 0x58], ethernet(packet, type))),
     told: ["gre"],
@@ -115,6 +128,11 @@ export const WRAPPINGS: Readonly<Record<string, Wrapping>> = {
     carry: (packet, type) => ethernet(over(6635, PSEUDOWIRE, ethernet(packet, type))),
     told: ["mpls"],
     shark: ["-d", "mpls.label==200,pwethcw"],
+  },
+  "pseudowire without a control word": {
+    carry: (packet, type) => ethernet(join(OTHER_LABEL, ethernet(packet, type)), 0x8847),
+    told: ["mpls"],
+    shark: ["-d", "mpls.label==300,pwethnocw"],
   },
   "mpls over ip": { carry: (packet) => ethernet(v4(137, join(LABEL, packet))), told: ["mpls"] },
   "mpls in gre": {
@@ -129,6 +147,14 @@ export const WRAPPINGS: Readonly<Record<string, Wrapping>> = {
     },
     told: ["l2tp"],
     shark: sharkSession(8),
+  },
+  "l2tp to another port": {
+    carry: (packet, type) => {
+      const inner = join([0, 3, 0, 0], session(4, true), ethernet(packet, type));
+      return ethernet(v4(17, udp(inner, { from: OTHER_PORT, to: OTHER_PORT })));
+    },
+    told: ["l2tp"],
+    shark: [...sharkSession(4, true), "-d", `udp.port==${OTHER_PORT},l2tp`],
   },
   ...Object.fromEntries(
     [0, 4, 8].flatMap((cookie) =>
