@@ -1,6 +1,6 @@
 /** Names what is not read: EtherTypes, IP protocols, and why decoding stopped. */
 import type { Counters } from "./counters.ts";
-import { Unread } from "./decode/packet.ts";
+import { ENCAP_LIMIT, Unread } from "./decode/packet.ts";
 
 /** IEEE's EtherTypes, as IANA's "IEEE 802 Numbers" and Wireshark 4.0 (etypes.h) name them. */
 const ETHER_TYPES: ReadonlyMap<number, string> = new Map([
@@ -135,6 +135,15 @@ const USUAL: ReadonlyMap<number, string> = new Map([
   [(Unread.ipProtocol << 16) | 58, "ICMPv6"],
 ]);
 
+/** Why frames of what is read were not. */
+const REASONS: Readonly<Record<string, string>> = {
+  truncated: "a header was not captured whole (truncated)",
+  malformed: "lengths contradict each other (malformed)",
+  tooDeep: `more than ${ENCAP_LIMIT} wrappers (tooDeep)`,
+  others: "other kinds",
+  fragments: "fragments whose beginning did not come",
+};
+
 /** Kinds that are told a line each; of the others the count of all together. */
 const KINDS_TOLD = 16;
 
@@ -151,7 +160,9 @@ export function tellUnread(counters: Counters, lost: number): { lines: string[];
     fragment: ____,
     ...reasons
   } = counters.stoppedByName();
-  const told = Object.entries({ ...reasons, others: counters.unreadOthers, fragments: lost });
+  const told = Object.entries({ ...reasons, others: counters.unreadOthers, fragments: lost }).map(
+    ([name, n]): [string, number] => [REASONS[name] ?? name, n],
+  );
   const usual: string[] = [];
   for (const [kind, n] of counters.unread) {
     const name = USUAL.get(kind);
@@ -160,7 +171,7 @@ export function tellUnread(counters: Counters, lost: number): { lines: string[];
   }
   const sorted = told.filter(([, n]) => n > 0).toSorted(([, a], [, b]) => b - a);
   const rest = sorted.splice(KINDS_TOLD).reduce((sum, [, n]) => sum + n, 0);
-  if (rest > 0) sorted.push(["other kinds", rest]);
+  if (rest > 0) sorted.push(["further kinds", rest]);
   const lines = sorted.map(([name, n]) => {
     return `${n === 1 ? "1 frame is" : `${n} frames are`} not read: ${name}`;
   });

@@ -401,13 +401,13 @@ t.test("inspect tells it on stderr, in every format", async (t) => {
   const cut = flow.subarray(0, 40) as Bytes;
   const tooDeep = ethernet(join(...new Array<number[]>(20).fill([0, 6, 0x40, 64])), 0x8847);
   t.strictSame(inspect([flow, cut, tooDeep, cut], "--format", "jsonl").stderr, [
-    "wireproof: a.pcap: 2 frames are not read: truncated",
-    "wireproof: a.pcap: 1 frame is not read: tooDeep",
+    "wireproof: a.pcap: 2 frames are not read: a header was not captured whole (truncated)",
+    "wireproof: a.pcap: 1 frame is not read: more than 8 wrappers (tooDeep)",
   ]);
   const many = Array.from({ length: 100 }, (_, i) => unknownType(i));
   const told = inspect([flow, ...many, unknownType(0)], "--format", "jsonl").stderr;
   t.equal(told.length, 17, "one line a kind, up to a limit");
-  t.equal(told[0], "wireproof: a.pcap: 36 frames are not read: others");
+  t.equal(told[0], "wireproof: a.pcap: 36 frames are not read: other kinds");
   t.equal(told[1], "wireproof: a.pcap: 2 frames are not read: EtherType 0x7000");
   const counts = told.map((line) => Number(/(\d+) frame/.exec(line)![1]));
   t.equal(counts.reduce((a, b) => a + b), 101); // prettier-ignore
