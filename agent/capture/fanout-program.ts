@@ -4,7 +4,8 @@
  *
  * Told apart by the addresses alone, of either end alike: ports are not in every fragment. They are
  * those of the innermost IP packet that `header-walk.ts` comes to, of an ICMP error those of the
- * packet that it quotes. A tunnel's packet in fragments is dealt by the tunnel's own ends.
+ * packet that it quotes. A tunnel's packet in fragments, and what is in a wrapper that is not
+ * walked, is dealt by the ends outside of it.
  */
 import { Alu, BpfAssembler, Jump, Size } from "./bpf-assembler.ts";
 import { Stack, loadBytes, takeIpv4Addresses, walkHeaders } from "./header-walk.ts";
