@@ -30,6 +30,7 @@ program
     "--crypto",
     "judge each connection's cryptography: NIST, FIPS, Mozilla, CNSA, post-quantum",
   )
+  .option("--vxlan-port <ports>", "more ports of VXLAN, by commas; by content it is read on any")
   .option("--policy <dir>", "manifests: judge the flows, exit 1 on a violation")
   .addHelpText("after", INSPECT_MANUAL)
   .action(async (files: string[], flags: InspectFlags) => {
@@ -54,6 +55,7 @@ type InspectFlags = {
   where?: string;
   explain?: string;
   crypto?: boolean;
+  vxlanPort?: string;
   policy?: string;
 };
 
@@ -61,7 +63,7 @@ type InspectFlags = {
 async function explain(
   files: string[],
   which: string,
-  { format, colour }: { format: string; colour: boolean },
+  { format, colour, vxlanPort }: InspectFlags & { colour: boolean },
 ): Promise<void> {
   if (!/^[1-9]\d{0,9}$/.test(which)) {
     throw new ConfigError(
@@ -71,7 +73,9 @@ async function explain(
   }
   const told = await import("./agent/explain-flow.ts");
   const { painter } = await import("./agent/assess/sentence.ts");
-  const explained = await told.explainFlow(files, Number(which));
+  const { parseVxlanPorts } = await import("./agent/vxlan-ports.ts");
+  const vxlanPorts = parseVxlanPorts(vxlanPort ?? null, "inspect");
+  const explained = await told.explainFlow(files, Number(which), vxlanPorts);
   const isText = format === "text";
   const text = () => told.formatExplained(explained, Number(which), painter(colour));
   process.stdout.write(isText ? text() : told.formatExplainedJsonl(explained));

@@ -6,6 +6,7 @@ import type { CaptureChoice } from "./capture/frame-source.ts";
 import { WATCH_WORDS } from "./capture/interfaces.ts";
 import type { Wanted } from "./capture/interfaces.ts";
 import { Sample } from "./flow/sample.ts";
+import { parseVxlanPorts } from "./vxlan-ports.ts";
 import { ConfigError } from "../protocol/config-error.ts";
 import { Settings } from "../protocol/settings.ts";
 import { readSettingsFile } from "../protocol/settings-file.ts";
@@ -33,6 +34,8 @@ export type AgentConfig = {
   sample: Sample | null;
   /** The same, as the collector is told. */
   sampleTold: SampleTold;
+  /** Ports that are looked at as VXLAN's, beside the usual ones. */
+  vxlanPorts: readonly number[];
   /** A recording that is replayed as if it were live, instead of capturing. */
   replay: string | null;
   reportIntervalMs: number;
@@ -70,6 +73,7 @@ export const AGENT_SETTINGS: readonly SettingRow[] = [
   ["workers <n>", "threads that read flows, each its share of them, with a ring of its own", "1"],
   ["sampling <rate>", "read a sample of all flows: 1/N, or a share up to 1", "1"],
   ["sampling-key <text>", "which flows: the same ones wherever it is the same", "wireproof"],
+  ["vxlan-port <ports>", "more ports of VXLAN, by commas: flows in it are counted there too", null],
   ["replay <file>", "replay a pcapng whose interfaces are named NODE/NAME, in its own pace", null],
   ["report-interval <ms>", "between two reports of a living flow", "30000"],
   ["coverage-interval <ms>", "between two reports of coverage", "10000"],
@@ -123,6 +127,7 @@ export function readAgentConfig(flags: Flags): AgentConfig {
     flows: Math.floor(settings.number("flows", 1024, FLOWS_LIMIT)),
     workers,
     ...readSample(settings),
+    vxlanPorts: parseVxlanPorts(settings.get("vxlan-port"), "agent"),
     replay: settings.get("replay"),
     reportIntervalMs: settings.number("report-interval", 100),
     coverageIntervalMs: settings.number("coverage-interval", 100),

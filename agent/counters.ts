@@ -1,5 +1,9 @@
 /** Counts what became of frames and flows, so that nothing is lost without being told. */
-import { STOP_NAMES } from "./decode/packet.ts";
+import { STOP_NAMES, Stop, Unread } from "./decode/packet.ts";
+import type { Packet } from "./decode/packet.ts";
+
+/** Most kinds of what is not read that are counted apart: strangers may send any number. */
+const UNREAD_LIMIT = 64;
 
 export class Counters {
   /** Frames by stop reason; `stopped[0]` are those decoded down to a flow. */
@@ -8,6 +12,12 @@ export class Counters {
   notSampled = 0;
   /** Frames by link type, of those whose link layer is not read. */
   readonly unreadLinks = new Map<number, number>();
+  /**
+   * Frames by what stands in them that is not read, as `Packet.unread` says it, and those of kinds
+   * beyond the limit.
+   */
+  readonly unread = new Map<number, number>();
+  unreadOthers = 0;
   /** Bytes on the wire of all frames, captured or not. */
   wireBytes = 0;
   /** Flows opened, ended; of the ended, those that made room for others. */
@@ -27,9 +37,20 @@ export class Counters {
   /** Sides of which the most was asked: what they said beyond that was not read. */
   budgetsSpent = 0;
 
-  /** Counts a frame whose link layer is not read. */
-  noteLink(linkType: number): void {
-    this.unreadLinks.set(linkType, (this.unreadLinks.get(linkType) ?? 0) + 1);
+  /** Counts a frame by where decoding stopped, and by what it met there. */
+  noteStop(stop: Stop, linkType: number, { unread, protocol }: Packet): void {
+    this.stopped[stop]!++;
+    if (stop === Stop.notIp) this.#noteUnread(unread);
+    else if (stop === Stop.notTransport) this.#noteUnread((Unread.ipProtocol << 16) | protocol);
+    else if (stop === Stop.linkType) {
+      this.unreadLinks.set(linkType, (this.unreadLinks.get(linkType) ?? 0) + 1);
+    }
+  }
+
+  #noteUnread(kind: number): void {
+    const count = this.unread.get(kind) ?? 0;
+    if (count > 0 || this.unread.size < UNREAD_LIMIT) this.unread.set(kind, count + 1);
+    else this.unreadOthers++;
   }
 
   /** Frames handed in so far. */

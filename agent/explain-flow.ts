@@ -10,6 +10,7 @@ import type { Paint, Tone } from "./assess/sentence.ts";
 import { readPcapFile } from "./capture/pcap-file.ts";
 import { FLOW_TABLE_DEFAULTS } from "./flow/flow-table.ts";
 import { Line } from "./line.ts";
+import type { LineOptions } from "./line.ts";
 import { ConfigError } from "../protocol/config-error.ts";
 import {
   CRYPTO_PROFILES,
@@ -34,11 +35,15 @@ export type Explained = {
 const OPTIONS = { table: FLOW_TABLE_DEFAULTS, revisions: false, reportIntervalMs: Infinity };
 
 /** The file that holds flow `number`, counted as `inspect` prints them, and its serial there. */
-async function find(files: readonly string[], number: number): Promise<[string, number]> {
+async function find(
+  files: readonly string[],
+  number: number,
+  options: LineOptions,
+): Promise<[string, number]> {
   let flows = 0;
   let serial = 0;
   for (const file of files) {
-    const line: Line = new Line(OPTIONS, (_, flow) => {
+    const line: Line = new Line(options, (_, flow) => {
       flows++;
       if (flows === number) serial = line.serial[flow]!;
     });
@@ -52,13 +57,21 @@ async function find(files: readonly string[], number: number): Promise<[string, 
   throw new ConfigError("CONFIG_NO_FLOW", `--explain: there is no flow ${number}, but ${there}`);
 }
 
-/** Reads the captures twice: first for which flow is meant, then that one with every step told. */
-export async function explainFlow(files: readonly string[], number: number): Promise<Explained> {
-  const [file, serial] = await find(files, number);
+/**
+ * Reads the captures twice: first for which flow is meant, then that one with every step told.
+ * `vxlanPorts` as `LineOptions` has them.
+ */
+export async function explainFlow(
+  files: readonly string[],
+  number: number,
+  vxlanPorts: readonly number[] = [],
+): Promise<Explained> {
+  const options = { ...OPTIONS, vxlanPorts };
+  const [file, serial] = await find(files, number, options);
   const trace = new Explanation();
   let explained: Explained | null = null;
   const line: Line = new Line(
-    { ...OPTIONS, traced: { serial, trace } },
+    { ...options, traced: { serial, trace } },
     (record: Flow, flow: number) => {
       if (line.serial[flow] !== serial) return;
       const reading = line.reading(flow);

@@ -11,6 +11,8 @@ import { cryptoFactsOf } from "./assess/crypto-facts.ts";
 import { toJson } from "./assess/record-text.ts";
 import { flowLine, painter } from "./assess/sentence.ts";
 import { Summary } from "./assess/summary.ts";
+import { tellUnread } from "./unread.ts";
+import { parseVxlanPorts } from "./vxlan-ports.ts";
 import type { Where } from "./assess/where.ts";
 import { ConfigError } from "../protocol/config-error.ts";
 import { judgeAllCrypto } from "../protocol/crypto-profile.ts";
@@ -22,6 +24,8 @@ export type InspectOptions = {
   format: "text" | "jsonl";
   /** A filter of what is printed and summed up, in the language of `assess/where.ts`. */
   where?: string;
+  /** Ports that are looked at as VXLAN's, by commas. */
+  vxlanPort?: string;
   /** Judge the cryptography of every TLS flow; a filter that asks for it does so by itself. */
   crypto?: boolean;
   colour?: boolean;
@@ -63,6 +67,7 @@ async function readWhere(expression: string): Promise<Where> {
  * Resolves to the count of flows.
  */
 export async function inspect(files: readonly string[], options: InspectOptions): Promise<number> {
+  const vxlanPorts = parseVxlanPorts(options.vxlanPort ?? null, "inspect");
   const where = options.where === undefined ? null : await readWhere(options.where);
   const judges =
     options.crypto === true || (where?.fields.some((f) => f.startsWith("tls.crypto")) ?? false);
@@ -84,7 +89,10 @@ export async function inspect(files: readonly string[], options: InspectOptions)
     const { onObservation } = options;
     const sightings = onObservation ? new Sightings(name.slice(0, 32), onObservation) : null;
     const line: Line = new Line(
-      { table: FLOW_TABLE_DEFAULTS, revisions: false, reportIntervalMs: Infinity },
+      {
+        ...{ table: FLOW_TABLE_DEFAULTS, revisions: false, reportIntervalMs: Infinity },
+        vxlanPorts,
+      },
       (record: Flow, flow: number, final: boolean) => {
         const facts = judges ? cryptoFactsOf(record, line.reading(flow)?.tls ?? null) : null;
         const tls = facts && record.tls ? { ...record.tls, crypto: judgeAllCrypto(facts) } : null;
@@ -129,13 +137,11 @@ export async function inspect(files: readonly string[], options: InspectOptions)
       const link = linkName(linkType);
       process.stderr.write(`wireproof: ${name}: ${n} frames are not read: link type ${link}\n`);
     }
-    const stopped = Object.entries(line.counters.stoppedByName());
-    // Fragments are counted with their flows; those that named none are told as lost.
-    const told = stopped.filter(([reason]) => reason !== "fragment" && reason !== "linkType");
-    if (line.fragments.lost > 0) told.push(["fragments", line.fragments.lost]);
-    if (told.length > 0 && options.format === "text") {
-      const reasons = told.map(([reason, n]) => `${n} ${reason}`).join(", ");
-      process.stderr.write(`wireproof: ${name}: frames that carried no flow: ${reasons}\n`);
+    const { lines, usual } = tellUnread(line.counters, line.fragments.lost);
+    for (const told of lines) process.stderr.write(`wireproof: ${name}: ${told}\n`);
+    if (usual.length > 0 && options.format === "text") {
+      const told = usual.join(", ");
+      process.stderr.write(`wireproof: ${name}: frames that carried no flow: ${told}\n`);
     }
   }
   if (files.length > 0 && unread.length === files.length) {

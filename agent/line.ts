@@ -34,6 +34,8 @@ export type LineOptions = {
   reportIntervalMs: number;
   /** Flows that are read; without one, all are. */
   sample?: Sample | null;
+  /** Ports that are looked at as VXLAN's, beside the usual ones. */
+  vxlanPorts?: readonly number[];
   /** Listens while the flow of this serial number is read. */
   traced?: { serial: number; trace: Trace };
 };
@@ -101,6 +103,7 @@ export class Line {
     this.#options = options;
     this.#onFlow = onFlow;
     this.#packet.fragments = this.fragments;
+    this.#packet.vxlanPorts = options.vxlanPorts ?? [];
     this.table = new FlowTable(options.table);
     this.#readings = new Array<Reading | undefined>(options.table.flows).fill(undefined);
     this.#told = new Uint8Array(options.table.flows);
@@ -135,8 +138,7 @@ export class Line {
       this.counters.notSampled++;
       return;
     }
-    this.counters.stopped[stop]!++;
-    if (stop === Stop.linkType) this.counters.noteLink(linkType);
+    this.counters.noteStop(stop, linkType, this.#packet);
     if (stop !== Stop.none) return;
     this.table.nowUs = timeUs;
     this.#take(lane);

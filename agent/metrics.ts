@@ -5,6 +5,7 @@ import type { LiveSource } from "./capture/frame-source.ts";
 import type { Line } from "./line.ts";
 import type { Sightings } from "./sightings.ts";
 import type { Uplink } from "./uplink/uplink.ts";
+import { unreadByName } from "./unread.ts";
 import { ConfigError } from "../protocol/config-error.ts";
 import { metricsOf } from "../protocol/metrics.ts";
 
@@ -144,6 +145,13 @@ export function agentMetrics(watching: Watching, uplink: Uplink): Registry {
     "Frames by what became of them: `none` reached a flow",
     () => ({ none: counters().stopped[0]!, ...counters().stoppedByName() }),
     "stop",
+  );
+  add(
+    Counter,
+    "frames_unread_total",
+    "Frames that are no IP packet, or no packet of a transport that is read, by what they are",
+    () => unreadByName(counters()),
+    "kind",
   );
   add(Gauge, "flows", "Flows in the table", () => watching.line.table.count);
   add(Gauge, "connected", "1 while the collector is reached", () => (uplink.connected ? 1 : 0));

@@ -70,7 +70,7 @@ export class Watcher {
   /** Opens the capture, which hands over nothing before `begin`; throws `ConfigError`. */
   static async open(options: WatcherOptions): Promise<Watcher> {
     const { config, run, log, onObservation, fanout, holdings } = options;
-    const { sample } = config;
+    const { sample, vxlanPorts } = config;
     const sampling = sample?.rate ?? 1;
     const sightings = new Sightings(run, onObservation, { log, sampling });
     const table = {
@@ -80,7 +80,7 @@ export class Watcher {
       hashSeed: randomBytes(4).readInt32LE(),
     };
     const line = new Line(
-      { table, revisions: true, reportIntervalMs: config.reportIntervalMs, sample },
+      { table, revisions: true, reportIntervalMs: config.reportIntervalMs, sample, vxlanPorts },
       (record, flow, final) => sightings.tell(line, record, flow, final),
     );
     const { clock } = line;
@@ -100,7 +100,7 @@ export class Watcher {
             choice: config.capture,
             wanted: config.wanted,
             ringBytes: config.ringMib << 20,
-            ...{ flows: table.flows, sample },
+            ...{ flows: table.flows, sample, vxlanPorts },
             ...(fanout ? { fanout } : {}),
             ...(holdings ? { holdings } : {}),
             ...{ clock, onFrame, onWatch, log, onChange },

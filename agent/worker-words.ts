@@ -21,7 +21,7 @@ export type Task = {
 };
 
 export type Counts = {
-  counters: Pick<Counters, Counted> & { stopped: Float64Array };
+  counters: Pick<Counters, Counted | "stopped" | "unread">;
   flows: number;
   watches: Watch[];
   droppedOnAny: number;

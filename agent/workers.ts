@@ -370,11 +370,17 @@ function addedWatches(watches: readonly Watch[]): Watch[] {
 
 /** Of two threads that are gone: only what is counted for ever. */
 function addedCounts(one: Counts, other: Counts): Counts {
-  const counters = { ...one.counters, stopped: one.counters.stopped.slice() };
+  const counters = {
+    ...{ ...one.counters, stopped: one.counters.stopped.slice() },
+    unread: new Map(one.counters.unread),
+  };
   for (const name of Object.keys(counters) as Counted[]) {
     if (typeof counters[name] === "number") counters[name] += other.counters[name];
   }
   other.counters.stopped.forEach((n, stop) => (counters.stopped[stop]! += n));
+  for (const [kind, n] of other.counters.unread) {
+    counters.unread.set(kind, (counters.unread.get(kind) ?? 0) + n);
+  }
   const droppedOnAny = one.droppedOnAny + other.droppedOnAny;
   const refused = one.refused + other.refused;
   return { counters, flows: 0, watches: [], droppedOnAny, refused, oneWay: [] };

@@ -31,6 +31,15 @@ export const ENCAP_NAMES: ReadonlyMap<number, string> = new Map([
   [Encap.sixInFour, "6in4"],
   [Encap.gtp, "gtp"],
   [Encap.ah, "ah"],
+  [Encap.etherip, "etherip"],
+  [Encap.srv6, "srv6"],
+  [Encap.nsh, "nsh"],
+  [Encap.gue, "gue"],
+  [Encap.fou, "fou"],
+  [Encap.l2tp, "l2tp"],
+  [Encap.vntag, "vntag"],
+  [Encap.etag, "etag"],
+  [Encap.cmd, "cmd"],
 ]);
 export const PROTO_NAMES: ReadonlyMap<number, Flow["proto"]> = new Map([
   [IpProtocol.tcp, "tcp"],

@@ -92,6 +92,8 @@ export type CutoffProgram = {
   interfaces: InterfaceMaps;
   /** Flows in tunnels are counted too. */
   hasTunnels: boolean;
+  /** Ports of VXLAN beside the usual ones. */
+  vxlanPorts: readonly number[];
   /** Null takes all flows. */
   sample: Draw | null;
 };
@@ -101,8 +103,8 @@ export function assembleCutoff(options: CutoffProgram): Uint8Array<ArrayBuffer> 
   // r6: the frame's context. r7: side. r8: position, then TCP flags. r9: type, then protocol.
   b.move(6, { register: 1 });
   findWatched(b, options);
-  const { hasTunnels } = options;
-  walkHeaders({ b, hasTunnels, from: "frame", icmp: ["other", "other"] });
+  const { hasTunnels, vxlanPorts } = options;
+  walkHeaders({ b, hasTunnels, vxlanPorts, from: "frame", icmp: ["other", "other"] });
   orderEnds(b);
   decide(b, options);
   open(b, options);

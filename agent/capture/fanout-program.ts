@@ -4,7 +4,8 @@
  *
  * Told apart by the addresses alone, of either end alike: ports are not in every fragment. They are
  * those of the innermost IP packet that `header-walk.ts` comes to, of an ICMP error those of the
- * packet that it quotes. A tunnel's packet in fragments is dealt by the tunnel's own ends.
+ * packet that it quotes. A tunnel's packet in fragments, and what is in a wrapper that is not
+ * walked, is dealt by the ends outside of it.
  */
 import { Alu, BpfAssembler, Jump, Size } from "./bpf-assembler.ts";
 import { Stack, loadBytes, takeIpv4Addresses, walkHeaders } from "./header-walk.ts";
@@ -20,9 +21,12 @@ const SPREADS = [0x9e3779b1 | 0, 0x85ebca77 | 0] as const;
 const { source, destination, transport, ip } = Stack;
 
 /** The program: its result, modulo the number of sockets, is the socket. */
-export function assembleFanout(): Uint8Array<ArrayBuffer> {
+export function assembleFanout(vxlanPorts: readonly number[] = []): Uint8Array<ArrayBuffer> {
   const b = new BpfAssembler();
-  const walk: Walk = { b, hasTunnels: true, from: "network header", icmp: ["icmp", "icmp6"] };
+  const walk: Walk = {
+    ...{ b, hasTunnels: true, vxlanPorts },
+    ...{ from: "network header", icmp: ["icmp", "icmp6"] },
+  };
   b.move(6, { register: 1 });
   for (let at = 0; at < 32; at += 8) b.store(Size.double, 10, source + at, 0);
   walkHeaders(walk);

@@ -11,6 +11,7 @@ import {
   Wish,
   assembleCutoff,
 } from "./cutoff-program.ts";
+import type { CutoffProgram } from "./cutoff-program.ts";
 import { InterfaceTable } from "./interface-table.ts";
 import { SNAP_BYTES } from "./frame-source.ts";
 import type { Draw } from "./sample-program.ts";
@@ -27,6 +28,9 @@ const WALK_KEYS = 512;
 const REMOVED_AT_ONCE = 128;
 /** Bits by which flows that wait to be forgotten are told from most others. */
 const MARKS = 4096;
+
+/** What the program is told of flows. */
+type Reads = Pick<CutoffProgram, "budget" | "sample" | "vxlanPorts">;
 
 export class FlowCutoff {
   readonly programFd: number;
@@ -47,7 +51,13 @@ export class FlowCutoff {
   readonly markedBytes = new Float64Array(2);
 
   /** Throws `RefusedCall`. `flows` is the room for flows, in entries of some 260 bytes. */
-  constructor(calls: SystemCalls, flows: number, budget: number, sample: Draw | null = null) {
+  constructor(
+    calls: SystemCalls,
+    flows: number,
+    budget: number,
+    sample: Draw | null = null,
+    vxlanPorts: readonly number[] = [],
+  ) {
     this.#calls = calls;
     const open: { close: () => void }[] = [];
     try {
@@ -62,7 +72,7 @@ export class FlowCutoff {
       open.push(this.interfaces);
       this.#walk = new MapWalk(calls, this.#flows, WALK_KEYS);
       this.#removal = new MapRemoval(calls, this.#flows, REMOVED_AT_ONCE);
-      this.programFd = this.#loadBest(budget, sample);
+      this.programFd = this.#loadBest({ budget, sample, vxlanPorts });
     } catch (error) {
       for (const made of open) made.close();
       throw error;
@@ -70,22 +80,22 @@ export class FlowCutoff {
   }
 
   /** A verifier that finds the program too long may still take the one that leaves tunnels out. */
-  #loadBest(budget: number, sample: Draw | null): number {
+  #loadBest(reads: Reads): number {
     try {
-      return this.#load(budget, sample, true);
+      return this.#load(reads, true);
     } catch (error) {
       if (!(error instanceof RefusedCall) || error.code === "EPERM") throw error;
-      const fd = this.#load(budget, sample, false);
+      const fd = this.#load(reads, false);
       this.withoutTunnels = error.message;
       return fd;
     }
   }
 
-  #load(budget: number, sample: Draw | null, hasTunnels: boolean): number {
+  #load(reads: Reads, hasTunnels: boolean): number {
     const program = assembleCutoff({
-      ...{ budget, snap: WHOLE_FRAME, otherSnap: SNAP_BYTES },
+      ...{ ...reads, snap: WHOLE_FRAME, otherSnap: SNAP_BYTES },
       ...{ flows: this.#flows.fd, wishes: this.#wishes.fd, interfaces: this.interfaces.maps },
-      ...{ hasTunnels, sample },
+      hasTunnels,
     });
     return loadProgram(this.#calls, "wp_cutoff", program);
   }

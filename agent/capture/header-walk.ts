@@ -3,9 +3,9 @@
  * the agent reads in it, as `agent/decode` does.
  *
  * Two levels of IP are walked: a packet, and one in a tunnel of it (VXLAN, VXLAN-GPE, Geneve, GRE,
- * IP in IP, 6in4). A frame that goes on further, or whose lengths contradict each other, is handed
- * over. It can have no more wrappers than `agent/decode/packet.ts` counts: of either level two tags
- * and an AH, the tunnel, and a tag that the kernel took out.
+ * IP in IP, 6in4). A frame that goes on further, is in another wrapper, or whose lengths contradict
+ * each other, is handed over. What is walked has no more wrappers than `agent/decode/packet.ts`
+ * counts: of either level two tags and an AH, the tunnel, and a tag that the kernel took out.
  */
 import { Alu, Jump, Size } from "./bpf-assembler.ts";
 import type { BpfAssembler } from "./bpf-assembler.ts";
@@ -62,12 +62,13 @@ const GRE = 47;
 const IP_IN_IP = [4, 41];
 const TRANSPARENT_ETHERNET = 0x6558;
 
-/** Destination ports of tunnels: see `agent/decode/tunnel.ts`. */
+/** Destination ports of tunnels that are walked: see `agent/decode/udp-tunnel.ts`. */
 const VXLAN = [4789, 8472];
 const VXLAN_GPE = 4790;
 const GENEVE = 6081;
-const GTP_USER = 2152;
-const TUNNEL_PORTS = [...VXLAN, VXLAN_GPE, GENEVE, GTP_USER];
+/** Of those that are handed over: GTP-U, GUE, GRE, MPLS; and L2TP's, which answers come from. */
+const UNWALKED = [2152, 6080, 4754, 6635];
+const L2TP = 1701;
 
 /** A 16-bit number of the network's as it is loaded on a little-endian machine. */
 export const swapped = (n: number): number => ((n & 0xff) << 8) | (n >>> 8);
@@ -78,6 +79,8 @@ export type Walk = {
   b: BpfAssembler;
   /** Looks into tunnels. */
   hasTunnels: boolean;
+  /** Ports of VXLAN beside the usual ones. */
+  vxlanPorts: readonly number[];
   /** Where positions count from; where from the network header, that is also where frames begin. */
   from: "frame" | "network header";
   /** Where ICMP goes, and ICMP for IPv6. */
@@ -312,11 +315,47 @@ function readUdp(walk: Walk, level: number, isLast: boolean): void {
   b.jumpIf(Jump.equal, 3, 0, `udp length ${level}`);
   b.jumpIf(Jump.less, 3, 8, "other"); // a length that contradicts itself
   b.label(`udp length ${level}`).load(Size.half, 1, 10, T + 2);
-  for (const port of TUNNEL_PORTS) {
-    const isRead = !isLast && port !== GTP_USER;
-    b.jumpIf(Jump.equal, 1, swapped(port), isRead ? `tunnel ${level}` : "other");
-  }
+  const tunnel = isLast ? "other" : `tunnel ${level}`;
+  for (const port of [...VXLAN, VXLAN_GPE, GENEVE]) b.jumpIf(Jump.equal, 1, swapped(port), tunnel);
+  for (const port of [...UNWALKED, L2TP]) b.jumpIf(Jump.equal, 1, swapped(port), "other");
+  for (const port of walk.vxlanPorts) b.jumpIf(Jump.equal, 1, swapped(port), tunnel);
+  b.load(Size.half, 1, 10, T).jumpIf(Jump.equal, 1, swapped(L2TP), "other");
+  passUnnamed(walk, level);
   b.move(8, 0).jump("ends");
+}
+
+/**
+ * Tunnels to any port are told by what they carry: `byContent` of `agent/decode/udp-tunnel.ts`.
+ * What begins as they do is handed over, to be checked there: with the first word of VXLAN's header
+ * and its last byte; with that of L2TPv3, or of GUE; with GRE's flags and type; with an IP packet
+ * that tells the datagram's length, by UDP or IP.
+ */
+function passUnnamed(walk: Walk, level: number): void {
+  const { b } = walk;
+  const at = T + 8;
+  const label = (name: string) => `${name} ${level}`;
+  b.alu(Alu.add, 8, 8);
+  loadBytes(walk, at, 8, label("unnamed"));
+  b.load(Size.word, 1, 10, at).jumpIf(Jump.notEqual, 1, 0x00000008, label("no vxlan"));
+  b.load(Size.byte, 1, 10, at + 7)
+    .jumpIf(Jump.equal, 1, 0, "other")
+    .jump(label("unnamed"));
+  b.label(label("no vxlan"));
+  for (const second of [3, 4, 41, GRE]) b.jumpIf(Jump.equal, 1, second << 8, "other");
+  b.load(Size.half, 1, 10, at);
+  b.jumpIf(Jump.anyBitOf, 1, swapped(0x4fff), label("no gre")).load(Size.half, 1, 10, at + 2);
+  for (const type of [0x0800, 0x86dd, TRANSPARENT_ETHERNET]) {
+    b.jumpIf(Jump.equal, 1, swapped(type), "other");
+  }
+  b.jump(label("unnamed")).label(label("no gre"));
+  b.load(Size.byte, 1, 10, at).alu(Alu.shiftRight, 1, 4);
+  b.load(Size.half, 3, 10, at + 2).toBigEndian(3, 16);
+  b.jumpIf(Jump.equal, 1, 4, label("told")).jumpIf(Jump.notEqual, 1, 6, label("unnamed"));
+  b.load(Size.half, 3, 10, at + 4).toBigEndian(3, 16);
+  b.alu(Alu.add, 3, 40).label(label("told")).alu(Alu.add, 3, 8);
+  b.load(Size.double, 2, 10, Stack.rest).jumpIf(Jump.equal, 3, { register: 2 }, "other");
+  b.load(Size.half, 2, 10, T + 4).toBigEndian(2, 16);
+  b.jumpIf(Jump.equal, 3, { register: 2 }, "other").label(label("unnamed"));
 }
 
 /** RFC 2784 §2.1, RFC 2890 §2: with checksum, key, sequence number; without routing or PPTP. */
@@ -336,8 +375,8 @@ function walkGre(walk: Walk, level: number): void {
 }
 
 /**
- * Recognises tunnels over UDP as `isUdpTunnel` of `agent/decode/tunnel.ts` does. r1 is the port as
- * loaded, r2 what follows the IP header, r3 the length that UDP tells, 0 for all of that.
+ * Recognises tunnels over UDP as `udpTunnelOf` of `agent/decode/udp-tunnel.ts` does. r1 is the port
+ * as loaded, r2 what follows the IP header, r3 the length that UDP tells, 0 for all of that.
  */
 function walkUdpTunnels(walk: Walk, level: number): void {
   const { b } = walk;
@@ -384,7 +423,7 @@ function walkVxlan(walk: Walk, level: number): void {
   toTypeThatPodsSend(b, level + 1);
 }
 
-/** Another EtherType would make the datagram none of a tunnel. */
+/** What else it may be is left to `agent/decode`. */
 function toTypeThatPodsSend(b: BpfAssembler, level: number): void {
   for (const type of [0x0800, 0x86dd, 0x8100]) {
     b.jumpIf(Jump.equal, 9, swapped(type), `type ${level}`);

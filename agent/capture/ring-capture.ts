@@ -52,6 +52,8 @@ export type RingCaptureOptions = {
    * of all; null hands everything over.
    */
   cutoff: { flows: number; budgetBytes: number; sample?: Draw | null } | null;
+  /** Ports of VXLAN beside the usual ones. */
+  vxlanPorts?: readonly number[];
   /** Without it all frames come here. */
   fanout?: Fanout;
 };
@@ -111,8 +113,8 @@ export class RingCapture implements LiveSource {
     let cutoff: FlowCutoff | null = null;
     try {
       if (this.#options.cutoff) {
-        const { flows, budgetBytes, sample } = this.#options.cutoff;
-        cutoff = new FlowCutoff(calls, flows, budgetBytes, sample);
+        const { flows, budgetBytes, sample = null } = this.#options.cutoff;
+        cutoff = new FlowCutoff(calls, flows, budgetBytes, sample, this.#options.vxlanPorts);
         ring.filterBy(cutoff.programFd);
         if (cutoff.withoutTunnels !== null) {
           log("warn", `flows in tunnels are handed over whole: ${cutoff.withoutTunnels}`);
@@ -139,7 +141,7 @@ export class RingCapture implements LiveSource {
   /** Before any interface is watched: frames would go to those that are there already. */
   #join(ring: PacketRing, fanout: Fanout): void {
     const { calls } = this.#options;
-    const program = loadProgram(calls, "wp_fanout", assembleFanout());
+    const program = loadProgram(calls, "wp_fanout", assembleFanout(this.#options.vxlanPorts));
     try {
       fanout.onSocket(ring.fd, ring.join(fanout.group, program));
     } finally {

@@ -19,6 +19,8 @@ export type CaptureOptions = {
   /** Room for flows in the cutoff, which may hand over a sample of them alone. */
   flows: number;
   sample?: Draw | null;
+  /** Ports of VXLAN beside the usual ones, in which flows are counted too. */
+  vxlanPorts?: readonly number[];
   /** Each frame's time is set in `clock[0]`, microseconds since the epoch. */
   clock: Float64Array;
   onFrame: OnFrame;

@@ -1,7 +1,8 @@
 /** Decodes a link layer, and hands the IP packet inside on. */
 import { decodeIp, decodeIpv4, decodeIpv6 } from "./ip.ts";
-import { Encap, Stop } from "./packet.ts";
+import { Encap, Stop, Unread } from "./packet.ts";
 import type { Packet } from "./packet.ts";
+import { decodeShim, isShim } from "./shim.ts";
 import { wrap } from "./tunnel.ts";
 
 /** Link types as pcap files number them (tcpdump.org, LINKTYPE_…). */
@@ -68,7 +69,7 @@ export function decodeEthernet(view: DataView, at: number, end: number, packet: 
   return decodeEtherType(view, at + 14, end, view.getUint16(at + 12), packet);
 }
 
-/** Decodes what an EtherType announces: IP, a VLAN tag, an MPLS label stack, or PPPoE. */
+/** Decodes what an EtherType announces: IP, a tag or a shim, an MPLS label stack, or PPPoE. */
 export function decodeEtherType(
   view: DataView,
   at: number,
@@ -97,23 +98,30 @@ export function decodeEtherType(
       if (!wrap(packet, Encap.pppoe, view.getUint16(at + 2))) return Stop.tooDeep;
       return decodePpp(view, at + 6, end, packet);
     default:
-      return etherType <= LENGTH_LIMIT ? decodeSnap(view, at, end, packet) : Stop.notIp;
+      if (isShim(etherType)) return decodeShim(view, at, end, etherType, packet);
+      if (etherType <= LENGTH_LIMIT) return decodeSnap(view, at, end, packet);
+      packet.unread = (Unread.etherType << 16) | etherType;
+      return Stop.notIp;
   }
 }
 
 /**
- * MPLS (RFC 3032 §2.1): the label's bottom bit ends the stack. Behind it IP, or a pseudowire: a
- * control word that begins with 0 (RFC 4385 §3) and an Ethernet frame.
+ * MPLS (RFC 3032 §2.1): the label's bottom bit ends the stack. Behind it IP, or a pseudowire: an
+ * Ethernet frame, with a control word before it whose first half is 0 (RFC 4448 §4.6) or without.
+ * What begins with 1 is of the pseudowire itself (RFC 4385 §5).
  */
-function decodeMpls(view: DataView, at: number, end: number, packet: Packet): Stop {
+export function decodeMpls(view: DataView, at: number, end: number, packet: Packet): Stop {
   if (end - at < 4) return Stop.truncated;
   if (!wrap(packet, Encap.mpls, view.getUint32(at) >>> 12)) return Stop.tooDeep;
   const inner = at + 4;
   if ((view.getUint8(at + 2) & 1) === 0) return decodeMpls(view, inner, end, packet);
-  const isPseudowire = end > inner && view.getUint8(inner) >> 4 === 0;
-  return isPseudowire
-    ? decodeEthernet(view, inner + 4, end, packet)
-    : decodeIp(view, inner, end, packet);
+  if (end - inner < 2) return Stop.truncated;
+  const nibble = view.getUint8(inner) >> 4;
+  if (nibble === 4 || nibble === 6) return decodeIp(view, inner, end, packet);
+  packet.unread = (Unread.etherType << 16) | 0x8847;
+  if (nibble === 1) return Stop.notIp;
+  const hasControl = view.getUint16(inner) === 0;
+  return decodeEthernet(view, hasControl ? inner + 4 : inner, end, packet);
 }
 
 /**
@@ -135,6 +143,7 @@ export function decodePpp(view: DataView, at: number, end: number, packet: Packe
     case 0x0281: // MPLS (RFC 3032 §4.3)
       return decodeMpls(view, inner, end, packet);
     default:
+      packet.unread = (Unread.ppp << 16) | protocol;
       return Stop.notIp;
   }
 }
@@ -144,6 +153,7 @@ const LENGTH_LIMIT = 1500;
 
 /** LLC with a SNAP header (RFC 1042): AA AA 03 | 00 00 00 | EtherType. */
 function decodeSnap(view: DataView, at: number, end: number, packet: Packet): Stop {
+  packet.unread = (Unread.llc << 16) | (end - at < 2 ? 0 : view.getUint16(at));
   if (end - at < 8) return Stop.notIp;
   const isSnap = view.getUint32(at) === 0xaaaa0300 && view.getUint16(at + 4) === 0;
   const type = isSnap ? view.getUint16(at + 6) : 0;

@@ -1,13 +1,15 @@
 /** Decodes IPv4 and IPv6 headers, and hands what they carry on to the transport. */
 import { Fragment } from "./fragments.ts";
 import type { Fragments } from "./fragments.ts";
-import { IpProtocol, Stop } from "./packet.ts";
+import { Encap, IpProtocol, Stop } from "./packet.ts";
 import type { Packet } from "./packet.ts";
 import { decodeTransport } from "./transport.ts";
-import { decodeTunnel, isTunnel } from "./tunnel.ts";
+import { decodeTunnel, isTunnel, wrap } from "./tunnel.ts";
 
 /** Most IPv6 extension headers that are walked (RFC 8200 §4.1 names seven kinds). */
 const EXTENSIONS_LIMIT = 10;
+/** Type of a routing header with segments (RFC 8754 §2): what it carries is SRv6's. */
+const SEGMENT_ROUTING = 4;
 
 /** Decodes an IP packet whose version is told by its first four bits. */
 export function decodeIp(view: DataView, at: number, end: number, packet: Packet): Stop {
@@ -154,6 +156,7 @@ function decodeExtensions(
   packet: Packet,
 ): Stop {
   let position = at;
+  let isSegmentRouted = false;
   for (let i = 0; i < EXTENSIONS_LIMIT; i++) {
     switch (next) {
       case 0: // hop-by-hop options
@@ -163,6 +166,7 @@ function decodeExtensions(
       case 139: // HIP
       case 140: // shim6
         if (captured - position < 8) return Stop.truncated;
+        if (next === 43 && view.getUint8(position + 2) === SEGMENT_ROUTING) isSegmentRouted = true;
         next = view.getUint8(position);
         position += (view.getUint8(position + 1) + 1) << 3;
         break;
@@ -178,6 +182,10 @@ function decodeExtensions(
       default:
         packet.protocol = next;
         if (position > captured) return Stop.truncated;
+        if (isSegmentRouted && (next === IpProtocol.ipip || next === IpProtocol.ipv6)) {
+          if (!wrap(packet, Encap.srv6, 0)) return Stop.tooDeep;
+          return decodeIp(view, position, captured, packet);
+        }
         return decodeCarried(view, position, captured, wireEnd, packet);
     }
   }
@@ -206,8 +214,8 @@ function decodeIpv6Fragment(
   return slot < 0 ? notWhole(slot) : decodeDatagram(fragments, slot, packet);
 }
 
-/** Decodes what an IP packet carries: a transport, an ICMP error about one, or a tunnel. */
-function decodeCarried(
+/** Decodes what `packet.protocol` announces: a transport, an ICMP error about one, or a tunnel. */
+export function decodeCarried(
   view: DataView,
   at: number,
   end: number,
@@ -251,6 +259,7 @@ function decodeIcmp(view: DataView, at: number, end: number, packet: Packet): St
     packet.protocol = view.getUint8(quoted + 6);
   }
   if (packet.protocol !== IpProtocol.tcp && packet.protocol !== IpProtocol.udp) {
+    packet.protocol = isIcmp4 ? IpProtocol.icmp : IpProtocol.icmp6;
     return Stop.notTransport;
   }
   // Only the ports stand in what the smallest quotation holds.

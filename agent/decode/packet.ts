@@ -3,6 +3,7 @@
 import type { Fragments } from "./fragments.ts";
 
 const NO_VIEW = new DataView(new ArrayBuffer(0));
+const NO_PORTS: readonly number[] = [];
 
 /** Why decoding stopped. Codes index the agent's counters, so every frame lands in exactly one. */
 export const Stop = {
@@ -37,13 +38,40 @@ export const Encap = {
   sixInFour: 10,
   gtp: 11,
   ah: 12,
+  etherip: 13,
+  srv6: 14,
+  nsh: 15,
+  gue: 16,
+  fou: 17,
+  l2tp: 18,
+  vntag: 19,
+  etag: 20,
+  cmd: 21,
 } as const;
+
+/** What a number is of that names what is not read: see `Packet.unread`. */
+export const Unread = { etherType: 0, ppp: 1, llc: 2, ipProtocol: 3 } as const;
 
 /** TCP flags as they stand in the header's byte 13 (RFC 9293 §3.1). */
 export const Tcp = { fin: 1, syn: 2, rst: 4, psh: 8, ack: 16 } as const;
 
-/** IP protocol numbers (IANA) that become flows. */
-export const IpProtocol = { icmp: 1, tcp: 6, udp: 17, esp: 50, icmp6: 58, sctp: 132 } as const;
+/** IP protocol numbers (IANA) of what is read. */
+export const IpProtocol = {
+  icmp: 1,
+  ipip: 4,
+  tcp: 6,
+  udp: 17,
+  ipv6: 41,
+  gre: 47,
+  esp: 50,
+  ah: 51,
+  icmp6: 58,
+  etherip: 97, // RFC 3378
+  l2tp: 115, // RFC 3931 §4.1.1
+  sctp: 132,
+  mpls: 137, // RFC 4023 §3
+  ethernet: 143, // RFC 8986 §4.9
+} as const;
 
 /**
  * One frame's meaning; a single instance, overwritten by each decode. Its fields may be trusted
@@ -85,6 +113,13 @@ export class Packet {
   parts = 1;
   /** 1 when fragments carried different bytes for the same place. */
   disagreed = 0;
+  /**
+   * What stands there instead, where a decode returned `Stop.notIp`: `kind << 16 | number`, the
+   * kind one of `Unread`. Where it returned `Stop.notTransport`, `protocol` tells it.
+   */
+  unread = 0;
+  /** Ports that are looked at as VXLAN's, beside the usual ones. */
+  vxlanPorts: readonly number[] = NO_PORTS;
   /** Where fragments are put together; without it the first one stands for its datagram. */
   fragments: Fragments | null = null;
 }

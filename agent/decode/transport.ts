@@ -1,7 +1,7 @@
 /** Decodes TCP, UDP, ESP and SCTP headers into a `Packet`. */
 import { IpProtocol, Stop } from "./packet.ts";
 import type { Packet } from "./packet.ts";
-import { decodeUdpTunnel, isUdpTunnel } from "./tunnel.ts";
+import { UdpTunnel, decodeUdpTunnel, udpTunnelOf } from "./udp-tunnel.ts";
 
 /**
  * Decodes the transport header at `at`; `wireEnd` is where the IP packet ends on the wire, which is
@@ -93,8 +93,7 @@ function decodeUdp(view: DataView, at: number, end: number, wireEnd: number, pac
   packet.payloadAt = at + 8;
   packet.payloadEnd = Math.min(end, udpEnd);
   packet.payloadLength = udpEnd - at - 8;
-  if (isUdpTunnel(view, at + 8, packet.payloadEnd, packet.destinationPort)) {
-    return decodeUdpTunnel(view, at + 8, packet.payloadEnd, packet);
-  }
-  return Stop.none;
+  const tunnel = udpTunnelOf(view, at + 8, packet.payloadEnd, packet.payloadLength, packet);
+  if (tunnel === UdpTunnel.none) return Stop.none;
+  return decodeUdpTunnel(tunnel, view, at + 8, packet.payloadEnd, udpEnd, packet);
 }

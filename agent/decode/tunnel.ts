@@ -1,18 +1,29 @@
-/** Decodes what carries another packet: IP-in-IP, 6in4, GRE, AH; VXLAN, Geneve, GTP over UDP. */
-import { decodeEthernet, decodeEtherType, decodePpp } from "./ethernet.ts";
+/**
+ * Decodes what carries another packet over IP: IP-in-IP, 6in4, GRE, AH, EtherIP, SRv6, MPLS, L2TP.
+ * Over UDP: `udp-tunnel.ts`.
+ */
+import { isFrameOfIp } from "./checks.ts";
+import { decodeEthernet, decodeEtherType, decodeMpls, decodePpp } from "./ethernet.ts";
 import { decodeIp } from "./ip.ts";
-import { ENCAP_LIMIT, Encap, Stop } from "./packet.ts";
+import { ENCAP_LIMIT, Encap, IpProtocol, Stop } from "./packet.ts";
 import type { Packet } from "./packet.ts";
 import { decodeTransport } from "./transport.ts";
 
-const IPIP = 4;
-const IPV6 = 41;
-const GRE = 47;
-const AH = 51;
-
 /** Reports whether an IP protocol wraps another packet that is read. */
 export function isTunnel(protocol: number): boolean {
-  return protocol === IPIP || protocol === IPV6 || protocol === GRE || protocol === AH;
+  switch (protocol) {
+    case IpProtocol.ipip:
+    case IpProtocol.ipv6:
+    case IpProtocol.gre:
+    case IpProtocol.ah:
+    case IpProtocol.etherip:
+    case IpProtocol.l2tp:
+    case IpProtocol.mpls:
+    case IpProtocol.ethernet:
+      return true;
+    default:
+      return false;
+  }
 }
 
 /** Notes a wrapper, outermost first; false when there are too many. */
@@ -34,23 +45,56 @@ export function decodeTunnel(
   packet: Packet,
 ): Stop {
   switch (packet.protocol) {
-    case IPIP:
+    case IpProtocol.ipip:
       if (!wrap(packet, Encap.ipip, 0)) return Stop.tooDeep;
       return decodeIp(view, at, end, packet);
-    case IPV6:
+    case IpProtocol.ipv6:
       if (!wrap(packet, Encap.sixInFour, 0)) return Stop.tooDeep;
       return decodeIp(view, at, end, packet);
-    case GRE:
+    case IpProtocol.gre:
       return decodeGre(view, at, end, packet);
-    case AH:
+    case IpProtocol.ah:
       return decodeAh(view, at, end, wireEnd, packet);
+    case IpProtocol.etherip: // RFC 3378 §3: version 3, and 12 bits of 0
+      if (end - at < 2) return Stop.truncated;
+      if (view.getUint16(at) !== 0x3000) return Stop.notTransport;
+      if (!wrap(packet, Encap.etherip, 0)) return Stop.tooDeep;
+      return decodeEthernet(view, at + 2, end, packet);
+    case IpProtocol.ethernet: // as SRv6 has it, with a routing header or without
+      if (!wrap(packet, Encap.srv6, 0)) return Stop.tooDeep;
+      return decodeEthernet(view, at, end, packet);
+    case IpProtocol.mpls:
+      return decodeMpls(view, at, end, packet);
+    case IpProtocol.l2tp: {
+      const inner = l2tpFrame(view, at, end, wireEnd - at);
+      if (inner < 0) return Stop.notTransport;
+      if (!wrap(packet, Encap.l2tp, 0)) return Stop.tooDeep;
+      return decodeEthernet(view, inner, end, packet);
+    }
     default:
       return Stop.notTransport;
   }
 }
 
+/** Behind an L2TPv3 session stand a cookie of 0, 4 or 8 bytes, and a sublayer of 0 or 4. */
+const L2TP_LONGEST = 12;
+
+/**
+ * Where the Ethernet frame begins in an L2TPv3 data message that begins with its session (RFC 3931
+ * §4.1), or -1: in a control message (session 0), and where no frame of IP or ARP comes to its
+ * right length. How long cookie and sublayer are is agreed upon in advance, and not in the message.
+ */
+export function l2tpFrame(view: DataView, at: number, end: number, length: number): number {
+  if (end - at < 4 || view.getUint32(at) === 0) return -1;
+  for (let skipped = 0; skipped <= L2TP_LONGEST; skipped += 4) {
+    const inner = at + 4 + skipped;
+    if (isFrameOfIp(view, inner, end, length - (inner - at))) return inner;
+  }
+  return -1;
+}
+
 /** Protocol types of GRE that are no EtherTypes of IP. */
-const TRANSPARENT_ETHERNET = 0x6558; // NVGRE's too (RFC 7637)
+export const TRANSPARENT_ETHERNET = 0x6558; // NVGRE's too (RFC 7637)
 const ERSPAN_II = 0x88be; // and I, which has no sequence number
 const ERSPAN_III = 0x22eb;
 const PPP = 0x880b;
@@ -61,7 +105,7 @@ const ROUTES_LIMIT = 16;
  * GRE (RFC 2784 §2.1, RFC 2890 §2, and the routing of RFC 1701): flags(2) | type(2), then, as the
  * flags C, R, K, S say, checksum(2) and offset(2), key(4), sequence number(4), source routes.
  */
-function decodeGre(view: DataView, at: number, end: number, packet: Packet): Stop {
+export function decodeGre(view: DataView, at: number, end: number, packet: Packet): Stop {
   if (end - at < 4) return Stop.truncated;
   const flags = view.getUint16(at);
   const type = view.getUint16(at + 2);
@@ -125,107 +169,6 @@ function decodePptp(view: DataView, at: number, end: number, flags: number, pack
   const inner = at + 8 + ((flags & 0x1000) !== 0 ? 4 : 0) + ((flags & 0x0080) !== 0 ? 4 : 0);
   if (!wrap(packet, Encap.gre, 0)) return Stop.tooDeep;
   return decodePpp(view, inner, end, packet);
-}
-
-/** Ports of VXLAN (IANA's, and Linux's old default that network plugins keep), and others'. */
-const VXLAN = 4789;
-const VXLAN_LINUX = 8472;
-const VXLAN_GPE = 4790;
-const GENEVE = 6081;
-const GTP_USER = 2152;
-
-/**
- * Reports whether a datagram to one of the ports above has the header of its tunnel:
- *
- *     VXLAN (RFC 7348 §5)    00001000 | 0 | network identifier(3) | 0, and an Ethernet frame; with
- *                            a group policy 1000 1000 | 0D00 A000 | group(2)
- *     VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe §3.1) 00VVIPBO | 0(2) | next(1) | identifier(3) | 0
- *     Geneve (RFC 8926 §3.4) version 0, options length | flags | protocol(2) | identifier(3) | 0
- *     GTP-U (3GPP TS 29.281 §5.1) 001 1 0 ESP | 255 | length(2) | tunnel(4), and an IP packet
- */
-export function isUdpTunnel(view: DataView, at: number, end: number, port: number): boolean {
-  switch (port) {
-    case VXLAN:
-    case VXLAN_LINUX: {
-      if (end - at < 8 + 14 || view.getUint8(at + 7) !== 0) return false;
-      const first = view.getUint32(at);
-      const hasPolicy = (first & 0xffb70000) >>> 0 === 0x88000000;
-      return (first === 0x08000000 || hasPolicy) && isEtherType(view.getUint16(at + 8 + 12));
-    }
-    case VXLAN_GPE: {
-      if (end - at < 8 + 20 || (view.getUint8(at) & 0xfc) !== 0x0c) return false;
-      const next = view.getUint8(at + 3);
-      return view.getUint16(at + 1) === 0 && view.getUint8(at + 7) === 0 && next >= 1 && next <= 3;
-    }
-    case GENEVE: {
-      if (end - at < 8 || view.getUint8(at) >> 6 !== 0) return false;
-      if ((view.getUint8(at + 1) & 0x3f) !== 0 || view.getUint8(at + 7) !== 0) return false;
-      const protocol = view.getUint16(at + 2);
-      return protocol === TRANSPARENT_ETHERNET || isEtherType(protocol);
-    }
-    case GTP_USER: {
-      const inner = gtpPayload(view, at, end);
-      if (inner < 0) return false;
-      const version = view.getUint8(inner) >> 4;
-      return (version === 4 && end - inner >= 20) || (version === 6 && end - inner >= 40);
-    }
-    default:
-      return false;
-  }
-}
-
-/** EtherTypes that stand in what pods send: IPv4, IPv6, ARP, a VLAN tag. */
-function isEtherType(type: number): boolean {
-  return type === 0x0800 || type === 0x86dd || type === 0x0806 || type === 0x8100;
-}
-
-/** Most extension headers of a GTP-U packet that are walked. */
-const GTP_EXTENSIONS_LIMIT = 8;
-
-/**
- * Where the user's packet begins in a G-PDU, or -1 where this is none. With one of the flags E, S,
- * P four more bytes follow, whose last tells the first extension header's type; each of those is
- * length(1, in words) | content | next type(1).
- */
-function gtpPayload(view: DataView, at: number, end: number): number {
-  if (end - at < 8) return -1;
-  const flags = view.getUint8(at);
-  const behind = at + 8 + view.getUint16(at + 2);
-  if ((flags & 0xf8) !== 0x30 || view.getUint8(at + 1) !== 255 || behind > end) return -1;
-  if ((flags & 7) === 0) return behind > at + 8 ? at + 8 : -1;
-  if (end - at < 12) return -1;
-  let next = (flags & 4) !== 0 ? view.getUint8(at + 11) : 0;
-  let inner = at + 12;
-  for (let i = 0; i < GTP_EXTENSIONS_LIMIT && next !== 0; i++) {
-    if (inner >= behind) return -1;
-    const length = view.getUint8(inner) << 2;
-    if (length === 0 || inner + length > behind) return -1;
-    next = view.getUint8(inner + length - 1);
-    inner += length;
-  }
-  return next === 0 && inner < behind ? inner : -1;
-}
-
-/** Decodes what `isUdpTunnel` has recognised; `at` is behind the UDP header. */
-export function decodeUdpTunnel(view: DataView, at: number, end: number, packet: Packet): Stop {
-  const identifier = view.getUint32(at + 4) >>> 8;
-  switch (packet.destinationPort) {
-    case GTP_USER:
-      if (!wrap(packet, Encap.gtp, 0)) return Stop.tooDeep;
-      return decodeIp(view, gtpPayload(view, at, end), end, packet);
-    case GENEVE: {
-      if (!wrap(packet, Encap.geneve, identifier)) return Stop.tooDeep;
-      const inner = at + 8 + ((view.getUint8(at) & 0x3f) << 2);
-      const protocol = view.getUint16(at + 2);
-      if (protocol === TRANSPARENT_ETHERNET) return decodeEthernet(view, inner, end, packet);
-      return decodeEtherType(view, inner, end, protocol, packet);
-    }
-    default: {
-      if (!wrap(packet, Encap.vxlan, identifier)) return Stop.tooDeep;
-      const isIp = packet.destinationPort === VXLAN_GPE && view.getUint8(at + 3) !== 3;
-      return isIp ? decodeIp(view, at + 8, end, packet) : decodeEthernet(view, at + 8, end, packet);
-    }
-  }
 }
 
 /** Authentication Header (RFC 4302 §2): signed, not encrypted. */

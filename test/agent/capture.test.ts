@@ -619,9 +619,9 @@ for (const [tier, rate] of [
     const { delivered, cutOff } = of0 as Count;
     t.strictSame([delivered + cutOff, dropped], [sent, 0]);
     t.equal(cutOff, leftOut! - notSampled!);
-    // What the filter does not look into comes, and is left out here: fragments, the deepest.
+    // What the filter does not look into comes, and is left out here: fragments, most wrappers.
     if (tier === "ring") t.equal(notSampled, leftOut);
-    else t.ok(notSampled! > 0 && notSampled! < leftOut! / 4, `${notSampled} of ${leftOut} came`);
+    else t.ok(notSampled! > 0 && notSampled! < leftOut! * 0.6, `${notSampled} of ${leftOut} came`);
     t.end();
   });
 }
@@ -631,14 +631,14 @@ t.test("headers that contradict themselves are counted as they are read", { skip
   const { delivered, cutOff } = of0 as Count;
   t.strictSame(wrong, []);
   t.ok((flows as number) > 500, `${String(flows)} flows, most of them by accident`);
-  t.ok(cutOff > (sent as number) / 3, `${cutOff} kept back`);
+  t.ok(cutOff > (sent as number) / 5, `${cutOff} kept back`);
   t.equal(delivered + cutOff, sent);
   t.equal(dropped, 0);
   t.end();
 });
 
 t.test("a program that is too long for the verifier gives way to a smaller one", { skip }, (t) => {
-  const { flows, told, wrong, counts, log } = capture("ring-cutoff", "mixed", 800);
+  const { flows, told, wrong, counts, log } = capture("ring-cutoff", "mixed", 900);
   t.strictSame(told, flows);
   t.strictSame(wrong, []);
   t.equal((counts as Count[])[0]!.cutOff, keptBack(false));
@@ -675,7 +675,8 @@ t.test("rings that share what comes: each flow goes to one, both ways", { skip }
   t.equal(total, sent);
   t.equal(notFlows, strays);
   t.equal(dropped, 0);
-  for (const share of shares as number[]) t.ok(share > (sent as number) / 6, `${share}`);
+  // All wrappers that are not walked have the same ends, and come to one of them.
+  for (const share of shares as number[]) t.ok(share > (sent as number) / 12, `${share}`);
   t.end();
 });
 

@@ -35,6 +35,7 @@ import { GOLDEN, framesOf } from "./captures.ts";
 import type { Frame } from "./captures.ts";
 import { bulk, mixedTraffic, spoilt, unreachable } from "./mixed.ts";
 import { longChain } from "./talk.ts";
+import { VXLAN_PORTS } from "./wrapping.ts";
 
 const [tier, what, ...rest] = process.argv.slice(2) as [CaptureChoice, string, ...string[]];
 const log: string[] = [];
@@ -55,6 +56,7 @@ function open(handle: Handle, more: Record<string, unknown> = {}): LiveSource {
   const source = openCapture({
     clock,
     ...{ choice: tier, wanted: PAIRS, ringBytes: 32 << 20, flows: FLOWS, onFrame },
+    vxlanPorts: VXLAN_PORTS,
     onWatch: () => {},
     ...{ onChange: () => log.push("changed"), log: (_: string, text: string) => log.push(text) },
     ...more,
@@ -69,7 +71,7 @@ function newLine(records: Flow[], flows = FLOWS, sample: Sample | null = null): 
       table: { ...FLOW_TABLE_DEFAULTS, flows, slots: 1024 },
       revisions: false,
       reportIntervalMs: 1e9,
-      sample,
+      ...{ sample, vxlanPorts: VXLAN_PORTS },
     },
     (record) => records.push(record),
   );
@@ -203,7 +205,7 @@ function openCutoff(
     ...{ calls, wanted: PAIRS, ringBytes: 32 << 20, clock: line.clock, onWatch: () => {} },
     onFrame: (view, at, end, wire, linkType, lane) =>
       line.frame(view, at, end, wire, linkType, lane),
-    cutoff: { flows, budgetBytes },
+    ...{ cutoff: { flows, budgetBytes }, vxlanPorts: VXLAN_PORTS },
     ...(fanout ? { fanout } : {}),
     ...{ onChange: () => {}, log: (_, text) => log.push(text) },
   });

@@ -282,12 +282,16 @@ for (const tier of ["ring-cutoff", "libpcap"]) {
     t.match(all["seen"], [
       { name: "lo", kind: "host", to: "127.0.0.1", vantage: null, encap: [], state: "closed" },
       { name: "pod0", kind: "pod", ...inside, encap: ["vxlan:7"] },
+      // What goes to the other node as datagrams is no secret, and told by what it is.
+      { name: "pod0", kind: "pod", ...bare, encap: ["fou"] },
+      { name: "pod0", kind: "pod", ...bare, encap: ["fou"] },
       { name: "tun0", kind: "tunnel", ...bare, encap: [] },
       { name: "tun0", kind: "tunnel", ...bare, encap: [] },
       { name: "vx0", kind: "tunnel", ...inside, encap: [] },
     ]);
-    const [lo, wrapped, short, long, plain] = all["seen"] as Place[];
+    const [lo, wrapped, shortSent, longSent, short, long, plain] = all["seen"] as Place[];
     t.strictSame(wrapped!.packets, plain!.packets);
+    t.strictSame([shortSent!.packets, longSent!.packets], [short!.packets, long!.packets]);
     t.equal(lo!.packets[0]! + lo!.packets[1]!, all["loopback"], "each packet once");
     // A device of bare IP packets, with a connection that is longer than what is handed over.
     t.ok(long!.bytes[1]! > 400_000);
@@ -298,7 +302,7 @@ for (const tier of ["ring-cutoff", "libpcap"]) {
     else t.equal(cutOff, 0);
     const pods = inNode<Record<string, unknown>>("kinds.ts", tier, "pod");
     t.strictSame(pods["watches"], { pod0: "pod" });
-    t.equal((pods["seen"] as Place[]).length, 1);
+    t.equal((pods["seen"] as Place[]).length, 3);
     t.end();
   });
 }

@@ -98,7 +98,9 @@ const told = {
       const { dst_ip: to, encap, packets, bytes, state } = record;
       return { name, kind: kind ?? "pod", vantage, to, encap, packets, bytes, state };
     })
-    .sort((a, b) => (`${a.name} ${a.bytes[1]}` < `${b.name} ${b.bytes[1]}` ? -1 : 1)),
+    .map((one) => ({ one, place: `${one.name} ${one.bytes[1]} ${one.to}` }))
+    .sort((a, b) => (a.place < b.place ? -1 : 1))
+    .map(({ one }) => one),
 };
 source.close();
 process.stdout.write(`${JSON.stringify(told)}\n`, () => process.exit(0));

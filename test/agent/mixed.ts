@@ -16,6 +16,7 @@ import {
   udp,
 } from "../frames.ts";
 import type { Bytes } from "../frames.ts";
+import { VXLAN, WRAPPINGS, over, v4, v6 } from "./wrapping.ts";
 
 /** By end of the flow, `address:port`: packets, and bytes of their IP packets. */
 export type Counted = Record<string, [packets: number, bytes: number]>;
@@ -98,14 +99,6 @@ function exchange(from: number, to: number, count: number, each: number): Sent[]
   });
 }
 
-const v4 = (protocol: number, payload: Bytes) =>
-  ipv4({ source: "172.16.0.1", destination: "172.16.0.2", protocol }, payload);
-const v6 = (next: number, payload: Bytes) =>
-  ipv6({ source: "fd01::1", destination: "fd01::2", next }, payload);
-/** Over UDP to a port, behind the header of a tunnel. */
-const over = (to: number, head: readonly number[], inner: Uint8Array) =>
-  v4(17, udp(join(head, inner), { from: 50_000, to }));
-const VXLAN = [8, 0, 0, 0, 0, 0, 42, 0];
 const GENEVE_OPTIONS = [0, 3, 0, 1, 1, 2, 3, 4, 0, 3, 0, 0];
 
 const plain = (packet: Bytes, type: number) => ethernet(packet, type);
@@ -220,6 +213,14 @@ const KINDS: Readonly<Record<string, Kind>> = {
     ...{ proto: "tcp", is6: false, looks: "never" },
     carry: (packet) => ethernet(over(2152, [0x30, 255, ...u16(packet.length), 0, 0, 0, 1], packet)),
   },
+  ...Object.fromEntries(
+    Object.entries(WRAPPINGS)
+      .filter(([name]) => !/ a cookie of [04]/.test(name)) // the filter does not look so far
+      .map(([name, { carry, isWalked }], i): [string, Kind] => {
+        const looks = isWalked ? "into tunnels" : "never";
+        return [name, { proto: i % 3 === 0 ? "udp" : "tcp", is6: i % 2 === 0, looks, carry }];
+      }),
+  ),
 };
 
 /** An Authentication Header (RFC 4302 §2) with a check value of 12 bytes. */

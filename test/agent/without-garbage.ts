@@ -11,6 +11,7 @@ import { Sample } from "../../agent/flow/sample.ts";
 import { Line } from "../../agent/line.ts";
 import { ACK, FIN, SYN, ethernet, frameAt, ipv4, ipv6, join, latin1 } from "../frames.ts";
 import { tag, tcp, udp } from "../frames.ts";
+import { WRAPPINGS } from "./wrapping.ts";
 
 const PACKETS = 1_000_000;
 const FLOWS = 500;
@@ -57,6 +58,11 @@ function connection(i: number, isn: number): Uint8Array[] {
   });
 }
 
+/** A datagram in each wrapper. */
+const WRAPPED = Object.values(WRAPPINGS).map(({ carry }) =>
+  carry(ipv4({ protocol: 17 }, udp(latin1("not a name"))), 0x0800),
+);
+
 /** Frames of all connections in turn, and datagrams between them, in one ring. */
 function fillRing(): { view: DataView; starts: Int32Array } {
   const list: Uint8Array[] = [];
@@ -67,6 +73,7 @@ function fillRing(): { view: DataView; starts: Int32Array } {
       for (const one of connections) list.push(one[n]!);
       list.push(ethernet(ipv4({ protocol: 17 }, udp(latin1("not a name")))));
       list.push(ethernet(new Uint8Array(46), 0x0806));
+      list.push(...WRAPPED);
     }
   }
   const whole = join(...list);
@@ -130,7 +137,7 @@ const line = new Line(
   },
   () => {},
 );
-const round = FLOWS + 2;
+const round = FLOWS + 2 + WRAPPED.length;
 for (let i = 0; i < 16 * round; i++) frameAt(line, view, starts[i]!, starts[i + 1]!, 0, i, 1, 0);
 let next = 8 * round;
 let lineUs = 0;

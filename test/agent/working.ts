@@ -13,6 +13,7 @@ import type { Flow } from "../../protocol/flow-record.ts";
 import type { Observation } from "../../protocol/observation.ts";
 import { FrameSender } from "../../scripts/bench/sender.ts";
 import { mixedTraffic } from "./mixed.ts";
+import { VXLAN_PORTS } from "./wrapping.ts";
 
 const [count, how] = process.argv.slice(2) as [string, string?];
 const ip = (args: string) => spawnSync("ip", args.split(" "));
@@ -24,6 +25,7 @@ const covered: Coverage[] = [];
 const flags = {
   ...{ node: "n", collector: "wss://127.0.0.1:1", key: "-", cert: "-", ca: "-" },
   ...{ interfaces: "sb\\d+", workers: count, "report-interval": "300", "ring-mib": "8" },
+  vxlanPort: VXLAN_PORTS.join(),
 };
 const config = readAgentConfig(flags);
 const workers = await Workers.open({
