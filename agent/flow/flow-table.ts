@@ -365,6 +365,7 @@ export class FlowTable extends FlowRecords {
     const at = doubleAt(flow) + LAST_US;
     const last = this.doubles[at]!;
     if (this.nowUs > last) this.doubles[at] = this.nowUs;
+    else if (this.nowUs < this.startUs(flow)) this.doubles[doubleAt(flow) + START_US] = this.nowUs;
     if (this.nowUs >= this.#tickUs + TICK_US) this.#tickUs = this.nowUs;
     if (last >= this.#tickUs && (this.news & MOVES) === 0) return;
     const list = this.#listOf(flow);
