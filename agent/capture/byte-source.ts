@@ -25,7 +25,7 @@ export type ByteSource = {
   close(): void;
 };
 
-/** First bytes of gzip members, zstd frames, lz4 frames, and of skippable ones (RFC 8878 §3.1.2). */
+/** First bytes of gzip members, of zstd, lz4 and skippable frames (RFC 8878 §3.1.2). */
 export const Packing = {
   gzip: 0x8b1f, // two bytes
   zstd: 0xfd2fb528,

@@ -23,11 +23,11 @@ function findPpi(view: DataView, at: number, end: number, _: boolean, inner: Inn
   return header >= 8;
 }
 
-/** By record type (Endace, ERF Types Reference Guide): bytes before the frame, and its link type. */
+/** By record type (Endace, ERF Types Reference Guide): bytes before the frame, its link. */
 const ERF_TYPES = new Map<number, { before: number; linkType: number }>();
 for (const type of [1, 10, 15, 19]) ERF_TYPES.set(type, { before: 0, linkType: PPP_HDLC });
-for (const type of [2, 11, 16, 20]) ERF_TYPES.set(type, { before: 2, linkType: ETHERNET }); // padding
-for (const type of [5, 17]) ERF_TYPES.set(type, { before: 4, linkType: PPP_HDLC }); // its channel
+for (const type of [2, 11, 16, 20]) ERF_TYPES.set(type, { before: 2, linkType: ETHERNET });
+for (const type of [5, 17]) ERF_TYPES.set(type, { before: 4, linkType: PPP_HDLC });
 for (const type of [22, 23]) ERF_TYPES.set(type, { before: 0, linkType: RAW_IP });
 
 /** Most extension headers of an ERF record that are walked. */
@@ -96,7 +96,7 @@ function findNetAnalyzer(view: DataView, at: number, end: number, _: boolean, in
   return end - at >= 4 && (view.getUint8(at + 1) & 1) === 0;
 }
 
-/** The same, with the preamble (bytes of 0x55) and the start-of-frame delimiter (IEEE 802.3 §3.2). */
+/** The same, with the preamble (bytes of 0x55) and the start-of-frame byte (IEEE 802.3 §3.2). */
 function findTransparent(view: DataView, at: number, end: number, _: boolean, inner: Inner) {
   if (!findNetAnalyzer(view, at, end, _, inner)) return false;
   while (inner.at < end && view.getUint8(inner.at) === 0x55) inner.at++;

@@ -70,7 +70,7 @@ class Output {
   }
 }
 
-/** Unpacks a block that stands behind its length's 4 bytes, which are overwritten; or says why not. */
+/** Unpacks a block behind its length's 4 bytes, which are overwritten; or says why it cannot. */
 function unpackBlock(bytes: Uint8Array, limit: number, window?: Uint8Array): Uint8Array | string {
   // The library wants to be told how much room there is, in place of the block's own length.
   const room = Math.min(limit, MOST_TIMES * (bytes.length - 4));
@@ -116,13 +116,13 @@ async function readHeader(intake: Intake): Promise<Header | string> {
   };
 }
 
-/** Bytes of the block that comes next, with its length and checksum; as far as its length is here. */
+/** Bytes of the next block with its length and checksum; 4 where its length is not at hand. */
 function blockLength({ held }: Intake, { hasBlockChecksums }: Header): number {
   const told = held.length < 4 ? 0 : word(held, 0) & ~STORED;
   return told === 0 ? 4 : 4 + told + (hasBlockChecksums ? 4 : 0);
 }
 
-/** length(4), whose high bit says that it is not packed | bytes | [checksum(4)]; 0 ends the frame. */
+/** length(4), with the high bit where it is not packed | bytes | [checksum(4)]; 0 is the end. */
 async function readBlock(intake: Intake, header: Header, output: Output) {
   if (!(await intake.has(4))) return CUT_OFF;
   const length = blockLength(intake, header);
@@ -141,7 +141,7 @@ async function readBlock(intake: Intake, header: Header, output: Output) {
   return unpackBlock(block.subarray(0, 4 + told), header.blockLimit, window);
 }
 
-/** A frame: its header, its blocks, a length of 0, and the checksum(4) of everything, if announced. */
+/** A frame: header, blocks, a length of 0, and the checksum(4) of everything where announced. */
 export async function* unpackLz4(intake: Intake): Unpacking {
   const header = await readHeader(intake);
   if (typeof header === "string") return header;

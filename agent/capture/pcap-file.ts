@@ -42,7 +42,7 @@ export type Format = {
   frames: number;
   /** In the order of the file; a frame's lane is its interface's place here. */
   readonly interfaces: Interface[];
-  /** One whose frames stand behind headers of their own: nothing is taken until it is null again. */
+  /** One whose frames stand behind headers of their own: nothing is taken while it is set. */
   wrapped: Interface | null;
   /** The byte order at this place of the file. */
   readonly isLittle: boolean;

@@ -1,4 +1,4 @@
-/** Reads libpcap's savefiles and their kin: a file header, then packets with headers of their own. */
+/** Reads libpcap's savefiles and their kin: a file header, then packets behind theirs. */
 import { FRAME_LIMIT } from "./frame-source.ts";
 import { WRAPPED_LINKS } from "./link-names.ts";
 import type { Format, Interface, Taker } from "./pcap-file.ts";
