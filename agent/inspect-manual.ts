@@ -18,9 +18,9 @@ What it says
   tcpdump -w - | wireproof inspect -            flows as they end; Ctrl-C ends it and tells the rest
 
 What it reads
-  pcap (IXIA's too), pcapng and snoop; each as it is or packed by gzip, zstd or lz4, in any number of
-  members or frames. - is the standard input; named pipes are read as well. What is damaged is read up
-  to there, and told on stderr.
+  pcap (IXIA's too), pcapng and snoop, as they are or packed by gzip, zstd or lz4, in any number of
+  members or frames. - is the standard input; named pipes are read as well. A damaged capture is
+  read as far as it goes, and the damage told on stderr.
 
 --where EXPRESSION: which flows are printed and summed up (flow numbers stay)
   Fields are those of the record, inner ones by dots: tls.sni, failure.code, packets.0 (client's).

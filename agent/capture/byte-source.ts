@@ -142,9 +142,11 @@ function piecesOfFile(fd: number): Pieces {
 /** An open file or pipe. */
 export type Opened = { fd: number; size: number; isPipe: boolean };
 
+/** What the system says of a path, as a mistake of the operator's. */
 function unreadable(path: string, error: unknown): ConfigError {
-  const reason = (error as NodeJS.ErrnoException).code ?? String(error);
-  return new ConfigError("CONFIG_CAPTURE_UNREADABLE", `cannot read ${path}: ${reason}`, error);
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === undefined) throw error; // ours, not the system's
+  return new ConfigError("CONFIG_CAPTURE_UNREADABLE", `cannot read ${path}: ${code}`, error);
 }
 
 /** Opens a path, or the standard input; what cannot be opened is a `ConfigError`. */

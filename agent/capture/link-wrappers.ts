@@ -48,8 +48,7 @@ function findErf(view: DataView, at: number, end: number, _: boolean, inner: Inn
     inner.at += 8;
   }
   const kind = ERF_TYPES.get(type & 0x7f);
-  if (hasMore) return false;
-  if (kind === undefined) return true; // its link type stays ERF's own: told as not read
+  if (hasMore || kind === undefined) return false;
   inner.at += kind.before;
   inner.end = Math.min(end, recordEnd);
   inner.linkType = kind.linkType;
@@ -133,15 +132,17 @@ const FINDS: ReadonlyMap<number, Find> = new Map([
   [258, findPktap],
 ]);
 
-/** Hands to `onFrame` what is inside the frames of such a link type; an empty frame for none. */
+/** Hands on what is inside the frames of such a link type; where that is nothing, the whole. */
 export function unwrapping(linkType: number, isLittle: boolean, onFrame: OnFrame): OnFrame {
   const find = FINDS.get(linkType)!;
-  const inner: Inner = { at: 0, end: 0, linkType };
+  const inner: Inner = { at: 0, end: 0, linkType: 0 };
   return (view, at, end, wire, outer, lane, direction) => {
-    inner.at = inner.end = end;
-    inner.linkType = outer;
+    inner.end = end;
     const isFound = find(view, at, end, isLittle, inner) && inner.at <= inner.end;
-    if (!isFound) return onFrame(view, end, end, wire, ETHERNET, lane, direction);
+    // What is not found is counted, and told, as of a link type that is not read.
+    if (!isFound || inner.linkType > 0xffff) {
+      return onFrame(view, at, end, wire, outer, lane, direction);
+    }
     const innerWire = Math.max(0, wire - (inner.at - at));
     onFrame(view, inner.at, inner.end, innerWire, inner.linkType, lane, direction);
   };

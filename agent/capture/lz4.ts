@@ -122,8 +122,15 @@ function blockLength({ held }: Intake, { hasBlockChecksums }: Header): number {
   return told === 0 ? 4 : 4 + told + (hasBlockChecksums ? 4 : 0);
 }
 
-/** length(4), with the high bit where it is not packed | bytes | [checksum(4)]; 0 is the end. */
-async function readBlock(intake: Intake, header: Header, output: Output) {
+/**
+ * length(4), with the high bit where it is not packed | bytes | [checksum(4)]; null where a length
+ * of 0 ends the frame, a sentence where the block is broken.
+ */
+async function readBlock(
+  intake: Intake,
+  header: Header,
+  output: Output,
+): Promise<Uint8Array | string | null> {
   if (!(await intake.has(4))) return CUT_OFF;
   const length = blockLength(intake, header);
   const told = word(intake.held, 0) & ~STORED;
@@ -131,12 +138,13 @@ async function readBlock(intake: Intake, header: Header, output: Output) {
   if (!(await intake.has(length))) return CUT_OFF;
   const isStored = (word(intake.held, 0) & STORED) !== 0;
   const block = intake.cut(length);
+  if (told === 0) return null;
   const packed = block.subarray(4, 4 + told);
-  if (header.hasBlockChecksums && told > 0) {
+  if (header.hasBlockChecksums) {
     const isRight = word(block, 4 + told) === create32().update(packed).digest();
     if (!isRight) return "its checksum is wrong";
   }
-  if (isStored || told === 0) return packed;
+  if (isStored) return packed;
   const window = header.isLinked ? output.window : undefined;
   return unpackBlock(block.subarray(0, 4 + told), header.blockLimit, window);
 }
@@ -155,16 +163,15 @@ export async function* unpackLz4(intake: Intake): Unpacking {
       yield shown;
     }
     const block = await readBlock(intake, header, output);
-    const isLast = typeof block === "string" || block.length === 0;
-    if (!isLast) {
+    if (typeof block === "object" && block !== null) {
       output.add(block);
       continue;
     }
     const shown = output.show();
     checksum?.update(shown);
     if (shown.length > 0) yield shown;
-    if (typeof block === "string") return block === CUT_OFF ? block : `its block ${n}: ${block}`;
-    break;
+    if (block === null) break;
+    return block === CUT_OFF ? block : `its block ${n}: ${block}`;
   }
   if (header.size !== null && header.size !== output.total) return "its size is not what it says";
   if (checksum === null) return null;

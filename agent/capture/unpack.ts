@@ -160,8 +160,7 @@ async function passGzipHeader(intake: Intake): Promise<string | null> {
   if (!(await intake.has(10))) return CUT_OFF;
   const header = intake.cut(10);
   const flags = header[3]!;
-  if (header[2] !== 8 || (flags & Gzip.reserved) !== 0)
-    return "its header is of no kind that is known";
+  if (header[2] !== 8 || (flags & Gzip.reserved) !== 0) return "its header is not gzip's";
   if ((flags & Gzip.extra) !== 0) {
     if (!(await intake.has(2))) return CUT_OFF;
     const length = intake.cut(2);
