@@ -17,8 +17,8 @@ const program = new Command("wireproof")
 
 program
   .command("inspect")
-  .description("read captures (pcap, pcapng, gzip'd or zstd'd) and tell each flow")
-  .argument("<file...>", "captures, read in this order")
+  .description("read captures (pcap, pcapng, snoop, packed or not) and tell each flow")
+  .argument("<file...>", "captures, read in this order; - is the standard input")
   .addOption(
     new Option("--format <format>", "text for people, jsonl for machines")
       .choices(["text", "jsonl"])
@@ -36,18 +36,25 @@ program
   .action(async (files: string[], flags: InspectFlags) => {
     const colour = process.stdout.isTTY && !process.env["NO_COLOR"];
     const options = { ...flags, colour };
+    const { refuseRepeatedInput } = await import("./agent/capture-run.ts");
+    refuseRepeatedInput(flags.policy === "-" ? [...files, "-"] : files);
     if (flags.explain !== undefined) return void (await explain(files, flags.explain, options));
     const { inspect } = await import("./agent/inspect.ts");
-    if (flags.policy === undefined) return void (await inspect(files, options));
+    if (flags.policy === undefined) {
+      const { unread } = await inspect(files, options);
+      process.exitCode = unread > 0 ? 2 : 0;
+      return;
+    }
     const { formatVerdictTable, judgeOffline } = await import("./collector/offline.ts");
     const observations: Observation[] = [];
     const onObservation = (observation: Observation) => void observations.push(observation);
-    await inspect(files, { ...options, onObservation });
+    const { unread } = await inspect(files, { ...options, onObservation });
     const { verdicts, warnings } = judgeOffline(flags.policy, observations);
     const isText = flags.format === "text";
     const jsonl = () => verdicts.map((v) => `${JSON.stringify(v)}\n`).join("");
     print({ out: isText ? `\n${formatVerdictTable(verdicts)}` : jsonl(), warnings });
-    process.exitCode = verdicts.some((v) => v.verdict === "violated") ? 1 : 0;
+    const isViolated = verdicts.some((v) => v.verdict === "violated");
+    process.exitCode = unread > 0 ? 2 : isViolated ? 1 : 0;
   });
 
 type InspectFlags = {
@@ -75,10 +82,11 @@ async function explain(
   const { painter } = await import("./agent/assess/sentence.ts");
   const { parseVxlanPorts } = await import("./agent/vxlan-ports.ts");
   const vxlanPorts = parseVxlanPorts(vxlanPort ?? null, "inspect");
-  const explained = await told.explainFlow(files, Number(which), vxlanPorts);
+  const explained = await told.explainFlow(files, Number(which), format, vxlanPorts);
   const isText = format === "text";
   const text = () => told.formatExplained(explained, Number(which), painter(colour));
   process.stdout.write(isText ? text() : told.formatExplainedJsonl(explained));
+  process.exitCode = explained.unread > 0 ? 2 : 0;
 }
 
 const agent = program

@@ -7,6 +7,8 @@ import { Explanation } from "./assess/explain.ts";
 import type { Step } from "./assess/explain.ts";
 import { flowLine, printable } from "./assess/sentence.ts";
 import type { Paint, Tone } from "./assess/sentence.ts";
+import { Unread, runCapture } from "./capture-run.ts";
+import { KeptPipes } from "./capture/kept-pipe.ts";
 import { readPcapFile } from "./capture/pcap-file.ts";
 import { FLOW_TABLE_DEFAULTS } from "./flow/flow-table.ts";
 import { Line } from "./line.ts";
@@ -30,29 +32,40 @@ export type Explained = {
   limits: readonly string[];
   conclusions: readonly Conclusion[];
   crypto: Record<CryptoProfile, CryptoVerdict> | null;
+  /** Captures before it of which nothing could be read. */
+  unread: number;
 };
 
 const OPTIONS = { table: FLOW_TABLE_DEFAULTS, revisions: false, reportIntervalMs: Infinity };
 
-/** The file that holds flow `number`, counted as `inspect` prints them, and its serial there. */
+/** Where a flow stands: its capture, what that is called, and its serial number there. */
+type Place = { file: string; name: string; serial: number };
+
+/** Finds flow `number`, counted as `inspect` prints them; `unread` takes what cannot be read. */
 async function find(
   files: readonly string[],
   number: number,
   options: LineOptions,
-): Promise<[string, number]> {
+  { format, kept, unread }: { format: "text" | "jsonl"; kept: KeptPipes; unread: Unread },
+): Promise<Place> {
   let flows = 0;
   let serial = 0;
-  for (const file of files) {
+  for (const given of files) {
+    const name = path.basename(given);
     const line: Line = new Line(options, (_, flow) => {
       flows++;
       if (flows === number) serial = line.serial[flow]!;
     });
-    await readPcapFile(file, line.clock, (view, at, end, wire, linkType) =>
-      line.frame(view, at, end, wire, linkType, 0),
-    );
-    line.finish();
-    if (serial > 0) return [file, serial];
+    const file = await kept.pathOf(given).catch((error: unknown) => {
+      if (!(error instanceof ConfigError)) throw error;
+      return void unread.note(error.message);
+    });
+    if (file === undefined) continue;
+    const run = await runCapture(file, line, { format, name });
+    if (run.unread !== null) unread.note(run.unread);
+    if (serial > 0) return { file, name, serial };
   }
+  unread.check();
   const there = flows === 1 ? "1 flow" : `${flows} flows`;
   throw new ConfigError("CONFIG_NO_FLOW", `--explain: there is no flow ${number}, but ${there}`);
 }
@@ -64,12 +77,27 @@ async function find(
 export async function explainFlow(
   files: readonly string[],
   number: number,
+  format: "text" | "jsonl" = "text",
   vxlanPorts: readonly number[] = [],
 ): Promise<Explained> {
   const options = { ...OPTIONS, vxlanPorts };
-  const [file, serial] = await find(files, number, options);
+  const kept = new KeptPipes();
+  try {
+    const unread = new Unread(files.length);
+    const place = await find(files, number, options, { format, kept, unread });
+    return { ...(await explainAt(place, options)), unread: unread.count };
+  } finally {
+    kept.close();
+  }
+}
+
+/** Reads a capture for one flow's sake. */
+async function explainAt(
+  { file, name, serial }: Place,
+  options: LineOptions,
+): Promise<Omit<Explained, "unread">> {
   const trace = new Explanation();
-  let explained: Explained | null = null;
+  let explained: Omit<Explained, "unread"> | null = null;
   const line: Line = new Line(
     { ...options, traced: { serial, trace } },
     (record: Flow, flow: number) => {
@@ -78,7 +106,7 @@ export async function explainFlow(
       trace.finish(record, reading?.swapped ?? false);
       const facts = cryptoFactsOf(record, reading?.tls ?? null);
       explained = {
-        record: { schema: FLOW_SCHEMA, file: path.basename(file), ...record },
+        record: { schema: FLOW_SCHEMA, file: name, ...record },
         steps: trace.steps,
         left: trace.left,
         limits: limits(record, reading?.tls ?? null),
@@ -93,7 +121,7 @@ export async function explainFlow(
     line.frame(view, at, end, wire, linkType, 0);
   });
   line.finish();
-  if (!explained) throw new Error(`flow ${number} of ${file} is not there when read again`);
+  if (!explained) throw new Error(`the flow of ${name} is not there when read again`);
   return explained;
 }
 

@@ -15,6 +15,12 @@ What it says
 
   wireproof inspect a.pcap                      every flow, and the summary
   wireproof inspect *.pcapng.gz --format jsonl  records for machines, one JSON object a line
+  tcpdump -w - | wireproof inspect -            flows as they end; Ctrl-C ends it and tells the rest
+
+What it reads
+  pcap (IXIA's too), pcapng and snoop, as they are or packed by gzip, zstd or lz4, in any number of
+  members or frames. - is the standard input; named pipes are read as well. A damaged capture is
+  read as far as it goes, and the damage told on stderr.
 
 --where EXPRESSION: which flows are printed and summed up (flow numbers stay)
   Fields are those of the record, inner ones by dots: tls.sni, failure.code, packets.0 (client's).
@@ -38,7 +44,7 @@ What it says
   Each step with its frame (as Wireshark counts), the bytes of that side's stream, what was read
   (fields by their place in the message), and the section of the RFC behind it; the sums by which
   a TLS 1.3 client's flight was judged; then every conclusion with its reason, and every profile's
-  verdict. Reads the files a second time.
+  verdict. Reads the files a second time; what comes by a pipe is kept in a file meanwhile.
 
   wireproof inspect a.pcap --explain 12
   wireproof inspect a.pcap --explain 12 --format jsonl
@@ -53,6 +59,6 @@ ${profiles}
 
 --policy DIR: judges the flows against manifests as the collector would; 1 on a violation
 
-Exit codes: 0 read (a damaged capture is told on stderr), 1 a violation with --policy, 2 wrong use
-or nothing readable.
+Exit codes: 0 read (a damaged capture is told on stderr), 1 a violation with --policy, 2 wrong use,
+or a capture that cannot be read: each is told, and the others are read and printed.
 `;

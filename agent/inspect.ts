@@ -1,20 +1,18 @@
 /** Runs captures through the line and prints their flows: the `inspect` command. */
 import path from "node:path";
 import { once } from "node:events";
-import { readPcapFile } from "./capture/pcap-file.ts";
-import type { FileReport } from "./capture/pcap-file.ts";
-import { linkName } from "./capture/link-names.ts";
+import { Unread, runCapture } from "./capture-run.ts";
+import type { Run } from "./capture-run.ts";
 import { FLOW_TABLE_DEFAULTS } from "./flow/flow-table.ts";
 import { Line } from "./line.ts";
 import { Sightings } from "./sightings.ts";
 import { cryptoFactsOf } from "./assess/crypto-facts.ts";
 import { toJson } from "./assess/record-text.ts";
 import { flowLine, painter } from "./assess/sentence.ts";
+import type { Paint } from "./assess/sentence.ts";
 import { Summary } from "./assess/summary.ts";
-import { tellUnread } from "./unread.ts";
 import { parseVxlanPorts } from "./vxlan-ports.ts";
 import type { Where } from "./assess/where.ts";
-import { ConfigError } from "../protocol/config-error.ts";
 import { judgeAllCrypto } from "../protocol/crypto-profile.ts";
 import { FLOW_SCHEMA } from "../protocol/flow-schema.ts";
 import type { Flow } from "../protocol/flow-record.ts";
@@ -33,27 +31,8 @@ export type InspectOptions = {
   onObservation?: (observation: Observation) => void;
 };
 
-/** Files from which on progress is shown, in bytes. */
-const PROGRESS_FROM = 20 << 20;
-
 /** Characters that are printed together. */
 const PRINTED_AT_ONCE = 1 << 16;
-
-/** Flows that end between two times of printing, once a file is read: their records wait. */
-const FINISHED_AT_ONCE = 1024;
-
-/** Shows how far a large file is read, on a terminal's stderr. */
-function progressOf(name: string): (bytes: number, size: number) => void {
-  let last = 0;
-  return (bytes, size) => {
-    if (!process.stderr.isTTY || size < PROGRESS_FROM) return;
-    const percent = Math.floor((100 * bytes) / size);
-    if (percent === last) return;
-    last = percent;
-    const bar = "#".repeat(percent / 5).padEnd(20, ".");
-    process.stderr.write(`\r${name} [${bar}] ${percent} %${percent === 100 ? "\n" : ""}`);
-  };
-}
 
 /** The filter's room brings the whole schema along: only who filters pays for it. */
 async function readWhere(expression: string): Promise<Where> {
@@ -61,113 +40,97 @@ async function readWhere(expression: string): Promise<Where> {
   return parseWhere(expression);
 }
 
+/** What all captures of one command are printed by. */
+class Printer {
+  /** Of all flows, those that the filter keeps back too. */
+  flows = 0;
+  readonly #format: "text" | "jsonl";
+  readonly #where: Where | null;
+  readonly #paint: Paint;
+  readonly #summary = new Summary();
+  #pending = "";
+
+  constructor(format: "text" | "jsonl", where: Where | null, paint: Paint) {
+    this.#format = format;
+    this.#where = where;
+    this.#paint = paint;
+  }
+
+  /** Adds a capture's records, and prints once there is enough. */
+  async add(name: string, records: readonly Flow[]): Promise<void> {
+    const origin = { schema: FLOW_SCHEMA, file: name } as const;
+    const head = `${JSON.stringify(origin).slice(1, -1)},`;
+    for (const record of records) {
+      this.flows++;
+      if (this.#where && !this.#where.matches({ ...origin, ...record })) continue;
+      if (this.#format === "text") {
+        this.#summary.add(record);
+        this.#pending += `${flowLine(record, this.flows, this.#paint)}\n`;
+      } else this.#pending += `${toJson(record, head)}\n`;
+      if (this.#pending.length >= PRINTED_AT_ONCE) await this.print();
+    }
+  }
+
+  async print(): Promise<void> {
+    const out = this.#pending;
+    this.#pending = "";
+    if (out !== "" && !process.stdout.write(out)) await once(process.stdout, "drain");
+  }
+
+  /** Prints what is left, and for people the summary. */
+  async end(): Promise<void> {
+    if (this.#format === "text") this.#pending += this.#summary.text(this.flows, this.#paint);
+    await this.print();
+  }
+}
+
 /**
- * Reads each file to its end and prints every flow. A damaged capture is told on stderr; a file
- * that is none throws `ConfigError`, as do captures of which no frame at all could be read.
- * Resolves to the count of flows.
+ * Reads each capture to its end and prints every flow: how many flows there were, and captures of
+ * which nothing could be read. Damage is told on stderr, and captures that cannot be read are, the
+ * others are printed; where there is no other it is a `ConfigError`.
  */
-export async function inspect(files: readonly string[], options: InspectOptions): Promise<number> {
+export async function inspect(
+  files: readonly string[],
+  options: InspectOptions,
+): Promise<{ flows: number; unread: number }> {
   const vxlanPorts = parseVxlanPorts(options.vxlanPort ?? null, "inspect");
   const where = options.where === undefined ? null : await readWhere(options.where);
   const judges =
     options.crypto === true || (where?.fields.some((f) => f.startsWith("tls.crypto")) ?? false);
-  const paint = painter(options.colour === true);
-  let flows = 0;
-  const summary = new Summary();
-  let pending = "";
-  const print = async () => {
-    const out = pending;
-    pending = "";
-    if (!process.stdout.write(out)) await once(process.stdout, "drain");
-  };
-  const unread: string[] = [];
+  const printer = new Printer(options.format, where, painter(options.colour === true));
+  const unread = new Unread(files.length);
   for (const file of files) {
-    const name = path.basename(file);
-    const records: Flow[] = [];
-    const origin = { schema: FLOW_SCHEMA, file: name } as const;
-    const head = `${JSON.stringify(origin).slice(1, -1)},`;
-    const { onObservation } = options;
-    const sightings = onObservation ? new Sightings(name.slice(0, 32), onObservation) : null;
-    const line: Line = new Line(
-      {
-        ...{ table: FLOW_TABLE_DEFAULTS, revisions: false, reportIntervalMs: Infinity },
-        vxlanPorts,
-      },
-      (record: Flow, flow: number, final: boolean) => {
-        const facts = judges ? cryptoFactsOf(record, line.reading(flow)?.tls ?? null) : null;
-        const tls = facts && record.tls ? { ...record.tls, crypto: judgeAllCrypto(facts) } : null;
-        records.push(tls ? { ...record, tls } : record);
-        sightings?.tell(line, record, flow, final);
-      },
-    );
-    const flush = async () => {
-      for (const record of records) {
-        flows++;
-        if (where && !where.matches({ ...origin, ...record })) continue;
-        if (options.format === "text") {
-          summary.add(record);
-          pending += `${flowLine(record, flows, paint)}\n`;
-        } else pending += `${toJson(record, head)}\n`;
-        if (pending.length >= PRINTED_AT_ONCE) await print();
-      }
-      records.length = 0;
-    };
-    const progress = progressOf(name);
-    const report = await readPcapFile(
-      file,
-      line.clock,
-      (view, at, end, wire, linkType) => line.frame(view, at, end, wire, linkType, 0),
-      { onProgress: progress, onChunk: flush },
-    );
-    while (line.finish(FINISHED_AT_ONCE)) await flush();
-    await flush();
-    const nothing = nothingRead(name, report, line.counters.unreadLinks);
-    if (nothing !== null) {
-      unread.push(nothing);
-      if (files.length > 1) process.stderr.write(`wireproof: ${nothing}\n`);
-      continue;
-    }
-    if (report.damage) {
-      process.stderr.write(
-        `wireproof: ${name} is damaged: ${report.damage}; ` +
-          `read ${report.frames} frames before that\n`,
-      );
-    }
-    for (const [linkType, n] of line.counters.unreadLinks) {
-      const link = linkName(linkType);
-      process.stderr.write(`wireproof: ${name}: ${n} frames are not read: link type ${link}\n`);
-    }
-    const { lines, usual } = tellUnread(line.counters, line.fragments.lost);
-    for (const told of lines) process.stderr.write(`wireproof: ${name}: ${told}\n`);
-    if (usual.length > 0 && options.format === "text") {
-      const told = usual.join(", ");
-      process.stderr.write(`wireproof: ${name}: frames that carried no flow: ${told}\n`);
-    }
+    const run = await inspectFile(file, options, { judges, vxlanPorts }, printer);
+    if (run.unread !== null) unread.note(run.unread);
+    if (run.isStopped) break;
   }
-  if (files.length > 0 && unread.length === files.length) {
-    const all = `no frame of ${files.length} captures can be read`;
-    throw new ConfigError("CONFIG_NOTHING_READ", files.length === 1 ? unread[0]! : all);
-  }
-  if (options.format === "text") pending += summary.text(flows, paint);
-  await print();
-  return flows;
+  unread.check();
+  await printer.end();
+  return { flows: printer.flows, unread: unread.count };
 }
 
-/** Link types that are named when none of them is read. */
-const LINKS_TOLD = 4;
-
-/** Says why no frame of a capture could be read; null where one was, or where it holds none. */
-function nothingRead(
-  name: string,
-  { frames, damage }: FileReport,
-  unreadLinks: ReadonlyMap<number, number>,
-): string | null {
-  if (frames === 0) {
-    return damage === null ? null : `${name} is damaged: ${damage}; no frame stands before that`;
-  }
-  let unread = 0;
-  for (const count of unreadLinks.values()) unread += count;
-  if (unread < frames) return null;
-  const links = [...unreadLinks.keys()].slice(0, LINKS_TOLD).map(linkName).join(", ");
-  return `${name}: of its ${frames} frames none can be read: link type ${links}`;
+async function inspectFile(
+  file: string,
+  { format, onObservation }: InspectOptions,
+  { judges, vxlanPorts }: { judges: boolean; vxlanPorts: readonly number[] },
+  printer: Printer,
+): Promise<Run> {
+  const name = path.basename(file);
+  const records: Flow[] = [];
+  const sightings = onObservation ? new Sightings(name.slice(0, 32), onObservation) : null;
+  const line: Line = new Line(
+    { table: FLOW_TABLE_DEFAULTS, revisions: false, reportIntervalMs: Infinity, vxlanPorts },
+    (record: Flow, flow: number, final: boolean) => {
+      const facts = judges ? cryptoFactsOf(record, line.reading(flow)?.tls ?? null) : null;
+      const tls = facts && record.tls ? { ...record.tls, crypto: judgeAllCrypto(facts) } : null;
+      records.push(tls ? { ...record, tls } : record);
+      sightings?.tell(line, record, flow, final);
+    },
+  );
+  const onChunk = async (isLive: boolean) => {
+    await printer.add(name, records);
+    records.length = 0;
+    if (isLive) await printer.print();
+  };
+  return runCapture(file, line, { format, onChunk });
 }

@@ -8,6 +8,7 @@ import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { ENCAP_NAMES, PROTO_NAMES } from "../agent/assess/observe.ts";
 import { FAILURES } from "../agent/assess/words.ts";
+import { WRAPPED_LINKS } from "../agent/capture/link-names.ts";
 import { LinkType } from "../agent/decode/ethernet.ts";
 import { DIALOGUES } from "../agent/identify/dialogue.ts";
 import { CARRIED } from "../agent/identify/http2.ts";
@@ -63,6 +64,7 @@ export function protocolRows(signatures: readonly Row[]): string[] {
 /** The section's text between the markers. */
 export function recognised(): string {
   const links = Object.entries(LinkType).map(([name, number]) => `${name} (${number})`);
+  const wrapped = [...WRAPPED_LINKS].map(([number, name]) => `${name} (${number})`);
   const lines = [
     "By content, from either side. A port never names a protocol; where bytes are only likely, a",
     "registered port, or the other side's bytes, decide. What matches nothing is `unknown`.",
@@ -71,7 +73,8 @@ export function recognised(): string {
     `|${COLUMNS.map(() => "---|").join("")}`,
     ...protocolRows([...SIGNATURES, ...CARRIED]),
     "",
-    `- **Link layers** (LINKTYPE_ numbers): ${links.join(", ")}.`,
+    `- **Link layers** (LINKTYPE_ numbers): ${links.join(", ")}; inside of ` +
+      `${wrapped.join(", ")}.`,
     `- **Wrappers**, told in \`encap\`: ${[...ENCAP_NAMES.values()].join(", ")}.`,
     `- **Flows by IP protocol**: ${[...PROTO_NAMES.values()].join(", ")}.`,
     `- **TLS versions**: ${unique([...VERSION_NAMES.values()]).join(", ")}. By IANA's names: ` +

@@ -6,8 +6,6 @@ const NAMES: ReadonlyMap<number, string> = new Map([
   [6, "IEEE802_5"],
   [8, "SLIP"],
   [10, "FDDI"],
-  [51, "PPP_ETHER"],
-  [104, "C_HDLC"],
   [105, "IEEE802_11"],
   [107, "FRELAY"],
   [109, "ENC"],
@@ -24,23 +22,34 @@ const NAMES: ReadonlyMap<number, string> = new Map([
   [177, "LINUX_LAPD"],
   [187, "BLUETOOTH_HCI_H4"],
   [189, "USB_LINUX"],
-  [192, "PPI"],
   [195, "IEEE802_15_4_WITHFCS"],
   [201, "BLUETOOTH_HCI_H4_WITH_PHDR"],
   [220, "USB_LINUX_MMAPPED"],
   [226, "IPNET"],
   [227, "CAN_SOCKETCAN"],
-  [239, "NFLOG"],
   [249, "USBPCAP"],
   [251, "BLUETOOTH_LE_LL"],
   [252, "WIRESHARK_UPPER_PDU"],
   [253, "NETLINK"],
-  [258, "PKTAP"],
   [271, "VSOCK"],
 ]);
 
+/** Those whose packets stand behind a header of their own; `link-wrappers.ts` takes it off. */
+export const WRAPPED_LINKS: ReadonlyMap<number, string> = new Map([
+  [192, "PPI"],
+  [197, "ERF"],
+  [239, "NFLOG"],
+  [240, "NETANALYZER"],
+  [241, "NETANALYZER_TRANSPARENT"],
+  [258, "PKTAP"],
+]);
+
+/** Added to what snoop's files call a link, where no LINKTYPE_ is the same. */
+export const SNOOP_LINKS = 0x10000;
+
 /** A link type as people look it up: `105 (IEEE802_11)`. */
 export function linkName(linkType: number): string {
-  const name = NAMES.get(linkType);
+  if (linkType >= SNOOP_LINKS) return `${linkType - SNOOP_LINKS} of snoop`;
+  const name = NAMES.get(linkType) ?? WRAPPED_LINKS.get(linkType);
   return name === undefined ? String(linkType) : `${linkType} (${name})`;
 }

@@ -1,168 +1,93 @@
-/** Reads pcap and pcapng files, gzip'd and zstd'd ones too, and hands out their frames. */
-import { readSync, statSync } from "node:fs";
-import { open } from "node:fs/promises";
-import type { FileHandle } from "node:fs/promises";
-import type { Transform } from "node:stream";
-import { createGunzip, createZstdDecompress } from "node:zlib";
+/** Reads captures of every format, packed or not, from files and pipes; hands out their frames. */
 import { ConfigError } from "../../protocol/config-error.ts";
-import { FRAME_LIMIT } from "./frame-source.ts";
+import { CHUNK_BYTES, openBytes } from "./byte-source.ts";
+import type { ByteSource } from "./byte-source.ts";
 import type { Lane, OnFrame } from "./frame-source.ts";
-import { readPcapng } from "./pcapng.ts";
-import type { Interface } from "./pcapng.ts";
+import { PCAP_VARIANTS, Pcap } from "./pcap.ts";
 
-/** Bytes read at a time: what a core's own cache holds beside all else. */
-const CHUNK_BYTES = 1 << 18;
-
-/** pcap magics (libpcap savefile format): in this byte order, and the file's resolution. */
-const MAGIC_MICRO = 0xa1b2c3d4;
-const MAGIC_NANO = 0xa1b23c4d;
-const MAGIC_MODIFIED = 0xa1b2cd34; // Alexey Kuznetsov's: 8 more bytes a packet
-const PCAPNG_SECTION = 0x0a0d0d0a;
+const PCAPNG = 0x0a0d0d0a; // a section header's type (draft-ietf-opsawg-pcapng §4.1)
+const SNOOP = 0x736e6f6f; // "snoo"
 
 export type FileReport = {
   frames: number;
   /** Null, or what is wrong with the file and where; everything before it was read. */
   damage: string | null;
   lanes: Lane[];
+  /** The operator ended a live capture before its sender did. */
+  isStopped: boolean;
 };
 
 export type FileOptions = {
   /** Told now and then: bytes read of the file as it lies on disk, and its size. */
   onProgress?: (bytes: number, size: number) => void;
-  /** Awaited between two chunks of frames. */
-  onChunk?: () => Promise<void>;
+  /** Awaited between two chunks of frames; behind a live one the next may take its time. */
+  onChunk?: (isLive: boolean) => Promise<void>;
 };
 
 /** Who takes the frames; see `OnFrame`. */
 export type Taker = { clock: Float64Array; onFrame: OnFrame };
 
-/** What a format's reader keeps between chunks; `take` returns how many bytes it has used. */
+export type Interface = {
+  name: string;
+  linkType: number;
+  onFrame: OnFrame;
+};
+
+/** What a format's reader keeps between chunks. */
 export type Format = {
+  /** Takes what is whole of `[0, length)`; returns how many bytes it has used. */
   take(view: DataView, length: number): number;
   /** Set when the file contradicts itself; nothing more is read then. */
   damage: string | null;
   frames: number;
-  interfaces: Interface[];
+  /** In the order of the file; a frame's lane is its interface's place here. */
+  readonly interfaces: Interface[];
+  /** One whose frames stand behind headers of their own: nothing is taken while it is set. */
+  wrapped: Interface | null;
+  /** The byte order at this place of the file. */
+  readonly isLittle: boolean;
 };
 
-/** libpcap's format: a header of 24 bytes, then packets with headers of 16. */
-class Pcap implements Format {
-  damage: string | null = null;
-  frames = 0;
-  readonly interfaces: Interface[] = [{ name: "", linkType: 0, unitsPerSecond: 1e6, offset: 0 }];
-  readonly #little: boolean;
-  readonly #isNano: boolean;
-  readonly #extra: number;
-  readonly #linkType: number;
+/** How a format begins: bytes that must be there, those that it has used, and its reader. */
+type Beginning = {
+  length: number;
+  used: number;
+  open(view: DataView, to: Taker): Format | Promise<Format>;
+};
 
-  readonly #clock: Float64Array;
-  readonly #onFrame: OnFrame;
-
-  constructor(view: DataView, little: boolean, magic: number, { clock, onFrame }: Taker) {
-    this.#clock = clock;
-    this.#onFrame = onFrame;
-    this.#little = little;
-    this.#isNano = magic === MAGIC_NANO;
-    this.#extra = magic === MAGIC_MODIFIED ? 8 : 0;
-    this.#linkType = view.getUint32(20, little) & 0xffff; // above: FCS length and flags
-  }
-
-  /** seconds(4) | fraction(4) | captured length(4) | wire length(4) | bytes */
-  take(view: DataView, length: number): number {
-    const little = this.#little;
-    const header = 16 + this.#extra;
-    let at = 0;
-    while (length - at >= header) {
-      const captured = view.getUint32(at + 8, little);
-      if (captured > FRAME_LIMIT) {
-        this.damage = `a packet claims ${captured} captured bytes`;
-        return at;
-      }
-      const end = at + header + captured;
-      if (end > length) return at;
-      const seconds = view.getUint32(at, little);
-      const fraction = view.getUint32(at + 4, little);
-      const micros = this.#isNano ? Math.floor(fraction / 1000) : fraction;
-      this.#clock[0] = seconds * 1e6 + micros;
-      const wire = view.getUint32(at + 12, little);
-      this.frames++;
-      this.#onFrame(view, at + header, end, wire, this.#linkType, 0, 0);
-      at = end;
-    }
-    return at;
-  }
-}
-
-/** Chooses the format by the first bytes; null when they are none that is known. */
-function openFormat(view: DataView, to: Taker): { format: Format; used: number } | null {
+/** The format that begins with these four bytes; null where none that is known does. */
+function beginningOf(view: DataView): Beginning | null {
   const magic = view.getUint32(0);
-  if (magic === PCAPNG_SECTION) return { format: readPcapng(to), used: 0 };
-  for (const little of [false, true]) {
-    const value = view.getUint32(0, little);
-    if (value === MAGIC_MICRO || value === MAGIC_NANO || value === MAGIC_MODIFIED) {
-      return { format: new Pcap(view, little, value, to), used: 24 };
-    }
+  if (magic === PCAPNG) {
+    const open = async (_: DataView, to: Taker) => (await import("./pcapng.ts")).readPcapng(to);
+    return { length: 24, used: 0, open };
+  }
+  if (magic === SNOOP) {
+    const open = async (at: DataView, to: Taker) => new (await import("./snoop.ts")).Snoop(at, to);
+    return { length: 16, used: 16, open };
+  }
+  for (const isLittle of [false, true]) {
+    const variant = PCAP_VARIANTS.get(view.getUint32(0, isLittle));
+    if (variant === undefined) continue;
+    const { fileHeader } = variant;
+    const open = (at: DataView, to: Taker) => new Pcap(at, isLittle, variant, to);
+    return { length: fileHeader, used: fileHeader, open };
   }
   return null;
 }
 
-/** The file's bytes in order, unpacked where they are packed, read into the caller's buffer. */
-type ByteSource = {
-  /** Fills `[at, …)` of `into` as far as bytes are at hand; 0 at the end. */
-  read(into: Uint8Array, at: number): number | Promise<number>;
-  /** Bytes read so far of the file as it lies on disk. */
-  rawBytes(): number;
-  close(): Promise<void>;
-};
-
-async function openBytes(path: string): Promise<ByteSource> {
-  const handle = await open(path, "r");
-  const first = new Uint8Array(4);
-  await handle.read(first, 0, 4, 0);
-  const isGzip = first[0] === 0x1f && first[1] === 0x8b;
-  const isZstd = first[0] === 0x28 && first[1] === 0xb5 && first[2] === 0x2f && first[3] === 0xfd;
-  if (isGzip) return unpacked(handle, createGunzip({ chunkSize: CHUNK_BYTES }));
-  if (isZstd) return unpacked(handle, createZstdDecompress({ chunkSize: CHUNK_BYTES }));
-  let position = 0;
-  return {
-    read(into, at) {
-      // By the thread that will look at the bytes: they are in its core's cache then.
-      const bytesRead = readSync(handle.fd, into, at, CHUNK_BYTES, position);
-      position += bytesRead;
-      return bytesRead;
-    },
-    rawBytes: () => position,
-    close: () => handle.close(),
-  };
-}
-
-/** Unpacks on the way; an error of the file below ends the unpacking above it. */
-function unpacked(handle: FileHandle, unpack: Transform): ByteSource {
-  const raw = handle.createReadStream({ start: 0, highWaterMark: CHUNK_BYTES, autoClose: false });
-  let rawBytes = 0;
-  raw.on("data", (chunk: string | Buffer) => (rawBytes += chunk.length));
-  raw.on("error", (error) => unpack.destroy(error));
-  const chunks = (raw.pipe(unpack) as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
-  let rest: Buffer = Buffer.alloc(0);
-  return {
-    async read(into, at) {
-      if (rest.length === 0) {
-        const next = await chunks.next();
-        if (next.done) return 0;
-        rest = next.value;
-      }
-      const took = Math.min(rest.length, into.length - at);
-      into.set(rest.subarray(0, took), at);
-      rest = rest.subarray(took);
-      return took;
-    },
-    rawBytes: () => rawBytes,
-    async close() {
-      unpack.destroy();
-      raw.destroy();
-      await handle.close();
-    },
-  };
+/** Has a format take bytes from `used` on; returns up to where it has used them. */
+async function take(format: Format, bytes: ArrayBuffer, used: number, filled: number) {
+  for (;;) {
+    const { wrapped } = format;
+    if (wrapped !== null) {
+      const { unwrapping } = await import("./link-wrappers.ts");
+      wrapped.onFrame = unwrapping(wrapped.linkType, format.isLittle, wrapped.onFrame);
+      format.wrapped = null;
+    }
+    used += format.take(new DataView(bytes, used), filled - used);
+    if (format.wrapped === null || format.damage !== null) return used;
+  }
 }
 
 /**
@@ -175,17 +100,28 @@ export async function readPcapFile(
   onFrame: OnFrame,
   options: FileOptions = {},
 ): Promise<FileReport> {
-  let size: number;
-  let source: ByteSource;
+  const source = await openBytes(path);
   try {
-    size = statSync(path).size;
-    source = await openBytes(path);
-  } catch (error) {
-    const reason = (error as NodeJS.ErrnoException).code ?? String(error);
-    throw new ConfigError("CONFIG_CAPTURE_UNREADABLE", `cannot read ${path}: ${reason}`, error);
+    const { format, damage } = await readFrames(source, { clock, onFrame }, options);
+    const { isStopped } = source;
+    if (!format) {
+      if (damage !== null || isStopped) return { frames: 0, damage, lanes: [], isStopped };
+      throw new ConfigError(
+        "CONFIG_NOT_A_CAPTURE",
+        `${path} is no capture: expected pcap, pcapng or snoop, perhaps packed (gzip, zstd, lz4)`,
+      );
+    }
+    const lanes = format.interfaces.map(({ name }) => ({ name, dropped: 0 }));
+    return { frames: format.frames, damage, lanes, isStopped };
+  } finally {
+    source.close();
   }
+}
+
+type Ended = { format: Format | null; damage: string | null };
+
+async function readFrames(source: ByteSource, to: Taker, options: FileOptions): Promise<Ended> {
   let format: Format | null = null;
-  let damage: string | null = null;
   // Unused bytes of earlier chunks stand at the front; it grows to one frame and a chunk.
   let buffer = new Uint8Array(CHUNK_BYTES * 2);
   let filled = 0;
@@ -201,35 +137,29 @@ export async function readPcapFile(
       filled += read;
       let used = 0;
       if (!format) {
-        if (filled < 24) continue;
-        const opened = openFormat(new DataView(buffer.buffer), { clock, onFrame });
-        if (!opened) break;
-        format = opened.format;
-        used = opened.used;
+        const view = new DataView(buffer.buffer);
+        const beginning = filled < 4 ? undefined : beginningOf(view);
+        if (beginning === null) break;
+        if (beginning === undefined || filled < beginning.length) continue;
+        format = await beginning.open(view, to);
+        used = beginning.used;
       }
-      const rest = new DataView(buffer.buffer, used);
-      used += format.take(rest, filled - used);
-      buffer.copyWithin(0, used, filled);
+      used = await take(format, buffer.buffer, used, filled);
+      if (used > 0) buffer.copyWithin(0, used, filled);
       filled -= used;
-      options.onProgress?.(source.rawBytes(), size);
-      await options.onChunk?.();
+      options.onProgress?.(source.rawBytes, source.size);
+      await options.onChunk?.(source.isLive);
       if (format.damage) break;
     }
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === undefined) throw error; // ours, not the file's
-    damage = `reading it failed (${code})`;
+    return { format, damage: `reading it failed (${code})` };
   }
-  await source.close();
-  if (!format) {
-    if (damage) return { frames: 0, damage, lanes: [] };
-    throw new ConfigError(
-      "CONFIG_NOT_A_CAPTURE",
-      `${path} is no capture: expected pcap or pcapng, perhaps gzip'd or zstd'd`,
-    );
+  if (source.isStopped) return { format, damage: null };
+  let damage = format?.damage ?? source.damage;
+  if (damage === null && format !== null && filled > 0) {
+    damage = `it ends inside a packet (${filled} bytes left over)`;
   }
-  damage ??= format.damage;
-  if (damage === null && filled > 0) damage = `it ends inside a packet (${filled} bytes left over)`;
-  const lanes = format.interfaces.map((i) => ({ name: i.name, dropped: 0 }));
-  return { frames: format.frames, damage, lanes };
+  return { format, damage };
 }

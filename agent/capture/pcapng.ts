@@ -1,7 +1,10 @@
 /** Reads the blocks of pcapng files (draft-ietf-opsawg-pcapng §4). */
 import { FRAME_LIMIT } from "./frame-source.ts";
 import type { OnFrame } from "./frame-source.ts";
-import type { Format, Taker } from "./pcap-file.ts";
+import { WRAPPED_LINKS } from "./link-names.ts";
+import type { Format, Interface, Taker } from "./pcap-file.ts";
+import { readResolution, toMicroseconds } from "./resolution.ts";
+import type { Resolution } from "./resolution.ts";
 
 /** Block types (§11.1). */
 const Block = {
@@ -15,14 +18,17 @@ const Block = {
 /** Options of an interface description (§4.2), and of an enhanced packet (§4.3). */
 const Option = { end: 0, name: 2, flags: 2, resolution: 9, offset: 14 } as const;
 
-export type Interface = {
-  name: string;
-  linkType: number;
-  /** Timestamp units per second: 10^n or 2^n. */
-  unitsPerSecond: number;
-  /** Seconds to add to each timestamp. */
-  offset: number;
+/** What a description tells of its interface's packets. */
+type Description = Interface & {
+  /** Most captured bytes of a packet; 0 where there is no limit. */
+  snapLength: number;
+  resolution: Resolution;
+  /** To be added to each timestamp. */
+  offsetUs: number;
 };
+
+/** Without `if_tsresol`: microseconds. */
+const DEFAULT_RESOLUTION = readResolution(6);
 
 /** Largest block that is believed: a frame with its options. */
 const BLOCK_LIMIT = FRAME_LIMIT + (1 << 16);
@@ -33,8 +39,10 @@ class Pcapng implements Format {
   damage: string | null = null;
   frames = 0;
   /** Of all sections, in the order of the file; a frame's lane is its place here. */
-  readonly interfaces: Interface[] = [];
-  #little = false;
+  readonly interfaces: Description[] = [];
+  wrapped: Interface | null = null;
+  /** Of the current section. */
+  isLittle = false;
   /** Where the current section's interfaces begin. */
   #first = 0;
   readonly #clock: Float64Array;
@@ -55,10 +63,10 @@ class Pcapng implements Format {
           this.damage = "a section header has an unknown byte order";
           return at;
         }
-        this.#little = magic === 0x4d3c2b1a;
+        this.isLittle = magic === 0x4d3c2b1a;
       }
-      const type = view.getUint32(at, this.#little);
-      const total = view.getUint32(at + 4, this.#little);
+      const type = view.getUint32(at, this.isLittle);
+      const total = view.getUint32(at + 4, this.isLittle);
       if (total < 12 || total % 4 !== 0 || total > BLOCK_LIMIT) {
         this.damage = `a block claims ${total} bytes`;
         return at;
@@ -67,6 +75,7 @@ class Pcapng implements Format {
       this.#takeBlock(type, view, at + 8, at + total - 4);
       if (this.damage) return at;
       at += total;
+      if (this.wrapped) return at;
     }
     return at;
   }
@@ -81,20 +90,21 @@ class Pcapng implements Format {
         return;
       case Block.enhancedPacket:
         if (end - at < 20) return this.#spoil("an enhanced packet block is too short");
-        return this.#takePacket(view, view.getUint32(at, this.#little), at + 4, end);
+        return this.#takePacket(view, view.getUint32(at, this.isLittle), at + 4, end);
       case Block.packet:
         if (end - at < 20) return this.#spoil("a packet block is too short");
-        return this.#takePacket(view, view.getUint16(at, this.#little), at + 4, end);
+        return this.#takePacket(view, view.getUint16(at, this.isLittle), at + 4, end);
       case Block.simplePacket: {
         if (end - at < 4) return this.#spoil("a simple packet block is too short");
         const description = this.interfaces[this.#first];
         if (!description) return this.#spoil("a packet names an interface that is not described");
-        const wire = view.getUint32(at, this.#little);
-        const captured = Math.min(wire, end - at - 4);
+        const wire = view.getUint32(at, this.isLittle);
+        // How much of it was captured is told by the interface alone (§4.4); the rest is padding.
+        const captured = Math.min(wire, description.snapLength || wire, end - at - 4);
         this.frames++;
         this.#clock[0] = 0;
-        const lane = this.#first;
-        this.#onFrame(view, at + 4, at + 4 + captured, wire, description.linkType, lane, 0);
+        const { linkType, onFrame } = description;
+        onFrame(view, at + 4, at + 4 + captured, wire, linkType, this.#first, 0);
         return;
       }
     }
@@ -102,31 +112,31 @@ class Pcapng implements Format {
 
   /** timestamp high(4) | low(4) | captured length(4) | wire length(4) | bytes | options */
   #takePacket(view: DataView, id: number, at: number, end: number): void {
-    const little = this.#little;
+    const { isLittle } = this;
     const description = this.interfaces[this.#first + id];
     if (!description) return this.#spoil("a packet names an interface that is not described");
-    const high = view.getUint32(at, little);
-    const low = view.getUint32(at + 4, little);
-    const captured = view.getUint32(at + 8, little);
-    const wire = view.getUint32(at + 12, little);
+    const high = view.getUint32(at, isLittle);
+    const low = view.getUint32(at + 4, isLittle);
+    const captured = view.getUint32(at + 8, isLittle);
+    const wire = view.getUint32(at + 12, isLittle);
     if (captured > end - at - 16) return this.#spoil(`a packet claims ${captured} captured bytes`);
-    this.#clock[0] = toMicroseconds(high, low, description);
+    const { linkType, onFrame, resolution, offsetUs } = description;
+    this.#clock[0] = toMicroseconds(high, low, resolution) + offsetUs;
     this.frames++;
     const lane = this.#first + id;
     const options = at + 16 + ((captured + 3) & ~3);
     const direction = this.#directionOf(view, options, end);
-    const { linkType } = description;
-    this.#onFrame(view, at + 16, at + 16 + captured, wire, linkType, lane, direction);
+    onFrame(view, at + 16, at + 16 + captured, wire, linkType, lane, direction);
   }
 
   /** The lowest two bits of epb_flags (§4.3.1): 1 inbound, 2 outbound; 0 where it is not there. */
   #directionOf(view: DataView, at: number, end: number): number {
-    const little = this.#little;
+    const { isLittle } = this;
     while (end - at >= 8) {
-      const code = view.getUint16(at, little);
+      const code = view.getUint16(at, isLittle);
       if (code === Option.end) return 0;
-      if (code === Option.flags) return view.getUint32(at + 4, little) & 3;
-      at += 4 + ((view.getUint16(at + 2, little) + 3) & ~3);
+      if (code === Option.flags) return view.getUint32(at + 4, isLittle) & 3;
+      at += 4 + ((view.getUint16(at + 2, isLittle) + 3) & ~3);
     }
     return 0;
   }
@@ -135,49 +145,38 @@ class Pcapng implements Format {
   #takeInterface(view: DataView, at: number, end: number): void {
     if (end - at < 8) return this.#spoil("an interface description is too short");
     if (this.interfaces.length >= INTERFACES_LIMIT) return this.#spoil("too many interfaces");
-    const little = this.#little;
-    const description: Interface = {
+    const { isLittle } = this;
+    const description: Description = {
       name: "",
-      linkType: view.getUint16(at, little),
-      unitsPerSecond: 1e6,
-      offset: 0,
+      linkType: view.getUint16(at, isLittle),
+      onFrame: this.#onFrame,
+      snapLength: view.getUint32(at + 4, isLittle),
+      resolution: DEFAULT_RESOLUTION,
+      offsetUs: 0,
     };
     at += 8;
     while (end - at >= 4) {
-      const code = view.getUint16(at, little);
-      const length = view.getUint16(at + 2, little);
+      const code = view.getUint16(at, isLittle);
+      const length = view.getUint16(at + 2, isLittle);
       at += 4;
       if (code === Option.end || at + length > end) break;
       if (code === Option.name) {
         const bytes = new Uint8Array(view.buffer, view.byteOffset + at, length);
         description.name = new TextDecoder().decode(bytes).replace(/\0+$/, "");
       } else if (code === Option.resolution && length >= 1) {
-        const value = view.getUint8(at);
-        description.unitsPerSecond = (value & 0x80) !== 0 ? 2 ** (value & 0x7f) : 10 ** value;
+        description.resolution = readResolution(view.getUint8(at));
       } else if (code === Option.offset && length >= 8) {
-        description.offset = Number(view.getBigInt64(at, little));
+        description.offsetUs = Number(view.getBigInt64(at, isLittle)) * 1e6;
       }
       at += (length + 3) & ~3;
     }
     this.interfaces.push(description);
+    if (WRAPPED_LINKS.has(description.linkType)) this.wrapped = description;
   }
 
   #spoil(what: string): void {
     this.damage = what;
   }
-}
-
-/** A 64-bit timestamp in whole microseconds, exact: the high word's share is added apart. */
-function toMicroseconds(high: number, low: number, i: Interface): number {
-  const perMicro = i.unitsPerSecond / 1e6;
-  if (perMicro === 1) return high * 4294967296 + low + i.offset * 1e6;
-  if (perMicro > 1 && Number.isInteger(perMicro)) {
-    const highRest = (high * (4294967296 % perMicro)) % perMicro;
-    const whole = Math.floor(4294967296 / perMicro) * high;
-    const carried = Math.floor((high * (4294967296 % perMicro)) / perMicro);
-    return whole + carried + Math.floor((highRest + low) / perMicro) + i.offset * 1e6;
-  }
-  return Math.floor(((high * 4294967296 + low) * 1e6) / i.unitsPerSecond) + i.offset * 1e6;
 }
 
 export function readPcapng(to: Taker): Format {

@@ -13,7 +13,9 @@ export const LinkType = {
   rawBsd: 12,
   rawOpenBsd: 14,
   pppHdlc: 50,
+  pppEther: 51,
   raw: 101,
+  ciscoHdlc: 104,
   loop: 108,
   linuxSll: 113,
   ipv4: 228,
@@ -46,6 +48,11 @@ export function decodeFrame(
     case LinkType.ppp:
     case LinkType.pppHdlc:
       return decodePpp(view, at, end, packet);
+    case LinkType.pppEther:
+      return decodeEtherType(view, at, end, 0x8864, packet);
+    case LinkType.ciscoHdlc: // address(1), control(1), an EtherType (RFC 1547 §4.3.1)
+      if (end - at < 4) return Stop.truncated;
+      return decodeEtherType(view, at + 4, end, view.getUint16(at + 2), packet);
     case LinkType.rawBsd:
     case LinkType.rawOpenBsd:
     case LinkType.raw:

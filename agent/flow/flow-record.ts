@@ -5,7 +5,7 @@
  *      byte    0  key: ends, ports, protocol and lane (`flow-key.ts`)
  *             40  flags of the flow | its client's side | SYNs | nothing
  *             44  flags of the sides, low and high | number of its wrappers (2)
- *             48  last packet | first packet (8 each, microseconds since the epoch)
+ *             48  latest packet | earliest packet (8 each, microseconds since the epoch)
  *             64  packets, low and high | bytes, low and high (8 each)
  *             96  first | acknowledged | sent | slot, low and high (4 each)
  */

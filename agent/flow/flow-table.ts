@@ -216,15 +216,14 @@ export class FlowTable extends FlowRecords {
         octets[sideFlags + peer]! |= Side.based;
       }
       const had = (packet.acknowledgment - keys[w + FIRST + peer]!) | 0;
-      if (!isReset) ackedOffset = had;
+      ackedOffset = isReset ? -1 : had;
       const most = isReset ? keys[w + SENT + peer]! : had; // a RST is believed so far
       if (had <= most && had > keys[w + ACKED + side]!) keys[w + ACKED + side] = had;
     }
     this.#establish(flow, peer, flags);
     const offset = (first - keys[w + FIRST + side]!) | 0;
-    if (packet.payloadLength > 0 && (flags & Tcp.rst) === 0) {
-      this.#takePayload(flow, side, packet, view, offset, ackedOffset);
-    }
+    const isData = packet.payloadLength > 0 && (flags & Tcp.rst) === 0;
+    if (isData) this.#takePayload(flow, side, packet, view, offset, ackedOffset);
     if ((flags & Tcp.fin) !== 0 && (octets[sideFlags + side]! & Side.fin) === 0) {
       octets[sideFlags + side]! |= Side.fin;
       this.news |= News.fin;
@@ -299,8 +298,8 @@ export class FlowTable extends FlowRecords {
   }
 
   #noteEnd(flow: number, side: number, isReset: boolean, other: number): void {
-    const isAnswer = (other & Side.data) !== 0;
-    this.closings.note(flow, side, isReset, isAnswer, this.nowUs > this.lastUs(flow) + PROMPT_US);
+    const isLate = this.nowUs > this.lastUs(flow) + PROMPT_US;
+    this.closings.note(flow, side, isReset, (other & Side.data) !== 0, isLate);
   }
 
   #reset(flow: number, side: number, peer: number): void {
@@ -373,6 +372,7 @@ export class FlowTable extends FlowRecords {
     const at = doubleAt(flow) + LAST_US;
     const last = this.doubles[at]!;
     if (this.nowUs > last) this.doubles[at] = this.nowUs;
+    else if (this.nowUs < this.startUs(flow)) this.doubles[doubleAt(flow) + START_US] = this.nowUs;
     if (this.nowUs >= this.#tickUs + TICK_US) this.#tickUs = this.nowUs;
     if (last >= this.#tickUs && (this.news & MOVES) === 0) return;
     const list = this.#listOf(flow);
