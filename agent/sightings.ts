@@ -1,7 +1,7 @@
 /** Turns a flow's record into an observation, and an interface's counters into coverage. */
 import type { LiveSource, Watch } from "./capture/frame-source.ts";
-import { keyAt } from "./flow/flow-record.ts";
-import { FLOW_TABLE_DEFAULTS, Side } from "./flow/flow-table.ts";
+import { Side, keyAt } from "./flow/flow-record.ts";
+import { FLOW_TABLE_DEFAULTS } from "./flow/flow-table.ts";
 import { mayHavePod } from "./capture/interfaces.ts";
 import { Directions } from "./directions.ts";
 import type { WayCounts } from "./directions.ts";

@@ -1,8 +1,8 @@
 /** Turns a flow's counters and reading into its record. */
 import { Encap, IpProtocol } from "../decode/packet.ts";
-import { Fact, Side } from "../flow/flow-table.ts";
 import type { FlowTable } from "../flow/flow-table.ts";
-import { keyAt } from "../flow/flow-record.ts";
+import { Fact, Side, keyAt } from "../flow/flow-record.ts";
+import { Basis } from "../flow/roles.ts";
 import { DIALOGUES } from "../identify/dialogue.ts";
 import { isDeprecated, judge } from "../tls/failure.ts";
 import type { Judgement } from "../tls/failure.ts";
@@ -45,17 +45,19 @@ export type Ends = { clientSide: number; basis: Flow["client_basis"] };
 
 /** Tells which side is the client: by SYN, by content, by port, or by who was seen first. */
 export function endsOf(table: FlowTable, flow: number, reading: Reading | undefined): Ends {
-  const first = table.client(flow);
-  const flags = table.sideFlags(flow * 2) | table.sideFlags(flow * 2 + 1);
-  if ((flags & Side.syn) !== 0) return { clientSide: first, basis: "syn" };
+  const told = table.client(flow);
+  const basis = table.basis(flow);
+  if (basis === Basis.flags) return { clientSide: told, basis: "syn" };
   if (reading?.clientByContent) {
-    return { clientSide: reading.swapped ? 1 - first : first, basis: "handshake" };
+    return { clientSide: reading.swapped ? 1 - told : told, basis: "handshake" };
   }
-  const ports = table.keys[keyAt(flow) + 8]!;
-  const low = ports >>> 16;
-  const high = ports & 0xffff;
-  if (low < 1024 !== high < 1024) return { clientSide: low < 1024 ? 1 : 0, basis: "port" };
-  return { clientSide: first, basis: "first-seen" };
+  return { clientSide: told, basis: basis === Basis.ports ? "port" : "first-seen" };
+}
+
+/** Of datagrams, that the first one seen was the server's shows that others came before. */
+function isJoined(facts: number, isTcp: boolean, clientSide: number): boolean {
+  if (isTcp) return (facts & Fact.midstream) !== 0;
+  return ((facts & Fact.fromHigh) !== 0) !== (clientSide === 1);
 }
 
 /** The flow's record as far as it is known at `nowUs` (capture time, microseconds). */
@@ -96,7 +98,7 @@ export function observe(
     packets: [table.packets(client), table.packets(server)],
     bytes: [table.bytes(client), table.bytes(server)],
     state,
-    midstream: (facts & Fact.midstream) !== 0,
+    midstream: isJoined(facts, isTcp, clientSide),
     protocol: protocolOf(reading),
     encryption: encryptionOf(table, flow, reading),
     upgraded_from: reading?.upgradedFrom ?? null,

@@ -3,7 +3,7 @@
  * two lines of a processor's cache, and not one in each of a dozen arrays.
  *
  *      byte    0  key: ends, ports, protocol and lane (`flow-key.ts`)
- *             40  flags of the flow | its client's side | SYNs | nothing
+ *             40  flags of the flow | its client's side | SYNs | what names its client
  *             44  flags of the sides, low and high | number of its wrappers (2)
  *             48  last packet | first packet (8 each, microseconds since the epoch)
  *             64  packets, low and high | bytes, low and high (8 each)
@@ -20,6 +20,7 @@ const DOUBLES = BYTES / 8;
 export const FLAGS = 40;
 export const CLIENT = 41;
 export const SYNS = 42;
+export const BASIS = 43;
 export const SIDE_FLAGS = 44;
 export const WRAPPERS = 23;
 export const LAST_US = 6;
@@ -30,6 +31,33 @@ export const FIRST = 24;
 export const ACKED = 26;
 export const SENT = 28;
 export const SLOT = 30;
+
+/** What a side did so far, as bits of `sideFlags`. */
+export const Side = {
+  syn: 1,
+  fin: 2,
+  rst: 4,
+  /** Payload seen. */
+  data: 8,
+  /** `first` holds the sequence number of stream offset 0. */
+  based: 16,
+  /** The opening is read, or given up: no more bytes are kept. */
+  read: 32,
+  /** Payload came that acknowledges payload of the other side. */
+  answered: 64,
+  cutOff: 128, // packets were counted by the source, and not handed over
+} as const;
+
+/** Flow-wide facts, as bits of `flowFlags`. */
+export const Fact = {
+  midstream: 1, // the first packet was no SYN
+  established: 2,
+  refused: 4,
+  disagreed: 8,
+  noSlot: 16,
+  snapped: 32, // a payload was captured in part only
+  fromHigh: 64, // the high end sent the first packet
+} as const;
 
 /** Where a flow's record, and its key, begin among the words; and among the others. */
 export const keyAt = (flow: number): number => flow * WORDS;
@@ -66,9 +94,19 @@ export class FlowRecords {
     this.octets[byteAt(flow) + FLAGS]! |= fact;
   }
 
-  /** Side that is the client: who sent the SYN, else the first sender. */
+  /** Side that is the client: who sent the SYN, else by ports, else the first sender. */
   client(flow: number): number {
     return this.octets[byteAt(flow) + CLIENT]!;
+  }
+
+  /** What it is named by: one of `Basis`. */
+  basis(flow: number): number {
+    return this.octets[byteAt(flow) + BASIS]!;
+  }
+
+  protected nameClient(flow: number, side: number, basis: number): void {
+    this.octets[byteAt(flow) + CLIENT] = side;
+    this.octets[byteAt(flow) + BASIS] = basis;
   }
 
   synCount(flow: number): number {

@@ -35,6 +35,7 @@ export const REASONS = {
     "the network plugin leads one direction past the pod's interface: " +
     "only the other was seen there",
   "sightings-disagree": "two sightings of one connection say opposite things",
+  "roles-unknown": "which end is the client is a guess: nothing that was seen shows it",
   "joined-midstream": "the flow was joined after its start",
   "partly-unreadable": "some connections could not be read, more than the tolerance allows",
   "capture-drops": "the kernel dropped frames, more than the tolerance allows",

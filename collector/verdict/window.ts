@@ -15,7 +15,7 @@ import { sayOfTransport } from "./transport.ts";
 import { REASONS } from "./verdict.ts";
 import type { Aspect, ClusterFinding, Edge, NodeCoverage, Reason } from "./verdict.ts";
 import type { EdgeCoverage, Verdict, WorkloadName } from "./verdict.ts";
-import { weigh } from "./weigh.ts";
+import { doubted, weigh } from "./weigh.ts";
 import type { Say, Weighed } from "./weigh.ts";
 
 export type WindowInput = {
@@ -166,11 +166,11 @@ function judgeEdge(
     const expectations = input.expect(client, server, c.port, carrier, c.startMs);
     latest = expectations[0];
     inGrace ||= expectations.length > 1;
-    saysPath.push(mildest(expectations.map((e) => sayOfPath(c, e, near.around(c)))));
+    const ofPath = expectations.map((e) => sayOfPath(c, e, near.around(c)));
+    saysPath.push(sayOf(c, ofPath));
     const told = expectations.filter((e) => e.transport.required !== null);
-    if (told.length > 0) {
-      saysTransport.push(mildest(told.map((e) => sayOfTransport(c, e.transport))));
-    }
+    const ofTransport = told.map((e) => sayOfTransport(c, e.transport));
+    if (told.length > 0) saysTransport.push(sayOf(c, ofTransport));
   }
   const expectation = latest!;
   const verdicts: Verdict[] = [];
@@ -187,7 +187,8 @@ function judgeEdge(
     const weighed = doubt(weigh(saysPath, input.tolerance), expectation, base, input);
     verdicts.push(verdictOf(base, "path", weighed, expectation, because, inGrace));
   } else if (expectation.path === "allowed") {
-    const weighed = weigh([{ kind: "unreadable", reason: "allowed-and-refused" }], 0);
+    const reason = of.every((c) => c.rolesKnown) ? "allowed-and-refused" : "roles-unknown";
+    const weighed = weigh([{ kind: "unreadable", reason }], 0);
     verdicts.push(verdictOf(base, "path", weighed, expectation, because, inGrace));
   }
   if (saysTransport.some((s) => s.kind !== "silent")) {
@@ -196,6 +197,13 @@ function judgeEdge(
     verdicts.push(verdictOf(base, "transport", weighed, expectation, reasons, inGrace));
   }
   return verdicts;
+}
+
+/** What a connection says of the expectations that count, as far as its client is known. */
+function sayOf(c: Connection, says: readonly Say[]): Say {
+  const say = mildest(says);
+  if (!c.rolesKnown) return doubted(say, "roles-unknown");
+  return c.clientSpoke ? say : doubted(say, "one-sided");
 }
 
 const NO_COUNTS = { supporting: 0, contradicting: 0, unreadable: 0, pending: 0 };

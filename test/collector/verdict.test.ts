@@ -474,6 +474,68 @@ t.test("a datagram that reached the server is not taken for one that was dropped
   check(t, "path", rows, { expect });
 });
 
+t.test("who is the client must be more than a guess", async (t) => {
+  const unknown = "unproven roles-unknown 0/0/1";
+  const denied = { expect: ["- denied:NetworkPolicy"] } as const;
+  const undeclared = { expect: ["- undeclared"] } as const;
+  for (const basis of ["basis=first-seen mid", "basis=port mid"]) {
+    check(t, "transport", [
+      [`web > ledger mtls accepted ${basis} @c`, unknown],
+      [`web > ledger plain accepted ${basis} @c`, unknown],
+      [`web > ledger tls accepted ${basis} @s`, unknown],
+      [`web > ledger bytes open ${basis} @c`, "unproven joined-midstream 0/0/1"],
+    ]);
+    check(t, "path", [
+      [`web > ledger plain accepted ${basis} @c`, unknown, denied],
+      [`web > ledger tls open ${basis} @c`, unknown, denied],
+      [`web > ledger plain accepted ${basis} @c`, unknown, undeclared],
+      [`web > ledger plain accepted ${basis} @c`, unknown],
+      // Others show that the path is open: this one takes nothing from that.
+      [
+        `web > ledger mtls accepted, web > ledger mtls accepted ${basis} @c`,
+        "confirmed allowed-and-used 1/0/0",
+      ],
+    ]);
+  }
+  check(t, "transport", [
+    ["web > ledger plain accepted basis=handshake mid @c", "violated plaintext-accepted 0/1/0"],
+    ["web > ledger mtls accepted basis=handshake mid @c", "confirmed mtls-observed 1/0/0"],
+    // Where one sighting shows it, it is known, whatever another takes it for.
+    [
+      "web > ledger mtls accepted sport=20001 @c, ledger > web mtls accepted mid basis=first-seen sport=8443 port=20001 @only-up",
+      "confirmed mtls-observed 1/0/0",
+    ],
+  ]);
+});
+
+t.test("of datagrams the client must have sent the first one", async (t) => {
+  const denied = { expect: ["- denied:NetworkPolicy"] } as const;
+  const violated = "violated denied-and-accepted 0/1/0";
+  const unknown = "unproven roles-unknown 0/0/1";
+  check(t, "path", [
+    ["web > ledger plain accepted udp basis=handshake", violated, denied],
+    ["web > ledger bytes accepted udp basis=port", violated, denied],
+    ["web > ledger bytes accepted udp basis=first-seen", unknown, denied],
+    ["web > ledger bytes accepted udp basis=port mid", unknown, denied],
+    // What answers may have been sent to one that never asked.
+    ["web > ledger plain accepted udp basis=handshake mid", unknown, denied],
+    ["web > ledger bytes s-only udp basis=handshake @c", unknown, denied],
+  ]);
+});
+
+t.test("a client that was not seen to take part has tried nothing", async (t) => {
+  const denied = { expect: ["- denied:NetworkPolicy"] } as const;
+  const undeclared = { expect: ["- undeclared"] } as const;
+  const unseen = "unproven one-sided 0/0/1";
+  check(t, "path", [
+    ["web > ledger unasked @c", unseen, denied],
+    ["web > ledger unasked", unseen, denied],
+    ["web > ledger unasked @c", unseen, undeclared],
+    ["web > ledger plain s-only @s", unseen, denied],
+    ["web > ledger plain s-only @s", unseen, undeclared],
+  ]);
+});
+
 t.test("what no observer can see is undecidable, unless it is contradicted", async (t) => {
   const inBand = ["- undecidable:AuthorizationPolicy in-band"] as const;
   const unseen = ["- undecidable:AuthorizationPolicy"] as const;
@@ -741,6 +803,13 @@ t.test(
     const [told] = scan(20, 0);
     t.equal(told!.subject, "shop/web[Pod]");
     t.match(told!.sentence, /20 different targets on 20 ports.*20 of them accepted nothing/);
+    // Joined midway, a server may be taken for the client of all its clients.
+    const lines = (how: string) =>
+      Array.from({ length: 20 }, (_, i) => `web > ledger ${how} port=${1000 + i} @c`);
+    const joined = lines("bytes open mid basis=first-seen");
+    t.strictSame(judge(sightingsOf(joined), {}).findings, []);
+    const datagrams = lines("bytes syn udp basis=first-seen");
+    t.equal(judge(sightingsOf(datagrams), {}).findings.length, 1, "who sends has tried");
     const again = Array.from({ length: 50 }, () => "web > ledger rst @c port=1000");
     t.equal(judge(sightingsOf(again), {}).findings.length, 0, "one target tried often is no scan");
   },
