@@ -1,9 +1,13 @@
 /** Counts what became of frames and flows, so that nothing is lost without being told. */
 import { STOP_NAMES } from "./decode/packet.ts";
+import { REFUSAL_NAMES } from "./owner.ts";
+
+/** Why a frame reached no flow: decoding stopped, or it is not the pod's whose interface it is. */
+export const END_NAMES: readonly string[] = [...STOP_NAMES, ...REFUSAL_NAMES];
 
 export class Counters {
-  /** Frames by stop reason; `stopped[0]` are those decoded down to a flow. */
-  readonly stopped = new Float64Array(STOP_NAMES.length);
+  /** Frames by the number of `END_NAMES`; `stopped[0]` are those that reached a flow. */
+  readonly stopped = new Float64Array(END_NAMES.length);
   /** Frames of flows that a sample leaves out; they were decoded, and are told as stopped. */
   notSampled = 0;
   /** Frames by link type, of those whose link layer is not read. */
@@ -41,7 +45,7 @@ export class Counters {
   stoppedByName(): Record<string, number> {
     const named: Record<string, number> = {};
     for (let i = 1; i < this.stopped.length; i++) {
-      if (this.stopped[i]! > 0) named[STOP_NAMES[i]!] = this.stopped[i]!;
+      if (this.stopped[i]! > 0) named[END_NAMES[i]!] = this.stopped[i]!;
     }
     if (this.notSampled > 0) named["notSampled"] = this.notSampled;
     return named;

@@ -3,7 +3,7 @@
  * two lines of a processor's cache, and not one in each of a dozen arrays.
  *
  *      byte    0  key: ends, ports, protocol and lane (`flow-key.ts`)
- *             40  flags of the flow | its client's side | SYNs | what names its client
+ *             40  flags of the flow | its client's side | SYNs | direction, client's basis
  *             44  flags of the sides, low and high | number of its wrappers (2)
  *             48  last packet | first packet (8 each, microseconds since the epoch)
  *             64  packets, low and high | bytes, low and high (8 each)
@@ -84,6 +84,11 @@ export class FlowRecords {
     this.doubles = new Float64Array(memory);
   }
 
+  /** The interface, as its key has it. */
+  laneOf(flow: number): number {
+    return this.keys[keyAt(flow) + 9]! >>> 8;
+  }
+
   /** Bits of `Fact`. */
   flowFlags(flow: number): number {
     return this.octets[byteAt(flow) + FLAGS]!;
@@ -101,12 +106,18 @@ export class FlowRecords {
 
   /** What it is named by: one of `Basis`. */
   basis(flow: number): number {
-    return this.octets[byteAt(flow) + BASIS]!;
+    return this.octets[byteAt(flow) + BASIS]! & 3;
+  }
+
+  /** Which way the first packet crossed the interface, as its source numbers that. */
+  firstDirection(flow: number): number {
+    return this.octets[byteAt(flow) + BASIS]! >> 2;
   }
 
   protected nameClient(flow: number, side: number, basis: number): void {
-    this.octets[byteAt(flow) + CLIENT] = side;
-    this.octets[byteAt(flow) + BASIS] = basis;
+    const at = byteAt(flow);
+    this.octets[at + CLIENT] = side;
+    this.octets[at + BASIS] = (this.octets[at + BASIS]! & ~3) | basis;
   }
 
   synCount(flow: number): number {

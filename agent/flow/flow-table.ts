@@ -11,7 +11,7 @@ import { Ages } from "./ages.ts";
 import { Buckets, PROBES_LIMIT } from "./buckets.ts";
 import { Closings } from "./closings.ts";
 import { isLowEnd, writeKey } from "./flow-key.ts";
-import { ACKED, FIRST, FLAGS, LAST_US, OCTETS, PACKETS } from "./flow-record.ts";
+import { ACKED, BASIS, FIRST, FLAGS, LAST_US, OCTETS, PACKETS } from "./flow-record.ts";
 import { SENT, SIDE_FLAGS, SLOT, START_US, SYNS, WRAPPERS } from "./flow-record.ts";
 import { Fact, FlowRecords, Side, byteAt, doubleAt, halfAt, keyAt } from "./flow-record.ts";
 import { Openings } from "./opening.ts";
@@ -76,6 +76,8 @@ export class FlowTable extends FlowRecords {
    * `test/agent/without-garbage.ts`).
    */
   nowUs = 0;
+  /** Which way it crossed the interface, as its source numbers that: 0 to 3. */
+  direction = 0;
   /** Set by each `take`: bits of `News`, and the side that sent the packet. */
   news = 0;
   side = 0;
@@ -444,6 +446,7 @@ export class FlowTable extends FlowRecords {
     const isSyn = isTcp && (packet.flags & Tcp.syn) !== 0;
     octets[o + FLAGS] = (isTcp && !isSyn ? Fact.midstream : 0) | (side === 1 ? Fact.fromHigh : 0);
     octets[o + SYNS] = 0;
+    octets[o + BASIS] = this.direction << 2;
     this.#guessClient(flow, side, isTcp);
     this.closings.clear(flow);
     this.halves[halfAt(flow) + WRAPPERS] = this.wrappers.of(packet);
