@@ -106,6 +106,7 @@ export class Line {
   know(watch: Watch): void {
     this.owners[watch.lane] = new Owner(watch);
     this.losses.take(watch.lane); // lanes are given again
+    this.floods.take(watch.lane);
   }
 
   /** Counts from now on also what the source does not hand over; see `Budgets` for the other. */
@@ -230,11 +231,14 @@ export class Line {
 
   /** A flood is told as one: by its source, and how many attempts came from it. */
   #aggregate(flow: number): void {
-    this.floods.note(this.table.keys, keyAt(flow) + this.table.client(flow) * 4);
+    const { table } = this;
+    const lane = table.laneOf(flow);
+    const client = keyAt(flow) + table.client(flow) * 4;
+    if (!this.floods.note(table.keys, client, lane)) this.losses.note(lane, Loss.attempts);
     this.#ledger?.withdraw(flow);
     this.#forget(flow);
     this.counters.aggregated++;
-    this.table.release(flow);
+    table.release(flow);
   }
 
   #forget(flow: number): void {
@@ -277,9 +281,7 @@ export class Line {
     const isLowClient = this.table.client(flow) === 0;
     const trace = flow === this.#traced ? this.#trace : null;
     const sides = isLowClient ? { client: low, server: high } : { client: high, server: low };
-    const reading = new Reading(midstream, sides, trace);
-    this.#readings[flow] = reading;
-    return reading;
+    return (this.#readings[flow] = new Reading(midstream, sides, trace));
   }
 
   /** Reads what a side's opening holds, and gives back what is no longer needed. */

@@ -5,10 +5,11 @@ import { END_NAMES } from "./counters.ts";
 export const Loss = {
   notSampled: END_NAMES.length, // frames of flows that a sample leaves out
   noRoom: END_NAMES.length + 1, // flows that made room for others, openings without a slot
+  attempts: END_NAMES.length + 2, // of connections, from more sources than `Floods` tells apart
 } as const;
-const KINDS = END_NAMES.length + 2;
+const KINDS = END_NAMES.length + 3;
 
-export type Lost = { stopped: Record<string, number>; noRoom: number };
+export type Lost = { stopped: Record<string, number>; noRoom: number; attempts: number };
 
 export class Losses {
   /** By lane, `KINDS` each; it grows with the number of interfaces. */
@@ -30,12 +31,12 @@ export class Losses {
   take(lane: number): Lost {
     const counts = this.#counts.subarray(lane * KINDS, (lane + 1) * KINDS);
     const stopped: Record<string, number> = {};
-    for (let kind = 1; kind < counts.length; kind++) {
-      if (kind === Loss.noRoom || counts[kind] === 0) continue;
-      stopped[END_NAMES[kind] ?? "notSampled"] = counts[kind]!;
+    for (let kind = 1; kind < Math.min(counts.length, Loss.noRoom); kind++) {
+      if (counts[kind]! > 0) stopped[END_NAMES[kind] ?? "notSampled"] = counts[kind]!;
     }
     const noRoom = counts[Loss.noRoom] ?? 0;
+    const attempts = counts[Loss.attempts] ?? 0;
     counts.fill(0);
-    return { stopped, noRoom };
+    return { stopped, noRoom, attempts };
   }
 }

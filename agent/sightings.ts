@@ -2,6 +2,7 @@
 import { Direction } from "./capture/frame-source.ts";
 import type { LiveSource, Watch } from "./capture/frame-source.ts";
 import { Fact, Side } from "./flow/flow-record.ts";
+import type { Flood } from "./flow/floods.ts";
 import { FLOW_TABLE_DEFAULTS } from "./flow/flow-table.ts";
 import type { FlowTable } from "./flow/flow-table.ts";
 import { mayHavePod } from "./capture/interfaces.ts";
@@ -177,9 +178,9 @@ export class Sightings {
     const untilMs = Math.min(watch.untilMs ?? nowMs, nowMs);
     const from = Math.min(told.sinceMs, untilMs); // a clock that stepped back covers nothing
     const delivered = watch.delivered - told.delivered;
-    const { stopped, noRoom } = line.losses.take(watch.lane);
+    const { stopped, noRoom, attempts } = line.losses.take(watch.lane);
     const notDecoded = Object.values(stopped).reduce((a, b) => a + b, 0);
-    const floods = toldFloods(line);
+    const floods = toldFloods(line.floods.take(watch.lane), attempts);
     const directions = this.#takeDirections(told);
     told.delivered = watch.delivered;
     const dropped = Math.max(0, watch.dropped - told.dropped);
@@ -260,11 +261,12 @@ function kindOf(watch: Watch | undefined): { interface_kind?: WatchKind } {
 /** Sources of floods that are named. */
 const SOURCES_TOLD = 16;
 
-function toldFloods(line: Line): NonNullable<Coverage["floods"]> {
-  const { sources, others } = line.floods.take(SOURCES_TOLD);
-  const told = sources.map(({ words, attempts }) => ({
+/** `others` came from sources that were not told apart. */
+function toldFloods(floods: readonly Flood[], others: number): NonNullable<Coverage["floods"]> {
+  const told = floods.slice(0, SOURCES_TOLD).map(({ words, attempts }) => ({
     source: formatAddress(words[0]!, words[1]!, words[2]!, words[3]!),
     attempts,
   }));
-  return others > 0 ? [...told, { source: "*", attempts: others }] : told;
+  const rest = floods.slice(SOURCES_TOLD).reduce((sum, { attempts }) => sum + attempts, others);
+  return rest > 0 ? [...told, { source: "*", attempts: rest }] : told;
 }

@@ -203,7 +203,9 @@ function one(client: string, server: string, words: readonly string[], fromMs: n
 /**
  * `web 0-60 99+1 s0.5`: watched from second 0 to 60, frames delivered and dropped, sampling;
  * `any` or `uplink`: not the pod's interface, but any of its node, or the uplink; `one-way`: one
- * direction is led past it.
+ * direction is led past it; `malformed=N`, `notIp=N`: frames that stopped; `flood=WHO:N`: attempts
+ * that were not kept, of a pod or an address; `lost=N`: it watched nothing, and tells of so many
+ * observations of that time that were given up.
  */
 export function covered(line: string, fromMs: number): { node: string; coverage: Coverage } {
   const [name, span, ...words] = line.split(" ") as [PodName, string, ...string[]];
@@ -216,13 +218,22 @@ export function covered(line: string, fromMs: number): { node: string; coverage:
     : words.includes("uplink")
       ? { interface: "eth0", interface_kind: "uplink" as const, addresses: [] }
       : { interface: `veth-${name}`, addresses: [PODS[name].ip] };
+  const value = (word: string) => words.find((w) => w.startsWith(`${word}=`))?.split("=")[1];
+  const stopped = Object.fromEntries(
+    ["malformed", "notIp"].map((why) => [why, Number(value(why) ?? 0)]),
+  );
+  const [who, attempts] = value("flood")?.split(":") ?? [];
+  const span_ms = { from_ms: fromMs + from * 1000, to_ms: fromMs + to * 1000 };
+  const lost = Number(value("lost") ?? 0);
+  const discards = [{ interface: where.interface, ...span_ms, observations: lost }];
   return {
     node: PODS[name].node,
     coverage: {
-      ...{ ...where, source: "libpcap", sampling },
-      ...{ from_ms: fromMs + from * 1000, to_ms: fromMs + to * 1000, delivered, dropped },
-      ...{ cut_off: 0, packets: delivered, stopped: {}, discarded: {} },
+      ...{ ...where, source: "libpcap", sampling, ...span_ms, delivered, dropped },
+      ...{ cut_off: 0, packets: delivered, stopped, discarded: {} },
       ...(words.includes("one-way") ? { one_direction: true } : {}),
+      ...(who ? { floods: [{ source: addressOf(who), attempts: Number(attempts) }] } : {}),
+      ...(lost > 0 ? { interface: "*", addresses: [], discards } : {}),
     },
   };
 }

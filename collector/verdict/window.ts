@@ -225,9 +225,13 @@ function doubt(
   if ((expectation.doubts ?? []).length > 0) return unproven("policy-incomplete");
   if (weighed.reason === "one-sided" && base.lacksDirection) return unproven("one-direction");
   if (weighed.verdict !== "confirmed") return weighed;
-  const { delivered, dropped } = base.coverage;
-  if (dropped / Math.max(1, delivered + dropped) > input.tolerance)
-    return unproven("capture-drops");
+  const { delivered, dropped, unread = 0, lost = 0 } = base.coverage;
+  const frames = Math.max(1, delivered + dropped);
+  if (dropped / frames > input.tolerance) return unproven("capture-drops");
+  if ((dropped + unread) / frames > input.tolerance) return unproven("frames-unread");
+  // Each of them may have been the edge's.
+  if (lost > input.tolerance * (lost + weighed.counts.supporting))
+    return unproven("observations-lost");
   if (base.watched < WATCHED_FROM) {
     return unproven(base.lacksDirection ? "one-direction" : "partly-watched");
   }
@@ -255,6 +259,9 @@ function baseOf(group: EdgeGroup, input: WindowInput, coverage: WindowCoverage):
   const ofEnds = Math.min(client.sampling, server.sampling);
   const sampling = group.of.reduce((least, c) => Math.min(least, c.sampling), ofEnds);
   const round = (share: number) => Math.round(share * 1000) / 1000;
+  const unread = client.unread + server.unread;
+  const attempts = coverage.attemptsOf(group.client, group.server);
+  const lost = client.lost + server.lost + attempts;
   return {
     from: time(input.fromMs),
     to: time(input.toMs),
@@ -265,6 +272,8 @@ function baseOf(group: EdgeGroup, input: WindowInput, coverage: WindowCoverage):
       delivered: client.delivered + server.delivered,
       dropped: client.dropped + server.dropped,
       sampling,
+      ...(unread > 0 ? { unread } : {}),
+      ...(lost > 0 ? { lost } : {}),
     },
     of: group.of,
     watched: Math.max(...ends.map((end) => (end.oneDirection ? 0 : round(end.share)))),
@@ -359,7 +368,9 @@ function judgeUnexercised(
       const base = baseOf({ edge, client, server, of: [] }, input, coverage);
       const seen = base.coverage.client > 0 || base.coverage.server > 0;
       const isSampled = base.coverage.sampling < 1;
-      const silence: Reason = isSampled ? "not-in-sample" : "not-exercised";
+      const isLost = (base.coverage.lost ?? 0) > 0;
+      const told: Reason = isLost ? "observations-lost" : "not-exercised";
+      const silence: Reason = isSampled ? "not-in-sample" : told;
       const reason = seen ? silence : "no-agent";
       const weighed: Weighed = { verdict: "unproven", reason, counts: NO_COUNTS };
       const because = expectation.transportBecause;

@@ -715,9 +715,9 @@ t.test("a flood of a million SYNs is told by its source, and costs no memory", a
   const { counters } = line;
   t.equal(counters.opened, 1_000_100);
   t.equal(counters.opened, counters.ended + counters.aggregated + line.table.count);
-  const { sources, others } = line.floods.take(16);
+  const sources = line.floods.take(0);
   t.equal(
-    sources.reduce((sum, { attempts }) => sum + attempts, others),
+    sources.reduce((sum, { attempts }) => sum + attempts, 0),
     counters.aggregated,
   );
   t.equal(sources.length, 2, "two sources, the busier one first");
@@ -731,13 +731,30 @@ t.test("a flood of a million SYNs is told by its source, and costs no memory", a
   t.equal(told.length, 200, "the connections are still there");
 });
 
-t.test("floods: sources beyond those that are told apart are counted together", async (t) => {
+t.test("floods: by interface and source, so many of them; the rest is given back", async (t) => {
   const floods = new Floods();
+  const source = (i: number) => Int32Array.of(0, 0, 0xffff, i);
   for (let round = 0; round < 2; round++) {
-    for (let i = 0; i < 1000; i++) floods.note(Int32Array.of(0, 0, 0xffff, i), 0);
-    const { sources, others } = floods.take(16);
-    t.equal(sources.length, 16);
-    t.equal(others, 1000 - 16);
-    t.strictSame(floods.take(16), { sources: [], others: 0 }, "each is told once");
+    let refused = 0;
+    for (let i = 0; i < 1000; i++) if (!floods.note(source(i), 0, 3)) refused++;
+    t.equal(refused, 1000 - 256);
+    t.ok(floods.note(source(7), 0, 3), "one that is known goes on");
+    const taken = floods.take(3);
+    t.equal(taken.length, 256);
+    t.strictSame([taken[0]!.words[3], taken[0]!.attempts], [7, 2], "the busiest first");
+    t.strictSame(floods.take(3), [], "each is told once");
+  }
+  for (let i = 0; i < 100; i++) {
+    for (let lane = 0; lane < 2; lane++) floods.note(source(i % 50), 0, lane);
+  }
+  for (const lane of [0, 1]) {
+    const taken = floods.take(lane);
+    t.equal(taken.length, 50);
+    t.ok(taken.every(({ attempts }) => attempts === 2));
+    const found = taken.map(({ words }) => words[3]!).sort((a, b) => a - b);
+    t.strictSame(
+      found,
+      Array.from({ length: 50 }, (_, i) => i),
+    );
   }
 });

@@ -181,6 +181,46 @@ t.test("what is refused is counted with its interface, and no flow", async (t) =
   t.strictSame(coverage().stopped, {}, "once");
 });
 
+t.test(
+  "attempts that are not kept, and what made room, are told with their interface",
+  async (t) => {
+    const sightings = new Sightings("run", () => {});
+    const table = { ...FLOW_TABLE_DEFAULTS, flows: 4, slots: 16 };
+    const line: Line = new Line(
+      { table, revisions: true, reportIntervalMs: 1e9 },
+      (r, flow, last) => sightings.tell(line, r, flow, last),
+    );
+    const watches = [0, 1, 2].map((lane) => ({ ...watchOf(), lane, name: `veth${lane}` }));
+    for (const watch of watches) {
+      line.know(watch);
+      sightings.know(watch, 0);
+    }
+    const send = (frame: Bytes, lane: number) => {
+      watches[lane]!.delivered++;
+      line.frame(viewOf(frame), 0, frame.length, frame.length, 1, lane, Direction.inbound);
+    };
+    for (let i = 0; i < 10; i++) {
+      for (const [lane, source] of [
+        [0, POD],
+        [1, POD],
+        [1, OTHER],
+      ] as const) {
+        const segment = tcp({ from: 1000 + i, to: 80, flags: SYN });
+        send(ethernet(ipv4({ source, destination: "10.9.9.9" }, segment)), lane);
+      }
+    }
+    send(ethernet(new Uint8Array(4)), 2);
+    const told = watches.map((watch) => sightings.coverage(watch, line, "ring", 1000));
+    const attempts = told.map((row) => Object.fromEntries((row.floods ?? []).map((f) => [f.source, f.attempts]))); // prettier-ignore
+    // Of thirty attempts the last four are in the table.
+    t.strictSame(attempts, [{ [POD]: 9 }, { [POD]: 9, [OTHER]: 8 }, {}]);
+    t.strictSame(told.map((row) => row.discarded), [{ "no-room": 9 }, { "no-room": 17 }, {}]); // prettier-ignore
+    t.strictSame(told.map((row) => row.stopped), [{}, {}, { truncated: 1 }]); // prettier-ignore
+    t.strictSame(told.map((row) => row.delivered - row.packets), [0, 0, 1]); // prettier-ignore
+    t.strictSame(sightings.coverage(watches[1]!, line, "ring", 2000).floods, undefined, "once");
+  },
+);
+
 t.test("a flow that began before the addresses were known is dropped by then", async (t) => {
   const watch = watchOf();
   const { line, told, send, coverage } = seenAt(watch);

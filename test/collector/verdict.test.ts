@@ -251,6 +251,67 @@ t.test("rule 5: drops, and time that was not watched, take a proof back", async 
   ]);
 });
 
+t.test("rule 5: what could not be read, and what was given up, take a proof back", async (t) => {
+  const mtls = "web > ledger mtls accepted";
+  const confirmed = "confirmed mtls-observed 1/0/0";
+  const lost = "unproven observations-lost 1/0/0";
+  const watched = (...lines: string[]) => ({ coverage: [...EVERYTHING, ...lines] });
+  const instead = (...lines: string[]) => ({ coverage: [...without("web"), ...lines] });
+  check(t, "transport", [
+    // 200 frames at both ends.
+    [mtls, "unproven frames-unread 1/0/0", instead("web 0-60 malformed=3")],
+    [mtls, confirmed, instead("web 0-60 malformed=2")],
+    [mtls, confirmed, instead("web 0-60 notIp=50")],
+    [mtls, "unproven frames-unread 1/0/0", instead("web 0-60 99+1 malformed=2")],
+    [mtls, confirmed, { coverage: [...without("cart"), "cart 0-60 malformed=90"] }],
+    // Each attempt that was not kept may have been one of the edge.
+    [mtls, lost, instead("web 0-60 flood=web:5")],
+    [mtls, lost, { coverage: [...without("ledger"), "ledger 0-60 flood=web:1"] }],
+    [mtls, lost, { coverage: [...without("ledger"), "ledger 0-60 flood=*:1"] }],
+    [mtls, confirmed, { coverage: [...without("ledger"), "ledger 0-60 flood=cart:900"] }],
+    [mtls, confirmed, { coverage: [...without("cart"), "cart 0-60 flood=web:900"] }],
+    // Observations of either interface, or of any of its node, in the window.
+    [mtls, lost, watched("web 5-20 lost=1")],
+    [mtls, lost, watched("ledger 50-600 lost=1")],
+    [mtls, lost, watched("cart 5-20 lost=1 any")],
+    [mtls, confirmed, watched("cart 5-20 lost=100")],
+    [mtls, confirmed, watched("web 60-90 lost=100")],
+    [`${mtls} x99`, "confirmed mtls-observed 99/0/0", watched("web 5-20 lost=1")],
+    [`${mtls} x98`, "unproven observations-lost 98/0/0", watched("web 5-20 lost=1")],
+    // What contradicts stays a contradiction.
+    [
+      "web > ledger plain accepted",
+      "violated plaintext-accepted 0/1/0",
+      watched("web 5-20 lost=9"),
+    ],
+  ]);
+  const expect = ["- denied:NetworkPolicy"] as const;
+  check(t, "path", [
+    ["web > ledger silent @c", "confirmed denied-and-dropped 1/0/0", { expect }],
+    [
+      "web > ledger silent @c",
+      "unproven server-silent 0/0/1",
+      { expect, ...watched("ledger 1-9 lost=1") },
+    ],
+    [
+      "web > ledger silent @c",
+      "unproven server-silent 0/0/1",
+      { expect, coverage: [...without("ledger"), "ledger 0-60 malformed=2"] },
+    ],
+  ]);
+});
+
+t.test("an edge of which observations may have been given up is not called unused", async (t) => {
+  const idle = (coverage: readonly string[]) => {
+    const { verdicts, nodes } = judge([], { coverage });
+    const edge = verdicts.find((v) => /web\[.*ledger\[/.test(v.edge.id));
+    return [edge?.reason, edge?.coverage.lost, nodes.find((n) => n.node === "a")?.agent];
+  };
+  t.strictSame(idle(EVERYTHING), ["not-exercised", undefined, true]);
+  t.strictSame(idle([...EVERYTHING, "web 0-60 lost=2"]), ["observations-lost", 2, true]);
+  t.strictSame(idle(["web 0-60 lost=2"]), ["no-agent", undefined, false], "it watched nothing");
+});
+
 t.test(
   "rule 5: a sample is bounded by Clopper and Pearson, unreadable ones left out",
   async (t) => {
