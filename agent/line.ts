@@ -281,7 +281,7 @@ export class Line {
     const isLowClient = this.table.client(flow) === 0;
     const trace = flow === this.#traced ? this.#trace : null;
     const sides = isLowClient ? { client: low, server: high } : { client: high, server: low };
-    return (this.#readings[flow] = new Reading(midstream, sides, trace));
+    return (this.#readings[flow] = new Reading(midstream, sides, trace, !this.#options.revisions));
   }
 
   /** Reads what a side's opening holds, and gives back what is no longer needed. */
@@ -295,7 +295,7 @@ export class Line {
     const viewAt = openings.viewAt(slot);
     const length = openings.have(slot) - base;
     const role = side === table.client(flow) ? CLIENT : SERVER;
-    reading.lastBytesUs = this.nowUs;
+    reading.come(this.nowUs);
     const needed = reading.read(
       role,
       openings.view(slot),
@@ -324,7 +324,7 @@ export class Line {
       else openings.discard(otherSlot, again);
     }
     const tls = reading.tls;
-    if (tls?.answered) {
+    if (tls?.answered && tls.isRead(CLIENT)) {
       table.finishOpening(flow, 0);
       table.finishOpening(flow, 1);
     }

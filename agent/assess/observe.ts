@@ -7,6 +7,7 @@ import { DIALOGUES } from "../identify/dialogue.ts";
 import { isDeprecated, judge } from "../tls/failure.ts";
 import type { Judgement } from "../tls/failure.ts";
 import type { Certificate } from "../tls/certificate.ts";
+import { isTls13 } from "../tls/codes.ts";
 import { SERVER } from "../tls/handshake.ts";
 import type { Handshake } from "../tls/handshake.ts";
 import { formatAddress, formatTime } from "../../protocol/address.ts";
@@ -84,7 +85,16 @@ export function observe(
   const isWhole = !isTcp || !lacksBytes(table, flow);
   const quietMs = (nowUs - lastUs) / 1000;
   const seen = judgeFlow(table, flow, reading, client, server, quietMs, isWhole);
-  const judged = isWhole ? seen : withoutAbsence(seen, reading);
+  const known = isWhole ? seen : withoutAbsence(seen, reading);
+  const said = tls || reading?.protocol === "tls" ? tlsOf(tls, dstPort) : null;
+  const isUnasked = isWhole && tls !== null && wasNeverAsked(table, flow, client, tls);
+  const late = isUnasked ? withoutLateCertificate(known, tls) : known;
+  // A mesh's proxy that asked for a certificate and was shown none may deny inside of the TLS.
+  const mayBeDenied =
+    late.accepted === true && said?.mutual === "inferred-declined" && said.mesh !== null;
+  const judged = mayBeDenied ? { ...late, accepted: null } : late;
+  const notes = notesOf(facts, isWhole, reading);
+  if (mayBeDenied) notes.push("may-be-denied");
   return {
     start,
     end: formatTime(lastUs),
@@ -105,10 +115,13 @@ export function observe(
     handshake: tls ? judged.handshake : null,
     failure: judged.failure as Failure | null,
     accepted: judged.accepted,
-    tls: tls || reading?.protocol === "tls" ? tlsOf(tls, dstPort) : null,
+    tls:
+      said?.mutual === null && isUnasked
+        ? { ...said, mutual: "inferred-no", client_cert: false }
+        : said,
     history: historyOf(table, client, server, reading),
     findings: findingsOf(tls, judged, facts, start, reading),
-    notes: notesOf(facts, isWhole, reading),
+    notes,
   };
 }
 
@@ -208,11 +221,34 @@ function lacksBytes(table: FlowTable, flow: number): boolean {
 /** What was not seen may be what decides: only what stands in the bytes that came is kept. */
 function withoutAbsence(judged: Judgement, reading: Reading | undefined): Judgement {
   const { failure } = judged;
+  // Of TLS 1.3 a handshake is known to be complete by what came behind it.
+  const is13 = reading?.tls?.serverHello != null && isTls13(reading.tls.serverHello.version);
+  if (!failure && is13 && judged.accepted === null) return { ...judged, handshake: null };
   if (!failure || failure.basis === "alert") return judged;
   const isNamed = failure.code !== "tls-to-plaintext" || reading?.serverProtocol;
   const isUpgrade = failure.code === "upgrade-refused" || reading?.upgradedFrom;
   if (failure.basis === "in-band" && isNamed && !isUpgrade) return judged;
   return { handshake: judged.handshake && "incomplete", failure: null, accepted: null };
+}
+
+/** The most that an end of TLS says: two alerts, as Java pads them. */
+const FAREWELL_BYTES = 2 * (5 + 35);
+
+/**
+ * A client that may be asked for its certificate later answers such a request. Reports whether it
+ * ended, and said no more than farewell since the server's last word: then nobody asked.
+ */
+function wasNeverAsked(table: FlowTable, flow: number, client: number, tls: Handshake): boolean {
+  const isOver = table.closings.firstSide(flow) >= 0 && !table.closings.beginsLate(flow);
+  const isCut = (table.sideFlags(client) & Side.cutOff) !== 0;
+  return (
+    tls.lateFrom >= 0 && isOver && !isCut && table.sent(client) - tls.lateFrom <= FAREWELL_BYTES
+  );
+}
+
+/** Then what came behind the tickets was no request, but an answer. */
+function withoutLateCertificate(judged: Judgement, tls: Handshake): Judgement {
+  return tls.mayAnswer && judged.failure === null ? { ...judged, accepted: true } : judged;
 }
 
 /** Handshake, failure and acceptance: TLS by its records, plaintext by who answered whom. */
@@ -262,7 +298,7 @@ function judgeFlow(
   if ((served & Side.answered) !== 0) {
     // An upgrade that was agreed, or is asked for, is no application data yet.
     const negotiates = upgrade.state === "asked" || upgrade.state === "agreed";
-    const mayRefuse = reading.mayRefuse && (!isEnded || !isWhole);
+    const mayRefuse = (reading.mayRefuse || reading.isGreeting) && (!isEnded || !isWhole);
     // Where TLS may be asked for at any time, a gap may hide that it was, and was refused.
     const mayHide = upgrade.state === "none" && DIALOGUES.has(reading.protocol!);
     const isUnread = !isWhole && (mayHide || !reading.serverIsRead);
@@ -273,13 +309,35 @@ function judgeFlow(
   const isTcp = (table.keys[keyAt(flow) + 9]! & 0xff) === IpProtocol.tcp;
   // A server that speaks first has only greeted: it did not answer either.
   const isUnanswered = (served & Side.data) === 0 || DIALOGUES.has(reading.protocol!);
-  // Who leaves before it was spoken to, as an idle or a busy server does, has refused nothing.
-  const isTurnedDown = endedBy !== table.client(flow) && table.closings.beginsByAnswer(flow);
-  if (isTcp && spoke && isUnanswered && isTurnedDown) {
-    const basis = table.closings.beginsByReset(flow) ? "reset" : "close";
-    return refused("plaintext-refused", "server", basis, null);
+  const isTurnedDown = endedBy === 1 - table.client(flow) && isEnded;
+  return isTcp && spoke && isUnanswered && isTurnedDown ? turnedDown(table, flow) : NOTHING;
+}
+
+/** Bytes of a client behind which a close refuses nothing: the server had begun to take them. */
+const TAKEN_BYTES = 2048;
+
+/**
+ * A server that ended the connection at once, without a byte, refused plaintext: behind what the
+ * client said, or before it, and reset what then came. One that had taken kilobytes, or waited, did
+ * it for other reasons. A FIN alone looks as that of an application that died.
+ */
+function turnedDown(table: FlowTable, flow: number): Judgement {
+  const { closings } = table;
+  const server = flow * 2 + 1 - table.client(flow);
+  const acked = table.acked(server);
+  const spoken = table.sent(flow * 2 + table.client(flow));
+  if (closings.beginsLate(flow) || acked > TAKEN_BYTES) return NOTHING;
+  const isReset = (table.sideFlags(server) & Side.rst) !== 0;
+  const code = "plaintext-refused";
+  if (!closings.beginsByAnswer(flow)) {
+    return isReset ? refused(code, "server", "close", null) : NOTHING;
   }
-  return NOTHING;
+  if (closings.beginsByReset(flow)) return refused(code, "server", "reset", null);
+  // Its reset belongs to its close where nothing had come in between.
+  const isClosed = closings.beginsByBoth(flow, server & 1) && acked >= spoken;
+  const judged = refused(code, "server", "close", null);
+  const confidence = isClosed ? "certain" : "likely";
+  return { ...judged, failure: { ...judged.failure!, confidence } };
 }
 
 /** A client over UDP that goes on for so long without an answer has said its hello again. */

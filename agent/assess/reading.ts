@@ -20,7 +20,6 @@ import { TdsUnwrap } from "./tds-unwrap.ts";
 
 /** Bytes of a side within which plaintext may turn into TLS. */
 const UPGRADE_LIMIT = 16384;
-
 /** Bytes of a side that are kept for the other side to name. */
 const LIKELY_LIMIT = 4096;
 
@@ -53,6 +52,8 @@ export class Reading {
   mayRefuse = false;
   /** The server's first bytes came. */
   serverIsRead = false;
+  /** The client has not said more than its greeting: it may go on to ask for TLS. */
+  isGreeting = false;
   /** Of TDS: TLS covers the login alone. */
   loginOnly = false;
   /** A PROXY header stands in front of what the client says. */
@@ -66,10 +67,13 @@ export class Reading {
   /** A TLS hello was answered, or a TLS port spoken to, in another protocol. */
   serverProtocol: ProtocolName | null = null;
   history = "";
-  /** When payload last came in order, microseconds since the epoch. */
+  /** When payload last came in order, microseconds since the epoch; milliseconds since before. */
   lastBytesUs = 0;
+  quietMs = 0;
 
   readonly #midstream: boolean;
+  /** Reads on where a certificate may yet be shown: of files, which end. */
+  readonly #isPatient: boolean;
   /** Null once nothing more is read: a flow that lives on keeps only what it will tell. */
   #progress: Progress | null;
   /** Of flows over UDP. */
@@ -79,8 +83,9 @@ export class Reading {
 
   readonly #trace: Trace | null;
 
-  constructor(midstream: boolean, ports: Ports, trace: Trace | null = null) {
+  constructor(midstream: boolean, ports: Ports, trace: Trace | null = null, isPatient = false) {
     this.#midstream = midstream;
+    this.#isPatient = isPatient;
     this.#progress = new Progress(midstream, ports);
     this.#trace = trace;
   }
@@ -216,6 +221,7 @@ export class Reading {
       next += length;
     }
     heard[role] = base + next - at;
+    this.isGreeting = messages[CLIENT]! < 2;
     return come[role]! > UPGRADE_LIMIT ? -1 : heard[role]!;
   }
 
@@ -263,13 +269,8 @@ export class Reading {
     }
     if (this.protocol !== null) {
       if (DIALOGUES.has(this.protocol) || this.upgrade.state === "refused") return false;
-      if (
-        this.upgrade.follow(
-          this.protocol,
-          this.#progress!.opened[CLIENT]!,
-          this.#progress!.opened[SERVER]!,
-        )
-      ) {
+      const [ofClient, ofServer] = this.#progress!.opened;
+      if (this.upgrade.follow(this.protocol, ofClient!, ofServer!)) {
         this.note("u", CLIENT);
         this.#trace?.upgraded(this.protocol, this.upgrade.state);
       }
@@ -330,6 +331,12 @@ export class Reading {
     return isSaid && this.#trace === null ? settled(this) : this;
   }
 
+  /** Payload came in order, at `nowUs`. */
+  come(nowUs: number): void {
+    const beforeUs = this.lastBytesUs || nowUs;
+    [this.quietMs, this.lastBytesUs] = [(nowUs - beforeUs) / 1000, nowUs];
+  }
+
   /** A side ended the connection. */
   close(role: number, kind: "fin" | "rst", acked: number, nowUs: number): void {
     const waitedMs = (nowUs - this.lastBytesUs) / 1000;
@@ -339,10 +346,9 @@ export class Reading {
   }
 
   note(letter: string, role: number): void {
-    if (this.tls) this.tls.note(letter, role);
-    else if (this.history.length < 40) {
-      this.history += role === CLIENT ? letter.toUpperCase() : letter.toLowerCase();
-    }
+    if (this.tls) return this.tls.note(letter, role);
+    const said = role === CLIENT ? letter.toUpperCase() : letter.toLowerCase();
+    if (this.history.length < 40) this.history += said;
   }
 
   /** Letters of the whole flow: what came before TLS, then TLS. */
@@ -353,6 +359,8 @@ export class Reading {
   #identify(role: number, view: DataView, at: number, end: number): void {
     const { recognition } = this.#progress!;
     if (recognition.done[role]! || end <= at) return;
+    const isFirst = role === CLIENT && !this.#midstream && this.protocol === null;
+    if (isFirst && isTlsClientHello(view, at, end) === Match.no) this.notTls = true;
     const signature = recognition.look(role, view, at, end);
     if (signature) {
       this.#trace?.matched(role, signature, end - at);
@@ -362,7 +370,7 @@ export class Reading {
     if (!recognition.done[role]!) return;
     this.unmatched[role] = true;
     this.#trace?.unmatched(role, end - at);
-    if (role === CLIENT && !this.#midstream && this.protocol === null) this.notTls = true;
+    if (isFirst) this.notTls = true;
     this.note("d", role);
   }
 
@@ -370,8 +378,7 @@ export class Reading {
     const isTelling = !isCommonLater && this.#progress!.recognition.isSure[role]!;
     if (side !== "either" && !this.clientByContent && (isTelling || !this.#midstream)) {
       this.clientByContent = true;
-      const isClient = side === "client";
-      if (this.#midstream && isClient !== (role === CLIENT)) this.swapped = true;
+      if (this.#midstream && (side === "client") !== (role === CLIENT)) this.swapped = true;
     }
     if (role === SERVER) this.serverProtocol = protocol;
     // A server's TLS alert to bytes that are no TLS does not make them TLS.
@@ -389,7 +396,7 @@ export class Reading {
 
   #beginTls(clientFrom: number, serverFrom: number): void {
     this.#trace?.beginsTls(clientFrom, serverFrom, this.upgradedFrom);
-    this.tls = new Handshake("t", this.#trace);
+    this.tls = new Handshake("t", this.#trace, this.#isPatient);
     this.notTls = false;
     this.#progress!.tlsFrom = [clientFrom, serverFrom];
     // A server that answered a hello in another protocol is not read as TLS.
@@ -424,6 +431,7 @@ export class Reading {
       at += from;
       base += from;
     }
+    tls.pause(this.quietMs);
     const needed = tls.read(side, view, at, end, base, acked);
     return tls.isRead(side) ? -1 : needed;
   }
@@ -433,8 +441,8 @@ export class Reading {
     const dialogue = DIALOGUES.get(this.upgradedFrom!);
     let next = at;
     while (end - next >= 3 && !isRecordHeader(view, next)) {
-      const length =
-        dialogue?.next(view, next, end, SERVER, this.#progress!.messages[SERVER]!) ?? 0;
+      const nth = this.#progress!.messages[SERVER]!;
+      const length = dialogue?.next(view, next, end, SERVER, nth) ?? 0;
       if (length === 0) return -1;
       next += length;
     }

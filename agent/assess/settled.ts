@@ -20,7 +20,8 @@ export function settled(r: Reading): Reading {
     (r.loginOnly ? 512 : 0) |
     (r.isProxied ? 1024 : 0) |
     (r.tunnelSpoke ? 2048 : 0) |
-    (r.upgrade.gss ? 4096 : 0);
+    (r.upgrade.gss ? 4096 : 0) |
+    (r.isGreeting ? 8192 : 0);
   const spoken = `${r.protocol} ${r.upgradedFrom} ${r.tunnelOf} ${r.serverProtocol}`;
   const turned = `${r.upgrade.state} ${r.afterRefusal}`;
   return readings.of(`${facts} ${spoken} ${turned} ${numberOf(r.tls)} ${r.history}`, r);

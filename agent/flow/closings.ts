@@ -5,21 +5,26 @@ const IS_NOTED = 4;
 const IS_RESET = 2;
 /** The other side had spoken by then. */
 const IS_ANSWER = 8;
-const BITS = 4;
+/** Nothing had come for a while: it ends for another reason than what came last. */
+const IS_LATE = 16;
+const BITS = 5;
 
-/** Each side's first FIN and first RST, four at most: four bits each, the first one lowest. */
+/** Microseconds within which a server turns down what it was sent; see `tls/hidden.ts`. */
+export const PROMPT_US = 250_000;
+
+/** Each side's first FIN and first RST, four at most: five bits each, the first one lowest. */
 export class Closings {
-  readonly #ends: Uint16Array;
+  readonly #ends: Uint32Array;
 
   constructor(flows: number) {
-    this.#ends = new Uint16Array(flows);
+    this.#ends = new Uint32Array(flows);
   }
 
   /** Called once for each side and kind. */
-  note(flow: number, side: number, isReset: boolean, isAnswer: boolean): void {
+  note(flow: number, side: number, isReset: boolean, isAnswer: boolean, isLate: boolean): void {
     const known = this.#ends[flow]!;
     const shift = Math.ceil((32 - Math.clz32(known)) / BITS) * BITS;
-    const how = (isReset ? IS_RESET : 0) | (isAnswer ? IS_ANSWER : 0);
+    const how = (isReset ? IS_RESET : 0) | (isAnswer ? IS_ANSWER : 0) | (isLate ? IS_LATE : 0);
     this.#ends[flow] = known | ((IS_NOTED | how | side) << shift);
   }
 
@@ -41,6 +46,18 @@ export class Closings {
   /** Reports whether the other side had spoken before the first one ended the connection. */
   beginsByAnswer(flow: number): boolean {
     return (this.#ends[flow]! & IS_ANSWER) !== 0;
+  }
+
+  /** Reports whether the first to end the connection waited before it did. */
+  beginsLate(flow: number): boolean {
+    return (this.#ends[flow]! & IS_LATE) !== 0;
+  }
+
+  /** Reports whether a side ended the connection by FIN first, and by RST next. */
+  beginsByBoth(flow: number, side: number): boolean {
+    const ends = this.#ends[flow]!;
+    const [first, second] = [ends & (IS_NOTED | IS_RESET | 1), (ends >>> BITS) & 7];
+    return first === (IS_NOTED | side) && second === (IS_NOTED | IS_RESET | side);
   }
 
   /** A letter each, in order: F and R of the client, f and r of the server. */

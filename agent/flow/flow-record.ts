@@ -9,6 +9,7 @@
  *             64  packets, low and high | bytes, low and high (8 each)
  *             96  first | acknowledged | sent | slot, low and high (4 each)
  */
+import { Basis } from "./roles.ts";
 
 /** Of one flow: bytes, and words of 4, 2 and 8 bytes. */
 const BYTES = 128;
@@ -118,6 +119,14 @@ export class FlowRecords {
     const at = byteAt(flow);
     this.octets[at + CLIENT] = side;
     this.octets[at + BASIS] = (this.octets[at + BASIS]! & ~3) | basis;
+  }
+
+  /** Where both sides send a SYN of their own (RFC 9293 §3.5, figure 7) neither is the client. */
+  protected nameBySyn(flow: number, side: number, isAnswer: boolean): void {
+    const isNamed = this.basis(flow) === Basis.flags;
+    if (!isAnswer && isNamed && this.client(flow) !== side) {
+      this.nameClient(flow, this.client(flow), Basis.firstSeen);
+    } else this.nameClient(flow, isAnswer ? 1 - side : side, Basis.flags);
   }
 
   synCount(flow: number): number {

@@ -9,7 +9,7 @@ import { IpProtocol, Tcp } from "../decode/packet.ts";
 import type { Packet } from "../decode/packet.ts";
 import { Ages } from "./ages.ts";
 import { Buckets, PROBES_LIMIT } from "./buckets.ts";
-import { Closings } from "./closings.ts";
+import { Closings, PROMPT_US } from "./closings.ts";
 import { isLowEnd, writeKey } from "./flow-key.ts";
 import { ACKED, BASIS, FIRST, FLAGS, LAST_US, OCTETS, PACKETS } from "./flow-record.ts";
 import { SENT, SIDE_FLAGS, SLOT, START_US, SYNS, WRAPPERS } from "./flow-record.ts";
@@ -182,7 +182,7 @@ export class FlowTable extends FlowRecords {
       if ((octets[sideFlags + side]! & Side.syn) === 0) {
         keys[w + FIRST + side] = first;
         octets[sideFlags + side]! |= Side.syn | Side.based;
-        this.#nameBySyn(flow, side, (flags & Tcp.ack) !== 0);
+        this.nameBySyn(flow, side, (flags & Tcp.ack) !== 0);
       }
       if ((flags & Tcp.ack) === 0 && this.synCount(flow) < 255) {
         if (++octets[byteAt(flow) + SYNS]! === 3) this.news |= News.unanswered;
@@ -192,13 +192,16 @@ export class FlowTable extends FlowRecords {
       octets[sideFlags + side]! |= Side.based;
     }
     let ackedOffset = -1;
-    if ((flags & Tcp.ack) !== 0 && (flags & Tcp.rst) === 0) {
-      if ((octets[sideFlags + peer]! & Side.based) === 0) {
+    if ((flags & Tcp.ack) !== 0) {
+      const isReset = (flags & Tcp.rst) !== 0;
+      if (!isReset && (octets[sideFlags + peer]! & Side.based) === 0) {
         keys[w + FIRST + peer] = packet.acknowledgment;
         octets[sideFlags + peer]! |= Side.based;
       }
-      ackedOffset = (packet.acknowledgment - keys[w + FIRST + peer]!) | 0;
-      if (ackedOffset > keys[w + ACKED + side]!) keys[w + ACKED + side] = ackedOffset;
+      const had = (packet.acknowledgment - keys[w + FIRST + peer]!) | 0;
+      if (!isReset) ackedOffset = had;
+      const most = isReset ? keys[w + SENT + peer]! : had; // a RST is believed so far
+      if (had <= most && had > keys[w + ACKED + side]!) keys[w + ACKED + side] = had;
     }
     this.#establish(flow, peer, flags);
     const offset = (first - keys[w + FIRST + side]!) | 0;
@@ -208,17 +211,9 @@ export class FlowTable extends FlowRecords {
     if ((flags & Tcp.fin) !== 0 && (octets[sideFlags + side]! & Side.fin) === 0) {
       octets[sideFlags + side]! |= Side.fin;
       this.news |= News.fin;
-      this.closings.note(flow, side, false, (octets[sideFlags + peer]! & Side.data) !== 0);
+      this.#noteEnd(flow, side, false, octets[sideFlags + peer]!);
     }
     if ((flags & Tcp.rst) !== 0) this.#reset(flow, side, answersSyn(packet));
-  }
-
-  /** Where both sides send a SYN of their own (RFC 9293 §3.5, figure 7) neither is the client. */
-  #nameBySyn(flow: number, side: number, isAnswer: boolean): void {
-    const isNamed = this.basis(flow) === Basis.flags;
-    if (!isAnswer && isNamed && this.client(flow) !== side)
-      this.nameClient(flow, this.client(flow), Basis.firstSeen);
-    else this.nameClient(flow, isAnswer ? 1 - side : side, Basis.flags);
   }
 
   /** A flow is established when its server answered, or when it was joined mid-stream. */
@@ -286,6 +281,11 @@ export class FlowTable extends FlowRecords {
     this.ackedHere = filledGap ? -1 : Math.max(0, ackedOffset);
   }
 
+  #noteEnd(flow: number, side: number, isReset: boolean, other: number): void {
+    const isAnswer = (other & Side.data) !== 0;
+    this.closings.note(flow, side, isReset, isAnswer, this.nowUs > this.lastUs(flow) + PROMPT_US);
+  }
+
   /** `isAnswer`: of a SYN, be it seen or not. */
   #reset(flow: number, side: number, isAnswer: boolean): void {
     const flags = byteAt(flow) + SIDE_FLAGS;
@@ -294,7 +294,7 @@ export class FlowTable extends FlowRecords {
     if ((this.octets[flags + side]! & Side.rst) === 0) {
       this.octets[flags + side]! |= Side.rst;
       this.news |= News.rst;
-      this.closings.note(flow, side, true, (other & Side.data) !== 0);
+      this.#noteEnd(flow, side, true, other);
     }
     const established = (this.flowFlags(flow) & Fact.established) !== 0;
     const names = isAnswer && this.basis(flow) !== Basis.flags;

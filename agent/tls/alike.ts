@@ -27,6 +27,7 @@ export function isOver(h: Handshake): boolean {
   const isFaulty = h.alert !== null || h.ssl2 !== null || h.renegotiated || h.closes.length > 0;
   if (!h.answered || isFaulty || h.transport !== "t" || h.serverHello === null) return false;
   if (h.malformed.includes(true) || h.encryptedAlert.includes(true)) return false;
+  if (h.lateFrom >= 0) return false; // the end of the flow tells
   if (!isTls13(h.serverHello.version)) return h.clientFinished && h.serverFinished;
   return h.finishedEnd >= 0 && h.flight.kind !== "alert";
 }

@@ -39,6 +39,8 @@ export const Extension = {
   preSharedKey: 41,
   earlyData: 42,
   supportedVersions: 43,
+  pskKeyExchangeModes: 45,
+  postHandshakeAuth: 49, // RFC 8446 §4.2.6
   keyShare: 51,
   connectionId: 54, // RFC 9146 §3
   encryptedClientHello: 0xfe0d,

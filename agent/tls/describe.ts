@@ -251,18 +251,20 @@ export function describeFlight(
   if (offers.settings) {
     details.push("application settings were offered: EncryptedExtensions may come first, 10");
   }
-  if (offers.earlyData)
-    details.push("early data was offered: counted from the EndOfEarlyData (4 + 17) on");
+  if (offers.earlyData) details.push("early data was offered: what came before is left out");
+  if (offers.psk) details.push("a PSK was selected: no certificate is asked for (RFC 8446 §4.3.2)");
   const what = {
     none: "the client's flight is exactly a Finished: it sent no Certificate, so it was not asked",
     declined: "the client's flight is an empty Certificate and a Finished: asked, it had none",
     presented: "the client's flight has room for a Certificate and its CertificateVerify",
+    certificate: "the client's flight begins with a Certificate; that it ends well is not seen yet",
+    padded: "the client's records are padded to whole blocks: their sizes tell nothing",
     alert: "the client answered the server's flight with what has an alert's size",
     unclear: "the sizes of the client's flight fit no sum: nothing is concluded from them",
     incomplete: "the client's flight has not come whole",
   }[flight.kind];
   const records = flight.records > 0 ? lengths.slice(0, flight.records) : [];
-  if (flight.kind === "presented") {
+  if (flight.kind === "presented" || flight.kind === "certificate") {
     const first = lengths.find((n) => n > PRESENTED_MINIMUM);
     details.push(`${first}: none of these sums, and above ${PRESENTED_MINIMUM}: a Certificate`);
     const verify = records.at(-2);

@@ -1,7 +1,8 @@
 /** Judges a handshake: whether it was complete, why it failed, and whether the server accepted. */
-import { Alert, Version, isTls13 } from "./codes.ts";
+import { Alert, Extension, Version, isTls13 } from "./codes.ts";
 import { CLIENT, SERVER } from "./handshake.ts";
 import type { Handshake } from "./handshake.ts";
+import type { CloseSeen } from "./trace.ts";
 
 export type Outcome = "complete" | "failed" | "incomplete" | "resumed" | null;
 
@@ -36,7 +37,14 @@ function refusal(
  * capture: a side that stays silent is told after `SILENCE_MS`.
  */
 export function judge(h: Handshake, quietMs: number, startMs: number): Judgement {
-  if (!h.clientHello && !h.serverHello) return { handshake: null, failure: null, accepted: null };
+  if (!h.clientHello && !h.serverHello) return IN_DOUBT;
+  const judged = judgeRead(h, quietMs, startMs);
+  // What stands behind a bound of ours was not read: it may be what decides.
+  const isDecided = judged.handshake === "complete" || judged.handshake === "resumed";
+  return h.isBounded && !isDecided ? IN_DOUBT : judged;
+}
+
+function judgeRead(h: Handshake, quietMs: number, startMs: number): Judgement {
   if (!h.serverHello) return judgeHello(h, quietMs);
   return isTls13(h.serverHello.version) ? judge13(h) : judge12(h, startMs);
 }
@@ -46,6 +54,9 @@ const SILENCE_MS = 5_000;
 /** Milliseconds without an answer after which a close means that somebody gave up waiting. */
 const GIVEN_UP_MS = 3_000;
 
+/** It may have been refused or not, and that cannot be told. */
+const IN_DOUBT: Judgement = { handshake: null, failure: null, accepted: null };
+const basisOf = (close: CloseSeen | undefined) => (close?.kind === "rst" ? "reset" : "close");
 const INCOMPLETE: Judgement = { handshake: "incomplete", failure: null, accepted: null };
 
 /** Only the client's hello was seen, and perhaps an alert or the end. */
@@ -59,6 +70,8 @@ function judgeHello(h: Handshake, quietMs: number): Judgement {
   }
   if (close && close.waitedMs >= GIVEN_UP_MS) return refusal("silent", SERVER, "timeout");
   if (close?.side === SERVER) {
+    // It had gone before it knew of the hello.
+    if (close.acked === 0) return refusal("server-aborted", SERVER, basisOf(close));
     if (close.kind === "rst") return refusal("server-aborted", SERVER, "reset");
     if (close.kind === "error") return refusal("server-aborted", SERVER, "close");
     return refusal("no-common-parameters", SERVER, "close", null, "likely");
@@ -117,12 +130,15 @@ function judge12(h: Handshake, startMs: number): Judgement {
   if (alert?.side === SERVER && alert.level === 2) return judgeServerAlert(h, alert.code);
   const close = h.closes[0];
   if (!close) return INCOMPLETE;
-  const basis = close.kind === "rst" ? "reset" : "close";
+  const basis = basisOf(close);
   if (close.side === CLIENT) {
     const sawFlight = h.serverChain !== null && !h.clientKeyExchange;
     if (sawFlight) return refusal("server-cert-refused", CLIENT, basis, null, "likely");
     return refusal("client-aborted", CLIENT, basis);
   }
+  // A close refuses what it acknowledges.
+  const isUnheard = close.acked >= 0 && close.acked <= h.flightStart;
+  if (isUnheard) return refusal("server-aborted", SERVER, basis);
   if (h.clientChain?.length === 0) {
     return refusal("client-cert-missing", SERVER, basis, null, "likely");
   }
@@ -197,6 +213,9 @@ function judgeServerAlert(h: Handshake, code: number): Judgement {
       case Alert.certificateUnknown:
       case Alert.accessDenied:
         return refusal("client-cert-bad", SERVER, "alert", code);
+      // A root of the same name and another key: the signature does not match (Envoy, measured).
+      case Alert.decryptError:
+        return refusal("client-cert-bad", SERVER, "alert", code, "likely");
     }
   } else if (h.asked && code === Alert.handshakeFailure) {
     return refusal("client-cert-missing", SERVER, "alert", code); // SSLv3: no message at all
@@ -206,53 +225,56 @@ function judgeServerAlert(h: Handshake, code: number): Judgement {
 
 /** TLS 1.3: behind the ServerHello only sizes, order and ends are left. */
 function judge13(h: Handshake): Judgement {
-  const answered = h.flight.kind;
+  const { kind } = h.flight;
   const close = h.closes[0];
-  const basis = close?.kind === "rst" ? "reset" : "close";
+  const basis = basisOf(close);
   if (h.alert?.side === CLIENT && h.finishedEnd < 0) {
     return refusal("server-cert-refused", CLIENT, "alert", h.alert.code);
   }
   if (h.refusedAtHello && h.finishedEnd < 0) {
     return refusal("no-common-parameters", SERVER, "inferred", null, "likely");
   }
-  if (answered === "alert")
-    return refusal("server-cert-refused", CLIENT, "inferred", null, "likely");
+  if (kind === "alert") return refusal("server-cert-refused", CLIENT, "inferred", null, "likely");
   if (h.finishedEnd < 0) {
+    if (kind !== "incomplete") return IN_DOUBT;
     if (!close) return INCOMPLETE;
-    if (close.side === CLIENT && answered === "incomplete") {
-      // It left before it had seen anything of the server's.
-      if (close.acked <= 0) return refusal("client-aborted", CLIENT, basis);
-      return refusal("server-cert-refused", CLIENT, basis, null, "likely");
-    }
-    if (close.side === SERVER && answered === "incomplete") {
-      return refusal("server-aborted", SERVER, basis);
-    }
-    return INCOMPLETE;
+    if (close.side === SERVER) return refusal("server-aborted", SERVER, basis);
+    // It left before it had seen anything of the server's.
+    if (close.acked <= 0) return refusal("client-aborted", CLIENT, basis);
+    return refusal("server-cert-refused", CLIENT, basis, null, "likely");
   }
   const outcome = h.serverHello!.selectsPsk ? "resumed" : "complete";
-  if (h.answered) return { handshake: outcome, failure: null, accepted: true };
-  if (isRefused13(h)) {
-    if (answered === "presented") {
-      return refusal("client-cert-refused", SERVER, "inferred", null, "likely");
-    }
-    if (answered === "declined") {
-      return refusal("client-cert-missing", SERVER, "inferred", null, "likely");
-    }
-    return refusal("server-aborted", SERVER, basis, null, "likely");
+  const taken: Judgement = { handshake: outcome, failure: null, accepted: null };
+  if (h.answered) return { ...taken, accepted: true };
+  // Datagrams tell that both sides went on to application data.
+  if (h.transport !== "t" && !(h.closes[0]?.side === SERVER || h.alert?.side === SERVER)) {
+    return taken;
   }
-  return { handshake: outcome, failure: null, accepted: null };
+  // A record that is padded may be a ticket or an alert: one alone tells neither.
+  if (h.recordsBehindFinished > (h.serverPads ? 1 : 0)) return taken;
+  if (h.alert?.side === SERVER || h.refusedByAlert) return refusedFlight(h);
+  if (!close) return h.wasTaken && !h.serverPads ? taken : INCOMPLETE;
+  // A Certificate, an alert: nothing tells that a Finished came between them.
+  if (h.clientLeft && kind === "certificate") return IN_DOUBT;
+  if (close.side === CLIENT) return h.serverPads ? IN_DOUBT : taken;
+  if (close.acked <= h.flightStart) return refusal("server-aborted", SERVER, basis);
+  if (h.wasTaken || h.clientLeft) return h.serverPads ? IN_DOUBT : taken;
+  // Servers without tickets read what the client says, and close: that looks the same.
+  if (close.acked > h.finishedEnd || h.serverPads) return IN_DOUBT;
+  return refusedFlight(h);
 }
 
-/**
- * Reports whether the server left right behind the client's Finished: it closed first, or sent what
- * has the size of an alert, and sent no ticket and no answer. A client that left by itself is not
- * refused.
- */
-function isRefused13(h: Handshake): boolean {
-  if (h.recordsBehindFinished > 0) return false;
-  const close = h.closes[0];
-  if (h.alert?.side === SERVER) return true;
-  return h.refusedByAlert || (close?.side === SERVER && !h.clientLeft());
+/** The server left right behind the client's flight: by what the flight was. */
+function refusedFlight(h: Handshake): Judgement {
+  switch (h.flight.kind) {
+    case "presented":
+    case "certificate":
+      return refusal("client-cert-refused", SERVER, "inferred", null, "likely");
+    case "declined":
+      return refusal("client-cert-missing", SERVER, "inferred", null, "likely");
+    default:
+      return refusal("server-aborted", SERVER, basisOf(h.closes[0]), null, "likely");
+  }
 }
 
 /** How the client authenticated, in the words of `contracts.md`. */
@@ -260,9 +282,12 @@ export function mutualOf(h: Handshake): Mutual {
   // A certificate in clear is TLS ≤ 1.2, also where only the client's side was captured.
   if (!h.serverHello) return h.clientChain !== null && h.clientChain.length > 0 ? "yes" : null;
   if (isTls13(h.serverHello.version)) {
+    // Behind a PSK no certificate is asked for (RFC 8446 §4.3.2).
+    if (h.serverHello.selectsPsk) return "resumed";
     switch (h.flight.kind) {
       case "none":
-        return h.serverHello.selectsPsk ? "resumed" : "inferred-no";
+        // Nobody was asked yet, and may be later, out of sight (RFC 8446 §4.6.2).
+        return mayBeAskedLater(h) ? null : "inferred-no";
       case "declined":
         return "inferred-declined";
       case "presented":
@@ -278,6 +303,11 @@ export function mutualOf(h: Handshake): Mutual {
   if (h.clientChain !== null || h.clientKeyExchange) return "no";
   if (h.serverHelloDone && !h.asked) return "no";
   return null;
+}
+
+/** Reports whether the client offers to authenticate behind the handshake. */
+function mayBeAskedLater(h: Handshake): boolean {
+  return h.clientHello?.extensions.includes(Extension.postHandshakeAuth) ?? false;
 }
 
 /** Versions that RFC 8996 and RFC 7568 deprecate. */

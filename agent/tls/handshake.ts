@@ -3,19 +3,19 @@ import { Cursor } from "../read/cursor.ts";
 import { readChain } from "./certificate.ts";
 import type { Certificate } from "./certificate.ts";
 import { CIPHER_SUITES } from "./cipher-suites.ts";
-import { isAlertSized, readClientFlight } from "./client-flight.ts";
 import type { ClientFlight } from "./client-flight.ts";
 import { knownClientHello, readSsl2ClientHello } from "./client-hello.ts";
 import type { ClientHello } from "./client-hello.ts";
 import { Alert, ContentType, HandshakeType, isTls13 } from "./codes.ts";
 import { alike, isOver } from "./alike.ts";
+import { Hidden } from "./hidden.ts";
 import { Letters } from "./letters.ts";
 import { RECORD_HEADER, isRecordHeader } from "./record.ts";
 import { knownServerHello, readServerKeyExchange } from "./server-hello.ts";
 import type { ServerHello } from "./server-hello.ts";
 import { Side } from "./side.ts";
 import { Ssl2, isSsl2Answer } from "./ssl2.ts";
-import type { AlertSeen, AnswerKind, CloseSeen, TlsTrace, Transport } from "./trace.ts";
+import type { AlertSeen, CloseSeen, TlsTrace, Transport } from "./trace.ts";
 
 export const CLIENT = 0;
 export const SERVER = 1;
@@ -24,15 +24,9 @@ export const SERVER = 1;
 const MESSAGE_LIMIT = 256 * 1024;
 /** Records of a side after its hello beyond which acceptance is no longer waited for. */
 const RECORDS_LIMIT = 512;
-/** Encrypted lengths of the client that are kept: early data, then its flight. */
-const LENGTHS_LIMIT = 64;
 const HISTORY_LIMIT = 60;
-/** Larger than session tickets are, chains of client certificates inside included (measured). */
-const BEYOND_TICKET = 4200;
 
 export type { AlertSeen, CloseSeen, Transport };
-
-const NO_LENGTHS: number[] = [];
 
 const NO_CLOSES: readonly CloseSeen[] = [];
 /** Shared by all that are settled, and never written to. */
@@ -72,8 +66,9 @@ export class Handshake {
   serverFinished = false;
   /** TLS ≤ 1.2: both sides went on with handshake messages behind their Finished, encrypted. */
   renegotiated = false;
-  /** TLS 1.3: how the client answered. */
+  /** TLS 1.3: how the client answered, and where that begins in its stream. */
   flight: ClientFlight = { kind: "incomplete", records: 0 };
+  flightStart = -1;
   /** Offset in the client's stream behind its Finished; -1 where it was not seen. */
   finishedEnd = -1;
   alert: AlertSeen | null = null;
@@ -82,31 +77,51 @@ export class Handshake {
   closes: readonly CloseSeen[] = NO_CLOSES;
   /** TLS 1.3: what has an alert's size came first behind the ServerHello. */
   refusedAtHello = false;
-  /** TLS 1.3: what has an alert's size came first behind the client's Finished. */
+  /** TLS 1.3: what has an alert's size came first behind the client's Finished, then an end. */
   refusedByAlert = false;
+  /** TLS 1.3: the server's records are padded to whole blocks: an alert looks like all else. */
+  serverPads = false;
+  /** TLS 1.3: behind the client's Finished the server waited longer, or left, as none refuses. */
+  wasTaken = false;
+  /** TLS 1.3: one record came that is an answer, or asks for a certificate after all. */
+  mayAnswer = false;
+  /**
+   * TLS 1.3, where the client may be asked for a certificate later (RFC 8446 §4.6.2): offset in its
+   * stream from which on it would show it, -1 where it may have done so, or will not be asked.
+   */
+  lateFrom = -1;
+  /** TLS 1.3: behind its Finished the client sent data; nothing but what may be alerts. */
+  clientSpoke = false;
+  clientLeft = false;
   /** The server's other records behind the client's Finished: tickets, answers. */
   recordsBehindFinished = 0;
   /** Reached when the server answered the client with application data. */
   answered = false;
+  /** A bound of ours was reached: what stands behind it is not read. */
+  isBounded = false;
   /** Bytes that are no records, or messages that contradict themselves; by side. */
   malformed: boolean[] = [false, false];
 
   #sides: readonly Side[] = [new Side(), new Side()];
-  /** Lengths of the client's records of type 23, and where they end; until the server answered. */
-  #clientLengths: number[] = [];
-  #clientEnds: number[] = [];
+  /** Over TCP, until the server answered: records of type 23, as of TLS 1.3. */
+  #hidden: Hidden | null = null;
   #letters = Letters.none;
   readonly #trace: TlsTrace | null;
+  /** The client's records are read on where it may yet show a certificate. */
+  readonly #isPatient: boolean;
 
-  constructor(transport: Transport = "t", trace: TlsTrace | null = null) {
+  constructor(transport: Transport = "t", trace: TlsTrace | null = null, isPatient = false) {
     this.transport = transport;
     this.#trace = trace;
+    this.#isPatient = isPatient;
   }
 
   /** Nothing more can be learned from bytes of this side. */
   isRead(side: number): boolean {
+    if (this.answered && side === CLIENT && this.#isPatient && this.lateFrom >= 0) return false;
     if (this.answered || this.malformed[side]! || this.ssl2?.isRead(side)) return true;
-    return this.#sides[side]!.records > RECORDS_LIMIT;
+    if (this.#sides[side]!.records > RECORDS_LIMIT) this.isBounded = true;
+    return this.isBounded;
   }
 
   /**
@@ -143,6 +158,12 @@ export class Handshake {
     if (this.isOver) return;
     if (this.closes.some((c) => c.side === close.side && c.kind === close.kind)) return;
     this.closes = [...this.closes, close];
+    this.#hidden?.close(close);
+  }
+
+  /** Nobody said anything for so many milliseconds, until now. */
+  pause(quietMs: number): void {
+    this.#hidden?.pause(quietMs);
   }
 
   /**
@@ -188,6 +209,8 @@ export class Handshake {
       this.#trace?.record(side, type, view.getUint16(at + 1), length, offset, inClear);
       offset += RECORD_HEADER + length;
       own.records++;
+      const isFlight = side === CLIENT && this.serverHello !== null && this.flightStart < 0;
+      if (isFlight) this.flightStart = offset - RECORD_HEADER - length;
       if (inClear) this.#takeClear(own, side, type, view, at + RECORD_HEADER, behind);
       else this.takeEncrypted(side, type, length, offset, acked);
       if (behind > end) return offset;
@@ -282,7 +305,7 @@ export class Handshake {
       if (whole.length === 4) {
         // Only the header was split: now the message's length is known.
         const length = new DataView(whole.buffer).getUint32(0) & 0xffffff;
-        if (length > 0) this.#keepPartial(own, side, whole, length);
+        if (length > 0) this.#keepPartial(own, whole, length);
         else this.takeMessage(side, new DataView(whole.buffer), 0, 4);
       } else this.takeMessage(side, new DataView(whole.buffer), 0, whole.length);
       if (end > at + took) this.#takeMessages(own, side, view, at + took, end);
@@ -297,7 +320,7 @@ export class Handshake {
           own.partial = new Uint8Array(4);
           own.partial.set(bytes);
           own.partialLength = left;
-        } else this.#keepPartial(own, side, bytes, length);
+        } else this.#keepPartial(own, bytes, length);
         return;
       }
       this.takeMessage(side, view, at, at + 4 + length);
@@ -305,9 +328,9 @@ export class Handshake {
     }
   }
 
-  #keepPartial(own: Side, side: number, bytes: Uint8Array, length: number): void {
+  #keepPartial(own: Side, bytes: Uint8Array, length: number): void {
     if (length > MESSAGE_LIMIT) {
-      this.malformed[side] = true;
+      this.isBounded = true;
       return;
     }
     own.partial = new Uint8Array(4 + length);
@@ -337,7 +360,7 @@ export class Handshake {
         if (!this.clientHello) this.clientHello = hello;
         else if (this.retried && !this.secondHello) {
           this.secondHello = hello;
-          this.#clientLengths.length = this.#clientEnds.length = 0;
+          this.#hidden?.restart();
         }
         return;
       }
@@ -372,7 +395,8 @@ export class Handshake {
         this.note("s", SERVER);
         this.serverHello ??= hello;
         if (hello.group !== null) this.group = hello.group;
-        if (isTls13(hello.version)) this.#judgeFlight();
+        if (isTls13(hello.version)) this.#hidden?.judge();
+        else this.#hidden = null;
         return;
       }
       case HandshakeType.certificate:
@@ -431,68 +455,28 @@ export class Handshake {
     if (type !== ContentType.applicationData) return;
     own.applicationRecords++;
     this.note("p", side);
-    if (side === SERVER) {
-      if (this.finishedEnd >= 0) this.#takeAnswer(length, acked);
-      // EncryptedExtensions is larger, even empty: 4 + 2 + 17 (RFC 8446 §4.3.1).
-      else if (this.#is13 && own.applicationRecords === 1 && isAlertSized(length)) {
-        this.refusedAtHello = true;
-      }
-      return;
-    }
-    if (this.#clientLengths.length < LENGTHS_LIMIT) {
-      this.#clientLengths.push(length);
-      this.#clientEnds.push(recordEnd);
-      if (this.#is13) this.#judgeFlight();
-    }
+    if (this.#is13 || this.serverHello === null) this.#takeHidden(side, length, recordEnd, acked);
+    else if (side === SERVER && this.finishedEnd >= 0) this.#takeAnswer(length, acked);
   }
 
-  #judgeFlight(): void {
-    const hello = this.secondHello ?? this.clientHello;
-    const suite = CIPHER_SUITES.get(this.serverHello!.cipherSuite) ?? "";
-    const hashBytes = suite.endsWith("SHA384") ? 48 : 32;
-    const earlyData = this.secondHello === null && (hello?.offersEarlyData ?? false);
-    const offers = { earlyData, settings: hello?.offersSettings ?? false };
-    const flight = readClientFlight(this.#clientLengths, hashBytes, offers);
-    this.#trace?.flight(this.#clientLengths, hashBytes, offers, flight);
-    this.flight = flight;
-    if (flight.records > 0) this.finishedEnd = this.#clientEnds[flight.records - 1]!;
+  /** TLS 1.3, or before it is known: sizes and order are all that is left to see. */
+  #takeHidden(side: number, length: number, recordEnd: number, acked: number): void {
+    if (this.transport !== "t") return;
+    this.#hidden ??= new Hidden(this, this.#trace);
+    if (side === CLIENT) this.#hidden.takeClient(length, recordEnd, acked);
+    else this.#hidden.takeServer(length, acked);
+    if (this.isRead(CLIENT)) this.#hidden = null; // a flow that lives on keeps little
   }
 
-  /** A record of the server's behind the client's Finished: a ticket, an alert, or an answer. */
+  /** TLS ≤ 1.2: application data of the server's behind the client's Finished. */
   #takeAnswer(length: number, acked: number): void {
-    const kind = this.#weighAnswer(length, acked);
-    this.#trace?.answer(kind, length, acked, this.finishedEnd);
-    if (kind === "early") return;
-    if (kind === "alert") {
-      const clientStays = !this.closes.some((c) => c.side === CLIENT) && !this.clientLeft();
-      if (clientStays && this.recordsBehindFinished === 0) this.refusedByAlert = true;
+    if (acked >= 0 && acked < this.finishedEnd) {
+      this.#trace?.answer("early", length, acked, this.finishedEnd);
       return;
     }
+    const isAnswer = acked >= 0 || this.#sides[CLIENT]!.applicationRecords > 0;
+    this.#trace?.answer(isAnswer ? "answer" : "ticket", length, acked, this.finishedEnd);
     this.recordsBehindFinished++;
-    if (kind === "ticket") return;
-    this.answered = true;
-    this.#clientLengths = this.#clientEnds = NO_LENGTHS; // a flow that lives on keeps little
-  }
-
-  #weighAnswer(length: number, acked: number): AnswerKind {
-    if (acked >= 0 && acked < this.finishedEnd) return "early";
-    if (this.#is13 && isAlertSized(length)) return "alert";
-    const answersData = this.#clientSpoke() && (acked < 0 || acked > this.finishedEnd);
-    const beyondTicket = acked >= 0 && (!this.#is13 || length > BEYOND_TICKET);
-    return answersData || beyondTicket ? "answer" : "ticket";
-  }
-
-  /** Reports whether the client sent application data behind its Finished. */
-  #clientSpoke(): boolean {
-    const own = this.#sides[CLIENT]!;
-    if (!this.#is13) return own.applicationRecords > 0;
-    const later = this.#clientLengths.slice(this.flight.records);
-    return later.some((n) => !isAlertSized(n)) || own.applicationRecords > LENGTHS_LIMIT;
-  }
-
-  /** The client sent only what has the size of an alert behind its Finished: it leaves. */
-  clientLeft(): boolean {
-    const later = this.#clientLengths.slice(this.flight.records);
-    return later.length > 0 && later.every(isAlertSized);
+    this.answered = isAnswer;
   }
 }

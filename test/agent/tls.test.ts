@@ -212,7 +212,8 @@ t.test("bytes that are no records end the reading, and are told", async (t) => {
   t.strictSame([h.malformed, h.isRead(SERVER), h.isRead(CLIENT)], [[false, true], true, false]);
   const long = new Handshake();
   feed(long, SERVER, record(join([11], u24(0xffffff), new Uint8Array(64))));
-  t.ok(long.malformed[SERVER], "a message of 16 MiB is not waited for");
+  t.ok(long.isBounded && long.isRead(SERVER), "a message of 16 MiB is not waited for");
+  t.notOk(long.malformed[SERVER], "and contradicts nothing");
 });
 
 // Client flights: lengths of the records of type 23, `none / declined / presented`, as measured on
@@ -263,8 +264,9 @@ const FLIGHTS = `
   haproxy-as-client AES-256: 69 / 25+69 / 487+96+69 2516+281+69
 `;
 
-const NOTHING = { earlyData: false, settings: false };
-const EARLY = { earlyData: true, settings: false };
+const NOTHING = { earlyData: false, settings: false, psk: false };
+const EARLY = { ...NOTHING, earlyData: true };
+const PSK = { ...NOTHING, psk: true };
 const lengthsOf = (text: string) => (text === "-" ? [] : text.split("+").map(Number));
 
 t.test("client flights of every stack that was measured", async (t) => {
@@ -281,23 +283,24 @@ t.test("client flights of every stack that was measured", async (t) => {
       const application = [...lengths, 40, 100];
       const flight = readClientFlight(application, hashBytes, NOTHING);
       t.strictSame(flight, wanted, `${stack} ${kind} ${text}, and data behind it`);
-      t.strictSame(readClientFlight(lengths, hashBytes, NOTHING), wanted, `${stack} ${text}`);
-      const early = readClientFlight([500, 21, ...application], hashBytes, EARLY);
-      t.strictSame(
-        early,
-        { kind, records: lengths.length + 2 },
-        `${stack} ${text}, 0-RTT before it`,
-      );
-      t.equal(
-        readClientFlight([500, ...lengths], hashBytes, EARLY).kind,
-        "unclear",
-        "no end of it",
-      );
+      const alone = readClientFlight(lengths, hashBytes, NOTHING);
+      // One record may be a Certificate that nothing follows.
+      const isAlone = kind === "presented" && lengths.length === 1;
+      const kinds = isAlone ? ["certificate", "padded"] : [kind];
+      t.ok(kinds.includes(alone.kind), `${stack} ${text}: ${alone.kind}`);
+      // Where early data was offered, records may be left of it: only a whole flight is believed.
+      const early = readClientFlight(application, hashBytes, EARLY);
+      t.ok([kind, "incomplete"].includes(early.kind), `${stack} ${text}, early data offered`);
+      const resumed = readClientFlight(application, hashBytes, PSK);
+      t.equal(resumed.kind, kind === "none" ? "none" : "unclear", `${stack} ${text} behind a PSK`);
       // While the flight is still coming it must never look like another kind.
       for (let came = 0; came < lengths.length; came++) {
         const soFar = readClientFlight(lengths.slice(0, came), hashBytes, NOTHING);
-        if (soFar.kind !== kind)
-          t.equal(soFar.kind, "incomplete", `${stack} ${text}, ${came} came`);
+        const may = [
+          "incomplete",
+          ...(kind === "presented" ? [kind, "certificate", "padded"] : []),
+        ];
+        t.ok(may.includes(soFar.kind), `${stack} ${text}, ${came} came: ${soFar.kind}`);
       }
     };
     for (const text of none.split(" ")) check("none", text);
@@ -308,7 +311,7 @@ t.test("client flights of every stack that was measured", async (t) => {
 });
 
 t.test("application settings, as Chromium sends them, go before the client's flight", async (t) => {
-  const offers = { earlyData: false, settings: true };
+  const offers = { ...NOTHING, settings: true };
   // 4 + 2 + 4 of EncryptedExtensions join the 36 or 52 of the Finished, and the 8 of no certificate.
   t.strictSame(readClientFlight([63, 87], 32, offers), { kind: "none", records: 1 });
   t.strictSame(readClientFlight([79], 48, offers), { kind: "none", records: 1 });
@@ -326,12 +329,39 @@ t.test("flights that say nothing are unclear, and alerts are alerts", async (t) 
   check([25, 19], "alert");
   check([25, 60], "unclear");
   check([54], "unclear");
-  check([90], "unclear");
-  check([200], "unclear");
-  check([201], "presented");
+  check([70], "unclear");
+  check([200], "incomplete"); // a raw public key may be as small
+  check([200, 40], "unclear");
+  check([201], "certificate");
+  check([201, 19], "certificate"); // joined, and the client leaves; or it broke off
+  check([201, 40], "presented");
   check([53], "unclear", 48); // the Finished of another hash
   check([61], "declined");
   check([77], "declined", 48);
+});
+
+t.test("flights of newer stacks, and what padding hides", async (t) => {
+  const check = (lengths: number[], kind: string, hashBytes = 32, offers = NOTHING) =>
+    t.equal(readClientFlight(lengths, hashBytes, offers).kind, kind, lengths.join("+"));
+  check([69], "none"); // JDK 25, SSLEngine: one record, 16 more
+  check([77], "declined");
+  check([619, 84], "presented");
+  check([121, 96, 53], "presented"); // raw public keys (RFC 7250): P-256, Ed25519
+  check([74, 89, 53], "presented");
+  check([121, 96, 60], "unclear");
+  check([121, 96], "incomplete");
+  check([16401, 5625, 4652, 69], "presented", 48); // a chain of ML-DSA-87
+  check([371, 19], "certificate"); // Go without a common signature scheme breaks off
+  for (const block of [64, 128, 256, 512, 4096]) {
+    check([block + 16], "padded"); // OpenSSL's record_padding
+    check([block + 16, block + 16, 2 * block + 16], "padded");
+  }
+  check([848], "padded"); // in doubt while nothing else came
+  check([848, 73], "presented");
+  check([317, 21, 53], "none", 32, { ...EARLY, psk: true });
+  check([317, 53], "none", 32, { ...EARLY, psk: true });
+  check([500, 53], "incomplete", 32, EARLY); // refused early data, or a joined flight
+  check([500, 96, 53], "presented", 32, EARLY);
 });
 
 // Fingerprints.
