@@ -44,7 +44,7 @@ export function conclude(record: Flow, reading: Reading | undefined): Conclusion
 const CLIENT_BASES: Readonly<Record<Flow["client_basis"], string>> = {
   syn: "it sent the SYN",
   handshake: "what it sent is what clients send",
-  port: "the other end's port is below 1024, its own is not",
+  port: "the other end's port is one that servers have, its own is not",
   "first-seen": "it was seen first; nothing else tells the ends apart",
 };
 

@@ -39,10 +39,10 @@ export function sayOfPath(c: Connection, expectation: Expectation, around: Surro
 
 /** One acceptance shows that the path is open; that others failed is not the path's fault. */
 function sayOfAllowed(c: Connection): Say {
-  if (c.accepted === true) {
+  if (c.accepted === true && c.rolesKnown) {
     return c.disagree ? unreadable("sightings-disagree") : supports("allowed-and-used");
   }
-  return c.final || c.accepted === false ? { kind: "silent" } : { kind: "pending" };
+  return c.final || c.accepted !== null ? { kind: "silent" } : { kind: "pending" };
 }
 
 function sayOfDenied(c: Connection, expectation: Expectation, around: Surroundings): Say {
