@@ -4,10 +4,9 @@ import type { FlowTable } from "../flow/flow-table.ts";
 import { Fact, Side, keyAt } from "../flow/flow-record.ts";
 import { Basis } from "../flow/roles.ts";
 import { DIALOGUES } from "../identify/dialogue.ts";
-import { isDeprecated, judge } from "../tls/failure.ts";
+import { isDeprecated, judge, wentOnBehind } from "../tls/failure.ts";
 import type { Judgement } from "../tls/failure.ts";
 import type { Certificate } from "../tls/certificate.ts";
-import { isTls13 } from "../tls/codes.ts";
 import { SERVER } from "../tls/handshake.ts";
 import type { Handshake } from "../tls/handshake.ts";
 import { formatAddress, formatTime } from "../../protocol/address.ts";
@@ -247,9 +246,8 @@ function lacksBytes(table: FlowTable, flow: number): boolean {
 /** What was not seen may be what decides: only what stands in the bytes that came is kept. */
 function withoutAbsence(judged: Judgement, reading: Reading | undefined): Judgement {
   const { failure } = judged;
-  // Of TLS 1.3 a handshake is known to be complete by what came behind it.
-  const is13 = reading?.tls?.serverHello != null && isTls13(reading.tls.serverHello.version);
-  if (!failure && is13 && judged.accepted === null) return { ...judged, handshake: null };
+  const isSeen = reading?.tls == null || wentOnBehind(reading.tls);
+  if (!failure && !isSeen && judged.accepted === null) return { ...judged, handshake: null };
   if (!failure || failure.basis === "alert") return judged;
   const isNamed = failure.code !== "tls-to-plaintext" || reading?.serverProtocol;
   const isUpgrade = failure.code === "upgrade-refused" || reading?.upgradedFrom;

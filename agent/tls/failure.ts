@@ -250,8 +250,7 @@ function judge13(h: Handshake): Judgement {
   if (h.transport !== "t" && !(h.closes[0]?.side === SERVER || h.alert?.side === SERVER)) {
     return taken;
   }
-  // A record that is padded may be a ticket or an alert: one alone tells neither.
-  if (h.recordsBehindFinished > (h.serverPads ? 1 : 0)) return taken;
+  if (wentOnBehind(h)) return taken;
   if (h.alert?.side === SERVER || h.refusedByAlert) return refusedFlight(h);
   if (!close) return h.wasTaken && !h.serverPads ? taken : INCOMPLETE;
   // A Certificate, an alert: nothing tells that a Finished came between them.
@@ -262,6 +261,15 @@ function judge13(h: Handshake): Judgement {
   // Servers without tickets read what the client says, and close: that looks the same.
   if (close.acked > h.finishedEnd || h.serverPads) return IN_DOUBT;
   return refusedFlight(h);
+}
+
+/**
+ * Reports whether the handshake's end was seen: in clear, or in TLS 1.3 by what the server sent
+ * behind the client's Finished. A padded record may be a ticket or an alert: one alone tells neither.
+ */
+export function wentOnBehind(h: Handshake): boolean {
+  if (!h.serverHello || !isTls13(h.serverHello.version)) return true;
+  return h.recordsBehindFinished > (h.serverPads ? 1 : 0);
 }
 
 /** The server left right behind the client's flight: by what the flight was. */

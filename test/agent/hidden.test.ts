@@ -109,6 +109,8 @@ t.test(
     check(`${SHOWN} >73 <968 <76`, answered); // Go
     check(`${SHOWN} <666+666 >44 <22`, answered); // Redis: +OK
     check(`${OPEN} >769 <179 <50 >41 <30`, answered); // ztunnel: SETTINGS, then answers
+    check(`${SHOWN} >73 ${"<1024 ".repeat(16)}`, "inferred-yes complete null null");
+    check(`${SHOWN} >73 ${"<1024 ".repeat(17)}`, answered); // a download in records of one size
     check(`${SHOWN} >73 <35`, answered); // 18 bytes, of a server that pads nothing
     check(`${SHOWN} >22 <179 <22`, "inferred-yes complete null null"); // a KeyUpdate for another
     check(`${SHOWN} <179 <50`, "inferred-yes complete null null"); // greets who says nothing
