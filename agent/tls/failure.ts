@@ -265,7 +265,7 @@ function judge13(h: Handshake): Judgement {
 
 /**
  * Reports whether the handshake's end was seen: in clear, or in TLS 1.3 by what the server sent
- * behind the client's Finished. A padded record may be a ticket or an alert: one alone tells neither.
+ * behind the client's Finished. A padded record may be a ticket or an alert: one tells neither.
  */
 export function wentOnBehind(h: Handshake): boolean {
   if (!h.serverHello || !isTls13(h.serverHello.version)) return true;

@@ -39,6 +39,8 @@ export type Connection = {
   accepted: boolean | null;
   failure: string | null;
   failureSide: "client" | "server" | null;
+  /** Other causes of the failure look the same on the wire. */
+  failureLikely: boolean;
   /** The server's TCP, or its UDP, answered. */
   established: boolean;
   /** Bytes were seen, and of one side only: what the other did is not known. */
@@ -154,6 +156,7 @@ function merge(sightings: Sighting[]): Connection {
     accepted: accepted.includes(true) ? true : accepted.includes(false) ? false : null,
     failure: failed?.failure?.code ?? null,
     failureSide: failed?.failure?.side ?? null,
+    failureLikely: failed?.failure?.confidence === "likely",
     established: records.some(isEstablished),
     oneSided: sightings.every((s) => isOneSided(s.attributed.observation)),
     disagree: mixed || (accepted.includes(true) && accepted.includes(false)),
