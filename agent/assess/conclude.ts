@@ -156,10 +156,13 @@ function mutualWhy(record: Flow, h: Handshake): [string, string | null] {
     ];
   }
   if (h.ssl2) return ["SSL 2.0 encrypts what would show a client's certificate", null];
-  if (h.clientChain?.length === 0) {
+  if (h.clientShowed === false) {
     return ["the client was asked, and sent an empty list", "RFC 5246 §7.4.6"];
   }
-  if (h.clientChain) return ["the client's certificate was read", "RFC 5246 §7.4.6"];
+  if (h.clientShowed) {
+    const isRead = h.clientChain !== null && h.clientChain.length > 0;
+    return [`the client's certificate ${isRead ? "was read" : "came"}`, "RFC 5246 §7.4.6"];
+  }
   if (record.tls?.mutual === "no") {
     const why = h.asked ? "the client was asked, and sent none" : "the server did not ask for one";
     return [why, "RFC 5246 §7.4.4"];
