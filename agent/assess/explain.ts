@@ -304,6 +304,7 @@ const ANSWERS: Readonly<Record<AnswerKind, readonly [string, string]>> = {
   early: ["sent before the server had the client's Finished: no answer", "RFC 9293 §3.4"],
   alert: ["2 + 17 bytes are the size of an alert: no answer", "RFC 8446 §6"],
   ticket: ["may be a session ticket: no answer yet", "RFC 8446 §4.6.1"],
+  control: ["may be a KeyUpdate, a late request, or HTTP/2's own: no answer yet", "RFC 8446 §4.6"],
   answer: ["application data behind the client's Finished: the server answers", "RFC 8446 §2"],
 };
 

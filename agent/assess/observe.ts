@@ -4,15 +4,16 @@ import type { FlowTable } from "../flow/flow-table.ts";
 import { Fact, Side, keyAt } from "../flow/flow-record.ts";
 import { Basis } from "../flow/roles.ts";
 import { DIALOGUES } from "../identify/dialogue.ts";
-import { isDeprecated, judge, wentOnBehind } from "../tls/failure.ts";
+import { isDeprecated, judge, mayBeAskedLater, mutualOf, wentOnBehind } from "../tls/failure.ts";
 import type { Judgement } from "../tls/failure.ts";
 import type { Certificate } from "../tls/certificate.ts";
+import { isTls13 } from "../tls/codes.ts";
 import { SERVER } from "../tls/handshake.ts";
 import type { Handshake } from "../tls/handshake.ts";
 import { formatAddress, formatTime } from "../../protocol/address.ts";
-import type { Failure, Flow, ProtocolName, ResumedFrom } from "../../protocol/flow-record.ts";
+import type { Failure, Flow, ProtocolName, ResumedFrom, Tls } from "../../protocol/flow-record.ts";
 import type { Reading } from "./reading.ts";
-import { tlsOf } from "./tls-record.ts";
+import { clientCertOf, tlsOf } from "./tls-record.ts";
 
 /** Seconds of capture without an answer after which an attempt counts as unanswered. */
 const UNANSWERED_SECONDS = 30;
@@ -99,7 +100,10 @@ export function observe(
   const hides = (facts & Fact.renegotiated) !== 0 && read !== null && read.mutual !== "yes";
   const said = hides ? { ...read, mutual: null, client_cert: null } : read;
   const isUnasked = isWhole && tls !== null && wasNeverAsked(table, flow, client, tls);
-  const late = isUnasked ? withoutLateCertificate(known, tls) : known;
+  const isLast = table.closings.firstSide(flow) === clientSide && !table.closings.beginsLate(flow);
+  // A KeyUpdate alone is no reason for a client to leave at once: it was answered.
+  const isDone = isWhole && isLast && tls?.mayAnswer === true && known.failure === null;
+  const late = isDone ? { ...known, accepted: true } : known;
   // A mesh's proxy that asked for a certificate and was shown none may deny inside of the TLS.
   const mayBeDenied =
     late.accepted === true && said?.mutual === "inferred-declined" && said.mesh !== null;
@@ -126,10 +130,7 @@ export function observe(
     handshake: tls ? judged.handshake : null,
     failure: judged.failure as Failure | null,
     accepted: judged.accepted,
-    tls:
-      said?.mutual === null && isUnasked
-        ? { ...said, mutual: "inferred-no", client_cert: false }
-        : said,
+    tls: said && isUnasked ? withMutual(said, mutualOf(tls, true)) : said,
     history: historyOf(table, client, server, reading),
     findings: findingsOf(tls, judged, facts, start, reading),
     notes,
@@ -246,7 +247,11 @@ function lacksBytes(table: FlowTable, flow: number): boolean {
 /** What was not seen may be what decides: only what stands in the bytes that came is kept. */
 function withoutAbsence(judged: Judgement, reading: Reading | undefined): Judgement {
   const { failure } = judged;
-  const isSeen = reading?.tls == null || wentOnBehind(reading.tls);
+  const tls = reading?.tls ?? null;
+  const isSeen = tls === null || wentOnBehind(tls);
+  // What was not seen may be a certificate that was asked for late, and tickets for that.
+  const isLate = tls?.serverHello != null && isTls13(tls.serverHello.version);
+  if (isLate && judged.accepted && mayBeAskedLater(tls)) return { ...judged, accepted: null };
   if (!failure && !isSeen && judged.accepted === null) return { ...judged, handshake: null };
   if (!failure || failure.basis === "alert") return judged;
   const isNamed = failure.code !== "tls-to-plaintext" || reading?.serverProtocol;
@@ -254,6 +259,12 @@ function withoutAbsence(judged: Judgement, reading: Reading | undefined): Judgem
   if (failure.basis === "in-band" && isNamed && !isUpgrade) return judged;
   return { handshake: judged.handshake && "incomplete", failure: null, accepted: null };
 }
+
+const withMutual = (tls: Tls, mutual: Tls["mutual"]): Tls => ({
+  ...tls,
+  mutual,
+  client_cert: clientCertOf(mutual),
+});
 
 /** The most that an end of TLS says: two alerts, as Java pads them. */
 const FAREWELL_BYTES = 2 * (5 + 35);
@@ -268,11 +279,6 @@ function wasNeverAsked(table: FlowTable, flow: number, client: number, tls: Hand
   return (
     tls.lateFrom >= 0 && isOver && !isCut && table.sent(client) - tls.lateFrom <= FAREWELL_BYTES
   );
-}
-
-/** Then what came behind the tickets was no request, but an answer. */
-function withoutLateCertificate(judged: Judgement, tls: Handshake): Judgement {
-  return tls.mayAnswer && judged.failure === null ? { ...judged, accepted: true } : judged;
 }
 
 /** Handshake, failure and acceptance: TLS by its records, plaintext by who answered whom. */

@@ -10,7 +10,7 @@ import type { Signature } from "../identify/signatures.ts";
 import { isTlsClientHello } from "../identify/tls-record.ts";
 import { Upgrade } from "../identify/upgrade.ts";
 import { CLIENT, Handshake, SERVER } from "../tls/handshake.ts";
-import { RECORD_HEADER, isRecordHeader } from "../tls/record.ts";
+import { RECORD_HEADER, isRecordHeader, mayBeRecord } from "../tls/record.ts";
 import type { ProtocolName } from "../../protocol/flow-record.ts";
 import type { Trace } from "./trace.ts";
 import { DatagramReading } from "./datagrams.ts";
@@ -22,7 +22,6 @@ import { TdsUnwrap } from "./tds-unwrap.ts";
 const UPGRADE_LIMIT = 16384;
 /** Bytes of a side that are kept for the other side to name. */
 const LIKELY_LIMIT = 4096;
-
 /** Shared by all that are settled, and never written to. */
 const NO_UPGRADE = new Upgrade();
 const NEITHER: boolean[] = [false, false];
@@ -359,8 +358,10 @@ export class Reading {
   #identify(role: number, view: DataView, at: number, end: number): void {
     const { recognition } = this.#progress!;
     if (recognition.done[role]! || end <= at) return;
-    const isFirst = role === CLIENT && !this.#midstream && this.protocol === null;
-    if (isFirst && isTlsClientHello(view, at, end) === Match.no) this.notTls = true;
+    // Who connects may be the server of the TLS inside: its records are none of a client's.
+    const isTls = isTlsClientHello(view, at, end) !== Match.no || mayBeRecord(view, at, end);
+    const isFirst = role === CLIENT && !this.#midstream && this.protocol === null && !isTls;
+    if (isFirst) this.notTls = true;
     const signature = recognition.look(role, view, at, end);
     if (signature) {
       this.#trace?.matched(role, signature, end - at);
@@ -370,7 +371,6 @@ export class Reading {
     if (!recognition.done[role]!) return;
     this.unmatched[role] = true;
     this.#trace?.unmatched(role, end - at);
-    if (isFirst) this.notTls = true;
     this.note("d", role);
   }
 

@@ -79,7 +79,7 @@ function write(h: Handshake, serverPort: number): Tls {
 
 const hex4 = (n: number) => n.toString(16).padStart(4, "0");
 
-function clientCertOf(mutual: Tls["mutual"]): boolean | null {
+export function clientCertOf(mutual: Tls["mutual"]): boolean | null {
   switch (mutual) {
     case "yes":
     case "inferred-yes":

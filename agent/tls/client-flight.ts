@@ -18,8 +18,8 @@
 const OVERHEAD = 17;
 /** AEAD tag: what is left of a padded record's length beside its whole blocks. */
 const TAG = 16;
-/** Smallest block to which a stack was seen to pad its records (OpenSSL's record_padding). */
-const PADDING_BLOCK = 64;
+/** Blocks to which records may be padded: above what sizes have in common by chance alone. */
+const PADDING_MINIMUM = 17;
 /** Java's SunJSSE pads each handshake record by 16 bytes (measured). */
 export const JAVA_PADDING = 16;
 const EMPTY_CERTIFICATE = 8;
@@ -32,8 +32,8 @@ const RAW_KEY_MINIMUM = 44 + 13 + OVERHEAD;
 /** CertificateVerify: from Ed25519 (64 bytes) to ML-DSA-87 (4627), framed. */
 const VERIFY_MINIMUM = 8 + 64 + OVERHEAD;
 const VERIFY_MAXIMUM = 8 + 4627 + OVERHEAD + JAVA_PADDING;
-/** A chain beyond 16 KiB goes on in so many further records. */
-const CHAIN_RECORDS = 4;
+/** A chain goes on in so many further records, where they are full. */
+const CHAIN_RECORDS = 48;
 const ALERT = 2 + OVERHEAD;
 
 export type ClientFlight = {
@@ -68,9 +68,21 @@ export function finishedLength(hashBytes: number): number {
   return 4 + hashBytes + OVERHEAD;
 }
 
-/** Reports whether a record may have been padded to whole blocks (RFC 8446 §5.4). */
-export function mayBePadded(length: number): boolean {
-  return (length - TAG) % PADDING_BLOCK === 0;
+/** Reports whether a record is full: of 16 KiB, or of a size that RFC 6066 §4 lets ask for. */
+export function isFull(length: number): boolean {
+  return length > 500 && Number.isInteger(Math.log2(length - OVERHEAD));
+}
+
+/** The largest block that both records may be padded to (RFC 8446 §5.4); 0 stands for any. */
+export function commonBlock(block: number, length: number): number {
+  let [a, b] = [block, Math.abs(length - TAG)];
+  while (b > 0) [a, b] = [b, a % b];
+  return a;
+}
+
+/** Reports whether a block that all records of a side have in common hides their sizes. */
+export function isPadding(block: number): boolean {
+  return block >= PADDING_MINIMUM;
 }
 
 const INCOMPLETE: ClientFlight = { kind: "incomplete", records: 0 };
@@ -89,7 +101,6 @@ export function readClientFlight(
 ): ClientFlight {
   const first = lengths[0];
   if (first === undefined) return INCOMPLETE;
-  if (lengths.every(mayBePadded)) return { kind: "padded", records: 0 };
   const finished = finishedLength(hashBytes);
   const isFinished = (n: number | undefined) => n === finished || n === finished + JAVA_PADDING;
   if (offers.psk) {
@@ -98,6 +109,7 @@ export function readClientFlight(
     if (isAlertSized(first) && lengths.length === 1) return ALERTED;
     return offers.earlyData ? INCOMPLETE : UNCLEAR;
   }
+  if (offers.earlyData) return readBehindRefused(lengths, isFinished);
   const settings = offers.settings ? EMPTY_SETTINGS : 0;
   if (isFinished(first) || first === finished + settings) return { kind: "none", records: 1 };
   const declined = first - finished - EMPTY_CERTIFICATE;
@@ -112,18 +124,35 @@ export function readClientFlight(
     return isAlertSized(next) ? ALERTED : UNCLEAR;
   }
   if (isAlertSized(first)) return lengths.length === 1 ? ALERTED : UNCLEAR;
-  const verified = verifiedRecords(lengths, isFinished);
+  const verified = verifiedRecords(lengths, 0, isFinished);
   if (verified > 0) return { kind: "presented", records: verified };
+  const block = lengths.reduce(commonBlock, 0);
+  if (lengths.length > 1 && isPadding(block)) return { kind: "padded", records: 0 };
   const next = lengths[1];
   if (first <= PRESENTED_MINIMUM) {
     // A raw public key is as small as that: only its CertificateVerify and Finished show it.
     const mayFollow = lengths.length < 3 && (next === undefined || isVerify(next));
     return first >= RAW_KEY_MINIMUM && mayFollow ? INCOMPLETE : UNCLEAR;
   }
-  // Early data that was refused has no end, and may look like a joined flight.
-  if (offers.earlyData) return lengths.length <= CHAIN_RECORDS ? INCOMPLETE : UNCLEAR;
   const isAlone = next === undefined || (isAlertSized(next) && lengths.length === 2);
   return { kind: isAlone ? "certificate" : "presented", records: 1 };
+}
+
+/**
+ * Early data that was refused has no end, and its records may have any size: then a certificate is
+ * shown by its CertificateVerify and Finished, and none by a Finished in front of nothing like one.
+ */
+function readBehindRefused(
+  lengths: readonly number[],
+  isFinished: (n: number | undefined) => boolean,
+): ClientFlight {
+  for (let from = 0; from < lengths.length; from++) {
+    const verified = verifiedRecords(lengths, from, isFinished);
+    if (verified > 0) return { kind: "presented", records: from + verified };
+  }
+  const mayShow = lengths.some((n) => n > PRESENTED_MINIMUM && !isFinished(n));
+  const isAlone = isFinished(lengths[0]);
+  return isAlone && !mayShow ? { kind: "none", records: 1 } : INCOMPLETE;
 }
 
 const isVerify = (n: number) => n >= VERIFY_MINIMUM && n <= VERIFY_MAXIMUM;
@@ -131,12 +160,17 @@ const isVerify = (n: number) => n >= VERIFY_MINIMUM && n <= VERIFY_MAXIMUM;
 /** Records of a Certificate, its CertificateVerify and Finished, each in its own; 0 if not so. */
 function verifiedRecords(
   lengths: readonly number[],
+  from: number,
   isFinished: (n: number | undefined) => boolean,
 ): number {
-  if (lengths[0]! < RAW_KEY_MINIMUM) return 0;
-  const most = lengths[0]! > PRESENTED_MINIMUM ? CHAIN_RECORDS : 1;
-  for (let i = 1; i < lengths.length && i <= most; i++) {
-    if (isVerify(lengths[i]!) && isFinished(lengths[i + 1])) return i + 2;
+  const first = lengths[from]!;
+  if (first < RAW_KEY_MINIMUM) return 0;
+  let last = from;
+  while (last - from < CHAIN_RECORDS && lengths[last + 1] === first) last++;
+  // A certificate that fills its record, or several, may end in one that is smaller.
+  const isCut = last > from || isFull(first);
+  for (let i = last + 1; i <= last + (isCut ? 2 : 1) && i < lengths.length; i++) {
+    if (isVerify(lengths[i]!) && isFinished(lengths[i + 1])) return i + 2 - from;
   }
   return 0;
 }

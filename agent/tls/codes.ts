@@ -30,11 +30,13 @@ export const HandshakeType = {
 /** ExtensionType (RFC 8446 §4.2 and the IANA registry). */
 export const Extension = {
   serverName: 0,
+  maxFragmentLength: 1, // RFC 6066 §4
   supportedGroups: 10,
   ecPointFormats: 11,
   signatureAlgorithms: 13,
   alpn: 16,
   extendedMasterSecret: 23,
+  recordSizeLimit: 28, // RFC 8449 §4
   sessionTicket: 35,
   preSharedKey: 41,
   earlyData: 42,

@@ -2,6 +2,7 @@
 import { Alert, Extension, Version, isTls13 } from "./codes.ts";
 import { CLIENT, SERVER } from "./handshake.ts";
 import type { Handshake } from "./handshake.ts";
+import { PROMPT_MS } from "./hidden.ts";
 import type { CloseSeen } from "./trace.ts";
 
 export type Outcome = "complete" | "failed" | "incomplete" | "resumed" | null;
@@ -49,8 +50,8 @@ function judgeRead(h: Handshake, quietMs: number, startMs: number): Judgement {
   return isTls13(h.serverHello.version) ? judge13(h) : judge12(h, startMs);
 }
 
-/** Milliseconds of capture after which a side that owes an answer is silent. */
-const SILENCE_MS = 5_000;
+/** Milliseconds of capture after which a side that owes an answer is silent, as of a SYN. */
+const SILENCE_MS = 30_000;
 /** Milliseconds without an answer after which a close means that somebody gave up waiting. */
 const GIVEN_UP_MS = 3_000;
 
@@ -136,9 +137,9 @@ function judge12(h: Handshake, startMs: number): Judgement {
     if (sawFlight) return refusal("server-cert-refused", CLIENT, basis, null, "likely");
     return refusal("client-aborted", CLIENT, basis);
   }
-  // A close refuses what it acknowledges.
+  // A close refuses what it acknowledges, and at once.
   const isUnheard = close.acked >= 0 && close.acked <= h.flightStart;
-  if (isUnheard) return refusal("server-aborted", SERVER, basis);
+  if (isUnheard || close.waitedMs >= PROMPT_MS) return refusal("server-aborted", SERVER, basis);
   if (h.clientShowed === false) {
     return refusal("client-cert-missing", SERVER, basis, null, "likely");
   }
@@ -223,12 +224,20 @@ function judgeServerAlert(h: Handshake, code: number): Judgement {
   return judgeOtherAlert(code, SERVER);
 }
 
+/** What a client says of a certificate (RFC 8446 §6.2). */
+const CERTIFICATE_ALERTS: ReadonlySet<number> = new Set([
+  ...[Alert.badCertificate, Alert.unsupportedCertificate, Alert.certificateRevoked],
+  ...[Alert.certificateExpired, Alert.certificateUnknown, Alert.unknownCa, Alert.decryptError],
+]);
+
 /** TLS 1.3: behind the ServerHello only sizes, order and ends are left. */
 function judge13(h: Handshake): Judgement {
   const { kind } = h.flight;
   const close = h.closes[0];
   const basis = basisOf(close);
   if (h.alert?.side === CLIENT && h.finishedEnd < 0) {
+    const isOfCertificate = CERTIFICATE_ALERTS.has(h.alert.code) && !h.serverHello!.selectsPsk;
+    if (!isOfCertificate) return judgeOtherAlert(h.alert.code, CLIENT);
     return refusal("server-cert-refused", CLIENT, "alert", h.alert.code);
   }
   if (h.refusedAtHello && h.finishedEnd < 0) {
@@ -238,6 +247,8 @@ function judge13(h: Handshake): Judgement {
   if (h.finishedEnd < 0) {
     if (kind !== "incomplete") return IN_DOUBT;
     if (!close) return INCOMPLETE;
+    // It had begun to answer, and the rest may hide in what came, or did not.
+    if (h.flightStart >= 0 && close.acked > h.flightStart) return IN_DOUBT;
     if (close.side === SERVER) return refusal("server-aborted", SERVER, basis);
     // It left before it had seen anything of the server's.
     if (close.acked <= 0) return refusal("client-aborted", CLIENT, basis);
@@ -251,15 +262,19 @@ function judge13(h: Handshake): Judgement {
     return taken;
   }
   if (wentOnBehind(h)) return taken;
-  if (h.alert?.side === SERVER || h.refusedByAlert) return refusedFlight(h);
-  if (!close) return h.wasTaken && !h.serverPads ? taken : INCOMPLETE;
-  // A Certificate, an alert: nothing tells that a Finished came between them.
-  if (h.clientLeft && kind === "certificate") return IN_DOUBT;
-  if (close.side === CLIENT) return h.serverPads ? IN_DOUBT : taken;
+  if (h.alert?.side === SERVER || h.refusedByAlert) {
+    // Where no certificate was asked for, a close behind the client's data is one like any other.
+    const isHeard = close !== undefined && close.acked > h.finishedEnd;
+    return h.flight.kind === "none" && isHeard ? IN_DOUBT : refusedFlight(h);
+  }
+  if (!h.serverPads && h.wasTaken) return taken;
+  if (!close) return INCOMPLETE;
+  // Who leaves by itself did not wait for a refusal.
+  if (close.side === CLIENT || h.clientLeft) return IN_DOUBT;
   if (close.acked <= h.flightStart) return refusal("server-aborted", SERVER, basis);
-  if (h.wasTaken || h.clientLeft) return h.serverPads ? IN_DOUBT : taken;
-  // Servers without tickets read what the client says, and close: that looks the same.
-  if (close.acked > h.finishedEnd || h.serverPads) return IN_DOUBT;
+  // A server may check a certificate for long, or wait and close, or, without tickets, read what the
+  // client says, and close: all that looks the same.
+  if (h.waited || close.acked > h.finishedEnd || h.serverPads) return IN_DOUBT;
   return refusedFlight(h);
 }
 
@@ -285,19 +300,26 @@ function refusedFlight(h: Handshake): Judgement {
   }
 }
 
-/** How the client authenticated, in the words of `contracts.md`. */
-export function mutualOf(h: Handshake): Mutual {
+/**
+ * How the client authenticated, in the words of `contracts.md`. `isNeverAsked`: the flow is over,
+ * and nothing in it can be a certificate that was shown behind the handshake.
+ */
+export function mutualOf(h: Handshake, isNeverAsked = false): Mutual {
   // A certificate in clear is TLS ≤ 1.2, also where only the client's side was captured.
   if (!h.serverHello) return h.clientShowed ? "yes" : null;
   if (isTls13(h.serverHello.version)) {
+    // Who showed none yet may be asked later, out of sight (RFC 8446 §4.6.2).
+    const isOpen = mayBeAskedLater(h) && !isNeverAsked && !h.refusedByAlert;
     // Behind a PSK no certificate is asked for (RFC 8446 §4.3.2).
-    if (h.serverHello.selectsPsk) return "resumed";
+    if (h.serverHello.selectsPsk) return isOpen ? null : "resumed";
     switch (h.flight.kind) {
-      case "none":
-        // Nobody was asked yet, and may be later, out of sight (RFC 8446 §4.6.2).
-        return mayBeAskedLater(h) ? null : "inferred-no";
+      case "none": {
+        // What is left of refused early data may look like a Finished.
+        const isEarly = h.clientHello?.offersEarlyData && !h.secondHello && !wentOnBehind(h);
+        return isOpen || isEarly ? null : "inferred-no";
+      }
       case "declined":
-        return "inferred-declined";
+        return isOpen ? null : "inferred-declined";
       case "presented":
         return "inferred-yes";
       default:
@@ -308,14 +330,15 @@ export function mutualOf(h: Handshake): Mutual {
   if (h.serverHello.version === Version.ssl2) return null; // all of it is encrypted
   if (h.clientShowed) return "yes";
   if (h.renegotiated) return null; // a certificate may have been asked for, out of sight
+  if (!h.clientHello) return null; // joined behind it: more may be missing
   if (h.clientShowed === false || h.clientKeyExchange) return "no";
   if (h.serverHelloDone && !h.asked) return "no";
   return null;
 }
 
-/** Reports whether the client offers to authenticate behind the handshake. */
-function mayBeAskedLater(h: Handshake): boolean {
-  return h.clientHello?.extensions.includes(Extension.postHandshakeAuth) ?? false;
+/** Reports whether the client lets itself be asked for a certificate behind the handshake. */
+export function mayBeAskedLater(h: Handshake): boolean {
+  return h.clientHello?.extensions.includes(Extension.postHandshakeAuth) ?? true;
 }
 
 /** Versions that RFC 8996 and RFC 7568 deprecate. */

@@ -8,7 +8,7 @@ import { knownClientHello, readSsl2ClientHello } from "./client-hello.ts";
 import type { ClientHello } from "./client-hello.ts";
 import { Alert, ContentType, HandshakeType, isTls13 } from "./codes.ts";
 import { alike, isOver } from "./alike.ts";
-import { Hidden } from "./hidden.ts";
+import { CONTROL_BYTES, Hidden } from "./hidden.ts";
 import { Letters } from "./letters.ts";
 import { RECORD_HEADER, isRecordHeader } from "./record.ts";
 import { knownServerHello, readServerKeyExchange } from "./server-hello.ts";
@@ -29,7 +29,6 @@ const RECORDS_LIMIT = 512;
 const HISTORY_LIMIT = 60;
 
 export type { AlertSeen, CloseSeen, Transport };
-
 const NO_CLOSES: readonly CloseSeen[] = [];
 /** Shared by all that are settled, and never written to. */
 const NEITHER: boolean[] = [false, false];
@@ -90,14 +89,13 @@ export class Handshake {
   refusedByAlert = false;
   /** TLS 1.3: the server's records are padded to whole blocks: an alert looks like all else. */
   serverPads = false;
-  /** TLS 1.3: behind the client's Finished the server waited longer, or left, as none refuses. */
+  /** TLS 1.3: behind the client's Finished nothing came for longer than a refusal takes. */
+  waited = false;
+  /** TLS 1.3: what had an alert's size behind it refused nothing, for the server stayed. */
   wasTaken = false;
-  /** TLS 1.3: one record came that is an answer, or asks for a certificate after all. */
+  /** TLS 1.3: one record came that is an answer, or a KeyUpdate. */
   mayAnswer = false;
-  /**
-   * TLS 1.3, where the client may be asked for a certificate later (RFC 8446 §4.6.2): offset in its
-   * stream from which on it would show it, -1 where it may have done so, or will not be asked.
-   */
+  /** TLS 1.3: offset in the client's stream from which on it may show a certificate late, or -1. */
   lateFrom = -1;
   /** TLS 1.3: behind its Finished the client sent data; nothing but what may be alerts. */
   clientSpoke = false;
@@ -112,6 +110,9 @@ export class Handshake {
   malformed: boolean[] = [false, false];
 
   #sides: readonly Side[] = [new Side(), new Side()];
+  /** Bytes of the server's application data, in TLS ≤ 1.2; how far the client's stream was read. */
+  #said = 0;
+  #clientRead = 0;
   /** Over TCP, until the server answered: records of type 23, as of TLS 1.3. */
   #hidden: Hidden | null = null;
   #letters = Letters.none;
@@ -218,6 +219,7 @@ export class Handshake {
       if (inClear && behind > end) return offset;
       this.#trace?.record(side, type, view.getUint16(at + 1), length, offset, inClear);
       offset += RECORD_HEADER + length;
+      if (side === CLIENT) this.#clientRead = offset;
       own.records++;
       const isFlight = side === CLIENT && this.serverHello !== null && this.flightStart < 0;
       if (isFlight) this.flightStart = offset - RECORD_HEADER - length;
@@ -476,7 +478,7 @@ export class Handshake {
     if (this.transport !== "t") return;
     this.#hidden ??= new Hidden(this, this.#trace);
     if (side === CLIENT) this.#hidden.takeClient(length, recordEnd, acked);
-    else this.#hidden.takeServer(length, acked);
+    else this.#hidden.takeServer(length, acked, this.#clientRead);
     if (this.isRead(CLIENT)) this.#hidden = null; // a flow that lives on keeps little
   }
 
@@ -486,9 +488,11 @@ export class Handshake {
       this.#trace?.answer("early", length, acked, this.finishedEnd);
       return;
     }
-    const isAnswer = acked >= 0 || this.#sides[CLIENT]!.applicationRecords > 0;
-    this.#trace?.answer(isAnswer ? "answer" : "ticket", length, acked, this.finishedEnd);
+    const isControl = this.serverHello!.alpn === "h2" && (this.#said += length) <= CONTROL_BYTES;
+    const isHeard = acked >= 0 || this.#sides[CLIENT]!.applicationRecords > 0;
+    const kind = isControl ? "control" : isHeard ? "answer" : "ticket";
+    this.#trace?.answer(kind, length, acked, this.finishedEnd);
     this.recordsBehindFinished++;
-    this.answered = isAnswer;
+    this.answered = kind === "answer";
   }
 }

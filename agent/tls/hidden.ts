@@ -14,14 +14,16 @@ import { CIPHER_SUITES } from "./cipher-suites.ts";
 import type { ClientHello } from "./client-hello.ts";
 import {
   JAVA_PADDING,
+  commonBlock,
   finishedLength,
   isAlertSized,
-  mayBePadded,
+  isPadding,
   readClientFlight,
 } from "./client-flight.ts";
 import type { ClientFlight } from "./client-flight.ts";
 import { Extension } from "./codes.ts";
 import type { ServerHello } from "./server-hello.ts";
+import { TICKET_MINIMUM, Tickets } from "./tickets.ts";
 import type { AnswerKind, CloseSeen, TlsTrace } from "./trace.ts";
 
 /** Encrypted lengths of the client that are kept: early data, then its flight. */
@@ -29,30 +31,32 @@ const LENGTHS_LIMIT = 64;
 /** Those of the server's flight. */
 const FLIGHT_LIMIT = 16;
 /**
- * The smallest ticket in a record: 17 of the record, 18 of the message's fields (RFC 8446 §4.6.1),
- * 16 of an identifier. Measured: 74 (OpenSSL, stateful), 98 (rustls, one ticket).
- */
-const TICKET_MINIMUM = 51;
-/**
  * To a client that offers no psk_key_exchange_modes none should be sent (RFC 8446 §4.2.9). Those
  * who do so all the same send 209 bytes and more (measured: OpenSSL 3.0, GnuTLS 3.7, wolfSSL 5.5),
- * or 74 where OpenSSL keeps its sessions itself.
+ * or 74 and 82 where OpenSSL keeps its sessions itself, without and with early data.
  */
 const UNASKED_TICKET_MINIMUM = 200;
-const UNASKED_STATEFUL = 74;
-/** Tickets of one handshake differ by a block of the cipher, if they differ (measured, OpenSSL). */
-const TICKET_BLOCK = 16;
+const UNASKED_STATEFUL: ReadonlySet<number> = new Set([74, 82]);
 /** The smallest request for a certificate later (RFC 8446 §4.3.2): one signature scheme in it. */
 const REQUEST_MINIMUM = 4 + 1 + 2 + 8 + 17;
-/** Nobody sends so many tickets in records of their own: data in full records looks like that. */
-const BURST_LIMIT = 16;
 /** Content type and tag around the 5 bytes of a KeyUpdate (RFC 8446 §4.6.3). */
 const KEY_UPDATE = 22;
+/**
+ * What a server of HTTP/2 says of itself and of the connection, in bytes, before and instead of an
+ * answer: SETTINGS, its acknowledgment, WINDOW_UPDATE, PING, RST_STREAM, GOAWAY (RFC 9113 §6).
+ * Measured: 62 (nginx 1.22), 60 (haproxy 2.6), 55 (ztunnel); the largest that can be told, 130.
+ */
+export const CONTROL_BYTES = 200;
+const RECORD_OVERHEAD = 17;
+/** TLS_AES_128_CCM_8_SHA256, whose tag is 8 bytes shorter than all others' (RFC 6655 §6.1). */
+const CCM_8 = 0x1305;
+/** What a client says at least that is asked for its certificate later, in a record or three. */
+const LATE_MINIMUM = 8 + 36 + 17;
 /** A record of a joined flight is larger than any message before the Certificate. */
 const JOINED_MINIMUM = 200;
 /**
- * Milliseconds within which a server refuses a flight: later it closes for other reasons. Measured:
- * 230 at most (a Java machine that was just started), 300 for one that waited for nothing.
+ * Milliseconds within which a server that closes refuses a flight: later it may have other reasons.
+ * Measured: 230 at most (a Java machine that was just started), 300 for who waited for nothing.
  */
 export const PROMPT_MS = 250;
 
@@ -70,6 +74,7 @@ export type HiddenFacts = {
   refusedByAlert: boolean;
   recordsBehindFinished: number;
   serverPads: boolean;
+  waited: boolean;
   wasTaken: boolean;
   mayAnswer: boolean;
   lateFrom: number;
@@ -85,6 +90,8 @@ export class Hidden {
   #ends: number[] = [];
   #clientRecords = 0;
   #clientEnd = 0;
+  /** Where the Finished ends that padding hides; -1 where that is not known. */
+  #paddedEnd = -1;
   /** Lengths of the server's first records. */
   readonly #served: number[] = [];
   /**
@@ -98,17 +105,22 @@ export class Hidden {
   #isSpokenTo = false;
   /** Where the client's first record ends that it sent when its Finished was acknowledged. */
   #nextEnd = Infinity;
-  /** The length of the first record that may hold tickets. */
-  #burst = 0;
-  #burstRecords = 0;
-  /** Behind the burst came what may be an answer, or a padded alert, or a late request. */
+  #tickets = new Tickets();
+  /** What all records of the server's have in common as a block of padding. */
+  #block = 0;
+  /** Bytes of what may be answers. */
+  #said = 0;
+  /** Behind the burst came what may be an answer, a padded alert, a KeyUpdate, a late request. */
   #isPending = false;
+  /** The client said something since. */
+  #isReplied = false;
   /** Behind its Finished the client sent what may be another one: it showed a certificate late. */
   #mayHaveShown = false;
   #mayUpdateKeys = false;
   /** Alert-sized records that came first behind the Finished, and may refuse the flight. */
   #alerts = 0;
   #isRefusing = false;
+  #isAcknowledged = false;
 
   constructor(facts: HiddenFacts, trace: TlsTrace | null) {
     this.#facts = facts;
@@ -123,17 +135,31 @@ export class Hidden {
 
   /** Nobody said anything for so many milliseconds, until now. */
   pause(quietMs: number): void {
-    if (quietMs < PROMPT_MS) return;
-    // Who refuses a flight leaves at once.
+    const facts = this.#facts;
+    if (quietMs < PROMPT_MS || facts.finishedEnd < 0) return;
+    facts.waited = true;
+    // Who refuses a flight leaves at once: what came was no alert.
     this.#isRefusing = false;
-    if (this.#facts.finishedEnd >= 0) this.#facts.wasTaken = true;
+    if (this.#alerts > 0) facts.wasTaken = true;
+  }
+
+  /** A record's length as if its tag were that of all other suites. */
+  #evened(length: number): number {
+    return this.#facts.serverHello?.cipherSuite === CCM_8 ? length + 8 : length;
   }
 
   /** A record of type 23 of the client's, which ends at `end`; see `Handshake.read` for `acked`. */
-  takeClient(length: number, end: number, acked: number): void {
+  takeClient(told: number, end: number, acked: number): void {
     const facts = this.#facts;
+    const length = this.#evened(told);
     this.#clientRecords++;
     this.#clientEnd = end;
+    this.#isReplied = true;
+    // To who may have shown a certificate by now, tickets may come anew.
+    if (this.#isPending && this.#isAskable && length >= LATE_MINIMUM) {
+      this.#tickets = new Tickets();
+      this.#isPending = false;
+    }
     if (facts.answered) {
       const isShown = this.#isFinished(length) || this.#clientRecords > LENGTHS_LIMIT;
       facts.lateFrom = isShown ? -1 : end;
@@ -167,16 +193,16 @@ export class Hidden {
       settings: hello?.offersSettings ?? false,
       psk: facts.serverHello!.selectsPsk,
     };
-    const wasTaken = facts.flight.kind === "presented";
     const flight = readClientFlight(this.#lengths, this.#hashBytes, offers);
-    // The server went on behind it: then it was whole.
-    const isTaken = wasTaken && flight.kind === "certificate";
-    facts.flight = isTaken ? { ...flight, kind: "presented" } : flight;
+    // The server went on behind it: then it was whole. One record alone may be padded.
+    const isWhole =
+      flight.kind === "certificate" && this.#isAcknowledged && this.#lengths.length > 1;
+    facts.flight = isWhole ? { ...flight, kind: "presented" } : flight;
     this.#trace?.flight(this.#lengths, this.#hashBytes, offers, facts.flight);
     if (this.#lengths.length > 0) facts.flightStart = this.#ends[0]! - this.#lengths[0]! - 5;
-    if (flight.records > 0) this.#finish(this.#ends[flight.records - 1]!);
-    else if (flight.kind !== "padded" || facts.finishedEnd < 0) facts.finishedEnd = -1;
-    else this.#finish(facts.finishedEnd);
+    const last = flight.kind === "padded" ? this.#paddedEnd : this.#ends[flight.records - 1];
+    if (last !== undefined && last >= 0) this.#finish(last);
+    else facts.finishedEnd = -1;
   }
 
   /** The client's Finished ends there: what it said behind it. */
@@ -185,20 +211,24 @@ export class Hidden {
     facts.finishedEnd = end;
     const later = this.#lengths.slice(this.#ends.indexOf(end) + 1);
     this.#mayHaveShown = later.some((n) => this.#isFinished(n));
-    this.#mayUpdateKeys = later.includes(KEY_UPDATE);
+    this.#mayUpdateKeys = later.some((n) => n === KEY_UPDATE || n === KEY_UPDATE + JAVA_PADDING);
     facts.clientSpoke =
       later.some((n) => !this.#mayAlert(n)) || this.#clientRecords > LENGTHS_LIMIT;
     facts.clientLeft = later.length > 0 && !facts.clientSpoke;
   }
 
   /**
-   * Where padding hides the client's Finished: it has come when the server goes on behind its own,
-   * with what is no alert, and has all that the client said.
+   * Where padding hides, or may hide, the client's Finished: it has come when the server goes on
+   * behind its own, with what is no alert, and has all that the client said.
    */
-  #endsPadded(length: number, acked: number): boolean {
-    const { flight, finishedEnd, serverPads } = this.#facts;
-    if (flight.kind !== "padded" || finishedEnd >= 0 || serverPads || this.#early > 0) return false;
-    return length >= TICKET_MINIMUM && acked >= this.#ends.at(-1)! && this.#isServed;
+  #noteEnd(length: number, acked: number): void {
+    const { flight, serverPads } = this.#facts;
+    const mayPad = flight.kind === "padded" || flight.kind === "certificate";
+    if (!mayPad || this.#paddedEnd >= 0 || serverPads || this.#early > 0) return;
+    const end = this.#ends.at(-1)!;
+    if (length < TICKET_MINIMUM || acked < end || !this.#isServed) return;
+    this.#paddedEnd = end;
+    if (flight.kind === "padded") this.#finish(end);
   }
 
   /** The server's own Finished stands in a record before its last one. */
@@ -206,10 +236,13 @@ export class Hidden {
     return this.#served.slice(0, -1).some((n) => this.#isFinished(n));
   }
 
+  get #paddedFinished(): number {
+    return finishedLength(this.#hashBytes) + JAVA_PADDING;
+  }
+
   /** Reports whether a record has the size of a Finished alone: bare, or as Java pads it. */
   #isFinished(length: number): boolean {
-    const finished = finishedLength(this.#hashBytes);
-    return length === finished || length === finished + JAVA_PADDING;
+    return length === finishedLength(this.#hashBytes) || length === this.#paddedFinished;
   }
 
   /** Reports whether a record of the client's behind its flight may be an alert. */
@@ -220,17 +253,20 @@ export class Hidden {
     return length < JAVA_PADDING + 19 || last !== finishedLength(this.#hashBytes);
   }
 
-  /** A record of type 23 of the server's. */
-  takeServer(length: number, acked: number): void {
+  /** A record of type 23 of the server's; of the client so much was read by then. */
+  takeServer(told: number, acked: number, clientRead: number): void {
     const facts = this.#facts;
-    this.#notePadding(length);
     if (facts.serverHello === null) return;
-    if (this.#endsPadded(length, acked)) this.#finish(this.#ends.at(-1)!);
+    const length = this.#evened(told);
+    this.#notePadding(length);
+    this.#noteEnd(length, acked);
     if (facts.finishedEnd < 0) {
-      this.#noteEarly(length);
-      // EncryptedExtensions is larger, even empty: 4 + 2 + 17 (RFC 8446 §4.3.1).
-      const isFirst = this.#served.length === 1 && this.#lengths.length === 0;
-      if (isFirst && isAlertSized(length)) facts.refusedAtHello = true;
+      // Captured before what it acknowledges: it may well stand behind the Finished.
+      if (acked <= clientRead) this.#noteEarly(length);
+      // EncryptedExtensions is larger than an alert, even empty: 4 + 2 + 17 (RFC 8446 §4.3.1);
+      // where it has the size of a padded one, more follows.
+      const isAlone = this.#served.length === 1 && this.#lengths.length === 0;
+      facts.refusedAtHello = isAlone && isAlertSized(length);
       return;
     }
     const kind = this.#weigh(length, acked);
@@ -247,24 +283,27 @@ export class Hidden {
       const isPeace = this.#alerts > 1 && (length !== 19 || this.#isSpokenTo);
       if (isPeace && length !== 19) facts.wasTaken = true;
       const clientStays = !facts.clientLeft && !facts.closes.some((c) => c.side === 0);
-      this.#isRefusing = clientStays && !isPeace && !facts.wasTaken;
+      // What Java pads so is an alert only of who was seen to pad; else it may be an answer.
+      const isSure = length === 19 || this.#served.includes(this.#paddedFinished);
+      if (!isSure) facts.waited = true;
+      this.#isRefusing = clientStays && !isPeace && !facts.waited;
       return;
     }
     this.#isRefusing = false;
-    if (kind === "alert") return;
+    if (kind === "alert") {
+      // Who asks for a certificate waits for it: what came before a close was an answer.
+      facts.answered = this.#isPending && !this.#isReplied && this.#isAskable;
+      return;
+    }
     facts.recordsBehindFinished++;
     facts.answered = kind === "answer";
-    if (!this.#isAskable || this.#mayHaveShown) return;
-    facts.mayAnswer = this.#isPending;
-    facts.lateFrom = this.#clientEnd;
+    if (this.#isAskable && !this.#mayHaveShown) facts.lateFrom = this.#clientEnd;
   }
 
   /** The server took what it has of the client's flight, or refused it: that was all of it. */
   #acknowledge(): void {
-    const { flight, clientLeft } = this.#facts;
-    if (flight.kind === "certificate" && !clientLeft) {
-      this.#facts.flight = { ...flight, kind: "presented" };
-    }
+    this.#isAcknowledged ||= !this.#facts.clientLeft;
+    if (this.#facts.flight.kind === "certificate") this.judge();
   }
 
   /** One side ended the connection. */
@@ -277,9 +316,9 @@ export class Hidden {
   }
 
   #notePadding(length: number): void {
-    const { serverPads } = this.#facts;
-    const isFirst = this.#served.length === 0;
-    this.#facts.serverPads = (isFirst || serverPads) && mayBePadded(length);
+    this.#block = commonBlock(this.#block, length);
+    this.#facts.serverPads = isPadding(this.#block);
+    if (this.#facts.finishedEnd < 0) this.#tickets.learn(this.#served.at(-1) ?? 0, length);
     if (this.#served.length < FLIGHT_LIMIT) this.#served.push(length);
   }
 
@@ -295,8 +334,12 @@ export class Hidden {
    * which are of single messages: one record, or two of one size. What comes next is no ticket.
    */
   get #hasEarlyTicket(): boolean {
-    // To early data a server may answer there.
-    const isTicket = this.#earlyLength > 0 && this.#early <= 2 && !this.#offersEarlyData;
+    // To early data a server may answer there. Go's is of 139 to 163 bytes (measured, 1.19 to
+    // 1.26), and larger where it resumes the session of a client that showed a certificate.
+    const most = this.#facts.serverHello!.selectsPsk ? Infinity : 180;
+    const isGo = this.#early === 1 && this.#earlyLength >= 130 && this.#earlyLength <= most;
+    const isPair = this.#early === 2 && this.#earlyLength > 0;
+    const isTicket = (isGo || isPair) && !this.#offersEarlyData;
     return isTicket && this.#facts.flight.kind === "none" && this.#served[0]! < JOINED_MINIMUM;
   }
 
@@ -305,18 +348,28 @@ export class Hidden {
     if (acked >= 0 && acked < finishedEnd) return "early";
     this.#isBehind = true;
     // A server that speaks before it has the Finished may go on for a while without having it.
-    const isNext = this.#early === 0 || this.#hasEarlyTicket || acked >= this.#nextEnd;
+    const isAnswered = acked < 0 ? this.#nextEnd < Infinity : acked >= this.#nextEnd;
+    const isNext = this.#early === 0 || this.#hasEarlyTicket || isAnswered;
     // What filled a gap acknowledges more than it carried: then what the client had said counts.
     const isBeyond = acked < 0 || acked > finishedEnd;
     this.#isSpokenTo ||= isBeyond && this.#facts.clientSpoke && isNext;
     if (!serverPads && this.#mayRefuse(length)) return "alert";
     if (this.#mayBeTicket(length) || !this.#isSpokenTo) return "ticket";
-    if (length === KEY_UPDATE && this.#mayUpdateKeys) return "ticket"; // it was asked for
+    this.#said += length - RECORD_OVERHEAD;
+    if (this.#said <= CONTROL_BYTES && this.#mayBeHttp2) return "control";
+    const isRequest = this.#isAskable && length >= REQUEST_MINIMUM;
+    // Who showed a certificate late is sent tickets anew.
+    if (isRequest && this.#mayHaveShown) return "control";
     // A padded record may be an alert, which ends the stream; a late request waits for the client.
-    const isDoubtful = serverPads || (this.#isAskable && length >= REQUEST_MINIMUM);
-    const isAnswered = !isDoubtful || this.#isPending;
+    const isPadded = length === KEY_UPDATE + JAVA_PADDING;
+    if (isPadded && !this.#served.includes(finishedLength(this.#hashBytes))) return "control";
+    const isUpdate = length === KEY_UPDATE;
+    const isDoubtful = serverPads || isUpdate || isRequest;
+    if (!isDoubtful || (this.#isPending && !(isUpdate && this.#mayUpdateKeys))) return "answer";
     this.#isPending = true;
-    return isAnswered ? "answer" : "ticket";
+    this.#isReplied = false;
+    this.#facts.mayAnswer = isUpdate && !this.#mayUpdateKeys && !serverPads;
+    return "control";
   }
 
   /** Reports whether a record of the server's may be an alert. */
@@ -325,25 +378,38 @@ export class Hidden {
     return length < JAVA_PADDING + 19 || !this.#served.includes(finishedLength(this.#hashBytes));
   }
 
-  /** Reports whether a record may hold tickets: the first burst, whose records are of one size. */
+  /** Reports whether a record may hold tickets. */
   #mayBeTicket(length: number): boolean {
-    if (length < TICKET_MINIMUM || this.#isPending) return false;
-    if (this.#burst === 0 && (this.#hasEarlyTicket || this.#isUnasked(length))) return false;
-    if (this.#burst === 0) this.#burst = length;
-    if (this.#burstRecords++ >= BURST_LIMIT) return false;
-    const difference = Math.abs(length - this.#burst);
-    return difference === 0 || difference === TICKET_BLOCK;
+    if (this.#isPending) return false;
+    const isUnasked = this.#hasEarlyTicket || this.#isUnasked(length);
+    return !(isUnasked && !this.#tickets.hasBegun) && this.#tickets.take(length);
+  }
+
+  /**
+   * Reports whether the server may have chosen HTTP/2: its EncryptedExtensions, where they stand in
+   * a record of their own, then have room for 9 bytes of ALPN (RFC 7301 §3.1) behind their 6, and
+   * for whole extensions beside it: what was offered of 4, 5 and 6 bytes, or a list of groups.
+   */
+  get #mayBeHttp2(): boolean {
+    const { clientHello } = this.#facts;
+    if (clientHello !== null && !clientHello.alpn?.includes("h2")) return false;
+    const first = this.#served[0]!;
+    if (first >= JOINED_MINIMUM || this.#facts.serverPads) return true;
+    const rest = first - RECORD_OVERHEAD - 6 - 9;
+    if (rest === 5) return this.#offers(Extension.maxFragmentLength);
+    if (rest === 6) return this.#offers(Extension.recordSizeLimit);
+    return rest === 0 || rest === 4 || rest >= 8;
   }
 
   /** The client wants no tickets, and nobody sends one of that size to such a client. */
   #isUnasked(length: number): boolean {
     if (this.#offers(Extension.pskKeyExchangeModes)) return false;
-    return length < UNASKED_TICKET_MINIMUM && length !== UNASKED_STATEFUL;
+    return length < UNASKED_TICKET_MINIMUM && !UNASKED_STATEFUL.has(length);
   }
 
-  /** The client showed no certificate yet, and lets itself be asked for one later. */
+  /** The client lets itself be asked for a certificate later (RFC 8446 §4.6.2). */
   get #isAskable(): boolean {
-    return this.#facts.flight.kind === "none" && this.#offers(Extension.postHandshakeAuth);
+    return this.#offers(Extension.postHandshakeAuth);
   }
 
   /** An extension of the client's hello; where none was seen it may have offered any. */

@@ -15,3 +15,10 @@ export function isRecordHeader(view: DataView, at: number): boolean {
     view.getUint16(at + 3) <= LENGTH_LIMIT
   );
 }
+
+/** Reports whether the bytes in `[at, end)` may begin a record, as far as they have come. */
+export function mayBeRecord(view: DataView, at: number, end: number): boolean {
+  if (end - at >= RECORD_HEADER) return isRecordHeader(view, at);
+  const type = view.getUint8(at);
+  return type >= 20 && type <= 24 && (end - at < 2 || view.getUint8(at + 1) === 3);
+}

@@ -6,6 +6,7 @@ export type AnswerKind =
   | "early" // sent before the server had the client's Finished
   | "alert" // has an alert's size
   | "ticket" // may be a session ticket: no answer
+  | "control" // may be a KeyUpdate, a late request, or what HTTP/2 says of itself: no answer yet
   | "answer"; // application data in answer to the client
 
 export type TlsTrace = {

@@ -83,6 +83,9 @@ function said(script: string, hellos: Hellos = {}): string {
   return `${tls?.mutual} ${handshake} ${accepted} ${failure?.code ?? null}`;
 }
 
+const BEHIND = "inferred-yes complete null null";
+const mutualOf = (script: string) => said(script).split(" ")[0];
+
 const check = (script: string, wanted: string, hellos: Hellos = {}) =>
   t.equal(said(script, hellos), wanted, script);
 
@@ -99,25 +102,29 @@ t.test("tickets and a close are no answer, whatever their size and place", async
   check(`${SHOWN} >73 <666 <682 <19 <F`, open); // and a block more
   check(`${OPEN} >7953+2445+53 <4266+4266+19 <F`, open); // Node, ML-DSA-44
   check(`${OPEN} >620 >48 <179~1 <R`, open); // linkerd2-proxy
-  check(`${OPEN} >899 <2013+19 <F`, open); // Envoy, and the client said nothing
+  check(`${OPEN} >899 <2013+19 <F >19`, open); // Envoy, and the client said nothing
 });
 
-t.test(
-  "what stands behind the tickets answers, and so does what is too small for one",
-  async () => {
-    const answered = "inferred-yes complete true null";
-    check(`${OPEN} >899 >50 <2013+50`, answered); // Envoy
-    check(`${SHOWN} >73 <968 <76`, answered); // Go
-    check(`${SHOWN} <666+666 >44 <22`, answered); // Redis: +OK
-    check(`${OPEN} >769 <179 <50 >41 <30`, answered); // ztunnel: SETTINGS, then answers
-    check(`${SHOWN} >73 ${"<1024 ".repeat(16)}`, "inferred-yes complete null null");
-    check(`${SHOWN} >73 ${"<1024 ".repeat(17)}`, answered); // a download in records of one size
-    check(`${SHOWN} >73 <35`, answered); // 18 bytes, of a server that pads nothing
-    check(`${SHOWN} >22 <179 <22`, "inferred-yes complete null null"); // a KeyUpdate for another
-    check(`${SHOWN} <179 <50`, "inferred-yes complete null null"); // greets who says nothing
-    check(`${SHOWN} >19 <179 <19`, "inferred-yes complete null null"); // who leaves says nothing
-  },
-);
+t.test("what stands behind the tickets answers, and what is too small for one", async () => {
+  const answered = "inferred-yes complete true null";
+  check(`${OPEN} >899 >50 <2013+50`, answered); // Envoy
+  check(`${SHOWN} >73 <968 <76`, answered); // Go
+  check(`${SHOWN} <666+666 >44 <22 >F`, answered); // Redis: +OK, and its client leaves
+  check(`${SHOWN} <666+666 >44 <22 >44 <22`, answered);
+  check(`${SHOWN} <666+666 >44 <22 <19 <F`, "inferred-yes complete null null"); // new keys, a close
+  check(`${SHOWN} >73 <16401 <2650 <16401 <2650 <19`, "inferred-yes complete null null"); // long
+  check(
+    `${OPEN.replace("815", "529+275")} >488+96+53 >73 <529+122 <529+122 <19 <F`,
+    "inferred-yes complete null null",
+  );
+  check(`${OPEN} >769 <179 <50 >41 <30`, answered); // ztunnel: SETTINGS, then answers
+  check(`${SHOWN} >73 ${"<1024 ".repeat(16)}`, "inferred-yes complete null null");
+  check(`${SHOWN} >73 ${"<1024 ".repeat(17)}`, answered); // a download in records of one size
+  check(`${SHOWN} >73 <35`, answered); // 18 bytes, of a server that pads nothing
+  check(`${SHOWN} >22 <179 <22`, "inferred-yes complete null null"); // a KeyUpdate for another
+  check(`${SHOWN} <179 <50`, "inferred-yes complete null null"); // greets who says nothing
+  check(`${SHOWN} >19 <179 <19`, "inferred-yes complete null null"); // who leaves says nothing
+});
 
 t.test("a server whose tickets stand behind its own flight, or that sends none", async () => {
   check(`>h <h+27+815+95+53+139 >53 >73 <76 <19`, "inferred-no complete true null"); // Go
@@ -146,10 +153,11 @@ t.test("who leaves right behind the flight refuses it, and nothing else does", a
   check(`>h <h+997 <F >900 <R`, "null failed false server-aborted");
   // It read, and closed: so do servers without tickets.
   check(`${SHOWN} >73 <F`, "inferred-yes null null null");
-  check(`${SHOWN} >73 @310 <19 <F`, "inferred-yes complete null null"); // s2n
+  check(`${SHOWN} >73 @310 <19 <F`, "inferred-yes null null null"); // s2n, or a slow refusal
   check(`${SHOWN} <19 @6400 <19 >19 >F`, "inferred-yes complete null null"); // two bytes, first
   check(`${SHOWN} >73 <19+19 <F`, "inferred-yes null null null"); // two bytes, and a close
-  check(`${SHOWN} @1000 <F`, "inferred-yes complete null null"); // idle
+  check(`${SHOWN} @1000 <F`, "inferred-yes null null null"); // idle
+  check(`${SHOWN} >19 >F <19 <F`, "inferred-yes null null null"); // it left before it was refused
   check(`${SHOWN} <19`, "inferred-yes incomplete null null"); // and nothing came behind it
 });
 
@@ -157,7 +165,8 @@ t.test("no certificate where none was proven", async () => {
   check(`${OPEN} >371+19 >F`, "null null null null"); // Go breaks off behind its Certificate
   check(`${OPEN} >610`, "null incomplete null null");
   check(`${OPEN} >610 <19 <F >19`, "inferred-yes failed false client-cert-refused");
-  check(`${OPEN} >602 <179`, "inferred-yes complete null null");
+  check(`${OPEN} >602 <179 >48`, "inferred-yes complete null null");
+  check(`${OPEN} >602 <179`, "null complete null null"); // it may be padded
   check(`${OPEN} >121+96+53 <234+234 >40 <60`, "inferred-yes complete true null"); // raw keys
 });
 
@@ -170,7 +179,34 @@ t.test("behind a PSK nobody is asked; early data is no flight", async () => {
   check(`>h+87 <h+778 >600 <195`, "null incomplete null null", rejected);
 });
 
+t.test("HTTP/2 says much of itself before it answers, and where it rejects", async () => {
+  const h2 = { offers: [MODES, extension(16, sized(join([2], [0x68, 0x32])))] };
+  const begun = ">h <h+36+412+96+69 >53 <266+266 >72"; // an empty server_name, and ALPN
+  check(`${begun} <57 <39 <19 <F`, "inferred-no complete null null", h2); // nginx: 444
+  check(`${begun} <47+47+19 <F`, "inferred-no complete null null", h2); // haproxy: reject
+  check(`${begun} <57 <39 <180`, "inferred-no complete true null", h2);
+  const none = begun.replace("36", "23"); // no ALPN was chosen: it is HTTP/1.1
+  check(`${none} <76 <19 <F`, "inferred-no complete true null", h2);
+});
+
+t.test("a suite with a short tag", async () => {
+  const ccm8 = { suites: [0x1305] };
+  const open = ">h <h+15+58+779+87+45";
+  check(`${open} >396+88+45 <11 <R`, "inferred-yes failed false client-cert-refused", ccm8);
+  check(`${open} >773+89+45 <594 <610 >29 <11 <F`, "inferred-yes complete null null", ccm8);
+  check(`>h <h+15+779+87+45 >45+29 <226+226+49+11`, "inferred-no complete true null", ccm8);
+});
+
 t.test("padding hides what sizes would tell", async () => {
+  for (const block of [20, 50, 100, 300]) {
+    const n = (bytes: number) => 16 + Math.ceil((bytes + 1) / block) * block;
+    const own = [6, 140, 800, 80, 36].map(n).join("+");
+    const alert = n(2);
+    check(`>h <h+${own} >488+96+53 >73 <${n(620)} <${n(620)} <${alert} <F`.trim(), BEHIND);
+    check(`>h <h+${own} >25+53 <${alert} <F`, "inferred-declined null null null");
+    const padded = `>h <h+27+815+95+53 >${n(36)} >${n(40)} <250+250+57`;
+    t.not(mutualOf(padded), "inferred-yes", `a client that pads to ${block}`);
+  }
   check(`${OPEN} >528 >528`, "null null null null"); // OpenSSL, record_padding 512, one-way
   check(`${OPEN} >528+528 <139 >528 <76`, "null complete true null"); // told by what came behind
   check(`${OPEN} >528+528 <19 <F`, "null null null null");
@@ -198,7 +234,7 @@ t.test("HBONE is told by ztunnel's hello and a client certificate, to whichever 
   const h2 = extension(16, sized(join([2], [0x68, 0x32])));
   const mesh = (script: string, suites: number[]) =>
     read(frames(script, { offers: [MODES, h2], suites }))[0]!.tls!.mesh;
-  const [own, shown] = [[0x1302, 0x1301], ">h <h+851 >768 <179 <50"];
+  const [own, shown] = [[0x1302, 0x1301], ">h <h+851 >768 <179 <50 >41"];
   t.equal(mesh(shown, own), "istio-ambient");
   t.equal(mesh(shown, [0x1301, 0x1302]), null, "other clients order their suites otherwise");
   t.equal(mesh(shown, [0x1302, 0x1301, 0x1303]), null);

@@ -353,14 +353,17 @@ t.test("flights of newer stacks, and what padding hides", async (t) => {
   check([16401, 5625, 4652, 69], "presented", 48); // a chain of ML-DSA-87
   check([371, 19], "certificate"); // Go without a common signature scheme breaks off
   for (const block of [64, 128, 256, 512, 4096]) {
-    check([block + 16], "padded"); // OpenSSL's record_padding
-    check([block + 16, block + 16, 2 * block + 16], "padded");
+    check([block + 16, block + 16, 2 * block + 16], "padded"); // OpenSSL's record_padding
   }
-  check([848], "padded"); // in doubt while nothing else came
+  check([316, 316], "padded"); // to 300
+  check([316, 19], "certificate"); // an alert that is not padded
   check([848, 73], "presented");
+  check([529, 529, 529, 239, 97, 53], "presented"); // a certificate in small records
+  check([16401, 2799, 95, 53], "presented");
   check([317, 21, 53], "none", 32, { ...EARLY, psk: true });
   check([317, 53], "none", 32, { ...EARLY, psk: true });
   check([500, 53], "incomplete", 32, EARLY); // refused early data, or a joined flight
+  check([69, 69, 781, 96, 69], "presented", 48, EARLY); // early data of a Finished's size
   check([500, 96, 53], "presented", 32, EARLY);
 });
 
