@@ -7,7 +7,8 @@
  * A case whose programs are missing is left as it is, and named. `--install` gets them first, as
  * the Debian packages that `golden/packages.ts` lists; keep their services from starting yourself.
  *
- * QUIC needs the Python package aioquic, in the Python that GOLDEN_PYTHON names (else python3).
+ * Envoy is the one that `scripts/bootstrap.sh` brings for the demo. QUIC needs the Python package
+ * aioquic, in the Python that GOLDEN_PYTHON names (else python3).
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
@@ -23,6 +24,7 @@ import { NETWORK_CASES } from "./golden/network-cases.ts";
 import { OTHER_CASES } from "./golden/other-cases.ts";
 import { FarHost, WIRE } from "./golden/far-host.ts";
 import { PACKAGES } from "./golden/packages.ts";
+import { PROXY_CASES } from "./golden/proxy-cases.ts";
 import { REMOTE_CASES } from "./golden/remote-cases.ts";
 import { SERVICE_CASES } from "./golden/service-cases.ts";
 import { STORE_CASES } from "./golden/store-cases.ts";
@@ -43,6 +45,7 @@ const CASES: readonly Case[] = [
   ...REMOTE_CASES,
   ...NETWORK_CASES,
   ...SERVICE_CASES,
+  ...PROXY_CASES,
 ];
 const FIRST_PORT = 6001;
 /** For one case, its servers' start included. */

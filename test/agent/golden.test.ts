@@ -52,10 +52,11 @@ for (const { file, made, flows } of truth.captures) {
   t.test(`${file}: ${made}`, async (t) => {
     const records = read(await framesOf(path.join(GOLDEN, file)));
     t.equal(records.length, flows.length, "flows");
-    flows.forEach((flow, i) => {
+    flows.forEach(({ answered, ...flow }, i) => {
       const fields = Object.keys(flow);
       const told = fields.map((f) => [f, records[i] && valueOf(records[i], f)]);
       t.strictSame(Object.fromEntries(told), flow, `flow ${i + 1}`);
+      if (answered !== undefined) t.not(records[i]?.accepted, !answered, `flow ${i + 1}: answered`);
     });
   });
 }
@@ -163,7 +164,7 @@ t.test("two segments of one side that overtook each other: the same", async (t) 
 t.test("a segment that was not captured is never taken for one that was not sent", async (t) => {
   let tried = 0;
   let unsure = 0;
-  for (const { file } of truth.captures) {
+  for (const { file, flows } of truth.captures) {
     const frames = await framesOf(path.join(GOLDEN, file));
     const whole = read(frames);
     const wrong: string[] = [];
@@ -179,6 +180,8 @@ t.test("a segment that was not captured is never taken for one that was not sent
         const isSure = flow.failure && !["alert", "in-band"].includes(flow.failure.basis);
         const isInvented = isSure && flow.failure?.code !== before?.failure?.code;
         if (isContrary && before?.accepted !== null) wrong.push(`${says}, not ${before?.accepted}`);
+        const answered = flows[n]?.answered ?? null;
+        if (answered !== null && flow.accepted === !answered) wrong.push(`${says}, it was not so`);
         if (isInvented) wrong.push(`${says}, not ${before?.failure?.code}`);
         if (flow.notes.includes("bytes-missing")) unsure++;
       }
