@@ -11,8 +11,7 @@ import type { Reading } from "./assess/reading.ts";
 import type { PassedOver } from "./capture/frame-source.ts";
 import type { Counters } from "./counters.ts";
 import { IpProtocol } from "./decode/packet.ts";
-import { keyAt } from "./flow/flow-record.ts";
-import { Fact, Side } from "./flow/flow-table.ts";
+import { Fact, Side, keyAt } from "./flow/flow-record.ts";
 import type { FlowTable } from "./flow/flow-table.ts";
 
 /** Most doublings of a side's budget: 48 KiB become 768. */

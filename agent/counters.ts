@@ -1,13 +1,17 @@
 /** Counts what became of frames and flows, so that nothing is lost without being told. */
 import { STOP_NAMES, Stop, Unread } from "./decode/packet.ts";
 import type { Packet } from "./decode/packet.ts";
+import { REFUSAL_NAMES } from "./owner.ts";
+
+/** Why a frame reached no flow: decoding stopped, or it is not the pod's whose interface it is. */
+export const END_NAMES: readonly string[] = [...STOP_NAMES, ...REFUSAL_NAMES];
 
 /** Most kinds of what is not read that are counted apart: strangers may send any number. */
 const UNREAD_LIMIT = 64;
 
 export class Counters {
-  /** Frames by stop reason; `stopped[0]` are those decoded down to a flow. */
-  readonly stopped = new Float64Array(STOP_NAMES.length);
+  /** Frames by the number of `END_NAMES`; `stopped[0]` are those that reached a flow. */
+  readonly stopped = new Float64Array(END_NAMES.length);
   /** Frames of flows that a sample leaves out; they were decoded, and are told as stopped. */
   notSampled = 0;
   /** Frames by link type, of those whose link layer is not read. */
@@ -38,7 +42,7 @@ export class Counters {
   budgetsSpent = 0;
 
   /** Counts a frame by where decoding stopped, and by what it met there. */
-  noteStop(stop: Stop, linkType: number, { unread, protocol }: Packet): void {
+  noteStop(stop: number, linkType: number, { unread, protocol }: Packet): void {
     this.stopped[stop]!++;
     if (stop === Stop.notIp) this.#noteUnread(unread);
     else if (stop === Stop.notTransport) this.#noteUnread((Unread.ipProtocol << 16) | protocol);
@@ -62,7 +66,7 @@ export class Counters {
   stoppedByName(): Record<string, number> {
     const named: Record<string, number> = {};
     for (let i = 1; i < this.stopped.length; i++) {
-      if (this.stopped[i]! > 0) named[STOP_NAMES[i]!] = this.stopped[i]!;
+      if (this.stopped[i]! > 0) named[END_NAMES[i]!] = this.stopped[i]!;
     }
     if (this.notSampled > 0) named["notSampled"] = this.notSampled;
     return named;

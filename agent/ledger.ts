@@ -4,8 +4,7 @@ import { Budgets, PACKETS_BEHIND } from "./budgets.ts";
 import type { PassedOver } from "./capture/frame-source.ts";
 import type { Counters } from "./counters.ts";
 import { Packet } from "./decode/packet.ts";
-import { keyAt } from "./flow/flow-record.ts";
-import { Side } from "./flow/flow-table.ts";
+import { Side, keyAt } from "./flow/flow-record.ts";
 import type { FlowTable } from "./flow/flow-table.ts";
 
 export class Ledger {

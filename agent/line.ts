@@ -3,19 +3,24 @@ import { Reading } from "./assess/reading.ts";
 import { endsOf, nameOf, observe } from "./assess/observe.ts";
 import { followSession } from "./assess/resumption.ts";
 import type { Trace } from "./assess/trace.ts";
-import type { PassedOver } from "./capture/frame-source.ts";
+import { tellPacket } from "./assess/traced-packet.ts";
+import type { PassedOver, Watch } from "./capture/frame-source.ts";
 import { Counters } from "./counters.ts";
 import { decodeFrame } from "./decode/ethernet.ts";
 import { Fragments } from "./decode/fragments.ts";
 import { giveUpDatagram } from "./decode/ip.ts";
-import { IpProtocol, Packet, Stop, Tcp } from "./decode/packet.ts";
-import { Fact, FlowTable, News, Side } from "./flow/flow-table.ts";
+import { IpProtocol, Packet, Stop } from "./decode/packet.ts";
+import { FlowTable, News } from "./flow/flow-table.ts";
 import type { FlowTableOptions } from "./flow/flow-table.ts";
 import { Floods } from "./flow/floods.ts";
-import { keyAt } from "./flow/flow-record.ts";
+import { Fact, Side, keyAt } from "./flow/flow-record.ts";
 import type { Sample } from "./flow/sample.ts";
+import { TELLING, knownOf } from "./known.ts";
 import { Ledger } from "./ledger.ts";
+import { Loss, Losses } from "./losses.ts";
+import { Owner, Refusal } from "./owner.ts";
 import { CLIENT, SERVER } from "./tls/handshake.ts";
+import { isLateHandshake } from "./tls/late-handshake.ts";
 import { Sessions } from "./tls/sessions.ts";
 import type { Flow } from "../protocol/flow-record.ts";
 
@@ -40,18 +45,7 @@ export type LineOptions = {
   traced?: { serial: number; trace: Trace };
 };
 
-/** What moves a living flow to be told anew. */
-const TELLING =
-  News.answered |
-  News.fin |
-  News.rst |
-  News.refused |
-  News.bytes |
-  News.established |
-  News.unanswered;
-
-/** What may be known of a living flow that is worth telling; then: it is told at the next look. */
-const Known = { reached: 1, answered: 2, finished: 4, closing: 8, unanswered: 16 } as const;
+/** Of what is known of a living flow: it is told at the next look. */
 const DUE = 128;
 
 /** A clock that is this far behind the latest frame has been set back. */
@@ -73,6 +67,9 @@ export class Line {
 
   readonly fragments = new Fragments();
   readonly #packet = new Packet();
+  /** By lane: whose interface it is, and what of it is not told by flows. */
+  readonly owners: (Owner | undefined)[] = [];
+  readonly losses = new Losses();
   readonly #readings: (Reading | undefined)[];
   readonly #sessions = new Sessions();
   /** Attempts that made room for others before they were told. */
@@ -80,7 +77,7 @@ export class Line {
   /** By flow: a number that is never given twice, and how often the flow was told. */
   readonly serial: Float64Array;
   readonly revision: Uint32Array;
-  /** What was told of a living flow, or is about to be: bits of `Known`, and `DUE`. */
+  /** What was told of a living flow, or is about to be: bits of `knownOf`, and `DUE`. */
   readonly #told: Uint8Array;
   /** Flows that are to be told at the next `advance`, those whose `DUE` is set. */
   readonly #due: Int32Array;
@@ -113,6 +110,13 @@ export class Line {
     this.revision = new Uint32Array(options.table.flows);
   }
 
+  /** Takes note of an interface, before its first frame: what is not its pod's is no flow. */
+  know(watch: Watch): void {
+    this.owners[watch.lane] = new Owner(watch);
+    this.losses.take(watch.lane); // lanes are given again
+    this.floods.take(watch.lane);
+  }
+
   /** Counts from now on also what the source does not hand over; see `Budgets` for the other. */
   countPassedOver(source: PassedOver | null, packetsBehind?: number): void {
     this.#ledger = source && new Ledger(this.table, source, this.counters, packetsBehind);
@@ -126,23 +130,32 @@ export class Line {
     wireLength: number,
     linkType: number,
     lane: number,
+    direction = 0,
   ): void {
     const timeUs = this.clock[0]!;
     if (timeUs > this.nowUs) this.nowUs = timeUs;
     this.fragments.nowUs = timeUs;
-    this.fragments.lane = lane;
+    this.fragments.lane = (lane << 2) | direction; // one way is not put together with the other
     if (this.fragments.inUse > 0) this.#giveUpFragments();
     const stop = decodeFrame(view, at, end, linkType, this.#packet);
     this.counters.wireBytes += wireLength;
     if (stop === Stop.none && this.#options.sample?.leavesOut(this.#packet)) {
       this.counters.notSampled++;
+      this.losses.note(lane, Loss.notSampled);
       return;
     }
-    this.counters.noteStop(stop, linkType, this.#packet);
-    if (stop !== Stop.none) return;
+    const why = stop === Stop.none ? this.#refusal(lane, direction) : stop;
+    this.counters.noteStop(why, linkType, this.#packet);
+    if (why !== Stop.none) return this.losses.note(lane, why);
     this.table.nowUs = timeUs;
+    this.table.direction = direction;
     this.#take(lane);
     if (--this.#untilExpiry <= 0) this.expire(this.nowUs);
+  }
+
+  /** Why the packet is no flow's at this interface; 0 where it is one's. */
+  #refusal(lane: number, direction: number): number {
+    return this.owners[lane]?.refuses(this.#packet, direction) ?? Refusal.none;
   }
 
   /** Fragments that wait for too long, or for which slots grow short: their flows count them. */
@@ -157,9 +170,11 @@ export class Line {
   #giveUp(slot: number): void {
     const { fragments } = this;
     this.table.nowUs = fragments.lastUs[slot]!;
-    const lane = fragments.laneOf(slot);
+    const lane = fragments.laneOf(slot) >> 2;
+    const direction = (this.table.direction = fragments.laneOf(slot) & 3);
     const stop = giveUpDatagram(fragments, slot, this.#packet);
-    if (stop !== Stop.none) fragments.lost += this.#packet.parts;
+    const isFlows = stop === Stop.none && this.#refusal(lane, direction) === Refusal.none;
+    if (!isFlows) fragments.lost += this.#packet.parts;
     else if (!this.#options.sample?.leavesOut(this.#packet)) this.#take(lane);
   }
 
@@ -170,32 +185,23 @@ export class Line {
     if (this.#trace !== null) this.#tracePacket(flow, view, this.#trace);
     if (flow < 0) return;
     if (this.table.news !== 0) this.#follow(flow, view);
+    else if (this.#packet.payloadLength > 0) this.#noteLateHandshake(flow, view);
     if (this.#ledger !== null) this.#ledger.weigh(flow, this.#readings[flow]);
   }
 
   /** Tells the trace of a packet of its flow, which this packet may have opened. */
   #tracePacket(flow: number, view: DataView, trace: Trace): void {
-    const { table } = this;
-    const packet = this.#packet;
-    const isNew = flow >= 0 && (table.news & News.opened) !== 0;
+    const isNew = flow >= 0 && (this.table.news & News.opened) !== 0;
     if (isNew && this.counters.opened + 1 === this.#options.traced?.serial) this.#traced = flow;
-    if (flow < 0 || flow !== this.#traced || packet.unreachable === 1) return;
-    const isTcp = packet.protocol === IpProtocol.tcp;
-    const at = flow * 2 + table.side;
-    const peer = flow * 2 + 1 - table.side;
-    const syn = (packet.flags & Tcp.syn) !== 0 ? 1 : 0;
-    const isBased = (table.sideFlags(peer) & Side.based) !== 0;
-    const acks = isTcp && isBased && (packet.flags & Tcp.ack) !== 0;
-    trace.packet({
-      role: table.side === table.client(flow) ? CLIENT : SERVER,
-      flags: isTcp ? packet.flags : 0,
-      offset: isTcp ? (packet.sequence + syn - table.first(at)) | 0 : -1,
-      payloadLength: packet.payloadLength,
-      capturedLength: packet.payloadEnd - packet.payloadAt,
-      view,
-      payloadAt: packet.payloadAt,
-      acked: acks ? (packet.acknowledgment - table.first(peer)) | 0 : -1,
-    });
+    if (flow >= 0 && flow === this.#traced) tellPacket(this.table, this.#packet, flow, view, trace);
+  }
+
+  /** Notes a handshake that the client begins behind application data, in a segment of its own. */
+  #noteLateHandshake(flow: number, view: DataView): void {
+    const tls = this.#readings[flow]?.tls;
+    if (!tls?.answered || this.table.side !== this.table.client(flow)) return;
+    const { payloadAt, payloadEnd } = this.#packet;
+    if (isLateHandshake(tls, view, payloadAt, payloadEnd)) this.table.note(flow, Fact.renegotiated);
   }
 
   /** The packet's flow, which has counted it; flows that must make room end first. */
@@ -204,11 +210,16 @@ export class Line {
       const flow = this.table.take(this.#packet, view, lane);
       if (flow !== -1) return flow;
       const { displaced, makesRoom } = this.table;
-      if (makesRoom) this.counters.evicted++;
+      if (makesRoom) this.#noteNoRoom(displaced, "evicted");
       else this.#ledger?.settleReplaced(displaced);
       if (makesRoom && this.#isUntold(displaced)) this.#aggregate(displaced);
       else this.#end(displaced, !makesRoom);
     }
+  }
+
+  #noteNoRoom(flow: number, what: "evicted" | "noSlot"): void {
+    this.counters[what]++;
+    this.losses.note(this.table.laneOf(flow), Loss.noRoom);
   }
 
   #isUntold(flow: number): boolean {
@@ -218,11 +229,14 @@ export class Line {
 
   /** A flood is told as one: by its source, and how many attempts came from it. */
   #aggregate(flow: number): void {
-    this.floods.note(this.table.keys, keyAt(flow) + this.table.client(flow) * 4);
+    const { table } = this;
+    const lane = table.laneOf(flow);
+    const client = keyAt(flow) + table.client(flow) * 4;
+    if (!this.floods.note(table.keys, client, lane)) this.losses.note(lane, Loss.attempts);
     this.#ledger?.withdraw(flow);
     this.#forget(flow);
     this.counters.aggregated++;
-    this.table.release(flow);
+    table.release(flow);
   }
 
   #forget(flow: number): void {
@@ -240,7 +254,7 @@ export class Line {
       this.revision[flow] = 0;
       this.#toldUs[flow] = table.startUs(flow);
     }
-    if ((news & News.noSlot) !== 0) this.counters.noSlot++;
+    if ((news & News.noSlot) !== 0) this.#noteNoRoom(flow, "noSlot");
     const isTcp = (table.keys[keyAt(flow) + 9]! & 0xff) === IpProtocol.tcp;
     if ((news & News.bytes) !== 0) {
       if (isTcp) this.#readOpening(flow, table.side);
@@ -265,9 +279,7 @@ export class Line {
     const isLowClient = this.table.client(flow) === 0;
     const trace = flow === this.#traced ? this.#trace : null;
     const sides = isLowClient ? { client: low, server: high } : { client: high, server: low };
-    const reading = new Reading(midstream, sides, trace, !this.#options.revisions);
-    this.#readings[flow] = reading;
-    return reading;
+    return (this.#readings[flow] = new Reading(midstream, sides, trace, !this.#options.revisions));
   }
 
   /** Reads what a side's opening holds, and gives back what is no longer needed. */
@@ -346,7 +358,7 @@ export class Line {
   #noteFull(flow: number, reading: Reading): void {
     if (reading.protocol !== "quic" && reading.protocol !== "dtls") return;
     this.table.note(flow, Fact.noSlot);
-    this.counters.noSlot++;
+    this.#noteNoRoom(flow, "noSlot");
   }
 
   /** No more datagrams of the packet's side are wanted; of neither, when nothing is followed. */
@@ -363,19 +375,7 @@ export class Line {
 
   /** Tells a living flow when something that matters to a verdict has just become known. */
   #tellNews(flow: number): void {
-    const { table } = this;
-    const { clientSide } = endsOf(table, flow, this.#readings[flow]);
-    const server = table.sideFlags(flow * 2 + 1 - clientSide);
-    const reading = this.#readings[flow];
-    const flags = table.sideFlags(flow * 2) | table.sideFlags(flow * 2 + 1);
-    // A hello alone says too little to tell.
-    let known = 0;
-    if ((table.flowFlags(flow) & (Fact.established | Fact.refused)) !== 0) known |= Known.reached;
-    const isAnswered = reading?.tls ? reading.tls.answered : (server & Side.answered) !== 0;
-    if (isAnswered) known |= Known.answered;
-    if (reading?.tls && reading.tls.finishedEnd >= 0) known |= Known.finished;
-    if ((flags & (Side.fin | Side.rst)) !== 0) known |= Known.closing;
-    if ((table.news & News.unanswered) !== 0) known |= Known.unanswered;
+    const known = knownOf(this.table, flow, this.#readings[flow]);
     const told = this.#told[flow]!;
     if ((known & ~told) === 0) return;
     this.#told[flow] = told | known | DUE;

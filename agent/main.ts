@@ -50,7 +50,10 @@ export async function runAgent(flags: Flags): Promise<void> {
   log("info", `agent of ${config.node} started, run ${run}`);
   const { sample } = config;
   if (sample) log("info", `a sample of ${sample.rate} of all flows is read, by --sampling`);
-  const timer = setInterval(() => watcher.tellCoverage(), config.coverageIntervalMs);
+  const timer = setInterval(() => {
+    watcher.tellCoverage();
+    uplink.tellDiscards(watcher.capture.kind);
+  }, config.coverageIntervalMs);
   await new Promise<void>((resolve) => {
     process.once("SIGINT", resolve);
     process.once("SIGTERM", resolve);

@@ -1,7 +1,10 @@
 /** Turns a flow's record into an observation, and an interface's counters into coverage. */
+import { Direction } from "./capture/frame-source.ts";
 import type { LiveSource, Watch } from "./capture/frame-source.ts";
-import { keyAt } from "./flow/flow-record.ts";
-import { FLOW_TABLE_DEFAULTS, Side } from "./flow/flow-table.ts";
+import { Fact, Side } from "./flow/flow-record.ts";
+import type { Flood } from "./flow/floods.ts";
+import { FLOW_TABLE_DEFAULTS } from "./flow/flow-table.ts";
+import type { FlowTable } from "./flow/flow-table.ts";
 import { mayHavePod } from "./capture/interfaces.ts";
 import { Directions } from "./directions.ts";
 import type { WayCounts } from "./directions.ts";
@@ -20,6 +23,8 @@ type Told = {
   delivered: number;
   dropped: number;
   cutOff: number;
+  /** Flows that had begun before it was known that they are not the pod's. */
+  foreign: number;
   directions: Directions;
   /** It is told in the log that one direction is missing. */
   isTold: boolean;
@@ -47,11 +52,9 @@ export class Sightings {
   readonly #lanes = new Map<number, Told>();
   readonly #ended: { lane: number; told: Told | undefined; atMs: number }[] = [];
   readonly #podDirections = new Directions(null);
-  #discardedBefore = 0;
   /** Frames dropped on any interface, when that was last told, and since when. */
   #lostBefore = 0;
   #lostSinceMs = 0;
-  readonly #stoppedBefore: Record<string, number> = {};
 
   /** By flow: `Ways` as it was counted, so that each counts once. */
   #counted = new Uint8Array(0);
@@ -75,7 +78,7 @@ export class Sightings {
       known.watch = watch;
       return;
     }
-    const counted = { delivered: 0, dropped: 0, cutOff: 0 };
+    const counted = { delivered: 0, dropped: 0, cutOff: 0, foreign: 0 };
     const directions = new Directions(watch.kind === "pod" ? this.#podDirections : null);
     const told = { watch, sinceMs: nowMs, ...counted, directions, isTold: false };
     this.#lanes.set(watch.lane, told);
@@ -93,12 +96,13 @@ export class Sightings {
 
   /** Offers what is known of a flow, as its next revision. */
   tell(line: Line, record: Flow, flow: number, final: boolean): void {
-    const lane = line.table.keys[keyAt(flow) + 9]! >>> 8;
+    const lane = line.table.laneOf(flow);
     const told = this.#lanes.get(lane);
     const watch = told?.watch;
-    const addresses = watch?.addresses ?? [];
-    const atClient = addresses.includes(record.src_ip);
-    const atServer = addresses.includes(record.dst_ip);
+    if (line.owners[lane]?.refusesFlow(line.table, flow)) {
+      if (told && final) told.foreign++;
+      return;
+    }
     const clientSide = line.clientSide(flow);
     const client = flow * 2 + clientSide;
     const ways = this.#countWays(line, flow, clientSide, final, told);
@@ -111,7 +115,7 @@ export class Sightings {
       final,
       interface: watch?.name ?? "",
       ...kindOf(watch),
-      vantage: atClient === atServer ? null : atClient ? "client" : "server",
+      vantage: vantageOf(line.table, flow, clientSide, record, watch?.addresses ?? []),
       isn: [isn(client), isn(server)],
       sampling: this.sampling,
       ...(ways === Ways.client || ways === Ways.server ? { one_way: true } : {}),
@@ -174,12 +178,9 @@ export class Sightings {
     const untilMs = Math.min(watch.untilMs ?? nowMs, nowMs);
     const from = Math.min(told.sinceMs, untilMs); // a clock that stepped back covers nothing
     const delivered = watch.delivered - told.delivered;
-    const { evicted, noSlot } = line.counters;
-    const discarded = evicted + noSlot - this.#discardedBefore;
-    this.#discardedBefore = evicted + noSlot;
-    const stopped = this.#stoppedSince(line);
+    const { stopped, noRoom, attempts } = line.losses.take(watch.lane);
     const notDecoded = Object.values(stopped).reduce((a, b) => a + b, 0);
-    const floods = toldFloods(line);
+    const floods = toldFloods(line.floods.take(watch.lane), attempts);
     const directions = this.#takeDirections(told);
     told.delivered = watch.delivered;
     const dropped = Math.max(0, watch.dropped - told.dropped);
@@ -187,6 +188,8 @@ export class Sightings {
     const cutOff = watch.cutOff - told.cutOff;
     told.cutOff = watch.cutOff;
     told.sinceMs = nowMs;
+    const { foreign } = told;
+    told.foreign = 0;
     return {
       interface: watch.name,
       ...kindOf(watch),
@@ -198,10 +201,12 @@ export class Sightings {
       delivered,
       dropped,
       cut_off: cutOff,
-      // Stops are counted for the node as a whole; each is told once, with the first interface.
       packets: Math.max(0, delivered - notDecoded),
       stopped,
-      discarded: discarded > 0 ? { "no-room": discarded } : {},
+      discarded: {
+        ...(noRoom > 0 ? { "no-room": noRoom } : {}),
+        ...(foreign > 0 ? { "not-of-pod": foreign } : {}),
+      },
       ...directions,
       ...(floods.length > 0 ? { floods } : {}),
     };
@@ -223,16 +228,29 @@ export class Sightings {
       ...{ delivered: 0, dropped, cut_off: 0, packets: 0, stopped: {}, discarded: {} },
     };
   }
+}
 
-  #stoppedSince(line: Line): Record<string, number> {
-    const since: Record<string, number> = {};
-    for (const [reason, count] of Object.entries(line.counters.stoppedByName())) {
-      const before = this.#stoppedBefore[reason] ?? 0;
-      if (count > before) since[reason] = count - before;
-      this.#stoppedBefore[reason] = count;
-    }
-    return since;
+/**
+ * Which end is the pod behind the interface: by the way in which the first packet crossed it; by
+ * addresses alone where the source does not tell that. Null where its addresses are not known.
+ */
+function vantageOf(
+  table: FlowTable,
+  flow: number,
+  clientSide: number,
+  { src_ip: client, dst_ip: server }: Flow,
+  addresses: readonly string[],
+): Observation["vantage"] {
+  const atClient = addresses.includes(client);
+  const atServer = addresses.includes(server);
+  const direction = table.firstDirection(flow);
+  if (direction === Direction.unknown) {
+    return atClient === atServer ? null : atClient ? "client" : "server";
   }
+  const first = (table.flowFlags(flow) & Fact.fromHigh) !== 0 ? 1 : 0;
+  const isClients = (first === clientSide) === (direction === Direction.inbound);
+  if (isClients) return atClient ? "client" : null;
+  return atServer ? "server" : null;
 }
 
 /** Most interfaces are pods': what they are is told of the others alone. */
@@ -243,11 +261,12 @@ function kindOf(watch: Watch | undefined): { interface_kind?: WatchKind } {
 /** Sources of floods that are named. */
 const SOURCES_TOLD = 16;
 
-function toldFloods(line: Line): NonNullable<Coverage["floods"]> {
-  const { sources, others } = line.floods.take(SOURCES_TOLD);
-  const told = sources.map(({ words, attempts }) => ({
+/** `others` came from sources that were not told apart. */
+function toldFloods(floods: readonly Flood[], others: number): NonNullable<Coverage["floods"]> {
+  const told = floods.slice(0, SOURCES_TOLD).map(({ words, attempts }) => ({
     source: formatAddress(words[0]!, words[1]!, words[2]!, words[3]!),
     attempts,
   }));
-  return others > 0 ? [...told, { source: "*", attempts: others }] : told;
+  const rest = floods.slice(SOURCES_TOLD).reduce((sum, { attempts }) => sum + attempts, others);
+  return rest > 0 ? [...told, { source: "*", attempts: rest }] : told;
 }

@@ -84,15 +84,18 @@ export class Watcher {
       (record, flow, final) => sightings.tell(line, record, flow, final),
     );
     const { clock } = line;
-    const onFrame: OnFrame = (view, at, end, wire, linkType, lane) => {
+    const onFrame: OnFrame = (view, at, end, wire, linkType, lane, direction) => {
       if (watcher.#hasFailed) return;
       try {
-        line.frame(view, at, end, wire, linkType, lane);
+        line.frame(view, at, end, wire, linkType, lane, direction);
       } catch (error) {
         watcher.#fail(error);
       }
     };
-    const onWatch = (watch: Watch) => sightings.know(watch, Date.now());
+    const onWatch = (watch: Watch) => {
+      line.know(watch);
+      sightings.know(watch, Date.now());
+    };
     const onChange = () => watcher.#guard(() => watcher.#rescan());
     const capture: LiveSource =
       config.replay === null

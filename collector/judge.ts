@@ -2,6 +2,7 @@
 import { attribute } from "./attribution/attribute.ts";
 import { formatHolder } from "./attribution/holder.ts";
 import type { Holder } from "./attribution/holder.ts";
+import { findInAgents } from "./agent-findings.ts";
 import type { Declaration } from "./declaration.ts";
 import { encodeEntry, parseEntry } from "./evidence/entry.ts";
 import type { JsonObject } from "./evidence/entry.ts";
@@ -9,7 +10,7 @@ import type { EvidenceLog } from "./evidence/log.ts";
 import { proveEntry } from "./evidence/verify.ts";
 import type { Policy } from "./policy/policy.ts";
 import { toVersionEntry } from "./policy/version-entry.ts";
-import type { Gap, PolicyRow, Store, VerdictKey, VerdictRow } from "./store/store.ts";
+import type { PolicyRow, Store, VerdictKey, VerdictRow } from "./store/store.ts";
 import { listDeclaredEdges } from "./verdict/declared-edges.ts";
 import type { DeclaredEdges } from "./verdict/declared-edges.ts";
 import type { ClusterFinding, NodeCoverage, Verdict, VerdictWord } from "./verdict/verdict.ts";
@@ -30,9 +31,6 @@ export type JudgeOptions = {
 const LATE_WINDOWS = 20;
 /** Observations looked through at a time for late ones. */
 const LATE_BATCH = 5_000;
-const GAPS_BATCH = 10_000;
-/** Agents whose clock differs by more are told. */
-const CLOCK_LIMIT_MS = 2_000;
 
 export type Judged = { fromMs: number; toMs: number; judgement: WindowJudgement };
 
@@ -159,10 +157,11 @@ export class Judge {
   }
 
   async #judge(fromMs: number, again: boolean): Promise<Judged> {
-    const { log, windowMs, declaration } = this.#options;
+    const { log, windowMs, declaration, store } = this.#options;
     const toMs = fromMs + windowMs;
     const judgement = this.#judgeWindow(fromMs, toMs);
-    judgement.findings.push(...this.#findings(fromMs, toMs));
+    const whoHad = (address: string) => declaration.inventory.whoHad(address, toMs - 1);
+    judgement.findings.push(...findInAgents(store, fromMs, toMs, whoHad));
     const rows = rowsOf(judgement, fromMs, toMs);
     const before = again ? this.#before(fromMs, toMs) : new Map<string, VerdictRow>();
     const changed = rows.filter((row) => {
@@ -278,63 +277,6 @@ export class Judge {
     return this.#declared.edges;
   }
 
-  /** What is wrong with the agents themselves: lost batches, clocks that differ. */
-  #findings(fromMs: number, toMs: number): ClusterFinding[] {
-    const { store } = this.#options;
-    const from = new Date(fromMs).toISOString();
-    const to = new Date(toMs).toISOString();
-    const gaps = allGaps(store)
-      .filter((gap) => gap.recordedMs >= fromMs && gap.recordedMs < toMs)
-      .map((gap) => ({
-        code: "uplink-gap",
-        from,
-        to,
-        subject: `node/${gap.node}`,
-        sentence: `the agent of ${gap.node} gave up batches ${gap.from} to ${gap.to} of its spool`,
-      }));
-    const floods = this.#floods(fromMs, toMs).map(([node, source, attempts]) => {
-      const subject = source === "*" ? `node/${node}` : this.#nameOf(source, toMs);
-      const sentence =
-        `${attempts} connections that nobody answered came from ` +
-        `${source === "*" ? "many addresses" : subject}, more than the agent of ${node} keeps: ` +
-        "they are counted, and not listed";
-      return { code: "syn-flood", from, to, subject, sentence };
-    });
-    const clocks = store
-      .spools()
-      .filter((s) => s.heardMs >= fromMs && Math.abs(s.clockOffsetMs) > CLOCK_LIMIT_MS)
-      .map((s) => ({
-        code: "clock-stepped",
-        from,
-        to,
-        subject: `node/${s.node}`,
-        sentence:
-          `the clock of ${s.node} differs by ${Math.round(s.clockOffsetMs / 100) / 10} s: ` +
-          "its flows may stand in the wrong window",
-      }));
-    return [...gaps, ...floods, ...clocks];
-  }
-
-  #nameOf(address: string, toMs: number): string {
-    const held = this.#options.declaration.inventory.whoHad(address, toMs - 1);
-    return held === null ? address : formatHolder(held);
-  }
-
-  /** Node, source and number of attempts that an agent could not keep. */
-  #floods(fromMs: number, toMs: number): [node: string, source: string, attempts: number][] {
-    const sums = new Map<string, [string, string, number]>();
-    for (const { node, coverage } of this.#options.store.coverageBetween(fromMs, toMs)) {
-      if (coverage.to_ms > toMs) continue; // told in the window in which it was noticed
-      for (const { source, attempts } of coverage.floods ?? []) {
-        const key = `${node} ${source}`;
-        const known = sums.get(key) ?? [node, source, 0];
-        known[2] += attempts;
-        sums.set(key, known);
-      }
-    }
-    return [...sums.values()];
-  }
-
   #entryOf(row: VerdictRow, again: boolean): JsonObject {
     const { entry: _, ...body } = row.body as Record<string, unknown>;
     return { type: row.aspect === "transport" ? "verdict" : typeOf(row), again, ...toJson(body) };
@@ -345,15 +287,6 @@ export class Judge {
     return this.#options.declaration.changes.map(({ version, removed, type }) =>
       toJson(toVersionEntry(version, removed, type)),
     );
-  }
-}
-
-function allGaps(store: Store): Gap[] {
-  const gaps: Gap[] = [];
-  for (;;) {
-    const batch = store.gapsSince(gaps.at(-1)?.id ?? 0, GAPS_BATCH);
-    gaps.push(...batch);
-    if (batch.length < GAPS_BATCH) return gaps;
   }
 }
 

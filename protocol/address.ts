@@ -61,6 +61,12 @@ function groupsOf(text: string): number[] | null {
   return all.map((group) => parseInt(group, 16));
 }
 
+/** The four words of an address, as decoding keeps them; null where it is none. */
+export function addressWords(text: string): number[] | null {
+  const groups = groupsOf(text);
+  return groups && [0, 2, 4, 6].map((i) => (groups[i]! << 16) | groups[i + 1]!);
+}
+
 /** Reads `10.0.0.0/8`: a test whether an address lies inside. Null where it is no network. */
 export function parseNetwork(text: string): ((address: string) => boolean) | null {
   const slash = text.indexOf("/");

@@ -1,5 +1,6 @@
 /** Describes what a node watched on one interface in one interval, and what it missed. */
 import Type from "typebox";
+import { DISCARDS_LIMIT } from "./uplink-limits.ts";
 import { WATCH_KINDS } from "./watch-kind.ts";
 
 const count = Type.Integer({ minimum: 0 });
@@ -27,9 +28,9 @@ export const Coverage = Type.Object({
   cut_off: count,
   /** Frames decoded down to a flow. */
   packets: count,
-  /** Frames by the reason for which decoding stopped. */
+  /** Frames of the interface that reached no flow, by why: see `END_NAMES` of the agent. */
   stopped: Type.Record(Type.String({ maxLength: 40 }), count, { maxProperties: 64 }),
-  /** Flows that were given up by reason: table full, opening slots exhausted, spool full, … */
+  /** Flows of the interface that were not read or not told, by why: `no-room`, `not-of-pod`. */
   discarded: Type.Record(Type.String({ maxLength: 40 }), count, { maxProperties: 64 }),
   /**
    * TCP connections that went on and were counted in the interval, by whose packets passed the
@@ -38,11 +39,30 @@ export const Coverage = Type.Object({
   ways: Type.Optional(Type.Object({ client: count, server: count, both: count })),
   /** The network plugin leads one direction past the interface, as its latest connections show. */
   one_direction: Type.Optional(Type.Boolean()),
-  /** Attempts that nobody answered, more than could be kept: by source, `*` for all others. */
+  /**
+   * Attempts at the interface that nobody answered, more than could be kept: by source, `*` for all
+   * others. None of them is listed as an observation.
+   */
   floods: Type.Optional(
     Type.Array(Type.Object({ source: Type.String({ maxLength: 45 }), attempts: count }), {
       maxItems: 17,
     }),
+  ),
+  /**
+   * Observations that were given up on their way to the collector, by the interface that they are
+   * of (`*` where that is not known) and the time that they speak of. Told with `*` alone, for the
+   * time of all of them.
+   */
+  discards: Type.Optional(
+    Type.Array(
+      Type.Object({
+        interface: Type.String({ maxLength: 64 }),
+        from_ms: Type.Number(),
+        to_ms: Type.Number(),
+        observations: count,
+      }),
+      { maxItems: DISCARDS_LIMIT },
+    ),
   ),
 });
 export type Coverage = Type.Static<typeof Coverage>;

@@ -53,6 +53,11 @@ export const FINDINGS: readonly FindingKind[] = [
     sentence: "More connections were tried, and answered by nobody, than an agent can keep.",
   },
   {
+    code: "spoofed-source",
+    severity: "high",
+    sentence: "A pod sent packets under addresses that are not its own: they count for no flow.",
+  },
+  {
     code: "blind-spot",
     severity: "medium",
     sentence: "A node that runs pods has no agent, or its agent reported nothing in the window.",

@@ -7,3 +7,5 @@ export const UPLINK_PATH = "/uplink/v1";
 export const MESSAGE_BYTES_LIMIT = 4 << 20;
 /** Most observations, and most coverages, in one batch. */
 export const BATCH_ROWS_LIMIT = 1000;
+/** Most rows of `Coverage.discards`. */
+export const DISCARDS_LIMIT = 64;

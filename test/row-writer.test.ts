@@ -37,6 +37,7 @@ const COVERAGE: Json = {
   ...{ interface: "veth1", addresses: ["10.0.0.1"], from_ms: 1, to_ms: 2.5, source: "ring" },
   ...{ sampling: 1, delivered: 1, dropped: 0, cut_off: 0, packets: 1 },
   ...{ stopped: { fragment: 2 }, discarded: {}, floods: [{ source: "*", attempts: 3 }] },
+  discards: [{ interface: "veth1", from_ms: 0, to_ms: 2.5, observations: 3 }],
 };
 
 /** What stands in for a value: near a limit, of another type, or nothing. */

@@ -5,6 +5,7 @@ import {
   type JsonMap,
 } from "../collector/attribution/cluster-object.ts";
 import type { Coverage } from "../protocol/coverage.ts";
+import { CLIENT_BASES } from "../protocol/flow-record.ts";
 import type { Flow } from "../protocol/flow-record.ts";
 import type { Observation } from "../protocol/observation.ts";
 
@@ -95,6 +96,7 @@ const OUTCOMES: Record<string, Partial<Flow>> = {
   syn: { state: "attempted", packets: [1, 0] },
   silent: { state: "unanswered", packets: [4, 0] },
   "client-rst": { state: "reset", packets: [2, 0] },
+  unasked: { state: "reset", packets: [1, 1], history: "sR" },
 };
 
 export type Seen = { node: string; observation: Observation };
@@ -104,7 +106,8 @@ let serial = 0;
 /**
  * `web > ledger mtls? accepted`: client, server, what the bytes were, how it ended; and as wanted
  * `@c` or `@s` (seen at one end only), `@up` (at both nodes' uplinks, too), `@only-up`,
- * `@snat` (at an uplink under the node's address, too), `one-way` (the agent says that it went on
+ * `@snat` (at an uplink under the node's address, too), `basis=BASIS` (by what the client is named;
+ * else a SYN), `unasked` (it reset a SYN-ACK, and that is all), `one-way` (the agent says that it went on
  * and one side did not pass), `mid`, `live`, `udp`, `c-only`, `s-only`, `via=SERVICE`,
  * `+N` (starts N seconds into the window), `isn=N`, `port=N`, `sampling=N`, `xN`
  * (so many of it).
@@ -140,7 +143,7 @@ function one(client: string, server: string, words: readonly string[], fromMs: n
     notes: [],
   };
   const isKnown = (word: string) =>
-    /^(@([cs]|up|only-up|snat)|one-way|mid|live|udp|[cs]-only|(via|isn|port|sport|sampling|refused|left)=.+|\+[\d.]+)$/.test(
+    /^(@([cs]|up|only-up|snat)|one-way|mid|live|udp|[cs]-only|(via|isn|port|sport|sampling|refused|left|basis)=.+|\+[\d.]+)$/.test(
       word,
     );
   for (const word of words) {
@@ -158,6 +161,8 @@ function one(client: string, server: string, words: readonly string[], fromMs: n
     Object.assign(record, { state: "closed", accepted: false, failure: { code, ...how } });
   }
   if (has("mid")) record.midstream = true;
+  const basis = CLIENT_BASES.find((b) => b === value("basis="));
+  if (basis) record.client_basis = basis;
   if (has("c-only")) Object.assign(record, { packets: [5, 0], state: "attempted", accepted: null });
   if (has("s-only")) Object.assign(record, { packets: [0, 5], midstream: true, accepted: null });
   const hasIsn = !isUdp && !record.midstream;
@@ -198,7 +203,9 @@ function one(client: string, server: string, words: readonly string[], fromMs: n
 /**
  * `web 0-60 99+1 s0.5`: watched from second 0 to 60, frames delivered and dropped, sampling;
  * `any` or `uplink`: not the pod's interface, but any of its node, or the uplink; `one-way`: one
- * direction is led past it.
+ * direction is led past it; `malformed=N`, `notIp=N`: frames that stopped; `flood=WHO:N`: attempts
+ * that were not kept, of a pod or an address; `lost=N`: it watched nothing, and tells of so many
+ * observations of that time that were given up.
  */
 export function covered(line: string, fromMs: number): { node: string; coverage: Coverage } {
   const [name, span, ...words] = line.split(" ") as [PodName, string, ...string[]];
@@ -211,13 +218,22 @@ export function covered(line: string, fromMs: number): { node: string; coverage:
     : words.includes("uplink")
       ? { interface: "eth0", interface_kind: "uplink" as const, addresses: [] }
       : { interface: `veth-${name}`, addresses: [PODS[name].ip] };
+  const value = (word: string) => words.find((w) => w.startsWith(`${word}=`))?.split("=")[1];
+  const stopped = Object.fromEntries(
+    ["malformed", "notIp"].map((why) => [why, Number(value(why) ?? 0)]),
+  );
+  const [who, attempts] = value("flood")?.split(":") ?? [];
+  const span_ms = { from_ms: fromMs + from * 1000, to_ms: fromMs + to * 1000 };
+  const lost = Number(value("lost") ?? 0);
+  const discards = [{ interface: where.interface, ...span_ms, observations: lost }];
   return {
     node: PODS[name].node,
     coverage: {
-      ...{ ...where, source: "libpcap", sampling },
-      ...{ from_ms: fromMs + from * 1000, to_ms: fromMs + to * 1000, delivered, dropped },
-      ...{ cut_off: 0, packets: delivered, stopped: {}, discarded: {} },
+      ...{ ...where, source: "libpcap", sampling, ...span_ms, delivered, dropped },
+      ...{ cut_off: 0, packets: delivered, stopped, discarded: {} },
       ...(words.includes("one-way") ? { one_direction: true } : {}),
+      ...(who ? { floods: [{ source: addressOf(who), attempts: Number(attempts) }] } : {}),
+      ...(lost > 0 ? { interface: "*", addresses: [], discards } : {}),
     },
   };
 }

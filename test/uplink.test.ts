@@ -9,6 +9,7 @@ import t from "tap";
 import { WebSocket } from "ws";
 import { readAgentConfig } from "../agent/config.ts";
 import { tlsLink, type Connect } from "../agent/uplink/link.ts";
+import { Discards } from "../agent/uplink/discards.ts";
 import { DISK, encodeFrames, parseSegment, Spool, type SpoolFiles } from "../agent/uplink/spool.ts";
 import { Uplink, type UplinkOptions } from "../agent/uplink/uplink.ts";
 import { nodeOf } from "../collector/ingest/authenticate.ts";
@@ -70,6 +71,20 @@ function coverage(i: number): Coverage {
     ...{ sampling: 1, delivered: 1, dropped: 0, cut_off: 0, packets: 1, stopped: {} },
     discarded: {},
   };
+}
+
+/** What the collector was told of observations that were given up, all of one interface. */
+function toldLost(store: Store): number {
+  const START_MS = Date.parse("2026-11-22T01:02:03Z");
+  let lost = 0;
+  for (const { coverage: c } of store.coverageSince(0, 1e6)) {
+    for (const { interface: name, from_ms, to_ms, observations } of c.discards ?? []) {
+      const isRight = name === "veth1" && from_ms === START_MS && to_ms === START_MS + 1500;
+      if (!isRight || c.from_ms !== from_ms || c.to_ms !== to_ms || c.delivered > 0) return NaN;
+      lost += observations;
+    }
+  }
+  return lost;
 }
 
 const numberOf = (o: Observation) => Number(o.flow.slice(6));
@@ -375,6 +390,11 @@ t.test("what a full spool discards is a gap that the collector records", async (
   t.equal(numbers.at(-1), 1000);
   const gaps = world.store!.gapsSince(0, 10);
   t.match(gaps, [{ node: "node-1", from: 1, to: full / 5 }]);
+  uplink.tellDiscards("ring");
+  await until("told", () => uplink.counters.acknowledged === 1000 - full + 1);
+  t.equal(toldLost(world.store!), full, "of which interface and time they were");
+  uplink.tellDiscards("ring");
+  t.equal(uplink.counters.offered, 1001, "once");
   t.type(uplink.clockOffsetMs, "number");
   t.ok(Math.abs(uplink.clockOffsetMs!) < 1000);
   await uplink.stop();
@@ -401,6 +421,9 @@ t.test("a disk that stays full: rows beyond the limit are discarded, and counted
   t.match(told, [/cannot write: ENOSPC/, /takes batches again/], "one line a change of state");
   t.equal(told.length, 2);
   t.equal(arrived(world.store!).length, 20_000);
+  uplink.tellDiscards("ring");
+  await until("told", () => uplink.counters.acknowledged === 20_001);
+  t.equal(toldLost(world.store!), 100);
   await uplink.stop();
   await world.stop();
 });
@@ -421,6 +444,9 @@ t.test("a batch that the collector refuses does not hold up the others", async (
     [...Array(100).keys()].map((i) => i + 1).filter((i) => i < 31 || i > 35),
   );
   t.match(world.store!.gapsSince(0, 9), [{ from: 7, to: 7 }], "the collector knows of the loss");
+  uplink.tellDiscards("ring");
+  await until("told", () => uplink.counters.acknowledged === 96);
+  t.equal(toldLost(world.store!), 6);
   await uplink.stop();
   await world.stop();
 });
@@ -856,4 +882,44 @@ t.test("SIGKILL of either side at any time loses and repeats nothing", async (t)
   t.ok(holes <= 4, `${holes} holes for 4 kills`);
   await held.close();
   await store.close();
+});
+
+t.test("what is given up is remembered by interface and minute, and not without end", async (t) => {
+  const discards = new Discards();
+  const at = (name: string, second: number, i = 0): Observation => {
+    const time = (s: number) => new Date(Date.UTC(2026, 10, 22, 1, 0, s)).toISOString();
+    const { record, ...rest } = observation(i);
+    const span = { start: time(second - 5), end: time(second) };
+    return { ...rest, interface: name, record: { ...record, ...span } };
+  };
+  const rowsOf = () => discards.take("ring").flatMap((row) => row.discards ?? []);
+  for (const second of [10, 20, 70]) discards.note(at("veth1", second));
+  discards.note(at("veth2", 20));
+  t.strictSame(
+    rowsOf().map((row) => [row.interface, row.to_ms - row.from_ms, row.observations]),
+    [
+      ["veth1", 15_000, 2],
+      ["veth1", 5_000, 1],
+      ["veth2", 5_000, 1],
+    ],
+  );
+  t.strictSame(rowsOf(), []);
+  // What was told of others and given up itself is told again.
+  discards.note(at("veth1", 10));
+  const [row] = discards.take("ring");
+  discards.note(row!);
+  t.strictSame(discards.take("ring"), [row]);
+  discards.note(coverage(3));
+  t.strictSame(rowsOf(), [], "coverage that is missing covers nothing");
+  for (let i = 0; i < 5000; i++) discards.note(at(`veth${i}`, 10));
+  const many = discards.take("ring");
+  t.ok(many.every((told) => told.discards!.length <= 64));
+  const all = many.flatMap((told) => told.discards!);
+  t.ok(all.length <= 1025);
+  t.equal(sum(all.map((told) => told.observations)), 5000);
+  t.ok(all.some((told) => told.interface === "*" && told.observations > 3000));
+  // A batch that nobody can read.
+  discards.noteBatch(7, null, 9000);
+  discards.noteBatch(5, new Uint8Array([0xc1]), 9000);
+  t.strictSame(rowsOf(), [{ interface: "*", from_ms: 0, to_ms: 9000, observations: 12 }]);
 });

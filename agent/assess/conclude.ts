@@ -44,7 +44,7 @@ export function conclude(record: Flow, reading: Reading | undefined): Conclusion
 const CLIENT_BASES: Readonly<Record<Flow["client_basis"], string>> = {
   syn: "it sent the SYN",
   handshake: "what it sent is what clients send",
-  port: "the other end's port is below 1024, its own is not",
+  port: "the other end's port is one that servers have, its own is not",
   "first-seen": "it was seen first; nothing else tells the ends apart",
 };
 
@@ -156,10 +156,13 @@ function mutualWhy(record: Flow, h: Handshake): [string, string | null] {
     ];
   }
   if (h.ssl2) return ["SSL 2.0 encrypts what would show a client's certificate", null];
-  if (h.clientChain?.length === 0) {
+  if (h.clientShowed === false) {
     return ["the client was asked, and sent an empty list", "RFC 5246 §7.4.6"];
   }
-  if (h.clientChain) return ["the client's certificate was read", "RFC 5246 §7.4.6"];
+  if (h.clientShowed) {
+    const isRead = h.clientChain !== null && h.clientChain.length > 0;
+    return [`the client's certificate ${isRead ? "was read" : "came"}`, "RFC 5246 §7.4.6"];
+  }
   if (record.tls?.mutual === "no") {
     const why = h.asked ? "the client was asked, and sent none" : "the server did not ask for one";
     return [why, "RFC 5246 §7.4.4"];

@@ -1,5 +1,6 @@
 /** Reads the datagrams of one flow over UDP: tells its protocol, follows QUIC and DTLS. */
 import type { Recognition } from "../identify/recognition.ts";
+import { speakerOf } from "../identify/speaker.ts";
 import { QuicConnection } from "../quic/connection.ts";
 import { DtlsAssociation } from "../tls/dtls.ts";
 import type { Handshake } from "../tls/handshake.ts";
@@ -11,7 +12,7 @@ const DATAGRAMS_LIMIT = 32;
 const BYTES_LIMIT = 64 * 1024;
 
 /**
- * The reading of one flow's datagrams. A sender is 0 or 1: who sent the flow's first packet is 0.
+ * The reading of one flow's datagrams. A sender is 0 or 1: who was taken for the client is 0.
  * Datagrams are handed over while `read` says that more are wanted of that sender.
  */
 export class DatagramReading {
@@ -62,6 +63,8 @@ export class DatagramReading {
     if (!signature) return;
     this.#trace?.matched(sender, signature, end - at);
     this.protocol = signature.protocol;
+    const speaker = speakerOf(signature, view, at, end);
+    if (speaker !== "either") this.client = speaker === "client" ? sender : 1 - sender;
     if (!mayFollow) return;
     if (this.protocol === "quic") this.#following = new QuicConnection(this.#trace);
     else if (this.protocol === "dtls") this.#following = new DtlsAssociation(this.#trace);

@@ -1,13 +1,12 @@
 /** Turns a flow's counters and reading into its record. */
 import { Encap, IpProtocol } from "../decode/packet.ts";
-import { Fact, Side } from "../flow/flow-table.ts";
 import type { FlowTable } from "../flow/flow-table.ts";
-import { keyAt } from "../flow/flow-record.ts";
+import { Fact, Side, keyAt } from "../flow/flow-record.ts";
+import { Basis } from "../flow/roles.ts";
 import { DIALOGUES } from "../identify/dialogue.ts";
-import { isDeprecated, judge } from "../tls/failure.ts";
+import { isDeprecated, judge, wentOnBehind } from "../tls/failure.ts";
 import type { Judgement } from "../tls/failure.ts";
 import type { Certificate } from "../tls/certificate.ts";
-import { isTls13 } from "../tls/codes.ts";
 import { SERVER } from "../tls/handshake.ts";
 import type { Handshake } from "../tls/handshake.ts";
 import { formatAddress, formatTime } from "../../protocol/address.ts";
@@ -55,17 +54,19 @@ export type Ends = { clientSide: number; basis: Flow["client_basis"] };
 
 /** Tells which side is the client: by SYN, by content, by port, or by who was seen first. */
 export function endsOf(table: FlowTable, flow: number, reading: Reading | undefined): Ends {
-  const first = table.client(flow);
-  const flags = table.sideFlags(flow * 2) | table.sideFlags(flow * 2 + 1);
-  if ((flags & Side.syn) !== 0) return { clientSide: first, basis: "syn" };
+  const told = table.client(flow);
+  const basis = table.basis(flow);
+  if (basis === Basis.flags) return { clientSide: told, basis: "syn" };
   if (reading?.clientByContent) {
-    return { clientSide: reading.swapped ? 1 - first : first, basis: "handshake" };
+    return { clientSide: reading.swapped ? 1 - told : told, basis: "handshake" };
   }
-  const ports = table.keys[keyAt(flow) + 8]!;
-  const low = ports >>> 16;
-  const high = ports & 0xffff;
-  if (low < 1024 !== high < 1024) return { clientSide: low < 1024 ? 1 : 0, basis: "port" };
-  return { clientSide: first, basis: "first-seen" };
+  return { clientSide: told, basis: basis === Basis.ports ? "port" : "first-seen" };
+}
+
+/** Of datagrams, that the first one seen was the server's shows that others came before. */
+function isJoined(facts: number, isTcp: boolean, clientSide: number): boolean {
+  if (isTcp) return (facts & Fact.midstream) !== 0;
+  return ((facts & Fact.fromHigh) !== 0) !== (clientSide === 1);
 }
 
 /** The flow's record as far as it is known at `nowUs` (capture time, microseconds). */
@@ -93,7 +94,10 @@ export function observe(
   const quietMs = (nowUs - lastUs) / 1000;
   const seen = judgeFlow(table, flow, reading, client, server, quietMs, isWhole);
   const known = isWhole ? seen : withoutAbsence(seen, reading);
-  const said = tls || reading?.protocol === "tls" ? tlsOf(tls, dstPort) : null;
+  const read = tls || reading?.protocol === "tls" ? tlsOf(tls, dstPort) : null;
+  // What a second handshake showed, inside of the first one, is not seen.
+  const hides = (facts & Fact.renegotiated) !== 0 && read !== null && read.mutual !== "yes";
+  const said = hides ? { ...read, mutual: null, client_cert: null } : read;
   const isUnasked = isWhole && tls !== null && wasNeverAsked(table, flow, client, tls);
   const late = isUnasked ? withoutLateCertificate(known, tls) : known;
   // A mesh's proxy that asked for a certificate and was shown none may deny inside of the TLS.
@@ -115,7 +119,7 @@ export function observe(
     packets: [table.packets(client), table.packets(server)],
     bytes: [table.bytes(client), table.bytes(server)],
     state,
-    midstream: (facts & Fact.midstream) !== 0,
+    midstream: isJoined(facts, isTcp, clientSide),
     protocol: protocolOf(reading),
     encryption: encryptionOf(table, flow, reading),
     upgraded_from: reading?.upgradedFrom ?? null,
@@ -242,9 +246,8 @@ function lacksBytes(table: FlowTable, flow: number): boolean {
 /** What was not seen may be what decides: only what stands in the bytes that came is kept. */
 function withoutAbsence(judged: Judgement, reading: Reading | undefined): Judgement {
   const { failure } = judged;
-  // Of TLS 1.3 a handshake is known to be complete by what came behind it.
-  const is13 = reading?.tls?.serverHello != null && isTls13(reading.tls.serverHello.version);
-  if (!failure && is13 && judged.accepted === null) return { ...judged, handshake: null };
+  const isSeen = reading?.tls == null || wentOnBehind(reading.tls);
+  if (!failure && !isSeen && judged.accepted === null) return { ...judged, handshake: null };
   if (!failure || failure.basis === "alert") return judged;
   const isNamed = failure.code !== "tls-to-plaintext" || reading?.serverProtocol;
   const isUpgrade = failure.code === "upgrade-refused" || reading?.upgradedFrom;
@@ -468,7 +471,8 @@ function notesOf(facts: number, isWhole: boolean, reading: Reading | undefined):
   if (reading?.notTls) notes.push("not-tls");
   if (reading?.loginOnly) notes.push("login-only");
   if (reading?.mayBeDenied) notes.push("answered-403");
-  if (reading?.tls?.renegotiated) notes.push("renegotiated");
+  const isAnew = reading?.tls?.renegotiated || (facts & Fact.renegotiated) !== 0;
+  if (isAnew) notes.push("renegotiated");
   if (reading?.tls?.clientHello?.encryptedClientHello) notes.push("ech");
   if (reading?.tls?.malformed.includes(true)) notes.push("tls-malformed");
   return notes;

@@ -300,7 +300,7 @@ export class Reading {
 
   /**
    * Reads one datagram of a flow over UDP, and reports whether this side's next one is wanted;
-   * see `DatagramReading.read`. `role` is CLIENT for who sent the first packet.
+   * see `DatagramReading.read`. `role` is CLIENT for who was taken for the client.
    */
   readDatagram(role: number, view: DataView, at: number, end: number, mayFollow: boolean): boolean {
     if (!this.#progress) return false;
@@ -374,11 +374,11 @@ export class Reading {
     this.note("d", role);
   }
 
-  #take({ protocol, side }: Signature, role: number): void {
-    if (side !== "either" && !this.clientByContent) {
+  #take({ protocol, side, isCommonLater }: Signature, role: number): void {
+    const isTelling = !isCommonLater && this.#progress!.recognition.isSure[role]!;
+    if (side !== "either" && !this.clientByContent && (isTelling || !this.#midstream)) {
       this.clientByContent = true;
-      const isClient = side === "client";
-      if (this.#midstream && isClient !== (role === CLIENT)) this.swapped = true;
+      if (this.#midstream && (side === "client") !== (role === CLIENT)) this.swapped = true;
     }
     if (role === SERVER) this.serverProtocol = protocol;
     // A server's TLS alert to bytes that are no TLS does not make them TLS.

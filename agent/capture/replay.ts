@@ -5,7 +5,14 @@ import type { LiveSource, OnFrame, Watch } from "./frame-source.ts";
 import { readPcapFile } from "./pcap-file.ts";
 
 /** One frame kept of the recording; its bytes are our own copy. */
-type Kept = { view: DataView; wire: number; timeUs: number; linkType: number; lane: number };
+type Kept = {
+  view: DataView;
+  wire: number;
+  timeUs: number;
+  linkType: number;
+  lane: number;
+  direction: number;
+};
 
 /** Milliseconds between two batches of frames. */
 const PACE_MS = 20;
@@ -49,7 +56,7 @@ export class Replay implements LiveSource {
         if (bytes > BYTES_LIMIT) return;
         const copy = view.buffer.slice(view.byteOffset + at, view.byteOffset + end) as ArrayBuffer;
         const timeUs = clock[0]!;
-        frames.push({ view: new DataView(copy), wire, timeUs, linkType, lane });
+        frames.push({ view: new DataView(copy), wire, timeUs, linkType, lane, direction });
         if (direction !== Direction.inbound || addresses.has(lane)) return;
         const source = sourceOf(view, at, end);
         if (source !== null) addresses.set(lane, source);
@@ -79,14 +86,14 @@ export class Replay implements LiveSource {
   #hand(): void {
     const nowUs = Date.now() * 1000;
     for (; this.#next < this.#frames.length; this.#next++) {
-      const { view, wire, timeUs, linkType, lane } = this.#frames[this.#next]!;
+      const { view, wire, timeUs, linkType, lane, direction } = this.#frames[this.#next]!;
       const shifted = timeUs + this.#shiftUs;
       if (shifted > nowUs) return;
       const watch = this.#watches.find((w) => w.lane === lane);
       if (!watch) continue; // another node's
       watch.delivered++;
       this.#clock[0] = shifted;
-      this.#onFrame(view, 0, view.byteLength, wire, linkType, lane, 0);
+      this.#onFrame(view, 0, view.byteLength, wire, linkType, lane, direction);
     }
   }
 

@@ -11,7 +11,10 @@ export function beginWatch(link: Link, kind: WatchKind, lane: number, links: Lin
   return { name, index, kind, lane, addresses: addressesOf(index, kind, links), ...counters };
 }
 
-/** Reports whether the interface is what is watched still; its addresses are brought up to date. */
+/**
+ * Reports whether the interface is what is watched still; its addresses are brought up to date. Of
+ * one that goes down they stay what they were: the routes go first, and its last flows are told.
+ */
 export function goesOn(
   watch: Watch,
   link: Link | undefined,
@@ -19,7 +22,8 @@ export function goesOn(
   links: Links,
 ): boolean {
   if (kind === null || kind !== watch.kind || link?.name !== watch.name) return false;
-  watch.addresses = addressesOf(watch.index, kind, links);
+  const addresses = addressesOf(watch.index, kind, links);
+  if (link.isUp || addresses.length > 0) watch.addresses = addresses;
   return true;
 }
 

@@ -3,12 +3,13 @@
  * two lines of a processor's cache, and not one in each of a dozen arrays.
  *
  *      byte    0  key: ends, ports, protocol and lane (`flow-key.ts`)
- *             40  flags of the flow | its client's side | SYNs | nothing
+ *             40  flags of the flow | its client's side | SYNs | direction, client's basis
  *             44  flags of the sides, low and high | number of its wrappers (2)
  *             48  latest packet | earliest packet (8 each, microseconds since the epoch)
  *             64  packets, low and high | bytes, low and high (8 each)
  *             96  first | acknowledged | sent | slot, low and high (4 each)
  */
+import { Basis } from "./roles.ts";
 
 /** Of one flow: bytes, and words of 4, 2 and 8 bytes. */
 const BYTES = 128;
@@ -20,6 +21,7 @@ const DOUBLES = BYTES / 8;
 export const FLAGS = 40;
 export const CLIENT = 41;
 export const SYNS = 42;
+export const BASIS = 43;
 export const SIDE_FLAGS = 44;
 export const WRAPPERS = 23;
 export const LAST_US = 6;
@@ -30,6 +32,34 @@ export const FIRST = 24;
 export const ACKED = 26;
 export const SENT = 28;
 export const SLOT = 30;
+
+/** What a side did so far, as bits of `sideFlags`. */
+export const Side = {
+  syn: 1,
+  fin: 2,
+  rst: 4,
+  /** Payload seen. */
+  data: 8,
+  /** `first` holds the sequence number of stream offset 0. */
+  based: 16,
+  /** The opening is read, or given up: no more bytes are kept. */
+  read: 32,
+  /** Payload came that acknowledges payload of the other side. */
+  answered: 64,
+  cutOff: 128, // packets were counted by the source, and not handed over
+} as const;
+
+/** Flow-wide facts, as bits of `flowFlags`. */
+export const Fact = {
+  midstream: 1, // the first packet was no SYN
+  established: 2,
+  refused: 4,
+  disagreed: 8,
+  noSlot: 16,
+  snapped: 32, // a payload was captured in part only
+  fromHigh: 64, // the high end sent the first packet
+  renegotiated: 128, // TLS ≤ 1.2: the client began a handshake behind application data
+} as const;
 
 /** Where a flow's record, and its key, begin among the words; and among the others. */
 export const keyAt = (flow: number): number => flow * WORDS;
@@ -56,6 +86,11 @@ export class FlowRecords {
     this.doubles = new Float64Array(memory);
   }
 
+  /** The interface, as its key has it. */
+  laneOf(flow: number): number {
+    return this.keys[keyAt(flow) + 9]! >>> 8;
+  }
+
   /** Bits of `Fact`. */
   flowFlags(flow: number): number {
     return this.octets[byteAt(flow) + FLAGS]!;
@@ -66,9 +101,33 @@ export class FlowRecords {
     this.octets[byteAt(flow) + FLAGS]! |= fact;
   }
 
-  /** Side that is the client: who sent the SYN, else the first sender. */
+  /** Side that is the client: who sent the SYN, else by ports, else the first sender. */
   client(flow: number): number {
     return this.octets[byteAt(flow) + CLIENT]!;
+  }
+
+  /** What it is named by: one of `Basis`. */
+  basis(flow: number): number {
+    return this.octets[byteAt(flow) + BASIS]! & 3;
+  }
+
+  /** Which way the first packet crossed the interface, as its source numbers that. */
+  firstDirection(flow: number): number {
+    return this.octets[byteAt(flow) + BASIS]! >> 2;
+  }
+
+  protected nameClient(flow: number, side: number, basis: number): void {
+    const at = byteAt(flow);
+    this.octets[at + CLIENT] = side;
+    this.octets[at + BASIS] = (this.octets[at + BASIS]! & ~3) | basis;
+  }
+
+  /** Where both sides send a SYN of their own (RFC 9293 §3.5, figure 7) neither is the client. */
+  protected nameBySyn(flow: number, side: number, isAnswer: boolean): void {
+    const isNamed = this.basis(flow) === Basis.flags;
+    if (!isAnswer && isNamed && this.client(flow) !== side) {
+      this.nameClient(flow, this.client(flow), Basis.firstSeen);
+    } else this.nameClient(flow, isAnswer ? 1 - side : side, Basis.flags);
   }
 
   synCount(flow: number): number {

@@ -11,10 +11,11 @@ import { Ages } from "./ages.ts";
 import { Buckets, PROBES_LIMIT } from "./buckets.ts";
 import { Closings, PROMPT_US } from "./closings.ts";
 import { isLowEnd, writeKey } from "./flow-key.ts";
-import { ACKED, CLIENT, FIRST, FLAGS, LAST_US, OCTETS, PACKETS } from "./flow-record.ts";
+import { ACKED, BASIS, FIRST, FLAGS, LAST_US, OCTETS, PACKETS } from "./flow-record.ts";
 import { SENT, SIDE_FLAGS, SLOT, START_US, SYNS, WRAPPERS } from "./flow-record.ts";
-import { FlowRecords, byteAt, doubleAt, halfAt, keyAt } from "./flow-record.ts";
+import { Fact, FlowRecords, Side, byteAt, doubleAt, halfAt, keyAt } from "./flow-record.ts";
 import { Openings } from "./opening.ts";
+import { Basis, answersSyn, serverByPorts } from "./roles.ts";
 import { Wrappers } from "./wrappers.ts";
 
 /** What one packet brought, as bits of `FlowTable.news`. */
@@ -33,32 +34,6 @@ export const News = {
 
 /** What may move a flow to another list. */
 const MOVES = News.established | News.fin | News.rst | News.refused;
-
-/** What a side did so far, as bits of `sideFlags`. */
-export const Side = {
-  syn: 1,
-  fin: 2,
-  rst: 4,
-  /** Payload seen. */
-  data: 8,
-  /** `first` holds the sequence number of stream offset 0. */
-  based: 16,
-  /** The opening is read, or given up: no more bytes are kept. */
-  read: 32,
-  /** Payload came that acknowledges payload of the other side. */
-  answered: 64,
-  cutOff: 128, // packets were counted by the source, and not handed over
-} as const;
-
-/** Flow-wide facts, as bits of `flowFlags`. */
-export const Fact = {
-  midstream: 1, // the first packet was no SYN
-  established: 2,
-  refused: 4,
-  disagreed: 8,
-  noSlot: 16,
-  snapped: 32, // a payload was captured in part only
-} as const;
 
 /** A flow grows young once in a tick: the order of ages is right but for so many microseconds. */
 export const TICK_US = 500_000;
@@ -101,6 +76,8 @@ export class FlowTable extends FlowRecords {
    * `test/agent/without-garbage.ts`).
    */
   nowUs = 0;
+  /** Which way it crossed the interface, as its source numbers that: 0 to 3. */
+  direction = 0;
   /** Set by each `take`: bits of `News`, and the side that sent the packet. */
   news = 0;
   side = 0;
@@ -180,11 +157,17 @@ export class FlowTable extends FlowRecords {
     if ((packet.flags & Tcp.syn) === 0) return false;
     const flags = this.sideFlags(flow * 2 + side);
     const other = this.sideFlags(flow * 2 + 1 - side);
-    if ((flags & Side.syn) !== 0) return this.isn(flow * 2 + side) !== packet.sequence;
-    if ((packet.flags & Tcp.ack) !== 0) {
-      return ((flags | other) & Side.rst) !== 0 || (flags & other & Side.fin) !== 0;
+    const isAnswer = (packet.flags & Tcp.ack) !== 0;
+    const isOver = ((flags | other) & Side.rst) !== 0 || (flags & other & Side.fin) !== 0;
+    const isClient = this.client(flow) === side;
+    if ((flags & Side.syn) !== 0) {
+      // A client does not turn into a server midway, whatever it sends (RFC 9293 §3.10.7.4).
+      if (isAnswer && isClient && !isOver) return false;
+      return this.isn(flow * 2 + side) !== packet.sequence;
     }
-    return (other & Side.syn) === 0; // joined mid-stream, and now a SYN
+    const joined = (other & Side.syn) === 0; // mid-stream
+    if (!isAnswer) return joined;
+    return isOver || (joined && isClient); // what was read was taken for a client's
   }
 
   #followTcp(flow: number, side: number, packet: Packet, view: DataView): void {
@@ -199,7 +182,7 @@ export class FlowTable extends FlowRecords {
       if ((octets[sideFlags + side]! & Side.syn) === 0) {
         keys[w + FIRST + side] = first;
         octets[sideFlags + side]! |= Side.syn | Side.based;
-        if ((flags & Tcp.ack) !== 0) octets[byteAt(flow) + CLIENT] = peer;
+        this.nameBySyn(flow, side, (flags & Tcp.ack) !== 0);
       }
       if ((flags & Tcp.ack) === 0 && this.synCount(flow) < 255) {
         if (++octets[byteAt(flow) + SYNS]! === 3) this.news |= News.unanswered;
@@ -229,7 +212,7 @@ export class FlowTable extends FlowRecords {
       this.news |= News.fin;
       this.#noteEnd(flow, side, false, octets[sideFlags + peer]!);
     }
-    if ((flags & Tcp.rst) !== 0) this.#reset(flow, side, peer);
+    if ((flags & Tcp.rst) !== 0) this.#reset(flow, side, answersSyn(packet));
   }
 
   /** A flow is established when its server answered, or when it was joined mid-stream. */
@@ -302,8 +285,10 @@ export class FlowTable extends FlowRecords {
     this.closings.note(flow, side, isReset, (other & Side.data) !== 0, isLate);
   }
 
-  #reset(flow: number, side: number, peer: number): void {
+  /** `isAnswer`: of a SYN, be it seen or not. */
+  #reset(flow: number, side: number, isAnswer: boolean): void {
     const flags = byteAt(flow) + SIDE_FLAGS;
+    const peer = 1 - side;
     const other = this.octets[flags + peer]!;
     if ((this.octets[flags + side]! & Side.rst) === 0) {
       this.octets[flags + side]! |= Side.rst;
@@ -311,7 +296,9 @@ export class FlowTable extends FlowRecords {
       this.#noteEnd(flow, side, true, other);
     }
     const established = (this.flowFlags(flow) & Fact.established) !== 0;
-    if (!established && (other & Side.syn) !== 0) {
+    const names = isAnswer && this.basis(flow) !== Basis.flags;
+    if (!established && ((other & Side.syn) !== 0 || names)) {
+      if (names) this.nameClient(flow, peer, Basis.flags);
       this.note(flow, Fact.refused);
       this.news |= News.refused;
     }
@@ -457,9 +444,10 @@ export class FlowTable extends FlowRecords {
     doubles[d + START_US] = doubles[d + LAST_US] = this.nowUs;
     const isTcp = packet.protocol === IpProtocol.tcp;
     const isSyn = isTcp && (packet.flags & Tcp.syn) !== 0;
-    octets[o + FLAGS] = isTcp && !isSyn ? Fact.midstream : 0;
-    octets[o + CLIENT] = side;
+    octets[o + FLAGS] = (isTcp && !isSyn ? Fact.midstream : 0) | (side === 1 ? Fact.fromHigh : 0);
     octets[o + SYNS] = 0;
+    octets[o + BASIS] = this.direction << 2;
+    this.#guessClient(flow, side, isTcp);
     this.closings.clear(flow);
     this.halves[halfAt(flow) + WRAPPERS] = this.wrappers.of(packet);
     for (let at = 0; at < 2; at++) {
@@ -472,6 +460,14 @@ export class FlowTable extends FlowRecords {
     this.#ages.append(flow, isTcp ? List.attempt : List.datagram);
     this.news = News.opened;
     return flow;
+  }
+
+  /** By ports, else who sent the first packet. */
+  #guessClient(flow: number, first: number, isTcp: boolean): void {
+    const ports = this.keys[keyAt(flow) + 8]!;
+    const server = serverByPorts(ports >>> 16, ports & 0xffff, isTcp);
+    if (server < 0) this.nameClient(flow, first, Basis.firstSeen);
+    else this.nameClient(flow, 1 - server, Basis.ports);
   }
 
   /** Of the flows in the buckets from this hash on: attempts first, as `any` has it. */

@@ -1,7 +1,6 @@
 /** Tells of which sides a connection that went on was seen: both, or one alone. */
 import { IpProtocol } from "../decode/packet.ts";
-import { keyAt } from "./flow-record.ts";
-import { Side } from "./flow-table.ts";
+import { Side, keyAt } from "./flow-record.ts";
 import type { FlowTable } from "./flow-table.ts";
 
 /** `unknown`: not TCP, or nothing shows that the side that was not seen ever answered. */

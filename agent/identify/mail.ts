@@ -98,7 +98,9 @@ export const isImapGreeting = line(
 const IMAP_COMMAND = anyOf(
   "i",
   /^\S+ (CAPABILITY|NOOP|LOGOUT|STARTTLS|NAMESPACE|IDLE)\s*$/,
-  /^\S+ (AUTHENTICATE|LOGIN|ID|ENABLE|SELECT|EXAMINE|CREATE) .+$/,
+  /^\S+ (AUTHENTICATE|ID|ENABLE|SELECT|EXAMINE|CREATE) .+$/,
+  // A user and a password (§6.2.3), or the first of them as a literal: FTP's 230 has other words.
+  /^\S+ LOGIN (("[^"]*"|\S+) ("[^"]*"|\S+)|\{\d+\+?\})\s*$/,
   /^\S+ (LIST|LSUB|STATUS|FETCH|APPEND) .+$/,
   /^\S+ UID (FETCH|SEARCH|STORE|COPY) .+$/,
 );

@@ -31,6 +31,8 @@ export type Ports = { client: number; server: number };
 export class Recognition {
   /** By role: nothing more is looked at. */
   readonly done: boolean[] = [false, false];
+  /** By role: what it said is named by itself, and not by a port or the other side. */
+  readonly isSure: boolean[] = [false, false];
   readonly #length: number[] = [0, 0];
   readonly #likely: (readonly Signature[])[] = [NONE, NONE];
   readonly #midstream: boolean;
@@ -64,6 +66,7 @@ export class Recognition {
       const match = signature.test(view, at, end);
       if (match === Match.yes || (match === Match.likely && this.#isAgreed(signature, role))) {
         this.done[role] = true;
+        this.isSure[role] = match === Match.yes;
         return signature;
       }
       if (match === Match.more) pending = true;

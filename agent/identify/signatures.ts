@@ -38,7 +38,15 @@ export type Signature = {
   ports?: readonly number[];
   /** Only for flows that were joined after their start. */
   midstream?: boolean;
+  /** Either side may say the same later on: only at a stream's start it tells who that is. */
+  isCommonLater: boolean;
 };
+
+const COMMON_LATER: ReadonlySet<Test> = new Set([
+  ...[calls.isSipRequest, calls.isSipResponse, calls.isRtspRequest, calls.isRtspResponse],
+  ...[isHttp2Settings, store.isRedisRequest, broker.isAmqpFrame, broker.isKafkaRequest],
+  ...[rpc.isDubboRequest, rpc.isDubboResponse],
+]);
 
 const text = (begin: string): Test => {
   return (view, at, end) => startsWith(view, at, end, begin);
@@ -54,7 +62,8 @@ type Row = readonly [
 
 const rows = (transport: Signature["transport"], list: readonly Row[], midstream = false) =>
   list.map(([protocol, side, test, source, ports]): Signature => {
-    const signature = { protocol, side, transport, source, test, midstream };
+    const isCommonLater = COMMON_LATER.has(test);
+    const signature = { protocol, side, transport, source, test, midstream, isCommonLater };
     return ports ? { ...signature, ports } : signature;
   });
 

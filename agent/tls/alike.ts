@@ -47,7 +47,7 @@ export function alike(h: Handshake): Handshake {
     (h.refusedByAlert ? 512 : 0) |
     (h.finishedEnd >= 0 ? 1024 : 0);
   const hellos = `${numberOf(h.clientHello)} ${numberOf(h.secondHello)} ${numberOf(h.serverHello)}`;
-  const chains = `${spell(h.serverChain)} ${spell(h.clientChain)}`;
+  const chains = `${spell(h.serverChain)} ${spell(h.clientChain)} ${h.clientShowed}`;
   const flight = `${h.flight.kind} ${h.flight.records}`;
   const from = numberOf(h.resumedFrom);
   const numeric = `${h.group} ${h.primeBits} ${h.signature} ${from}`;

@@ -432,6 +432,11 @@ class CertificateCache {
 
 const certificates = new CertificateCache();
 
+/** Reports whether a Certificate message at the cursor, which stays there, holds none at all. */
+export function isEmptyChain({ view, at, end }: Cursor): boolean {
+  return end - at >= 3 && (view.getUint16(at) | view.getUint8(at + 2)) === 0;
+}
+
 /** Certificate message of TLS ≤ 1.2 (RFC 5246 §7.4.2): the readable ones of its list. */
 export function readChain(c: Cursor): Certificate[] {
   const chain: Certificate[] = [];

@@ -139,10 +139,10 @@ function judge12(h: Handshake, startMs: number): Judgement {
   // A close refuses what it acknowledges.
   const isUnheard = close.acked >= 0 && close.acked <= h.flightStart;
   if (isUnheard) return refusal("server-aborted", SERVER, basis);
-  if (h.clientChain?.length === 0) {
+  if (h.clientShowed === false) {
     return refusal("client-cert-missing", SERVER, basis, null, "likely");
   }
-  if (h.clientChain) return refusal("client-cert-refused", SERVER, basis, null, "likely");
+  if (h.clientShowed) return refusal("client-cert-refused", SERVER, basis, null, "likely");
   return refusal("server-aborted", SERVER, basis);
 }
 
@@ -187,8 +187,8 @@ function coversName(pattern: string, host: string): boolean {
 
 /** The server's alert: about parameters before its certificate, about the client's after it. */
 function judgeServerAlert(h: Handshake, code: number): Judgement {
-  if (h.clientChain === null && !h.clientKeyExchange) return judgeHelloAlert(code);
-  if (h.clientChain?.length === 0) {
+  if (h.clientShowed === null && !h.clientKeyExchange) return judgeHelloAlert(code);
+  if (h.clientShowed === false) {
     switch (code) {
       case Alert.handshakeFailure:
       case Alert.noCertificate:
@@ -200,7 +200,7 @@ function judgeServerAlert(h: Handshake, code: number): Judgement {
       case Alert.decodeError: // GnuTLS
         return refusal("client-cert-missing", SERVER, "alert", code);
     }
-  } else if (h.clientChain) {
+  } else if (h.clientShowed) {
     switch (code) {
       case Alert.certificateExpired:
         return refusal("client-cert-expired", SERVER, "alert", code);
@@ -250,8 +250,7 @@ function judge13(h: Handshake): Judgement {
   if (h.transport !== "t" && !(h.closes[0]?.side === SERVER || h.alert?.side === SERVER)) {
     return taken;
   }
-  // A record that is padded may be a ticket or an alert: one alone tells neither.
-  if (h.recordsBehindFinished > (h.serverPads ? 1 : 0)) return taken;
+  if (wentOnBehind(h)) return taken;
   if (h.alert?.side === SERVER || h.refusedByAlert) return refusedFlight(h);
   if (!close) return h.wasTaken && !h.serverPads ? taken : INCOMPLETE;
   // A Certificate, an alert: nothing tells that a Finished came between them.
@@ -262,6 +261,15 @@ function judge13(h: Handshake): Judgement {
   // Servers without tickets read what the client says, and close: that looks the same.
   if (close.acked > h.finishedEnd || h.serverPads) return IN_DOUBT;
   return refusedFlight(h);
+}
+
+/**
+ * Reports whether the handshake's end was seen: in clear, or in TLS 1.3 by what the server sent
+ * behind the client's Finished. A padded record may be a ticket or an alert: one tells neither.
+ */
+export function wentOnBehind(h: Handshake): boolean {
+  if (!h.serverHello || !isTls13(h.serverHello.version)) return true;
+  return h.recordsBehindFinished > (h.serverPads ? 1 : 0);
 }
 
 /** The server left right behind the client's flight: by what the flight was. */
@@ -280,7 +288,7 @@ function refusedFlight(h: Handshake): Judgement {
 /** How the client authenticated, in the words of `contracts.md`. */
 export function mutualOf(h: Handshake): Mutual {
   // A certificate in clear is TLS ≤ 1.2, also where only the client's side was captured.
-  if (!h.serverHello) return h.clientChain !== null && h.clientChain.length > 0 ? "yes" : null;
+  if (!h.serverHello) return h.clientShowed ? "yes" : null;
   if (isTls13(h.serverHello.version)) {
     // Behind a PSK no certificate is asked for (RFC 8446 §4.3.2).
     if (h.serverHello.selectsPsk) return "resumed";
@@ -298,9 +306,9 @@ export function mutualOf(h: Handshake): Mutual {
   }
   if (h.abbreviated) return "resumed";
   if (h.serverHello.version === Version.ssl2) return null; // all of it is encrypted
-  if (h.clientChain !== null && h.clientChain.length > 0) return "yes";
+  if (h.clientShowed) return "yes";
   if (h.renegotiated) return null; // a certificate may have been asked for, out of sight
-  if (h.clientChain !== null || h.clientKeyExchange) return "no";
+  if (h.clientShowed === false || h.clientKeyExchange) return "no";
   if (h.serverHelloDone && !h.asked) return "no";
   return null;
 }

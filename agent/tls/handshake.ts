@@ -1,6 +1,6 @@
 /** Follows the TLS records of both sides of one connection and gathers what was said in clear. */
 import { Cursor } from "../read/cursor.ts";
-import { readChain } from "./certificate.ts";
+import { isEmptyChain, readChain } from "./certificate.ts";
 import type { Certificate } from "./certificate.ts";
 import { CIPHER_SUITES } from "./cipher-suites.ts";
 import type { ClientFlight } from "./client-flight.ts";
@@ -58,6 +58,8 @@ export class Handshake {
   /** Null: no Certificate message seen. Empty: an empty one. TLS ≤ 1.2 only. */
   serverChain: readonly Certificate[] | null = null;
   clientChain: readonly Certificate[] | null = null;
+  /** Whether that message held any, readable or not. Null: none seen. */
+  clientShowed: boolean | null = null;
   /** The server asked for a certificate, in clear. */
   asked = false;
   serverHelloDone = false;
@@ -375,6 +377,7 @@ export class Handshake {
       }
       case HandshakeType.certificate:
         this.note("x", CLIENT);
+        this.clientShowed = !isEmptyChain(c);
         this.clientChain = readChain(c);
         return;
       case HandshakeType.clientKeyExchange:

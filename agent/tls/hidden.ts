@@ -44,6 +44,8 @@ const UNASKED_STATEFUL = 74;
 const TICKET_BLOCK = 16;
 /** The smallest request for a certificate later (RFC 8446 §4.3.2): one signature scheme in it. */
 const REQUEST_MINIMUM = 4 + 1 + 2 + 8 + 17;
+/** Nobody sends so many tickets in records of their own: data in full records looks like that. */
+const BURST_LIMIT = 16;
 /** Content type and tag around the 5 bytes of a KeyUpdate (RFC 8446 §4.6.3). */
 const KEY_UPDATE = 22;
 /** A record of a joined flight is larger than any message before the Certificate. */
@@ -98,6 +100,7 @@ export class Hidden {
   #nextEnd = Infinity;
   /** The length of the first record that may hold tickets. */
   #burst = 0;
+  #burstRecords = 0;
   /** Behind the burst came what may be an answer, or a padded alert, or a late request. */
   #isPending = false;
   /** Behind its Finished the client sent what may be another one: it showed a certificate late. */
@@ -325,6 +328,7 @@ export class Hidden {
     if (length < TICKET_MINIMUM || this.#isPending) return false;
     if (this.#burst === 0 && (this.#hasEarlyTicket || this.#isUnasked(length))) return false;
     if (this.#burst === 0) this.#burst = length;
+    if (this.#burstRecords++ >= BURST_LIMIT) return false;
     const difference = Math.abs(length - this.#burst);
     return difference === 0 || difference === TICKET_BLOCK;
   }

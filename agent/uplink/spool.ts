@@ -2,10 +2,11 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
-import { DatabaseSync } from "node:sqlite";
+import type { DatabaseSync } from "node:sqlite";
 import { promisify } from "node:util";
 import { crc32 } from "node:zlib";
 import { ConfigError } from "../../protocol/config-error.ts";
+import { takeLock } from "./spool-lock.ts";
 
 /** Bytes that a frame has before its payload. */
 export const FRAME_HEADER_LENGTH = 20;
@@ -64,11 +65,15 @@ type Segment = {
   length: number;
 };
 
+type GivenUp = { rows: number; payload: Uint8Array | null };
+
 export type SpoolOptions = {
   directory: string;
   bytesLimit?: number;
   log: Log;
   files?: SpoolFiles;
+  /** Called with each batch that is given up; null where its bytes cannot be read any more. */
+  onGivenUp?: (rows: number, payload: Uint8Array | null) => void;
 };
 
 /**
@@ -151,6 +156,7 @@ export class Spool {
   readonly #segmentBytes: number;
   readonly #files: SpoolFiles;
   readonly #log: Log;
+  readonly #onGivenUp: NonNullable<SpoolOptions["onGivenUp"]>;
 
   private constructor(options: SpoolOptions, lock: DatabaseSync) {
     this.#directory = options.directory;
@@ -158,6 +164,7 @@ export class Spool {
     this.#segmentBytes = Math.min(SEGMENT_BYTES_LIMIT, Math.floor(this.#bytesLimit / 8));
     this.#files = options.files ?? DISK;
     this.#log = options.log;
+    this.#onGivenUp = options.onGivenUp ?? (() => {});
     this.#lock = lock;
   }
 
@@ -261,7 +268,11 @@ export class Spool {
   refuse(seq: number): Promise<void> {
     return this.#turn(async () => {
       const segment = this.#segments.find((s) => s.first <= seq && seq <= lastOf(s));
-      if (segment) this.#giveUp(segment, seq - segment.first, "refused");
+      if (!segment) return;
+      const index = seq - segment.first;
+      const given = await this.#batch(segment, index);
+      this.#giveUp(segment, index, "refused");
+      this.#onGivenUp(given.rows, given.payload);
     });
   }
 
@@ -339,8 +350,13 @@ export class Spool {
     const oldest = this.#segments[0]!;
     const first = Math.max(this.#acknowledged + 1, oldest.first);
     const last = lastOf(oldest);
+    const given: GivenUp[] = [];
+    for (let seq = first; seq <= last; seq++) {
+      given.push(await this.#batch(oldest, seq - oldest.first));
+    }
     const rows = this.#rowsIn(first, last);
     await this.#removeOldest();
+    for (const { rows: some, payload } of given) this.#onGivenUp(some, payload);
     this.discarded.full += rows;
     this.rowsHeld -= rows;
     if (first > last) return;
@@ -374,6 +390,12 @@ export class Spool {
     segment.rows[index] = 0;
   }
 
+  /** A batch that is about to be given up; one that turns out to be damaged has been by then. */
+  async #batch(segment: Segment, index: number): Promise<GivenUp> {
+    const payload = await this.#payload(segment, index).catch(() => null);
+    return { rows: segment.rows[index]!, payload };
+  }
+
   /** The payload of a segment's batch, or null when the disk does not give it back unharmed. */
   async #payload(segment: Segment, index: number): Promise<Uint8Array | null> {
     const at = segment.offsets[index]!;
@@ -392,6 +414,7 @@ export class Spool {
     const { offsets, length } = parseSegment(frame, segment.first + index);
     if (offsets.length === 1 && length === frame.length) return frame.subarray(FRAME_HEADER_LENGTH);
     this.cutBytes += frame.length;
+    this.#onGivenUp(segment.rows[index]!, null);
     this.#giveUp(segment, index, "damaged");
     this.#log("error", `spool: batch ${segment.first + index} is damaged; passed over`);
     return null;
@@ -471,23 +494,5 @@ function lastOf(segment: Segment): number {
 async function writeAll(files: SpoolFiles, fd: number, bytes: Uint8Array, at: number) {
   for (let done = 0; done < bytes.length;) {
     done += await files.writeAt(fd, bytes.subarray(done), at + done);
-  }
-}
-
-/** One process per spool. The kernel lets the lock go when the process ends, however it ends. */
-function takeLock(directory: string): DatabaseSync {
-  let lock: DatabaseSync | undefined;
-  try {
-    fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
-    lock = new DatabaseSync(path.join(directory, "lock"));
-    lock.exec("PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE");
-    return lock;
-  } catch (error) {
-    lock?.close();
-    const text = (error as Error).message;
-    const held = /locked/.test(text);
-    const told = held ? "another agent uses it" : `cannot be opened: ${text}`;
-    const code = held ? "CONFIG_SPOOL_IN_USE" : "CONFIG_SPOOL";
-    throw new ConfigError(code, `spool: ${directory}: ${told}`, error);
   }
 }

@@ -6,6 +6,7 @@ import type { CollectorMessage, Hello, SampleTold } from "../../protocol/uplink.
 import { BATCH_ROWS_LIMIT, UPLINK_VERSION } from "../../protocol/uplink-limits.ts";
 import { Batch, renumbered } from "./batch.ts";
 import type { Closed } from "./batch.ts";
+import { Discards } from "./discards.ts";
 import type { Connect, Link } from "./link.ts";
 import { Spool, type Log, type SpoolFiles, type Unnumbered } from "./spool.ts";
 
@@ -64,6 +65,7 @@ const unpackr = new Unpackr({ useRecords: true });
 export class Uplink {
   readonly #options: Required<Omit<UplinkOptions, Unneeded>> & Pick<UplinkOptions, "sample">;
   readonly #spool: Spool;
+  readonly #discards: Discards;
   readonly #carried: number;
   readonly #discarded = { disk: 0, malformed: 0, "too-large": 0, stopped: 0 };
   readonly #running: Promise<void>;
@@ -95,7 +97,7 @@ export class Uplink {
   #clock: { tripMs: number; offsetMs: number }[] = [];
   #told = "";
 
-  private constructor(options: UplinkOptions, spool: Spool) {
+  private constructor(options: UplinkOptions, spool: Spool, discards: Discards) {
     const rows = Math.min(options.batchRowsLimit ?? BATCH_ROWS_LIMIT, BATCH_ROWS_LIMIT);
     this.#options = {
       batchAgeMs: 1000,
@@ -106,38 +108,46 @@ export class Uplink {
       batchRowsLimit: rows,
     };
     this.#spool = spool;
+    this.#discards = discards;
     this.#carried = spool.rowsHeld;
     this.#highestSent = spool.nextSeq - 1;
     this.#running = this.#run();
   }
 
   static async open(options: UplinkOptions): Promise<Uplink> {
+    const discards = new Discards();
     const spool = await Spool.open({
       directory: options.spoolDirectory,
       log: options.log,
       ...(options.spoolBytesLimit === undefined ? {} : { bytesLimit: options.spoolBytesLimit }),
       ...(options.files === undefined ? {} : { files: options.files }),
+      onGivenUp: (rows, payload) => discards.noteBatch(rows, payload, Date.now()),
     });
-    return new Uplink(options, spool);
+    return new Uplink(options, spool, discards);
   }
 
   /** Takes a row on its way. False when it had to be discarded, which is counted by reason. */
   offer(row: Observation | Coverage): boolean {
     this.#offered++;
-    if (this.#stopping) return this.#discard("stopped");
-    if (this.#pending >= PENDING_ROWS_LIMIT) return this.#discard("disk");
+    if (this.#stopping) return this.#discard("stopped", row);
+    if (this.#pending >= PENDING_ROWS_LIMIT) return this.#discard("disk", row);
     // What the collector would refuse must not stand at the head of the spool.
     let answer = this.#open.offer(row);
     if (answer === "full") {
       this.#closeBatch();
       answer = this.#open.offer(row);
     }
-    if (answer === "malformed") return this.#discard("malformed");
-    if (answer !== "taken") return this.#discard("too-large");
+    if (answer === "malformed") return this.#discard("malformed", row);
+    if (answer !== "taken") return this.#discard("too-large", row);
     this.#pending++;
     if (this.#open.rows >= this.#options.batchRowsLimit) this.#closeBatch();
     else this.#ageTimer ??= setTimeout(() => this.#closeBatch(), this.#options.batchAgeMs);
     return true;
+  }
+
+  /** Offers what was given up since this was last called, by interface and time. */
+  tellDiscards(source: Coverage["source"]): void {
+    for (const row of this.#discards.take(source)) this.offer(row);
   }
 
   get connected(): boolean {
@@ -189,8 +199,12 @@ export class Uplink {
     await this.#spool.close();
   }
 
-  #discard(reason: "disk" | "malformed" | "too-large" | "stopped"): false {
+  #discard(
+    reason: "disk" | "malformed" | "too-large" | "stopped",
+    row: Observation | Coverage,
+  ): false {
     this.#discarded[reason]++;
+    this.#discards.note(row);
     return false;
   }
 

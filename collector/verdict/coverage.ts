@@ -14,11 +14,18 @@ export type Watched = {
   sampling: number;
   /** The network plugin leads one direction past the interface. */
   oneDirection: boolean;
+  /** Frames that were delivered and could not be read. */
+  unread: number;
+  /** Observations that were given up on their way here. */
+  lost: number;
 };
 
 const NOTHING: Watched = {
-  ...{ share: 0, delivered: 0, dropped: 0, sampling: 1, oneDirection: false },
+  ...{ share: 0, delivered: 0, dropped: 0, sampling: 1, oneDirection: false, unread: 0, lost: 0 },
 };
+
+/** What may have been a connection's; the rest of `stopped` is no IP, or none of the pod's. */
+const UNREAD = ["truncated", "malformed", "tooDeep", "linkType"];
 
 /**
  * Stands for all interfaces of a node: the kernel dropped frames without telling on which, so each
@@ -32,13 +39,29 @@ export class WindowCoverage {
   readonly #toMs: number;
   readonly #byAddress = new Map<string, NodeWord[]>();
   readonly #byNode = new Map<string, NodeWord[]>();
+  /** Of each node, observations that were given up, by interface. */
+  readonly #lost = new Map<string, Map<string, number>>();
 
   constructor(words: readonly NodeWord[], fromMs: number, toMs: number) {
     this.#fromMs = fromMs;
     this.#toMs = toMs;
     for (const word of words) {
+      // Such a row watched nothing, and was made at another time.
+      if (word.coverage.discards) {
+        this.#noteLost(word);
+        continue;
+      }
       push(this.#byNode, word.node, word);
       for (const address of word.coverage.addresses) push(this.#byAddress, address, word);
+    }
+  }
+
+  #noteLost({ node, coverage }: NodeWord): void {
+    for (const { interface: name, from_ms, to_ms, observations } of coverage.discards ?? []) {
+      if (to_ms < this.#fromMs || from_ms >= this.#toMs) continue;
+      const lost = this.#lost.get(node) ?? new Map<string, number>();
+      const place = name === "" ? ANY_INTERFACE : name;
+      this.#lost.set(node, lost.set(place, (lost.get(place) ?? 0) + observations));
     }
   }
 
@@ -51,17 +74,17 @@ export class WindowCoverage {
 
   /**
    * Reports whether, in what of [fromMs, toMs] lies in the window, nothing that crossed the pod's
-   * interface can have been missed: no gap, no sampling, both directions, drops within the
-   * tolerance.
+   * interface can have been missed: no gap, no sampling, both directions, no observation given up,
+   * drops and what could not be read within the tolerance.
    */
   isWhole(holder: Holder, fromMs: number, toMs: number, tolerance: number): boolean {
     const from = Math.max(fromMs, this.#fromMs);
     const to = Math.min(toMs, this.#toMs);
     return holder.addresses.some((address) => {
       const words = this.#byAddress.get(address) ?? [];
-      const { delivered, dropped, sampling, oneDirection } = this.#add(words);
-      if (sampling < 1 || oneDirection) return false;
-      if (dropped > tolerance * (delivered + dropped)) return false;
+      const { delivered, dropped, unread, lost, sampling, oneDirection } = this.#add(words);
+      if (sampling < 1 || oneDirection || lost > 0) return false;
+      if (dropped + unread > tolerance * (delivered + dropped)) return false;
       let reached = from;
       const spans = words.map((w) => w.coverage).sort((a, b) => a.from_ms - b.from_ms);
       for (const span of spans) {
@@ -94,7 +117,32 @@ export class WindowCoverage {
       dropped: sum((c) => c.dropped) + this.#droppedOnAny(words),
       sampling: Math.min(1, ...words.map((w) => w.coverage.sampling)),
       oneDirection: words.some((w) => w.coverage.one_direction === true),
+      unread: sum((c) => UNREAD.reduce((n, why) => n + (c.stopped[why] ?? 0), 0)),
+      lost: this.#lostAt(words),
     };
+  }
+
+  /** Observations that were given up of these interfaces, or of any of their nodes'. */
+  #lostAt(words: readonly NodeWord[]): number {
+    const places = words.flatMap(({ node, coverage: { interface: name } }) => [
+      [`${node} ${name}`, this.#lost.get(node)?.get(name) ?? 0] as const,
+      [node, this.#lost.get(node)?.get(ANY_INTERFACE) ?? 0] as const,
+    ]);
+    return [...new Map(places).values()].reduce((sum, lost) => sum + lost, 0);
+  }
+
+  /**
+   * Attempts at either end's interface that nobody answered, more than the agent could keep: of the
+   * client's addresses, or of sources that it did not tell apart. Any of them may be the edge's.
+   */
+  attemptsOf(client: Holder | null, server: Holder | null): number {
+    if (!client || !server) return 0;
+    const ends = new Set([...client.addresses, ...server.addresses]);
+    const words = new Set([...ends].flatMap((address) => this.#byAddress.get(address) ?? []));
+    const floods = [...words].flatMap((word) => word.coverage.floods ?? []);
+    return floods
+      .filter(({ source }) => source === "*" || client.addresses.includes(source))
+      .reduce((sum, { attempts }) => sum + attempts, 0);
   }
 
   /** Frames that the nodes of these words dropped on interfaces that are not known. */

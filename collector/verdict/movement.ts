@@ -19,6 +19,7 @@ export function findScans(
   const sampling = connections.reduce((least, c) => Math.min(least, c.sampling), 1);
   const targetsFrom = Math.max(TARGETS_SEEN, TARGETS_FROM * sampling);
   for (const c of connections) {
+    if (!c.rolesKnown && c.midstream) continue; // a server's clients are no targets
     const targets = byClient.get(c.clientName) ?? new Map<string, boolean>();
     byClient.set(c.clientName, targets);
     const target = `${c.sightings[0]!.attributed.observation.record.dst_ip} ${c.port}/${c.proto}`;

@@ -23,6 +23,10 @@ export type Connection = {
   serverProvenance: Provenance | null;
   port: number;
   proto: string;
+  /** Which end is the client is more than a guess. */
+  rolesKnown: boolean;
+  /** It was seen to take part: others can send what answers a client that never asked. */
+  clientSpoke: boolean;
   startMs: number;
   endMs: number;
   posture: SeenPosture;
@@ -35,6 +39,8 @@ export type Connection = {
   accepted: boolean | null;
   failure: string | null;
   failureSide: "client" | "server" | null;
+  /** Other causes of the failure look the same on the wire. */
+  failureLikely: boolean;
   /** The server's TCP, or its UDP, answered. */
   established: boolean;
   /** Bytes were seen, and of one side only: what the other did is not known. */
@@ -116,11 +122,13 @@ function splitByTime(group: Sighting[]): Sighting[][] {
 }
 
 function merge(sightings: Sighting[]): Connection {
-  const atServer = sightings.filter((s) => s.attributed.observation.vantage === "server");
-  const atClient = sightings.filter((s) => s.attributed.observation.vantage === "client");
+  const named = sightings.filter((s) => namesClient(s.attributed.observation.record));
+  const told = named.length > 0 ? named : sightings;
+  const atServer = told.filter((s) => s.attributed.observation.vantage === "server");
+  const atClient = told.filter((s) => s.attributed.observation.vantage === "client");
   // Behind the Service's translation the server's own address and port stand.
-  const server = (atServer[0] ?? sightings[0]!).attributed;
-  const client = (atClient[0] ?? sightings[0]!).attributed;
+  const server = (atServer[0] ?? told[0]!).attributed;
+  const client = (atClient[0] ?? told[0]!).attributed;
   const records = sightings.map((s) => s.attributed.observation.record);
   const tls = records.map((r) => r.tls).filter((t) => t !== null);
   const failed = records.find((r) => r.failure !== null);
@@ -130,12 +138,14 @@ function merge(sightings: Sighting[]): Connection {
     sightings,
     client: client.client.holder,
     server: server.server.holder,
-    clientName: nameOf(client.client.holder, records[0]!.src_ip),
+    clientName: nameOf(client.client.holder, client.observation.record.src_ip),
     serverName: nameOf(server.server.holder, server.observation.record.dst_ip),
     clientProvenance: client.client.provenance,
     serverProvenance: server.server.provenance,
     port: server.serverPort ?? server.observation.record.dst_port,
     proto: server.observation.record.proto,
+    rolesKnown: named.length > 0,
+    clientSpoke: records.some(hasSpoken),
     startMs: Math.min(...records.map((r) => Date.parse(r.start))),
     endMs: Math.max(...records.map((r) => Date.parse(r.end))),
     posture,
@@ -146,6 +156,7 @@ function merge(sightings: Sighting[]): Connection {
     accepted: accepted.includes(true) ? true : accepted.includes(false) ? false : null,
     failure: failed?.failure?.code ?? null,
     failureSide: failed?.failure?.side ?? null,
+    failureLikely: failed?.failure?.confidence === "likely",
     established: records.some(isEstablished),
     oneSided: sightings.every((s) => isOneSided(s.attributed.observation)),
     disagree: mixed || (accepted.includes(true) && accepted.includes(false)),
@@ -163,6 +174,21 @@ function merge(sightings: Sighting[]): Connection {
 
 function nameOf(holder: Holder | null, address: string): string {
   return holder ? formatHolder(holder) : `${address}[Unknown]`;
+}
+
+/**
+ * Reports whether the client is more than a guess: by flags or content. A datagram's sender may say
+ * what a server says without having been asked, so the client must have sent the first one that was
+ * seen; then the other's well-known port names it too.
+ */
+function namesClient({ proto, client_basis: basis, midstream }: Flow): boolean {
+  if (proto === "tcp") return basis === "syn" || basis === "handshake";
+  return basis !== "first-seen" && !midstream;
+}
+
+/** Whoever has not asked resets a SYN-ACK that comes to it. */
+function hasSpoken({ packets, history }: Flow): boolean {
+  return packets[0] > 0 && !/^sR/.test(history);
 }
 
 /** A client that gives up with RST before an answer has reached nobody. */

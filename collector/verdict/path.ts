@@ -39,10 +39,10 @@ export function sayOfPath(c: Connection, expectation: Expectation, around: Surro
 
 /** One acceptance shows that the path is open; that others failed is not the path's fault. */
 function sayOfAllowed(c: Connection): Say {
-  if (c.accepted === true) {
+  if (c.accepted === true && c.rolesKnown) {
     return c.disagree ? unreadable("sightings-disagree") : supports("allowed-and-used");
   }
-  return c.final || c.accepted === false ? { kind: "silent" } : { kind: "pending" };
+  return c.final || c.accepted !== null ? { kind: "silent" } : { kind: "pending" };
 }
 
 function sayOfDenied(c: Connection, expectation: Expectation, around: Surroundings): Say {
@@ -51,7 +51,7 @@ function sayOfDenied(c: Connection, expectation: Expectation, around: Surroundin
   const isPacketLayer = PACKET_LAYER.has(expectation.pathBecause[0]?.kind ?? "");
   if (c.established) {
     if (isPacketLayer) return contradicts("denied-and-accepted");
-    if (c.accepted === false && c.failureSide === "server") return supports("denied-and-refused");
+    if (isTurnedDown(c)) return supports("denied-and-refused");
     return c.final ? unreadable("not-answered") : { kind: "pending" };
   }
   if (c.refused) {
@@ -66,6 +66,12 @@ function sayOfDenied(c: Connection, expectation: Expectation, around: Surroundin
   if (around.servedOthers && around.clientMisses) return unreadable("one-direction");
   if (around.servedOthers) return supports("denied-and-unanswered");
   return unreadable("server-silent");
+}
+
+/** The server refused what the client showed or said; that it went away refuses nothing. */
+function isTurnedDown(c: Connection): boolean {
+  const wentAway = c.failure === "server-aborted" || c.failure === "reset";
+  return c.accepted === false && c.failureSide === "server" && !wentAway;
 }
 
 /** A SYN, or a datagram, that may still be answered. */

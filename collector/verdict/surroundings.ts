@@ -24,7 +24,8 @@ export class Neighbourhood {
     this.#tolerance = tolerance;
     for (const c of connections) {
       const [pod, ...others] = this.#serversOf(c);
-      if (c.accepted === true && pod && others.length === 0) this.#served.add(portOf(pod, c));
+      if (c.accepted === true && c.rolesKnown && pod && others.length === 0)
+        this.#served.add(portOf(pod, c));
     }
   }
 

@@ -66,7 +66,10 @@ function sayOfRefused(c: Connection, required: Expectation["transport"]["require
   switch (c.failure) {
     case "plaintext-refused":
     case "plaintext-to-tls":
-      return isEncrypted ? supports("plaintext-refused") : unreadable("not-answered");
+      // An application that died closes without a byte as well.
+      return isEncrypted && !c.failureLikely
+        ? supports("plaintext-refused")
+        : unreadable("not-answered");
     case "client-cert-missing":
       return required === "mtls" ? supports("client-cert-missing") : unreadable("handshake-failed");
     case "client-cert-refused":

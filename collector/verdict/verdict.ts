@@ -35,9 +35,12 @@ export const REASONS = {
     "the network plugin leads one direction past the pod's interface: " +
     "only the other was seen there",
   "sightings-disagree": "two sightings of one connection say opposite things",
+  "roles-unknown": "which end is the client is a guess: nothing that was seen shows it",
   "joined-midstream": "the flow was joined after its start",
   "partly-unreadable": "some connections could not be read, more than the tolerance allows",
   "capture-drops": "the kernel dropped frames, more than the tolerance allows",
+  "frames-unread": "frames of the pods could not be read, more than the tolerance allows",
+  "observations-lost": "the agent gave up what it saw at the pods, more than the tolerance allows",
   "sampling-bound": "too few sampled flows: the bound on contradictions is above the tolerance",
   "partly-watched": "the agents watched too little of the window to speak of all of it",
   "not-in-sample": "no traffic was seen on the edge in the sample of flows that the agents read",
@@ -96,6 +99,10 @@ export type EdgeCoverage = {
   delivered: number;
   dropped: number;
   sampling: number;
+  /** Frames that were not readable; left out where there are none. */
+  unread?: number;
+  /** Observations, and attempts of the client, that the agents gave up; left out likewise. */
+  lost?: number;
 };
 
 export type Verdict = {

@@ -13,6 +13,12 @@ export const supports = (reason: Reason): Say => ({ kind: "supports", reason });
 export const contradicts = (reason: Reason): Say => ({ kind: "contradicts", reason });
 export const unreadable = (reason: Reason): Say => ({ kind: "unreadable", reason });
 
+/** What a say is worth where something that it rests on is not known, for this reason. */
+export function doubted(say: Say, reason: Reason): Say {
+  const isTold = say.kind === "supports" || say.kind === "contradicts" || say.kind === "unexpected";
+  return isTold ? unreadable(reason) : say;
+}
+
 export type Weighed = {
   verdict: VerdictWord;
   reason: Reason;

@@ -15,7 +15,7 @@ import { sayOfTransport } from "./transport.ts";
 import { REASONS } from "./verdict.ts";
 import type { Aspect, ClusterFinding, Edge, NodeCoverage, Reason } from "./verdict.ts";
 import type { EdgeCoverage, Verdict, WorkloadName } from "./verdict.ts";
-import { weigh } from "./weigh.ts";
+import { doubted, weigh } from "./weigh.ts";
 import type { Say, Weighed } from "./weigh.ts";
 
 export type WindowInput = {
@@ -166,11 +166,11 @@ function judgeEdge(
     const expectations = input.expect(client, server, c.port, carrier, c.startMs);
     latest = expectations[0];
     inGrace ||= expectations.length > 1;
-    saysPath.push(mildest(expectations.map((e) => sayOfPath(c, e, near.around(c)))));
+    const ofPath = expectations.map((e) => sayOfPath(c, e, near.around(c)));
+    saysPath.push(sayOf(c, ofPath));
     const told = expectations.filter((e) => e.transport.required !== null);
-    if (told.length > 0) {
-      saysTransport.push(mildest(told.map((e) => sayOfTransport(c, e.transport))));
-    }
+    const ofTransport = told.map((e) => sayOfTransport(c, e.transport));
+    if (told.length > 0) saysTransport.push(sayOf(c, ofTransport));
   }
   const expectation = latest!;
   const verdicts: Verdict[] = [];
@@ -187,7 +187,8 @@ function judgeEdge(
     const weighed = doubt(weigh(saysPath, input.tolerance), expectation, base, input);
     verdicts.push(verdictOf(base, "path", weighed, expectation, because, inGrace));
   } else if (expectation.path === "allowed") {
-    const weighed = weigh([{ kind: "unreadable", reason: "allowed-and-refused" }], 0);
+    const reason = of.every((c) => c.rolesKnown) ? "allowed-and-refused" : "roles-unknown";
+    const weighed = weigh([{ kind: "unreadable", reason }], 0);
     verdicts.push(verdictOf(base, "path", weighed, expectation, because, inGrace));
   }
   if (saysTransport.some((s) => s.kind !== "silent")) {
@@ -196,6 +197,13 @@ function judgeEdge(
     verdicts.push(verdictOf(base, "transport", weighed, expectation, reasons, inGrace));
   }
   return verdicts;
+}
+
+/** What a connection says of the expectations that count, as far as its client is known. */
+function sayOf(c: Connection, says: readonly Say[]): Say {
+  const say = mildest(says);
+  if (!c.rolesKnown) return doubted(say, "roles-unknown");
+  return c.clientSpoke ? say : doubted(say, "one-sided");
 }
 
 const NO_COUNTS = { supporting: 0, contradicting: 0, unreadable: 0, pending: 0 };
@@ -217,9 +225,13 @@ function doubt(
   if ((expectation.doubts ?? []).length > 0) return unproven("policy-incomplete");
   if (weighed.reason === "one-sided" && base.lacksDirection) return unproven("one-direction");
   if (weighed.verdict !== "confirmed") return weighed;
-  const { delivered, dropped } = base.coverage;
-  if (dropped / Math.max(1, delivered + dropped) > input.tolerance)
-    return unproven("capture-drops");
+  const { delivered, dropped, unread = 0, lost = 0 } = base.coverage;
+  const frames = Math.max(1, delivered + dropped);
+  if (dropped / frames > input.tolerance) return unproven("capture-drops");
+  if ((dropped + unread) / frames > input.tolerance) return unproven("frames-unread");
+  // Each of them may have been the edge's.
+  if (lost > input.tolerance * (lost + weighed.counts.supporting))
+    return unproven("observations-lost");
   if (base.watched < WATCHED_FROM) {
     return unproven(base.lacksDirection ? "one-direction" : "partly-watched");
   }
@@ -247,6 +259,9 @@ function baseOf(group: EdgeGroup, input: WindowInput, coverage: WindowCoverage):
   const ofEnds = Math.min(client.sampling, server.sampling);
   const sampling = group.of.reduce((least, c) => Math.min(least, c.sampling), ofEnds);
   const round = (share: number) => Math.round(share * 1000) / 1000;
+  const unread = client.unread + server.unread;
+  const attempts = coverage.attemptsOf(group.client, group.server);
+  const lost = client.lost + server.lost + attempts;
   return {
     from: time(input.fromMs),
     to: time(input.toMs),
@@ -257,6 +272,8 @@ function baseOf(group: EdgeGroup, input: WindowInput, coverage: WindowCoverage):
       delivered: client.delivered + server.delivered,
       dropped: client.dropped + server.dropped,
       sampling,
+      ...(unread > 0 ? { unread } : {}),
+      ...(lost > 0 ? { lost } : {}),
     },
     of: group.of,
     watched: Math.max(...ends.map((end) => (end.oneDirection ? 0 : round(end.share)))),
@@ -351,7 +368,9 @@ function judgeUnexercised(
       const base = baseOf({ edge, client, server, of: [] }, input, coverage);
       const seen = base.coverage.client > 0 || base.coverage.server > 0;
       const isSampled = base.coverage.sampling < 1;
-      const silence: Reason = isSampled ? "not-in-sample" : "not-exercised";
+      const isLost = (base.coverage.lost ?? 0) > 0;
+      const told: Reason = isLost ? "observations-lost" : "not-exercised";
+      const silence: Reason = isSampled ? "not-in-sample" : told;
       const reason = seen ? silence : "no-agent";
       const weighed: Weighed = { verdict: "unproven", reason, counts: NO_COUNTS };
       const because = expectation.transportBecause;

@@ -92,7 +92,7 @@ export const TLS_CASES: readonly Case[] = [
     perform: twice(GCM, GCM),
     flows: [
       oneWay12("TLSv1.2", AES_GCM),
-      // The certificate is the one that the session was issued under.
+      // The certificate is that of the handshake that issued the session.
       oneWay12("TLSv1.2", AES_GCM, { handshake: "resumed", mutual: "resumed" }),
     ],
   },
@@ -102,7 +102,7 @@ export const TLS_CASES: readonly Case[] = [
     perform: twice([...GCM, "-no_ticket"], [...GCM, "-no_ticket"]),
     flows: [
       oneWay12("TLSv1.2", AES_GCM),
-      // The certificate is the one that the session was issued under.
+      // The certificate is that of the handshake that issued the session.
       oneWay12("TLSv1.2", AES_GCM, { handshake: "resumed", mutual: "resumed" }),
     ],
   },

@@ -6,7 +6,9 @@ import { decodeFrame } from "../../agent/decode/ethernet.ts";
 import { Packet } from "../../agent/decode/packet.ts";
 import { PROBES_LIMIT } from "../../agent/flow/buckets.ts";
 import { hashOf, isLowEnd } from "../../agent/flow/flow-key.ts";
-import { Fact, FlowTable, News, Side, TICK_US } from "../../agent/flow/flow-table.ts";
+import { Fact, Side } from "../../agent/flow/flow-record.ts";
+import { Basis } from "../../agent/flow/roles.ts";
+import { FlowTable, News, TICK_US } from "../../agent/flow/flow-table.ts";
 import { Floods } from "../../agent/flow/floods.ts";
 import { Line } from "../../agent/line.ts";
 import { Openings, SLOT_BYTES } from "../../agent/flow/opening.ts";
@@ -205,12 +207,15 @@ const OPTIONS = {
   ...{ datagramSeconds: 20, livingSeconds: 100 },
 };
 
+type Ports = { client: number; server: number };
+const PORTS: Ports = { client: 40000, server: 443 };
+
 /** `> SA 100 200 text`: who sends, flags, sequence, acknowledgment, payload. */
-function packetOf(step: string): { packet: Packet; view: DataView } {
+function packetOf(step: string, { client, server } = PORTS): { packet: Packet; view: DataView } {
   const [way, flags = "", sequence = 0, acknowledgment = 0, ...text] = step.split(" ");
   const segment = tcp(
     {
-      ...(way === ">" ? { from: 40000, to: 443 } : { from: 443, to: 40000 }),
+      ...(way === ">" ? { from: client, to: server } : { from: server, to: client }),
       flags: [...flags].reduce((sum, letter) => sum | (LETTERS[letter] ?? 0), 0),
       sequence: Number(sequence),
       acknowledgment: Number(acknowledgment),
@@ -224,18 +229,19 @@ function packetOf(step: string): { packet: Packet; view: DataView } {
 }
 
 const NEWS_NAMES = Object.entries(News);
-const FACT_NAMES = Object.entries(Fact);
+/** All but which end was first: a script tells that itself. */
+const FACT_NAMES = Object.entries(Fact).filter(([name]) => name !== "fromHigh");
 const namesOf = (bits: number, names: [string, number][]) =>
   names.filter(([, bit]) => (bits & bit) !== 0).map(([name]) => name);
 
 /** Runs a script of segments through a table and tells what came of it. */
-function follow(script: string) {
+function follow(script: string, ports?: Ports) {
   const table = new FlowTable(OPTIONS);
   let flow = -1;
   const news: string[] = [];
   const steps = script.split("|").map((step) => step.trim());
   for (const step of steps) {
-    const { packet, view } = packetOf(step);
+    const { packet, view } = packetOf(step, ports);
     table.nowUs++;
     flow = table.take(packet, view, 0);
     if (flow === -1) {
@@ -327,7 +333,47 @@ t.test("tcp: the client is who sent the SYN, whichever segment comes first", asy
   t.equal(follow(OPEN).client, ">");
   t.equal(follow("< SA 499 100 | > A 100 500").client, ">");
   t.equal(follow("< SA 499 100 | > S 99 0").client, ">");
-  t.equal(follow("< A 500 100 hello").client, "<", "first seen, in want of better");
+});
+
+t.test("tcp: what names the client, and what is a guess", async (t) => {
+  const NAMES = Object.entries(Basis);
+  const check = (script: string, client: string, basis: string, ports?: Ports) => {
+    const { client: found, table, flow } = follow(script, ports);
+    const name = NAMES.find(([, number]) => number === table.basis(flow))![0];
+    t.equal(`${found} ${name}`, `${client} ${basis}`, script);
+  };
+  check("> S 99 0", ">", "flags");
+  check("> S 99 0 | > A 100 500", ">", "flags");
+  check("< SA 499 100", ">", "flags");
+  check("< SA 499 100 | > S 99 0", ">", "flags");
+  check("> A 100 500 | < SA 499 100", ">", "flags");
+  check("< A 500 100 hello | < SA 499 100", ">", "flags");
+  // A reset of sequence number 0 answers a SYN; any other may reset anything.
+  check("< RA 0 100", ">", "flags");
+  check("> S 99 0 | < RA 0 100", ">", "flags");
+  check("> S 99 0 | > RA 0 100", ">", "flags");
+  check("< R 0", ">", "ports");
+  check("< RA 500 100", ">", "ports");
+  // Two SYNs that meet (RFC 9293 §3.5, figure 7).
+  check("> S 99 0 | < S 499 0 | > SA 99 500 | < SA 499 100", ">", "firstSeen");
+  // A client that says SYN-ACK is no server, unless it connects anew.
+  check(`${OPEN} | > SA 7000 500`, ">", "flags");
+  check(`${OPEN} | > RA 100 500 | > SA 7000 500`, "<", "flags");
+  // By ports alone: well-known ones, then what Linux gives to connections.
+  const high = { client: 50_000, server: 40_000 };
+  check("< A 500 100 hello", ">", "ports");
+  check("< A 500 100 hello", ">", "ports", { client: 55_900, server: 8443 });
+  check("< A 500 100 hello", "<", "ports", { client: 8443, server: 55_900 });
+  check("< A 500 100 hello", "<", "firstSeen", high);
+  check("> A 500 100 hello", ">", "firstSeen", high);
+  check("< A 500 100 hello", "<", "firstSeen", { client: 700, server: 443 });
+});
+
+t.test("tcp: a reset that answers a SYN refuses it, be the SYN seen or not", async (t) => {
+  t.strictSame(follow("< RA 0 100").facts, ["midstream", "refused"]);
+  t.strictSame(follow("> S 99 0 | < RA 0 100").facts, ["refused"]);
+  t.strictSame(follow("< RA 500 100").facts, ["midstream"]);
+  t.strictSame(follow("< R 0").facts, ["midstream"]);
 });
 
 t.test("tcp: the same ends connect anew only with another SYN", async (t) => {
@@ -375,6 +421,9 @@ type SlowFlow = {
   established: boolean;
   midstream: boolean;
   isn: (number | null)[];
+  /** Side that is the client, and whether flags say so. */
+  client: number;
+  isNamed: boolean;
 };
 
 /** Flows in a Map by their ends' text; its order is that in which they grew young, once a tick. */
@@ -423,7 +472,15 @@ class SlowTable {
   }
 }
 
-type Said = { key: string; side: number; flags: number; sequence: number; length: number };
+type Said = {
+  key: string;
+  side: number;
+  flags: number;
+  sequence: number;
+  length: number;
+  /** Not the server's, which is 80. */
+  port: number;
+};
 
 t.test("the table agrees with a Map: open, find, reuse, evict, expire, release", async (t) => {
   const idle = [10, 5, 20, 100];
@@ -467,6 +524,7 @@ t.test("the table agrees with a Map: open, find, reuse, evict, expire, release",
         ...{ number, packets: [0, 0], bytes: [0, 0], startUs: table.nowUs, lastUs: 0, isTcp },
         ...{ flags: [0, 0], established: false, isn: [null, null] },
         midstream: isTcp && (said.flags & SYN) === 0,
+        ...{ client: said.port < 1024 ? said.side : 1, isNamed: false },
       };
       keyByNumber.set(number, said.key);
       const [lastUs, list] = [flow.lastUs, SlowTable.listOf(flow)];
@@ -516,7 +574,8 @@ function randomPacket(below: (n: number) => number, ends: number) {
   decodeFrame(view, 0, view.byteLength, 101, packet);
   const key = `${isTcp ? 6 : 17} ${client}#${lane}`;
   // The low end is 10.0.0.1, which `>` does not send from.
-  const said: Said = { key, side: up ? 1 : 0, flags, sequence, length: view.byteLength };
+  const side = up ? 1 : 0;
+  const said = { key, side, flags, sequence, length: view.byteLength, port: 1000 + client };
   return { packet, view, said };
 }
 
@@ -524,11 +583,14 @@ function randomPacket(below: (n: number) => number, ends: number) {
 function opensAnew(f: SlowFlow, said: Said): boolean {
   if ((said.flags & SYN) === 0) return false;
   const own = f.isn[said.side]!;
-  if (own !== null) return own !== said.sequence;
   const ended =
     ((f.flags[0]! | f.flags[1]!) & RST) !== 0 || (f.flags[0]! & f.flags[1]! & FIN) !== 0;
-  if ((said.flags & ACK) !== 0) return ended;
-  return f.isn[1 - said.side] === null;
+  const isOfClient = f.client === said.side;
+  const isAnswer = (said.flags & ACK) !== 0;
+  if (isAnswer && isOfClient && own !== null && !ended) return false;
+  if (own !== null) return own !== said.sequence;
+  const isJoined = f.isn[1 - said.side] === null;
+  return isAnswer ? ended || (isJoined && isOfClient) : isJoined;
 }
 
 function count(f: SlowFlow, said: Said, nowUs: number, length: number): void {
@@ -538,7 +600,12 @@ function count(f: SlowFlow, said: Said, nowUs: number, length: number): void {
   f.lastUs = nowUs;
   const isSyn = (said.flags & SYN) !== 0;
   const isAnswer = isSyn && (said.flags & ACK) !== 0;
-  if (isSyn) f.isn[said.side] ??= said.sequence;
+  if (isSyn && f.isn[said.side] === null) {
+    f.isn[said.side] = said.sequence;
+    const isSecond = !isAnswer && f.isNamed && f.client !== said.side;
+    if (!isSecond) f.client = isAnswer ? 1 - said.side : said.side;
+    f.isNamed = !isSecond;
+  }
   if ((said.flags & RST) === 0)
     f.established ||= isAnswer || (!isSyn && (heardPeer || f.midstream));
   f.flags[said.side]! |= said.flags;
@@ -648,9 +715,9 @@ t.test("a flood of a million SYNs is told by its source, and costs no memory", a
   const { counters } = line;
   t.equal(counters.opened, 1_000_100);
   t.equal(counters.opened, counters.ended + counters.aggregated + line.table.count);
-  const { sources, others } = line.floods.take(16);
+  const sources = line.floods.take(0);
   t.equal(
-    sources.reduce((sum, { attempts }) => sum + attempts, others),
+    sources.reduce((sum, { attempts }) => sum + attempts, 0),
     counters.aggregated,
   );
   t.equal(sources.length, 2, "two sources, the busier one first");
@@ -664,13 +731,30 @@ t.test("a flood of a million SYNs is told by its source, and costs no memory", a
   t.equal(told.length, 200, "the connections are still there");
 });
 
-t.test("floods: sources beyond those that are told apart are counted together", async (t) => {
+t.test("floods: by interface and source, so many of them; the rest is given back", async (t) => {
   const floods = new Floods();
+  const source = (i: number) => Int32Array.of(0, 0, 0xffff, i);
   for (let round = 0; round < 2; round++) {
-    for (let i = 0; i < 1000; i++) floods.note(Int32Array.of(0, 0, 0xffff, i), 0);
-    const { sources, others } = floods.take(16);
-    t.equal(sources.length, 16);
-    t.equal(others, 1000 - 16);
-    t.strictSame(floods.take(16), { sources: [], others: 0 }, "each is told once");
+    let refused = 0;
+    for (let i = 0; i < 1000; i++) if (!floods.note(source(i), 0, 3)) refused++;
+    t.equal(refused, 1000 - 256);
+    t.ok(floods.note(source(7), 0, 3), "one that is known goes on");
+    const taken = floods.take(3);
+    t.equal(taken.length, 256);
+    t.strictSame([taken[0]!.words[3], taken[0]!.attempts], [7, 2], "the busiest first");
+    t.strictSame(floods.take(3), [], "each is told once");
+  }
+  for (let i = 0; i < 100; i++) {
+    for (let lane = 0; lane < 2; lane++) floods.note(source(i % 50), 0, lane);
+  }
+  for (const lane of [0, 1]) {
+    const taken = floods.take(lane);
+    t.equal(taken.length, 50);
+    t.ok(taken.every(({ attempts }) => attempts === 2));
+    const found = taken.map(({ words }) => words[3]!).sort((a, b) => a - b);
+    t.strictSame(
+      found,
+      Array.from({ length: 50 }, (_, i) => i),
+    );
   }
 });

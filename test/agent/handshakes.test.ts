@@ -179,6 +179,25 @@ t.test("renegotiation: asked for in clear, and done out of sight", async (t) => 
   const refused: Turn[] = [anew[0]!, [">", record(21, new Uint8Array(26))]];
   const ignored = [...turns.slice(0, at + 1), ...refused, ...turns.slice(at + 1)];
   check(t, ignored, { ...told, notes: [], tls: { mutual: "no" } } as never);
+  // As late as it likes: behind the answer, where nothing else is read any more.
+  const answered = turns.findIndex(([way, what]) => way === "<" && what[0] === 23);
+  const late = [...turns.slice(0, answered + 1), ...anew, ...turns.slice(answered + 1)];
+  check(t, late, { ...told, tls: { mutual: null, client_cert: null } } as never);
+});
+
+t.test("a certificate that cannot be read was shown all the same", async (t) => {
+  const turns = await turnsOf("tls12");
+  const at = turns.findIndex(([way, what], i) => i > 0 && way === ">" && what[0] === 22);
+  const [, flight] = turns[at] as [string, Uint8Array];
+  const shows = (list: Uint8Array) => {
+    const message = record(22, hello(11, join([0], u16(list.length), list)));
+    const more: Turn = [">", join(message, flight)];
+    return read(talk([...turns.slice(0, at), more, ...turns.slice(at + 1)]))[0]!.tls;
+  };
+  // An OpenPGP key, a raw one, or an algorithm that is not known: three bytes of none of them.
+  const strange = shows(join([0], u16(3), hex("0badc0")));
+  t.match(strange, { mutual: "yes", client_cert: true, client_cert_subject: null });
+  t.match(shows(new Uint8Array(0)), { mutual: "no", client_cert: false });
 });
 
 t.test("early data: what the server says before the Finished is no acceptance", async (t) => {

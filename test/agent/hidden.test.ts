@@ -20,7 +20,7 @@ const EARLY = extension(42, new Uint8Array(0));
 const PSK = extension(41, new Uint8Array(80));
 const SELECTED = extension(41, hex("0000"));
 
-type Hellos = { offers?: Uint8Array[]; selects?: Uint8Array[]; suite?: number };
+type Hellos = { offers?: Uint8Array[]; selects?: Uint8Array[]; suites?: number[] };
 
 /**
  * The frames of a connection, by its segments: `>53+73` are records of type 23 of the client's, by
@@ -30,12 +30,13 @@ type Hellos = { offers?: Uint8Array[]; selects?: Uint8Array[]; suite?: number };
  */
 function frames(
   script: string,
-  { offers = [MODES], selects = [], suite = 0x1301 }: Hellos,
+  { offers = [MODES], selects = [], suites = [0x1301] }: Hellos,
 ): Frame[] {
   const all = join(extension(43, hex("02 0304")), ...offers);
-  const clientHello = hello(1, join(START, u16(2), u16(suite), [1, 0], sized(all)));
+  const listed = sized(join(...suites.map(u16)));
+  const clientHello = hello(1, join(START, listed, [1, 0], sized(all)));
   const chosen = join(extension(43, hex("0304")), ...selects);
-  const serverHello = hello(2, join(START, u16(suite), [0], sized(chosen)));
+  const serverHello = hello(2, join(START, u16(suites[0]!), [0], sized(chosen)));
   const out: Frame[] = [];
   let timeUs = 1.7e15;
   const sent = { ">": [1000], "<": [5000] };
@@ -109,6 +110,8 @@ t.test(
     check(`${SHOWN} >73 <968 <76`, answered); // Go
     check(`${SHOWN} <666+666 >44 <22`, answered); // Redis: +OK
     check(`${OPEN} >769 <179 <50 >41 <30`, answered); // ztunnel: SETTINGS, then answers
+    check(`${SHOWN} >73 ${"<1024 ".repeat(16)}`, "inferred-yes complete null null");
+    check(`${SHOWN} >73 ${"<1024 ".repeat(17)}`, answered); // a download in records of one size
     check(`${SHOWN} >73 <35`, answered); // 18 bytes, of a server that pads nothing
     check(`${SHOWN} >22 <179 <22`, "inferred-yes complete null null"); // a KeyUpdate for another
     check(`${SHOWN} <179 <50`, "inferred-yes complete null null"); // greets who says nothing
@@ -188,6 +191,17 @@ t.test("who may be asked later may show a certificate later", async () => {
   check(`${one} <94+42 >885+97+53`, "null complete true null", askable);
   check(`${one} <94 >57+53 <19 <F`, "null complete null null", askable);
   check(`${one} <94+42 >885+97+53 <714 >35 >F`, "null complete true null", askable);
+});
+
+t.test("HBONE is told by ztunnel's hello and a client certificate, to whichever port", async () => {
+  const h2 = extension(16, sized(join([2], [0x68, 0x32])));
+  const mesh = (script: string, suites: number[]) =>
+    read(frames(script, { offers: [MODES, h2], suites }))[0]!.tls!.mesh;
+  const [own, shown] = [[0x1302, 0x1301], ">h <h+851 >768 <179 <50"];
+  t.equal(mesh(shown, own), "istio-ambient");
+  t.equal(mesh(shown, [0x1301, 0x1302]), null, "other clients order their suites otherwise");
+  t.equal(mesh(shown, [0x1302, 0x1301, 0x1303]), null);
+  t.equal(mesh(">h <h+851 >69 <179 <50", own), null, "without a certificate it is none");
 });
 
 t.test("knowing less never asserts more", async (t) => {

@@ -59,7 +59,7 @@ const source = openCapture({
   ...{ choice: tier, ringBytes: 8 << 20, flows: 64, clock: line.clock, log: () => {} },
   wanted: { pattern: null, kinds: kinds.split(",") as WatchKind[] },
   onWatch: (watch) => sightings.know(watch, Date.now()),
-  onFrame: (view, at, end, wire, link, lane) => line.frame(view, at, end, wire, link, lane),
+  onFrame: (...frame) => line.frame(...frame),
   onChange: () => {},
 });
 line.countPassedOver(source.passedOver);

@@ -35,8 +35,11 @@ const line: Line = new Line({ table, revisions: true, reportIntervalMs: 1e9 }, (
 const source = openCapture({
   ...{ choice: tier, ringBytes: 8 << 20, flows: 1024, clock: line.clock, log: () => {} },
   wanted: { pattern: /^wp1$/, kinds: [] },
-  onWatch: (watch) => sightings.know(watch, Date.now()),
-  onFrame: (view, at, end, wire, link, lane) => line.frame(view, at, end, wire, link, lane),
+  onWatch: (watch) => {
+    line.know(watch);
+    sightings.know(watch, Date.now());
+  },
+  onFrame: (...frame) => line.frame(...frame),
   onChange: () => {},
 });
 line.countPassedOver(source.passedOver);

@@ -712,3 +712,24 @@ t.test("a flood that an agent could not keep is a finding about its source", asy
   );
   await bench.end();
 });
+
+t.test("a pod that sends under other addresses is a finding about that pod", async (t) => {
+  const bench = await new Bench().start();
+  const told = (line: string, seq: number, stopped: Record<string, number>) => {
+    const { node, coverage } = covered(line, FROM);
+    const batch = { type: "batch" as const, seq, clock_ms: FROM, observations: [] };
+    const whole = { ...batch, coverage: [{ ...coverage, stopped }] };
+    return bench.store.append({ node, spool: `spoof-${node}`, batch: whole, receivedMs: FROM });
+  };
+  await bench.judge.step(FROM);
+  await told("web 0-30", 1, { spoofedSource: 7, misdelivered: 40 });
+  await told("web 30-60", 2, { spoofedSource: 5 });
+  await told("cart 0-60", 3, { misdelivered: 40, notIp: 3 });
+  const [judged] = await bench.judge.step(DUE);
+  const spoofs = judged!.judgement.findings.filter(({ code }) => code === "spoofed-source");
+  t.strictSame(
+    spoofs.map(({ subject, sentence }) => [subject, sentence.split(" ")[0]]),
+    [["shop/web[Pod]", "12"]],
+  );
+  await bench.end();
+});

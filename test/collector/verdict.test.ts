@@ -251,6 +251,67 @@ t.test("rule 5: drops, and time that was not watched, take a proof back", async 
   ]);
 });
 
+t.test("rule 5: what could not be read, and what was given up, take a proof back", async (t) => {
+  const mtls = "web > ledger mtls accepted";
+  const confirmed = "confirmed mtls-observed 1/0/0";
+  const lost = "unproven observations-lost 1/0/0";
+  const watched = (...lines: string[]) => ({ coverage: [...EVERYTHING, ...lines] });
+  const instead = (...lines: string[]) => ({ coverage: [...without("web"), ...lines] });
+  check(t, "transport", [
+    // 200 frames at both ends.
+    [mtls, "unproven frames-unread 1/0/0", instead("web 0-60 malformed=3")],
+    [mtls, confirmed, instead("web 0-60 malformed=2")],
+    [mtls, confirmed, instead("web 0-60 notIp=50")],
+    [mtls, "unproven frames-unread 1/0/0", instead("web 0-60 99+1 malformed=2")],
+    [mtls, confirmed, { coverage: [...without("cart"), "cart 0-60 malformed=90"] }],
+    // Each attempt that was not kept may have been one of the edge.
+    [mtls, lost, instead("web 0-60 flood=web:5")],
+    [mtls, lost, { coverage: [...without("ledger"), "ledger 0-60 flood=web:1"] }],
+    [mtls, lost, { coverage: [...without("ledger"), "ledger 0-60 flood=*:1"] }],
+    [mtls, confirmed, { coverage: [...without("ledger"), "ledger 0-60 flood=cart:900"] }],
+    [mtls, confirmed, { coverage: [...without("cart"), "cart 0-60 flood=web:900"] }],
+    // Observations of either interface, or of any of its node, in the window.
+    [mtls, lost, watched("web 5-20 lost=1")],
+    [mtls, lost, watched("ledger 50-600 lost=1")],
+    [mtls, lost, watched("cart 5-20 lost=1 any")],
+    [mtls, confirmed, watched("cart 5-20 lost=100")],
+    [mtls, confirmed, watched("web 60-90 lost=100")],
+    [`${mtls} x99`, "confirmed mtls-observed 99/0/0", watched("web 5-20 lost=1")],
+    [`${mtls} x98`, "unproven observations-lost 98/0/0", watched("web 5-20 lost=1")],
+    // What contradicts stays a contradiction.
+    [
+      "web > ledger plain accepted",
+      "violated plaintext-accepted 0/1/0",
+      watched("web 5-20 lost=9"),
+    ],
+  ]);
+  const expect = ["- denied:NetworkPolicy"] as const;
+  check(t, "path", [
+    ["web > ledger silent @c", "confirmed denied-and-dropped 1/0/0", { expect }],
+    [
+      "web > ledger silent @c",
+      "unproven server-silent 0/0/1",
+      { expect, ...watched("ledger 1-9 lost=1") },
+    ],
+    [
+      "web > ledger silent @c",
+      "unproven server-silent 0/0/1",
+      { expect, coverage: [...without("ledger"), "ledger 0-60 malformed=2"] },
+    ],
+  ]);
+});
+
+t.test("an edge of which observations may have been given up is not called unused", async (t) => {
+  const idle = (coverage: readonly string[]) => {
+    const { verdicts, nodes } = judge([], { coverage });
+    const edge = verdicts.find((v) => /web\[.*ledger\[/.test(v.edge.id));
+    return [edge?.reason, edge?.coverage.lost, nodes.find((n) => n.node === "a")?.agent];
+  };
+  t.strictSame(idle(EVERYTHING), ["not-exercised", undefined, true]);
+  t.strictSame(idle([...EVERYTHING, "web 0-60 lost=2"]), ["observations-lost", 2, true]);
+  t.strictSame(idle(["web 0-60 lost=2"]), ["no-agent", undefined, false], "it watched nothing");
+});
+
 t.test(
   "rule 5: a sample is bounded by Clopper and Pearson, unreadable ones left out",
   async (t) => {
@@ -376,7 +437,9 @@ t.test("above the packet layer a connection is only accepted when it is answered
     ["web > ledger mtls accepted", "violated denied-and-accepted 0/1/0"],
     ["web > ledger mtls open", "unproven not-answered 0/0/1"],
     ["web > ledger mtls open live", "unproven not-answered 0/0/0/1"],
-    ["web > ledger mtls refused=server-aborted", "confirmed denied-and-refused 1/0/0"],
+    ["web > ledger mtls refused=client-cert-refused", "confirmed denied-and-refused 1/0/0"],
+    // It went away: its application may be down.
+    ["web > ledger mtls refused=server-aborted", "unproven not-answered 0/0/1"],
     ["web > ledger mtls left=client-aborted", "unproven not-answered 0/0/1"],
   ];
   check(t, "path", rows, { expect });
@@ -472,6 +535,68 @@ t.test("a datagram that reached the server is not taken for one that was dropped
     ["web > ledger plain accepted udp", "violated denied-and-accepted 0/1/0"],
   ];
   check(t, "path", rows, { expect });
+});
+
+t.test("who is the client must be more than a guess", async (t) => {
+  const unknown = "unproven roles-unknown 0/0/1";
+  const denied = { expect: ["- denied:NetworkPolicy"] } as const;
+  const undeclared = { expect: ["- undeclared"] } as const;
+  for (const basis of ["basis=first-seen mid", "basis=port mid"]) {
+    check(t, "transport", [
+      [`web > ledger mtls accepted ${basis} @c`, unknown],
+      [`web > ledger plain accepted ${basis} @c`, unknown],
+      [`web > ledger tls accepted ${basis} @s`, unknown],
+      [`web > ledger bytes open ${basis} @c`, "unproven joined-midstream 0/0/1"],
+    ]);
+    check(t, "path", [
+      [`web > ledger plain accepted ${basis} @c`, unknown, denied],
+      [`web > ledger tls open ${basis} @c`, unknown, denied],
+      [`web > ledger plain accepted ${basis} @c`, unknown, undeclared],
+      [`web > ledger plain accepted ${basis} @c`, unknown],
+      // Others show that the path is open: this one takes nothing from that.
+      [
+        `web > ledger mtls accepted, web > ledger mtls accepted ${basis} @c`,
+        "confirmed allowed-and-used 1/0/0",
+      ],
+    ]);
+  }
+  check(t, "transport", [
+    ["web > ledger plain accepted basis=handshake mid @c", "violated plaintext-accepted 0/1/0"],
+    ["web > ledger mtls accepted basis=handshake mid @c", "confirmed mtls-observed 1/0/0"],
+    // Where one sighting shows it, it is known, whatever another takes it for.
+    [
+      "web > ledger mtls accepted sport=20001 @c, ledger > web mtls accepted mid basis=first-seen sport=8443 port=20001 @only-up",
+      "confirmed mtls-observed 1/0/0",
+    ],
+  ]);
+});
+
+t.test("of datagrams the client must have sent the first one", async (t) => {
+  const denied = { expect: ["- denied:NetworkPolicy"] } as const;
+  const violated = "violated denied-and-accepted 0/1/0";
+  const unknown = "unproven roles-unknown 0/0/1";
+  check(t, "path", [
+    ["web > ledger plain accepted udp basis=handshake", violated, denied],
+    ["web > ledger bytes accepted udp basis=port", violated, denied],
+    ["web > ledger bytes accepted udp basis=first-seen", unknown, denied],
+    ["web > ledger bytes accepted udp basis=port mid", unknown, denied],
+    // What answers may have been sent to one that never asked.
+    ["web > ledger plain accepted udp basis=handshake mid", unknown, denied],
+    ["web > ledger bytes s-only udp basis=handshake @c", unknown, denied],
+  ]);
+});
+
+t.test("a client that was not seen to take part has tried nothing", async (t) => {
+  const denied = { expect: ["- denied:NetworkPolicy"] } as const;
+  const undeclared = { expect: ["- undeclared"] } as const;
+  const unseen = "unproven one-sided 0/0/1";
+  check(t, "path", [
+    ["web > ledger unasked @c", unseen, denied],
+    ["web > ledger unasked", unseen, denied],
+    ["web > ledger unasked @c", unseen, undeclared],
+    ["web > ledger plain s-only @s", unseen, denied],
+    ["web > ledger plain s-only @s", unseen, undeclared],
+  ]);
 });
 
 t.test("what no observer can see is undecidable, unless it is contradicted", async (t) => {
@@ -741,6 +866,13 @@ t.test(
     const [told] = scan(20, 0);
     t.equal(told!.subject, "shop/web[Pod]");
     t.match(told!.sentence, /20 different targets on 20 ports.*20 of them accepted nothing/);
+    // Joined midway, a server may be taken for the client of all its clients.
+    const lines = (how: string) =>
+      Array.from({ length: 20 }, (_, i) => `web > ledger ${how} port=${1000 + i} @c`);
+    const joined = lines("bytes open mid basis=first-seen");
+    t.strictSame(judge(sightingsOf(joined), {}).findings, []);
+    const datagrams = lines("bytes syn udp basis=first-seen");
+    t.equal(judge(sightingsOf(datagrams), {}).findings.length, 1, "who sends has tried");
     const again = Array.from({ length: 50 }, () => "web > ledger rst @c port=1000");
     t.equal(judge(sightingsOf(again), {}).findings.length, 0, "one target tried often is no scan");
   },
