@@ -22,11 +22,13 @@ import { DIRECTORY_CASES } from "./golden/directory-cases.ts";
 import { MAIL_CASES } from "./golden/mail-cases.ts";
 import { NETWORK_CASES } from "./golden/network-cases.ts";
 import { OTHER_CASES } from "./golden/other-cases.ts";
+import { OPENSSL_CASES } from "./golden/openssl-cases.ts";
 import { FarHost, WIRE } from "./golden/far-host.ts";
 import { PACKAGES } from "./golden/packages.ts";
 import { PROXY_CASES } from "./golden/proxy-cases.ts";
 import { REMOTE_CASES } from "./golden/remote-cases.ts";
 import { SERVICE_CASES } from "./golden/service-cases.ts";
+import { STACK_CASES } from "./golden/stack-cases.ts";
 import { STORE_CASES } from "./golden/store-cases.ts";
 import { Stage } from "./golden/stage.ts";
 import type { Case } from "./golden/stage.ts";
@@ -46,6 +48,8 @@ const CASES: readonly Case[] = [
   ...NETWORK_CASES,
   ...SERVICE_CASES,
   ...PROXY_CASES,
+  ...STACK_CASES,
+  ...OPENSSL_CASES,
 ];
 const FIRST_PORT = 6001;
 /** For one case, its servers' start included. */

@@ -12,6 +12,7 @@ export const PACKAGES: Readonly<Record<string, string>> = {
   dovecot: "dovecot-imapd dovecot-pop3d",
   etcd: "etcd-server",
   etcdctl: "etcd-client",
+  go: "golang-go", // 1.26 or later
   kinit: "krb5-user",
   krb5kdc: "krb5-kdc krb5-admin-server",
   ldapsearch: "ldap-utils",
