@@ -115,8 +115,11 @@ function isMissing(name: string): boolean {
 /** Installs what the cases need and is not there. */
 function install(names: readonly string[]): void {
   const wanted = CASES.filter((c) => names.length === 0 || names.includes(c.name));
-  const programs = wanted.flatMap((c) => c.needs ?? []).filter(isMissing);
-  const packages = new Set(programs.flatMap((p) => (PACKAGES[p] ?? p).split(" ")));
+  const isPackaged = (name: string) => name in PACKAGES || !name.startsWith("/");
+  const programs = wanted.flatMap((c) => c.needs ?? []).filter(isPackaged);
+  const packages = new Set(
+    programs.filter(isMissing).flatMap((p) => (PACKAGES[p] ?? p).split(" ")),
+  );
   if (packages.size === 0) return;
   const argv = ["install", "--yes", "--no-install-recommends", ...packages];
   const { status } = spawnSync("apt-get", argv, { stdio: "inherit" });

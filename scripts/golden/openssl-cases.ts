@@ -1,4 +1,4 @@
-/** Lists the golden captures of what OpenSSL does seldom: early data, padding, late certificates. */
+/** Lists the golden captures of what OpenSSL does seldom: early data, padding, late handshakes. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { tls13 } from "./acts.ts";
 import type { Case, Stage, Truth } from "./stage.ts";
@@ -36,11 +36,6 @@ async function typed(
   await operator;
 }
 
-const client = (stage: Stage, ...more: readonly string[]): string[] => [
-  ...["openssl", "s_client", "-connect", `127.0.0.1:${stage.port}`, "-servername", SNI],
-  ...["-CAfile", stage.file("golden-ca.pem"), ...more],
-];
-
 /** A session is taken, used with early data, and used again, which no server may accept. */
 async function earlyData(stage: Stage): Promise<void> {
   const session = stage.file("early-session");
@@ -51,7 +46,7 @@ async function earlyData(stage: Stage): Promise<void> {
   turns.push(["olleh\n", "DONE"]);
   await typed(stage, server, turns, async () => {
     const talk = (...more: string[]) =>
-      stage.talk(client(stage, ...more), [["hello\n", "olleh"]], "Q\n");
+      stage.talk(stage.opensslClient(...more), [["hello\n", "olleh"]], "Q\n");
     await talk("-sess_out", session);
     const early = ["-sess_in", session, "-early_data", words];
     for (const outcome of ["accepted", "rejected"]) {
@@ -104,7 +99,7 @@ export const OPENSSL_CASES: readonly Case[] = [
     made: "A certificate that the server asks for behind the handshake (RFC 8446 §4.6.2).",
     perform: (s) =>
       typed(s, ["-tls1_3", "-num_tickets", "1"], askedLate("c"), () =>
-        s.talk(client(s, "-msg", "-enable_pha", ...s.presenting("ecdsa")), LATE, "Q\n"),
+        s.talk(s.opensslClient("-msg", "-enable_pha", ...s.presenting("ecdsa")), LATE, "Q\n"),
       ),
     flows: [named(null)],
   },
@@ -123,7 +118,7 @@ export const OPENSSL_CASES: readonly Case[] = [
         s,
         ["-tls1_2", "-no_resumption_on_reneg", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"],
         askedLate("R"),
-        () => s.talk(client(s, "-msg", ...s.presenting("ecdsa")), LATE, "Q\n"),
+        () => s.talk(s.opensslClient("-msg", ...s.presenting("ecdsa")), LATE, "Q\n"),
       ),
     flows: [
       tls13({

@@ -252,7 +252,7 @@ export class Stage {
     ]);
   }
 
-  #client(more: readonly string[]): string[] {
+  opensslClient(...more: readonly string[]): string[] {
     const trust = more.includes("-CAfile") ? [] : ["-CAfile", this.file("golden-ca.pem")];
     const name = more.some((m) => m.includes("servername")) ? [] : ["-servername", "server.golden"];
     const target = ["-connect", `127.0.0.1:${this.port}`];
@@ -261,14 +261,14 @@ export class Stage {
 
   /** A client that is answered, and takes its leave. */
   async opensslAnswered(...more: string[]): Promise<string> {
-    const said = await this.talk(this.#client(more), [["hello\n", "olleh"]], "Q\n");
+    const said = await this.talk(this.opensslClient(...more), [["hello\n", "olleh"]], "Q\n");
     await sleep(100);
     return said;
   }
 
   /** A client that is refused, or refuses; whether it speaks depends on what it believes. */
   async opensslRefused(...more: string[]): Promise<string> {
-    const child = this.talk(this.#client([...more, "-ign_eof"]), [["hello\n", ""]]);
+    const child = this.talk(this.opensslClient(...more, "-ign_eof"), [["hello\n", ""]]);
     const said = await child;
     if (said.includes("olleh")) throw new Error(`answered all the same: ${more.join(" ")}`);
     return said;
