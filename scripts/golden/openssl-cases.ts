@@ -12,8 +12,8 @@ const named = (mutual: string | null, more: Truth = {}): Truth =>
 type Turn = readonly [says: string, hears: string];
 
 /**
- * A server whose operator types: lines, `R` to renegotiate and `c` to ask for a certificate. What
- * it waits for is what the clients say.
+ * A server whose operator types: lines, or `c` to ask for a certificate. What it waits for is what
+ * the clients say.
  */
 async function typed(
   stage: Stage,
@@ -56,7 +56,7 @@ async function earlyData(stage: Stage): Promise<void> {
   });
 }
 
-/** The operator asks between two lines of the client's. */
+/** The operator asks between two lines of the client's, by a command of one letter. */
 const askedLate = (command: string): Turn[] => [
   ["", "hello"],
   ["olleh\n", "again"],
@@ -111,19 +111,18 @@ export const OPENSSL_CASES: readonly Case[] = [
     flows: [named("inferred-no")],
   },
   {
-    name: "openssl-renegotiated",
-    made: "TLS 1.2, a client certificate in a second handshake, behind application data.",
+    name: "openssl-impostor12",
+    made: "TLS 1.2, client certificate of an authority that only bears the right name.",
     perform: (s) =>
-      typed(
-        s,
-        ["-tls1_2", "-no_resumption_on_reneg", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"],
-        askedLate("R"),
-        () => s.talk(s.opensslClient("-msg", ...s.presenting("ecdsa")), LATE, "Q\n"),
+      s.opensslFails(
+        ["-tls1_2", "-Verify", "1", "-verify_return_error", ...s.presenting("ecdsa")],
+        ...["-tls1_2", ...s.presenting("impostor")],
       ),
     flows: [
       tls13({
-        ...{ version: "TLSv1.2", sni: SNI, mutual: null, server_cert_subject: ECDSA },
-        client_cert_subject: null,
+        ...{ version: "TLSv1.2", sni: SNI, mutual: "yes", handshake: "failed", accepted: false },
+        ...{ failure: "client-cert-bad", alert: 51, server_cert_subject: ECDSA },
+        client_cert_subject: "CN=client,OU=payments\\, north,O=golden",
       }),
     ],
   },
