@@ -242,9 +242,10 @@ export class Hidden {
     this.#acknowledge();
     if (kind === "alert" && facts.recordsBehindFinished === 0) {
       this.#alerts++;
-      // Java says that it was cancelled before it closes in peace; others repeat what they say.
-      const isPeace = this.#alerts > 1 && length !== 19;
-      if (isPeace) facts.wasTaken = true;
+      // Java says that it was cancelled before it closes in peace; of two to who has spoken, the
+      // first may be an answer of two bytes.
+      const isPeace = this.#alerts > 1 && (length !== 19 || this.#isSpokenTo);
+      if (isPeace && length !== 19) facts.wasTaken = true;
       const clientStays = !facts.clientLeft && !facts.closes.some((c) => c.side === 0);
       this.#isRefusing = clientStays && !isPeace && !facts.wasTaken;
       return;
@@ -294,7 +295,8 @@ export class Hidden {
    * which are of single messages: one record, or two of one size. What comes next is no ticket.
    */
   get #hasEarlyTicket(): boolean {
-    const isTicket = this.#earlyLength > 0 && this.#early <= 2;
+    // To early data a server may answer there.
+    const isTicket = this.#earlyLength > 0 && this.#early <= 2 && !this.#offersEarlyData;
     return isTicket && this.#facts.flight.kind === "none" && this.#served[0]! < JOINED_MINIMUM;
   }
 

@@ -148,6 +148,7 @@ t.test("who leaves right behind the flight refuses it, and nothing else does", a
   check(`${SHOWN} >73 <F`, "inferred-yes null null null");
   check(`${SHOWN} >73 @310 <19 <F`, "inferred-yes complete null null"); // s2n
   check(`${SHOWN} <19 @6400 <19 >19 >F`, "inferred-yes complete null null"); // two bytes, first
+  check(`${SHOWN} >73 <19+19 <F`, "inferred-yes null null null"); // two bytes, and a close
   check(`${SHOWN} @1000 <F`, "inferred-yes complete null null"); // idle
   check(`${SHOWN} <19`, "inferred-yes incomplete null null"); // and nothing came behind it
 });
