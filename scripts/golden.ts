@@ -7,7 +7,8 @@
  * A case whose programs are missing is left as it is, and named. `--install` gets them first, as
  * the Debian packages that `golden/packages.ts` lists; keep their services from starting yourself.
  *
- * QUIC needs the Python package aioquic, in the Python that GOLDEN_PYTHON names (else python3).
+ * Envoy is the one that `scripts/bootstrap.sh` brings for the demo. QUIC needs the Python package
+ * aioquic, in the Python that GOLDEN_PYTHON names (else python3).
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
@@ -21,10 +22,13 @@ import { DIRECTORY_CASES } from "./golden/directory-cases.ts";
 import { MAIL_CASES } from "./golden/mail-cases.ts";
 import { NETWORK_CASES } from "./golden/network-cases.ts";
 import { OTHER_CASES } from "./golden/other-cases.ts";
+import { OPENSSL_CASES } from "./golden/openssl-cases.ts";
 import { FarHost, WIRE } from "./golden/far-host.ts";
 import { PACKAGES } from "./golden/packages.ts";
+import { PROXY_CASES } from "./golden/proxy-cases.ts";
 import { REMOTE_CASES } from "./golden/remote-cases.ts";
 import { SERVICE_CASES } from "./golden/service-cases.ts";
+import { STACK_CASES } from "./golden/stack-cases.ts";
 import { STORE_CASES } from "./golden/store-cases.ts";
 import { Stage } from "./golden/stage.ts";
 import type { Case } from "./golden/stage.ts";
@@ -43,6 +47,9 @@ const CASES: readonly Case[] = [
   ...REMOTE_CASES,
   ...NETWORK_CASES,
   ...SERVICE_CASES,
+  ...PROXY_CASES,
+  ...STACK_CASES,
+  ...OPENSSL_CASES,
 ];
 const FIRST_PORT = 6001;
 /** For one case, its servers' start included. */
@@ -108,8 +115,11 @@ function isMissing(name: string): boolean {
 /** Installs what the cases need and is not there. */
 function install(names: readonly string[]): void {
   const wanted = CASES.filter((c) => names.length === 0 || names.includes(c.name));
-  const programs = wanted.flatMap((c) => c.needs ?? []).filter(isMissing);
-  const packages = new Set(programs.flatMap((p) => (PACKAGES[p] ?? p).split(" ")));
+  const isPackaged = (name: string) => name in PACKAGES || !name.startsWith("/");
+  const programs = wanted.flatMap((c) => c.needs ?? []).filter(isPackaged);
+  const packages = new Set(
+    programs.filter(isMissing).flatMap((p) => (PACKAGES[p] ?? p).split(" ")),
+  );
   if (packages.size === 0) return;
   const argv = ["install", "--yes", "--no-install-recommends", ...packages];
   const { status } = spawnSync("apt-get", argv, { stdio: "inherit" });

@@ -92,7 +92,7 @@ async function readGolden(folder: string): Promise<Labelled[]> {
     flows.forEach((flow, i) => {
       const { src_port: clientPort = null, dst_port: serverPort = null } = records[i] ?? {};
       const truth: FlowTruth = {
-        accepted: (flow.accepted as boolean | null | undefined) ?? null,
+        accepted: ((flow.answered ?? flow.accepted) as boolean | null | undefined) ?? null,
         certificate: SHOWN[String(flow.mutual)] ?? null,
         handshake: wordOf(String(flow.handshake), ["complete", "failed", "resumed"] as const),
         scene: made,

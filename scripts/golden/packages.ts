@@ -12,6 +12,9 @@ export const PACKAGES: Readonly<Record<string, string>> = {
   dovecot: "dovecot-imapd dovecot-pop3d",
   etcd: "etcd-server",
   etcdctl: "etcd-client",
+  go: "golang-go", // 1.26 or later
+  "gnutls-serv": "gnutls-bin",
+  javac: "openjdk-17-jdk-headless",
   kinit: "krb5-user",
   krb5kdc: "krb5-kdc krb5-admin-server",
   ldapsearch: "ldap-utils",

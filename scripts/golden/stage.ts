@@ -22,10 +22,16 @@ export type Truth = {
   sni?: string | null;
   alpn?: string | null;
   mutual?: string | null;
+  mesh?: string;
   server_cert_subject?: string | null;
   client_cert_subject?: string | null;
   proto?: string;
   findings?: readonly string[];
+  /**
+   * Whether the application answered, where `accepted` cannot be told: no field of a record. Who
+   * was denied must not be read as accepted, who was answered not as refused.
+   */
+  answered?: boolean;
 };
 
 export type Case = {
@@ -45,14 +51,42 @@ export type Case = {
   flows: readonly Truth[];
 };
 
-const SUBJECTS = {
-  server: "/O=golden/CN=server.golden",
-  ecdsa: "/O=golden/CN=ecdsa.golden",
-  expired: "/O=golden/CN=expired.golden",
-  client: "/O=golden/OU=payments, north/CN=client",
-  stranger: "/O=nobody/CN=stranger",
+/** By the name of their files: the rival bears the name of `golden`, and has another key. */
+const AUTHORITIES = {
+  golden: "/O=golden authority",
+  unknown: "/O=unknown authority",
+  rival: "/O=golden authority",
 } as const;
-export type Holder = keyof typeof SUBJECTS;
+
+type Leaf = {
+  subject: string;
+  authority?: keyof typeof AUTHORITIES;
+  key?: "rsa" | "ec";
+  /** Of a SPIFFE id; absent: `/ns/test/sa/HOLDER` of `golden.example`. */
+  spiffe?: string;
+  end?: string;
+};
+
+/** Consul's trust domain: the id of a cluster. */
+export const CONSUL = "5b0d6f3e-7c1a-4a55-9d0e-2f6c8a1b4e70.consul";
+
+const LEAVES = {
+  server: { subject: "/O=golden/CN=server.golden" },
+  ecdsa: { subject: "/O=golden/CN=ecdsa.golden", key: "ec" },
+  expired: { subject: "/O=golden/CN=expired.golden", end: "20250102000000Z" },
+  client: { subject: "/O=golden/OU=payments, north/CN=client" },
+  stranger: { subject: "/O=nobody/CN=stranger", authority: "unknown" },
+  impostor: { subject: "/O=golden/OU=payments, north/CN=client", authority: "rival" },
+  web: {
+    ...{ subject: "/CN=web.svc.default.5b0d6f3e.consul", key: "ec" },
+    spiffe: `${CONSUL}/ns/default/dc/dc1/svc/web`,
+  },
+  api: {
+    ...{ subject: "/CN=api.svc.default.5b0d6f3e.consul", key: "ec" },
+    spiffe: `${CONSUL}/ns/default/dc/dc1/svc/api`,
+  },
+} as const satisfies Record<string, Leaf>;
+export type Holder = keyof typeof LEAVES;
 
 export class Stage {
   readonly folder: string;
@@ -83,39 +117,43 @@ export class Stage {
     return this.file(name);
   }
 
-  /** Two authorities, and what they sign: all by `golden`, the stranger by an unknown one. */
+  /** The authorities, and what they sign. */
   async makeCertificates(): Promise<void> {
-    for (const name of ["golden", "unknown"]) {
+    for (const [name, subject] of Object.entries(AUTHORITIES)) {
       await mustRun([
         ...["openssl", "req", "-x509", "-newkey", "rsa:2048", "-noenc", "-days", "30"],
-        ...["-subj", `/O=${name} authority`, "-keyout", this.file(`${name}-ca.key`)],
+        ...["-subj", subject, "-keyout", this.file(`${name}-ca.key`)],
         ...["-out", this.file(`${name}-ca.pem`)],
       ]);
     }
-    for (const holder of Object.keys(SUBJECTS) as Holder[]) await this.#makeLeaf(holder);
+    for (const holder of Object.keys(LEAVES) as Holder[]) await this.#makeLeaf(holder);
   }
 
   async #makeLeaf(holder: Holder): Promise<void> {
-    const authority = this.file(holder === "stranger" ? "unknown-ca" : "golden-ca");
-    const key = holder === "ecdsa" ? ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"] : ["rsa:2048"];
+    const leaf: Leaf = LEAVES[holder];
+    const authority = this.file(`${leaf.authority ?? "golden"}-ca`);
+    const key = leaf.key === "ec" ? ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"] : ["rsa:2048"];
     const request = this.file(`${holder}.csr`);
     await mustRun([
-      ...["openssl", "req", "-new", "-newkey", ...key, "-noenc", "-subj", SUBJECTS[holder]],
+      ...["openssl", "req", "-new", "-newkey", ...key, "-noenc", "-subj", leaf.subject],
       ...["-keyout", this.key(holder), "-out", request],
     ]);
     const database = this.file(`${holder}.ca`);
     mkdirSync(database);
     writeFileSync(path.join(database, "index"), "");
-    const names = `DNS:${holder}.golden,URI:spiffe://golden.example/ns/test/sa/${holder}`;
+    const id = leaf.spiffe ?? `golden.example/ns/test/sa/${holder}`;
+    const names = `DNS:${holder}.golden,URI:spiffe://${id}`;
     const settings = [
       ...["[ca]", "default_ca=one", "[one]", `database=${database}/index`, "rand_serial=yes"],
       ...[`new_certs_dir=${database}`, "default_md=sha256", "policy=any", "x509_extensions=leaf"],
       ...["[any]", "organizationName=optional", "organizationalUnitName=optional"],
       ...["commonName=optional", "[leaf]", "basicConstraints=critical,CA:FALSE"],
       `subjectAltName=${names}`,
+      // By key identifiers a verifier would see at once that the rival's key is another one.
+      ...(leaf.authority === "rival" ? ["authorityKeyIdentifier=none"] : []),
     ];
     const config = this.write(`${holder}.cnf`, `${settings.join("\n")}\n`);
-    const end = holder === "expired" ? "20250102000000Z" : "20360101000000Z";
+    const end = leaf.end ?? "20360101000000Z";
     await mustRun([
       ...["openssl", "ca", "-batch", "-notext", "-config", config, "-in", request],
       ...["-cert", `${authority}.pem`, "-keyfile", `${authority}.key`],
@@ -214,7 +252,7 @@ export class Stage {
     ]);
   }
 
-  #client(more: readonly string[]): string[] {
+  opensslClient(...more: readonly string[]): string[] {
     const trust = more.includes("-CAfile") ? [] : ["-CAfile", this.file("golden-ca.pem")];
     const name = more.some((m) => m.includes("servername")) ? [] : ["-servername", "server.golden"];
     const target = ["-connect", `127.0.0.1:${this.port}`];
@@ -223,14 +261,14 @@ export class Stage {
 
   /** A client that is answered, and takes its leave. */
   async opensslAnswered(...more: string[]): Promise<string> {
-    const said = await this.talk(this.#client(more), [["hello\n", "olleh"]], "Q\n");
+    const said = await this.talk(this.opensslClient(...more), [["hello\n", "olleh"]], "Q\n");
     await sleep(100);
     return said;
   }
 
   /** A client that is refused, or refuses; whether it speaks depends on what it believes. */
   async opensslRefused(...more: string[]): Promise<string> {
-    const child = this.talk(this.#client([...more, "-ign_eof"]), [["hello\n", ""]]);
+    const child = this.talk(this.opensslClient(...more, "-ign_eof"), [["hello\n", ""]]);
     const said = await child;
     if (said.includes("olleh")) throw new Error(`answered all the same: ${more.join(" ")}`);
     return said;

@@ -12,6 +12,7 @@ import type { Flow, FlowRecord } from "../../protocol/flow-record.ts";
 import type { Truth } from "../../scripts/golden/stage.ts";
 import { SIGNATURES } from "../../agent/identify/signatures.ts";
 import { random } from "../frames.ts";
+import type { Frame } from "./captures.ts";
 import { GOLDEN, framesOf, meaning, placeOf, read, replaced, split } from "./captures.ts";
 
 type Capture = { file: string; made: string; flows: Truth[] };
@@ -52,10 +53,11 @@ for (const { file, made, flows } of truth.captures) {
   t.test(`${file}: ${made}`, async (t) => {
     const records = read(await framesOf(path.join(GOLDEN, file)));
     t.equal(records.length, flows.length, "flows");
-    flows.forEach((flow, i) => {
+    flows.forEach(({ answered, ...flow }, i) => {
       const fields = Object.keys(flow);
       const told = fields.map((f) => [f, records[i] && valueOf(records[i], f)]);
       t.strictSame(Object.fromEntries(told), flow, `flow ${i + 1}`);
+      if (answered !== undefined) t.not(records[i]?.accepted, !answered, `flow ${i + 1}: answered`);
     });
   });
 }
@@ -83,14 +85,14 @@ t.test("the command prints what is committed", async (t) => {
 /** Calls `check` with every way to send the capture otherwise; it says what is wrong, or null. */
 async function resent(
   t: { strictSame: typeof Tap.strictSame; equal: typeof Tap.equal; ok: typeof Tap.ok },
-  change: (frames: Awaited<ReturnType<typeof framesOf>>, wrong: (what: string) => void) => number,
+  change: (frames: Frame[], wrong: (what: string) => void, file: string) => number,
 ): Promise<void> {
   let tried = 0;
   for (const { file } of truth.captures) {
     const frames = await framesOf(path.join(GOLDEN, file));
     const before = meaning(read(frames));
     const wrong: string[] = [];
-    tried += change(frames, (what) => wrong.push(what));
+    tried += change(frames, (what) => wrong.push(what), file);
     t.strictSame(wrong.slice(0, 3), [], file);
     t.equal(meaning(read(frames)), before, `${file}: the line forgets one reading for the next`);
   }
@@ -100,10 +102,27 @@ async function resent(
 /** Payload bytes of a segment at which each cut is tried. */
 const LIMIT = 2048;
 
+/**
+ * Where early data or padding is told by acknowledgments alone: how far a segment acknowledges that
+ * filled a gap is not used, so that less may be told.
+ */
+const BY_ACKNOWLEDGMENTS = ["openssl-early-data.pcap", "openssl-client-pads.pcap"];
+
+/** Reports whether each flow is told as before, or left open. */
+const isLess = (flows: readonly Flow[], before: readonly Flow[]): boolean =>
+  flows.every((flow, i) =>
+    ["accepted", "handshake", "failure", "mutual"].every((field) => {
+      const told = valueOf(flow, field);
+      return told === null || told === valueOf(before[i]!, field);
+    }),
+  );
+
 t.test("split everywhere: two segments say what one said, in either order", async (t) => {
   const below = random(SEED);
-  await resent(t, (frames, wrong) => {
-    const before = meaning(read(frames));
+  await resent(t, (frames, wrong, file) => {
+    const whole = read(frames);
+    const before = meaning(whole);
+    const mayBeLess = BY_ACKNOWLEDGMENTS.includes(file);
     let tried = 0;
     frames.forEach((frame, i) => {
       const place = placeOf(frame);
@@ -116,7 +135,8 @@ t.test("split everywhere: two segments say what one said, in either order", asyn
           wrong(`frame ${i + 1} cut at ${at}`);
         }
         if (below(4) > 0) continue;
-        if (meaning(read(replaced(frames, i, second, first))) !== before) {
+        const turned = read(replaced(frames, i, second, first));
+        if (meaning(turned) !== before && !(mayBeLess && isLess(turned, whole))) {
           wrong(`frame ${i + 1} cut at ${at}, the second part first`);
         }
       }
@@ -146,7 +166,8 @@ t.test("two segments of one side that overtook each other: the same", async (t) 
   let pairs = 0;
   for (const { file } of truth.captures) {
     const frames = await framesOf(path.join(GOLDEN, file));
-    const before = meaning(read(frames));
+    const whole = read(frames);
+    const before = meaning(whole);
     for (let i = 0; i + 1 < frames.length; i++) {
       const [one, two] = [frames[i]!, frames[i + 1]!];
       const [a, b] = [placeOf(one), placeOf(two)];
@@ -154,7 +175,10 @@ t.test("two segments of one side that overtook each other: the same", async (t) 
       const swapped = replaced(frames, i, { ...two, timeUs: one.timeUs });
       swapped[i + 1] = { ...one, timeUs: two.timeUs };
       pairs++;
-      if (meaning(read(swapped)) !== before) t.fail(`${file}: frames ${i + 1} and ${i + 2}`);
+      const turned = read(swapped);
+      if (meaning(turned) === before) continue;
+      if (BY_ACKNOWLEDGMENTS.includes(file) && isLess(turned, whole)) continue;
+      t.fail(`${file}: frames ${i + 1} and ${i + 2}`);
     }
   }
   t.ok(pairs > 40, `${pairs} pairs`);
@@ -163,7 +187,7 @@ t.test("two segments of one side that overtook each other: the same", async (t) 
 t.test("a segment that was not captured is never taken for one that was not sent", async (t) => {
   let tried = 0;
   let unsure = 0;
-  for (const { file } of truth.captures) {
+  for (const { file, flows } of truth.captures) {
     const frames = await framesOf(path.join(GOLDEN, file));
     const whole = read(frames);
     const wrong: string[] = [];
@@ -179,6 +203,8 @@ t.test("a segment that was not captured is never taken for one that was not sent
         const isSure = flow.failure && !["alert", "in-band"].includes(flow.failure.basis);
         const isInvented = isSure && flow.failure?.code !== before?.failure?.code;
         if (isContrary && before?.accepted !== null) wrong.push(`${says}, not ${before?.accepted}`);
+        const answered = flows[n]?.answered ?? null;
+        if (answered !== null && flow.accepted === !answered) wrong.push(`${says}, it was not so`);
         if (isInvented) wrong.push(`${says}, not ${before?.failure?.code}`);
         if (flow.notes.includes("bytes-missing")) unsure++;
       }

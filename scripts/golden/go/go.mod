@@ -1,0 +1,3 @@
+module golden.example/tls
+
+go 1.26
