@@ -272,8 +272,8 @@ function judge13(h: Handshake): Judgement {
   // Who leaves by itself did not wait for a refusal.
   if (close.side === CLIENT || h.clientLeft) return IN_DOUBT;
   if (close.acked <= h.flightStart) return refusal("server-aborted", SERVER, basis);
-  // A server may check a certificate for long, or wait and close, or, without tickets, read what the
-  // client says, and close: all that looks the same.
+  // A server may check a certificate for long, or wait and close, or, without tickets, read what
+  // the client says, and close: all that looks the same.
   if (h.waited || close.acked > h.finishedEnd || h.serverPads) return IN_DOUBT;
   return refusedFlight(h);
 }

@@ -1,6 +1,6 @@
 /**
- * Tells records that may hold session tickets of TLS 1.3 (RFC 8446 §4.6.1): the first burst behind the
- * handshake, of messages of one size. What is larger than a record goes on in further ones.
+ * Tells records that may hold session tickets of TLS 1.3 (RFC 8446 §4.6.1): the first burst behind
+ * the handshake, of messages of one size. What is larger than a record goes on in further ones.
  */
 
 import { isFull } from "./client-flight.ts";

@@ -22,6 +22,12 @@ export const tls13 = (more: Truth = {}): Truth => ({
   ...more,
 });
 
+/**
+ * The application answered with one record, and who asked leaves first. Curl lets itself be asked for
+ * a certificate later: such a request would look the same. HTTP/2 says as much before any answer.
+ */
+export const ONCE: Truth = { accepted: null, answered: true };
+
 /** TLS 1.3 behind a plaintext negotiation, without a client certificate. */
 export const upgraded = (protocol: string, more: Truth = {}): Truth =>
   tls13({ protocol, upgraded_from: protocol, mutual: "inferred-no", ...more });

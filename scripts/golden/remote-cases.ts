@@ -4,6 +4,7 @@ import { createServer } from "node:http";
 import { createServer as createHttps } from "node:https";
 import { mustRun } from "../scene/processes.ts";
 import {
+  ONCE,
   ask,
   beside,
   curl,
@@ -242,7 +243,7 @@ export const REMOTE_CASES: readonly Case[] = [
       await serveSocks5(s);
       await throughSocks(s, "socks5", true);
     },
-    flows: [upgraded("socks"), tls13({ mutual: "inferred-no" })],
+    flows: [upgraded("socks", ONCE), tls13({ mutual: "inferred-no", ...ONCE })],
   },
   {
     name: "socks4a-tls",
@@ -252,7 +253,7 @@ export const REMOTE_CASES: readonly Case[] = [
       await serveSocks4(s);
       await throughSocks(s, "socks4a", true);
     },
-    flows: [sealed("ssh"), upgraded("socks"), tls13({ mutual: "inferred-no" })],
+    flows: [sealed("ssh"), upgraded("socks", ONCE), tls13({ mutual: "inferred-no", ...ONCE })],
   },
   {
     name: "xmpp",

@@ -1,4 +1,5 @@
 /** Lists the golden captures of TLS that OpenSSL plays alone: versions, resumption, refusals. */
+import { ONCE } from "./acts.ts";
 import type { Case, Stage, Truth } from "./stage.ts";
 
 const SERVER_SUBJECT = "CN=server.golden,O=golden";
@@ -65,7 +66,7 @@ export const TLS_CASES: readonly Case[] = [
     made: "TLS 1.2 with ALPN h2 selected, ECDHE over P-384.",
     perform: (s) =>
       s.openssl([...GCM, "-alpn", "h2"], ...GCM, "-groups", "P-384", "-alpn", "h2,http/1.1"),
-    flows: [oneWay12("TLSv1.2", AES_GCM, { group: "secp384r1", alpn: "h2" })],
+    flows: [oneWay12("TLSv1.2", AES_GCM, { group: "secp384r1", alpn: "h2", ...ONCE })],
   },
   {
     name: "tls12-ecdsa",
