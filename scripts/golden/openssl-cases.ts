@@ -81,7 +81,13 @@ export const OPENSSL_CASES: readonly Case[] = [
     name: "openssl-client-pads",
     made: "A client that pads its records to blocks of 512, no certificate asked for.",
     perform: (s) => s.openssl(["-tls1_3", ...s.presenting("ecdsa")], "-record_padding", "512"),
-    flows: [named(null)],
+    // That it was answered is told where the client spoke behind the tickets.
+    flows: [
+      {
+        ...{ protocol: "tls", encryption: "tls", handshake: "complete", failure: null },
+        ...{ version: "TLSv1.3", sni: SNI, mutual: null, answered: true },
+      },
+    ],
   },
   {
     name: "openssl-server-pads-missing",
