@@ -101,8 +101,9 @@ export function observe(
   const said = hides ? { ...read, mutual: null, client_cert: null } : read;
   const isUnasked = isWhole && tls !== null && wasNeverAsked(table, flow, client, tls);
   const isLast = table.closings.firstSide(flow) === clientSide && !table.closings.beginsLate(flow);
-  // A KeyUpdate alone is no reason for a client to leave at once: it was answered.
-  const isDone = isWhole && isLast && tls?.mayAnswer === true && known.failure === null;
+  // New keys are no reason for a client to leave at once, and who is asked for a certificate answers.
+  const mayAnswer = isWhole && known.failure === null ? tls?.mayAnswer : null;
+  const isDone = mayAnswer === "update" ? isLast : mayAnswer === "request" && isUnasked;
   const late = isDone ? { ...known, accepted: true } : known;
   // A mesh's proxy that asked for a certificate and was shown none may deny inside of the TLS.
   const mayBeDenied =

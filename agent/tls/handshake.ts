@@ -93,8 +93,8 @@ export class Handshake {
   waited = false;
   /** TLS 1.3: what had an alert's size behind it refused nothing, for the server stayed. */
   wasTaken = false;
-  /** TLS 1.3: one record came that is an answer, or a KeyUpdate. */
-  mayAnswer = false;
+  /** TLS 1.3: a record is an answer, or a KeyUpdate, or a request for a certificate after all. */
+  mayAnswer: "update" | "request" | null = null;
   /** TLS 1.3: offset in the client's stream from which on it may show a certificate late, or -1. */
   lateFrom = -1;
   /** TLS 1.3: behind its Finished the client sent data; nothing but what may be alerts. */

@@ -22,10 +22,7 @@ export const tls13 = (more: Truth = {}): Truth => ({
   ...more,
 });
 
-/**
- * The application answered with one record, and who asked leaves first. Curl lets itself be asked for
- * a certificate later: such a request would look the same. HTTP/2 says as much before any answer.
- */
+/** Little was answered where HTTP/2 was chosen, which says as much of itself before any answer. */
 export const ONCE: Truth = { accepted: null, answered: true };
 
 /** TLS 1.3 behind a plaintext negotiation, without a client certificate. */

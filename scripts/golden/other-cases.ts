@@ -10,7 +10,7 @@ import { chmodSync, mkdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { TLSSocket, createServer as createTls } from "node:tls";
 import { mustRun } from "../scene/processes.ts";
-import { ONCE, beside, curl, plain, send, tls13 } from "./acts.ts";
+import { beside, curl, plain, send, tls13 } from "./acts.ts";
 import type { Case, Stage } from "./stage.ts";
 
 async function serveNginx(stage: Stage, more = ""): Promise<void> {
@@ -329,7 +329,7 @@ export const OTHER_CASES: readonly Case[] = [
       const trusted = ["--cacert", s.file("golden-ca.pem"), "--http1.1"];
       await mustRun(curl(...name, ...client, ...trusted, `https://server.golden:${s.port}/`));
     },
-    flows: [tls13({ mutual: "inferred-yes", sni: "server.golden", ...ONCE })],
+    flows: [tls13({ mutual: "inferred-yes", sni: "server.golden" })],
   },
   {
     name: "haproxy-mtls",
@@ -352,7 +352,7 @@ frontend golden
       if (!said.includes("alert")) throw new Error(`not refused: ${said}`);
     },
     flows: [
-      tls13({ mutual: "inferred-yes", sni: null, ...ONCE }),
+      tls13({ mutual: "inferred-yes", sni: null }),
       {
         ...{ protocol: "tls", handshake: "failed", accepted: false, version: "TLSv1.3" },
         ...{ failure: "client-cert-missing", mutual: "inferred-declined" },

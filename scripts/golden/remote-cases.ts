@@ -4,7 +4,6 @@ import { createServer } from "node:http";
 import { createServer as createHttps } from "node:https";
 import { mustRun } from "../scene/processes.ts";
 import {
-  ONCE,
   ask,
   beside,
   curl,
@@ -243,7 +242,7 @@ export const REMOTE_CASES: readonly Case[] = [
       await serveSocks5(s);
       await throughSocks(s, "socks5", true);
     },
-    flows: [upgraded("socks", ONCE), tls13({ mutual: "inferred-no", ...ONCE })],
+    flows: [upgraded("socks"), tls13({ mutual: "inferred-no" })],
   },
   {
     name: "socks4a-tls",
@@ -253,7 +252,7 @@ export const REMOTE_CASES: readonly Case[] = [
       await serveSocks4(s);
       await throughSocks(s, "socks4a", true);
     },
-    flows: [sealed("ssh"), upgraded("socks", ONCE), tls13({ mutual: "inferred-no", ...ONCE })],
+    flows: [sealed("ssh"), upgraded("socks"), tls13({ mutual: "inferred-no" })],
   },
   {
     name: "xmpp",

@@ -4,7 +4,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { WebSocket, WebSocketServer } from "ws";
 import { mustRun } from "../scene/processes.ts";
-import { ONCE, beside, counted, curl, exchange, hex, plain, tls13 } from "./acts.ts";
+import { beside, counted, curl, exchange, hex, plain, tls13 } from "./acts.ts";
 import type { Turn } from "./acts.ts";
 import type { Case, Stage, Truth } from "./stage.ts";
 
@@ -61,7 +61,6 @@ ${tls ? files : ""} return 200 "done\\n"; } }\n`,
 }
 
 /** What stands behind a PROXY header is told by its own name. */
-const ONE_WAY = tls13({ mutual: "inferred-no", ...ONCE });
 const proxied = (truth: Truth): Truth => ({ ...truth, upgraded_from: "proxy-protocol" });
 
 async function throughHaproxy(
@@ -161,14 +160,14 @@ export const SERVICE_CASES: readonly Case[] = [
     made: "haproxy in front of nginx, PROXY protocol version 1, TLS behind it; on both legs.",
     needs: ["haproxy", "nginx", "curl"],
     perform: (s) => throughHaproxy(s, "send-proxy", true),
-    flows: [ONE_WAY, proxied(ONE_WAY)],
+    flows: [tls13({ mutual: "inferred-no" }), proxied(tls13({ mutual: "inferred-no" }))],
   },
   {
     name: "proxy2-tls",
     made: "haproxy in front of nginx, PROXY protocol version 2, TLS behind it; on both legs.",
     needs: ["haproxy", "nginx", "curl"],
     perform: (s) => throughHaproxy(s, "send-proxy-v2", true),
-    flows: [ONE_WAY, proxied(ONE_WAY)],
+    flows: [tls13({ mutual: "inferred-no" }), proxied(tls13({ mutual: "inferred-no" }))],
   },
   {
     name: "thrift",
