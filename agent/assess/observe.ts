@@ -101,7 +101,7 @@ export function observe(
   const said = hides ? { ...read, mutual: null, client_cert: null } : read;
   const isUnasked = isWhole && tls !== null && wasNeverAsked(table, flow, client, tls);
   const isLast = table.closings.firstSide(flow) === clientSide && !table.closings.beginsLate(flow);
-  // New keys are no reason for a client to leave at once, and who is asked for a certificate answers.
+  // New keys are no reason for a client to leave at once; who is asked for a certificate answers.
   const mayAnswer = isWhole && known.failure === null ? tls?.mayAnswer : null;
   const isDone = mayAnswer === "update" ? isLast : mayAnswer === "request" && isUnasked;
   const late = isDone ? { ...known, accepted: true } : known;
