@@ -333,8 +333,7 @@ export class Reading {
 
   /** Payload came in order, at `nowUs`. */
   come(nowUs: number): void {
-    const beforeUs = this.lastBytesUs || nowUs;
-    this.quietMs = (nowUs - beforeUs) / 1000;
+    this.quietMs = this.lastBytesUs === 0 ? 0 : (nowUs - this.lastBytesUs) / 1000;
     this.lastBytesUs = nowUs;
   }
 
