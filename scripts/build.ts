@@ -15,7 +15,7 @@ const OUT = path.join(ROOT, "dist/program");
 const MAKING = `${OUT}.new`;
 
 /** Packages that are bundled as well: short commands load them. Others stay where they are. */
-const BUNDLED = /^(commander|yaml)$/;
+const BUNDLED = /^(commander|yaml|typebox)(\/|$)/;
 const isApart = (id: string) => !/^[./\0]/.test(id) && !BUNDLED.test(id);
 
 /** Commander loads `node:child_process` for commands in files of their own: we have none. */
@@ -37,7 +37,7 @@ const plugin: Plugin = {
     for (const [declared, name, module] of code.matchAll(loaded)) {
       if (code.includes(`__toESM(${name}`)) continue; // its default is used
       code = code
-        .replaceAll(new RegExp(`\\b${name}\\.`, "g"), `${name}().`)
+        .replaceAll(new RegExp(`\\b${name}\\.`, "g"), `(${name}()).`)
         .replace(declared, `const ${name} = () => require("${module}");`);
     }
     return code;
