@@ -6,8 +6,10 @@ import type { Observation } from "./protocol/observation.ts";
 import { INSPECT_MANUAL } from "./agent/inspect-manual.ts";
 import { HISTORY_MANUAL } from "./collector/history-manual.ts";
 import { ConfigError } from "./protocol/config-error.ts";
+import manifest from "./package.json" with { type: "json" };
 
 const program = new Command("wireproof")
+  .version(manifest.version)
   .description(
     "Proof from the wire: reads from packets whether connections were plaintext, TLS or mutual\n" +
       "TLS, holds that against the declared policy, and keeps evidence that verifies offline.",
@@ -203,7 +205,7 @@ policy
 
 /** The manual lists the rules, which are read only by those who ask for them. */
 const isLint = process.argv[2] === "policy" && process.argv[3] === "lint";
-const lintManual = isLint ? (await import("./collector/policy/lint/manual.ts")).LINT_MANUAL : "";
+let lintManual = "";
 
 policy
   .command("lint")
@@ -213,7 +215,7 @@ policy
   .option("--format <format>", "text, json or sarif", "text")
   .option("--fail-on <level>", "error, warning or note: exit 1 from this level on", "error")
   .option("--at <time>", "when waivers are held against their end (default: now)")
-  .addHelpText("after", lintManual)
+  .addHelpText("after", () => lintManual)
   .action(async (options) => {
     const { runLint } = await import("./collector/policy/lint-command.ts");
     const { out, exitCode } = runLint(options, Date.now());
@@ -313,6 +315,7 @@ evidence
 /** Runs the command line; the operator's mistakes become one sentence and exit code 2. */
 async function main(): Promise<number> {
   try {
+    if (isLint) lintManual = (await import("./collector/policy/lint/manual.ts")).LINT_MANUAL;
     await program.parseAsync(process.argv);
     return typeof process.exitCode === "number" ? process.exitCode : 0;
   } catch (error) {
@@ -331,7 +334,12 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code !== "EPIPE") throw error;
   process.exit(0);
 });
-const code = await main();
-// What a failed start left open (sockets, timers) must not keep the process alive.
-if (code === 2) process.exit(code);
-process.exitCode = code;
+// A command that waits for what cannot come any more has failed.
+const onForgotten = () => void (process.exitCode = 13);
+process.once("beforeExit", onForgotten);
+void main().then((code) => {
+  process.off("beforeExit", onForgotten);
+  // What a failed start left open (sockets, timers) must not keep the process alive.
+  if (code === 2) process.exit(code);
+  process.exitCode = code;
+});

@@ -72,7 +72,8 @@ const onSocket = (fd: number, group: number) => {
   holdings.noteShared(fd);
   joined = group;
 };
-try {
+
+async function open(): Promise<void> {
   watcher = await Watcher.open({
     ...{ config: readAgentConfig(flags), run },
     log: (level, text) => say({ is: "log", level, text }),
@@ -89,8 +90,10 @@ try {
     setInterval(() => watcher && sayCounts(watcher), COUNTS_MS),
   ];
   say({ is: "opened", kind: capture.kind, group: joined });
-} catch (error) {
+}
+
+void open().catch((error: unknown) => {
   if (!(error instanceof ConfigError)) throw error;
   say({ is: "refused", code: error.code, text: error.message });
   port.close();
-}
+});

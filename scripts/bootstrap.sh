@@ -2,7 +2,7 @@
 # entries beside it; works with any Node >= 18 and npm. Says what it installs.
 #   need_system PACKAGE…   Debian packages, installed when missing (root only; else said and left out)
 #   need_scene, need_envoy the demo's servers
-#   bootstrap              npm packages, Node 24, the native pcap
+#   bootstrap              npm packages, Node 24, the native pcap, the bundle that starts quickly
 #   build_page             the web page
 
 root=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
@@ -79,6 +79,7 @@ bootstrap() {
   PATH="$root/node_modules/.bin:$PATH"
   export PATH
   build_pcap
+  quietly node scripts/build.ts || say "left out: the bundle; commands take longer to start"
 }
 
 # The live source: needs libpcap's headers and a compiler. Without it, files are still read.

@@ -332,8 +332,8 @@ export class Reading {
 
   /** Payload came in order, at `nowUs`. */
   come(nowUs: number): void {
-    const beforeUs = this.lastBytesUs || nowUs;
-    [this.quietMs, this.lastBytesUs] = [(nowUs - beforeUs) / 1000, nowUs];
+    this.quietMs = this.lastBytesUs === 0 ? 0 : (nowUs - this.lastBytesUs) / 1000;
+    this.lastBytesUs = nowUs;
   }
 
   /** A side ended the connection. */

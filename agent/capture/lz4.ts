@@ -4,8 +4,8 @@ import xxhash from "xxhash-wasm";
 import type { Intake, Unpacking } from "./byte-source.ts";
 import { CUT_OFF, word } from "./unpack.ts";
 
-/** The format's checksums are XXH32 with a seed of 0. */
-const { create32 } = await xxhash();
+/** The format's checksums, XXH32 with a seed of 0, once they are there. */
+const checksums = xxhash();
 
 /** How far back a block may refer. */
 const WINDOW = 1 << 16;
@@ -103,6 +103,7 @@ async function readHeader(intake: Intake): Promise<Header | string> {
   const length = (flags & Flag.size) !== 0 ? 15 : 7;
   if (!(await intake.has(length))) return CUT_OFF;
   const header = intake.cut(length);
+  const { create32 } = await checksums;
   const checksum = create32().update(header.subarray(4, length - 1));
   if (((checksum.digest() >>> 8) & 0xff) !== header[length - 1]) {
     return "its header's checksum is wrong";
@@ -141,6 +142,7 @@ async function readBlock(
   if (told === 0) return null;
   const packed = block.subarray(4, 4 + told);
   if (header.hasBlockChecksums) {
+    const { create32 } = await checksums;
     const isRight = word(block, 4 + told) === create32().update(packed).digest();
     if (!isRight) return "its checksum is wrong";
   }
@@ -154,7 +156,7 @@ export async function* unpackLz4(intake: Intake): Unpacking {
   const header = await readHeader(intake);
   if (typeof header === "string") return header;
   const output = new Output(header.blockLimit);
-  const checksum = header.hasChecksum ? create32() : null;
+  const checksum = header.hasChecksum ? (await checksums).create32() : null;
   for (let n = 1; ; n++) {
     const mayWait = intake.held.length < blockLength(intake, header);
     if (output.waiting > 0 && (mayWait || output.isFull || output.waiting >= TOGETHER)) {

@@ -1,4 +1,5 @@
 /** What a signature says of bytes, and the comparisons that most signatures are made of. */
+import { latin1Of } from "../read/text.ts";
 
 /**
  * What a test says of `[at, end)`: not this protocol; this one; too few bytes to tell; or bytes
@@ -34,10 +35,7 @@ function startsWithAnyCase(view: DataView, at: number, end: number, text: string
 
 /** Bytes as text, one character a byte, at most `limit` of them. */
 export function latin1(view: DataView, at: number, end: number, limit: number): string {
-  let text = "";
-  for (let i = at; i < Math.min(end, at + limit); i++)
-    text += String.fromCharCode(view.getUint8(i));
-  return text;
+  return latin1Of(view, at, Math.min(end, at + limit));
 }
 
 /** The first line without its end, `null` while it has not come, `""` when it is no text. */

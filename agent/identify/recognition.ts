@@ -11,13 +11,18 @@ const DATAGRAM_LIMIT = 4;
 const UDP = SIGNATURES.filter((signature) => signature.transport !== "tcp");
 
 /**
- * Signatures over TCP by the first byte that they may begin with. A test says `more` of a first
- * byte that it may still take, so the tests themselves tell.
+ * Signatures over TCP by the first byte that they may begin with, once one was asked for. A test
+ * says `more` of a first byte that it may still take, so the tests themselves tell.
  */
-const TCP: readonly (readonly Signature[])[] = Array.from({ length: 256 }, (_, byte) => {
+const TCP: (readonly Signature[] | undefined)[] = Array.from({ length: 256 }, () => undefined);
+
+function beginningWith(byte: number): readonly Signature[] {
+  const known = TCP[byte];
+  if (known !== undefined) return known;
   const view = new DataView(Uint8Array.of(byte).buffer);
-  return SIGNATURES.filter((s) => s.transport !== "udp" && s.test(view, 0, 1) !== Match.no);
-});
+  const may = (s: Signature) => s.transport !== "udp" && s.test(view, 0, 1) !== Match.no;
+  return (TCP[byte] = SIGNATURES.filter(may));
+}
 
 const NONE: readonly Signature[] = [];
 
@@ -61,7 +66,7 @@ export class Recognition {
     this.#length[role] = end - at;
     let pending = false;
     const likely: Signature[] = [];
-    for (const signature of TCP[view.getUint8(at)]!) {
+    for (const signature of beginningWith(view.getUint8(at))) {
       if (!this.#fits(signature, role)) continue;
       const match = signature.test(view, at, end);
       if (match === Match.yes || (match === Match.likely && this.#isAgreed(signature, role))) {

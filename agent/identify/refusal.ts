@@ -1,4 +1,5 @@
 /** Recognises answers by which a server refuses plaintext in plaintext. */
+import { latin1Of } from "../read/text.ts";
 import type { ProtocolName } from "../../protocol/flow-record.ts";
 import { httpStatus } from "./http.ts";
 import type { Opened } from "./upgrade.ts";
@@ -16,7 +17,7 @@ export function refusesPlaintext(protocol: ProtocolName | null, server: Opened):
     case "http": {
       const status = httpStatus(view, at, end);
       if (status < 400 || status > 499) return false;
-      return ASKS_FOR_TLS.test(latin1(view, at, Math.min(end, at + LOOKED_THROUGH)));
+      return ASKS_FOR_TLS.test(latin1Of(view, at, Math.min(end, at + LOOKED_THROUGH)));
     }
     case "postgresql": {
       // ErrorResponse in the place of an authentication request; an `N` to SSLRequest may precede.
@@ -53,7 +54,7 @@ export function mayBeDenial(protocol: ProtocolName | null, server: Opened): bool
   const { view, at, end } = server;
   if (protocol === "http2" || protocol === "grpc") return isBareHttp2Denial(server);
   if (protocol !== "http" || httpStatus(view, at, end) !== 403) return false;
-  const text = latin1(view, at, Math.min(end, at + LOOKED_THROUGH));
+  const text = latin1Of(view, at, Math.min(end, at + LOOKED_THROUGH));
   const answers = text.split("\r\n\r\n");
   const rest = answers.pop()!;
   if (answers.length === 1 && rest.startsWith(RBAC_DENIES)) return true;
@@ -111,10 +112,4 @@ export function mayYetRefuse(protocol: ProtocolName | null, server: Opened): boo
     default:
       return false;
   }
-}
-
-function latin1(view: DataView, at: number, end: number): string {
-  let text = "";
-  for (let i = at; i < end; i++) text += String.fromCharCode(view.getUint8(i));
-  return text;
 }

@@ -1,3 +1,6 @@
+/** Reads borrowed bytes field by field. */
+import { latin1Of } from "./text.ts";
+
 /**
  * Reads variable records from borrowed bytes: a read past the end clears `ok`, moves to `end` and
  * returns 0, so a parser is read straight down like the RFC's struct, and asks once.
@@ -72,10 +75,7 @@ export class Cursor {
   /** The next `length` bytes as text, one character a byte (ISO 8859-1); `""` past the end. */
   latin1(length: number): string {
     const at = this.#advance(length);
-    if (at < 0) return "";
-    let text = "";
-    for (let i = 0; i < length; i++) text += String.fromCharCode(this.view.getUint8(at + i));
-    return text;
+    return at < 0 ? "" : latin1Of(this.view, at, at + length);
   }
 
   /** A copy of the next `length` bytes; empty past the end. */

@@ -5,7 +5,8 @@
  * so here, too. In TLS 1.3 tickets are encrypted, and a PSK's identity names nothing that was seen
  * (RFC 8446 §4.6.1).
  */
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
+import { latin1Of } from "../read/text.ts";
 import type { Certificate } from "./certificate.ts";
 import { Extension, HandshakeType } from "./codes.ts";
 
@@ -61,7 +62,7 @@ function showsTheSame(a: Issued, b: Issued): Issued | null {
   return leaves(a) === leaves(b) ? a : null;
 }
 
-const digest = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("base64");
+const digest = (bytes: Uint8Array) => hash("sha256", bytes, "base64");
 const bytesOf = (view: DataView, at: number, length: number) =>
   new Uint8Array(view.buffer, view.byteOffset + at, length);
 
@@ -95,7 +96,7 @@ function sessionIdOf(view: DataView, at: number, end: number): string | null {
   if (from >= end) return null;
   const length = view.getUint8(from);
   if (length === 0 || from + 1 + length > end) return null;
-  return String.fromCharCode(...bytesOf(view, from + 1, length));
+  return latin1Of(view, from + 1, from + 1 + length);
 }
 
 /** The ticket in a ClientHello's session_ticket extension, by its digest. */
