@@ -274,7 +274,8 @@ function judge13(h: Handshake): Judgement {
   if (close.acked <= h.flightStart) return refusal("server-aborted", SERVER, basis);
   // A server may check a certificate for long, or wait and close, or, without tickets, read what
   // the client says, and close: all that looks the same.
-  if (h.waited || close.acked > h.finishedEnd || h.serverPads) return IN_DOUBT;
+  if (h.waited || close.acked > h.finishedEnd) return IN_DOUBT;
+  if (h.recordsBehindFinished > 0) return IN_DOUBT; // padded
   return refusedFlight(h);
 }
 

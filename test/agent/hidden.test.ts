@@ -146,6 +146,7 @@ t.test("who leaves right behind the flight refuses it, and nothing else does", a
   check(`${OPEN} >504 <19 <F >113 <R`, refused); // Java: its Certificate alone had come
   check(`${SHOWN} <F`, refused); // Node, gRPC's C core: no alert
   check(`${SHOWN} <R`, refused);
+  check(`>h <h+1367 >852+97+53 <F >68 <R`, refused); // Bun
   check(`${OPEN} >25+53 <19 <F`, "inferred-declined failed false client-cert-missing");
   check(`${OPEN} >77+84 <19 <F`, "inferred-declined failed false client-cert-missing"); // SSLEngine
   check(`${OPEN} >77+84 <139 <76`, "inferred-declined complete true null");
