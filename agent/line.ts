@@ -198,8 +198,9 @@ export class Line {
 
   /** Notes a handshake that the client begins behind application data, in a segment of its own. */
   #noteLateHandshake(flow: number, view: DataView): void {
+    if (this.table.side !== this.table.client(flow)) return;
     const tls = this.#readings[flow]?.tls;
-    if (!tls?.answered || this.table.side !== this.table.client(flow)) return;
+    if (!tls?.answered) return;
     const { payloadAt, payloadEnd } = this.#packet;
     if (isLateHandshake(tls, view, payloadAt, payloadEnd)) this.table.note(flow, Fact.renegotiated);
   }

@@ -93,6 +93,8 @@ export class Hidden {
   #ends: number[] = [];
   #clientRecords = 0;
   #clientEnd = 0;
+  /** Bytes of the suite's hash, once it is known. */
+  #hash = 0;
   /** Where the Finished ends that padding hides; -1 where that is not known. */
   #paddedEnd = -1;
   /** Lengths of the server's first records. */
@@ -183,8 +185,9 @@ export class Hidden {
   }
 
   get #hashBytes(): number {
+    if (this.#hash > 0) return this.#hash;
     const suite = CIPHER_SUITES.get(this.#facts.serverHello!.cipherSuite) ?? "";
-    return suite.endsWith("SHA384") ? 48 : 32;
+    return (this.#hash = suite.endsWith("SHA384") ? 48 : 32);
   }
 
   /** Judges the client's flight anew, from what has come of it. */

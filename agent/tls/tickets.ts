@@ -13,7 +13,7 @@ export const TICKET_MINIMUM = 51;
 /** Tickets of one handshake differ by a block of the cipher, if they differ (measured, OpenSSL). */
 const TICKET_BLOCK = 16;
 /** Nobody sends so many tickets in records of their own: data in full records looks like that. */
-const BURST_LIMIT = 16;
+const BURST_LIMIT = 6;
 /** Bytes of a ticket in several records; its length field ends at 65,535. */
 const PARTS_LIMIT = 80_000;
 /** A full record: 16,384 bytes, content type and tag (RFC 8446 §5.2). */
