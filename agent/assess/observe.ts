@@ -4,7 +4,8 @@ import type { FlowTable } from "../flow/flow-table.ts";
 import { Fact, Side, keyAt } from "../flow/flow-record.ts";
 import { Basis } from "../flow/roles.ts";
 import { DIALOGUES } from "../identify/dialogue.ts";
-import { isDeprecated, judge, mayBeAskedLater, mutualOf, wentOnBehind } from "../tls/failure.ts";
+import { mayBeAskedLater } from "../tls/client-hello.ts";
+import { isDeprecated, judge, mutualOf, wentOnBehind } from "../tls/failure.ts";
 import type { Judgement } from "../tls/failure.ts";
 import type { Certificate } from "../tls/certificate.ts";
 import { isTls13 } from "../tls/codes.ts";
@@ -98,7 +99,7 @@ export function observe(
   const read = tls || reading?.protocol === "tls" ? tlsOf(tls, dstPort) : null;
   // What a second handshake showed, inside of the first one, is not seen.
   const hides = (facts & Fact.renegotiated) !== 0 && read !== null && read.mutual !== "yes";
-  const said = hides ? { ...read, mutual: null, client_cert: null } : read;
+  const said = hides ? withMutual(read, null) : read;
   const isUnasked = isWhole && tls !== null && wasNeverAsked(table, flow, client, tls);
   const isLast = table.closings.firstSide(flow) === clientSide && !table.closings.beginsLate(flow);
   // New keys are no reason for a client to leave at once; who is asked for a certificate answers.
@@ -252,7 +253,8 @@ function withoutAbsence(judged: Judgement, reading: Reading | undefined): Judgem
   const isSeen = tls === null || wentOnBehind(tls);
   // What was not seen may be a certificate that was asked for late, and tickets for that.
   const isLate = tls?.serverHello != null && isTls13(tls.serverHello.version);
-  if (isLate && judged.accepted && mayBeAskedLater(tls)) return { ...judged, accepted: null };
+  if (isLate && judged.accepted && mayBeAskedLater(tls.clientHello))
+    return { ...judged, accepted: null };
   if (!failure && !isSeen && judged.accepted === null) return { ...judged, handshake: null };
   if (!failure || failure.basis === "alert") return judged;
   const isNamed = failure.code !== "tls-to-plaintext" || reading?.serverProtocol;
@@ -340,7 +342,7 @@ function judgeFlow(
   const isTcp = (table.keys[keyAt(flow) + 9]! & 0xff) === IpProtocol.tcp;
   // A server that speaks first has only greeted: it did not answer either.
   const isUnanswered = (served & Side.data) === 0 || DIALOGUES.has(reading.protocol!);
-  const isTurnedDown = endedBy === 1 - table.client(flow) && isEnded;
+  const isTurnedDown = endedBy === 1 - table.client(flow);
   return isTcp && spoke && isUnanswered && isTurnedDown ? turnedDown(table, flow) : NOTHING;
 }
 

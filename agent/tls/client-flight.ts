@@ -15,7 +15,7 @@
  */
 
 /** Content type and AEAD tag (RFC 8446 §5.2). */
-const OVERHEAD = 17;
+export const RECORD_OVERHEAD = 17;
 /** AEAD tag: what is left of a padded record's length beside its whole blocks. */
 const TAG = 16;
 /** Blocks to which records may be padded: above what sizes have in common by chance alone. */
@@ -28,13 +28,14 @@ const EMPTY_SETTINGS = 10;
 /** No certificate with its framing was smaller; measured: 310 alone, 424 in a joined flight. */
 export const PRESENTED_MINIMUM = 200;
 /** A raw public key of Ed25519 (44 bytes) with its framing (RFC 7250): 13 more, in a record. */
-const RAW_KEY_MINIMUM = 44 + 13 + OVERHEAD;
+const RAW_KEY_MINIMUM = 44 + 13 + RECORD_OVERHEAD;
 /** CertificateVerify: from Ed25519 (64 bytes) to ML-DSA-87 (4627), framed. */
-const VERIFY_MINIMUM = 8 + 64 + OVERHEAD;
-const VERIFY_MAXIMUM = 8 + 4627 + OVERHEAD + JAVA_PADDING;
+const VERIFY_MINIMUM = 8 + 64 + RECORD_OVERHEAD;
+const VERIFY_MAXIMUM = 8 + 4627 + RECORD_OVERHEAD + JAVA_PADDING;
 /** A chain goes on in so many further records, where they are full. */
 const CHAIN_RECORDS = 48;
-const ALERT = 2 + OVERHEAD;
+/** An alert that is not padded. */
+export const BARE_ALERT = 2 + RECORD_OVERHEAD;
 
 export type ClientFlight = {
   /**
@@ -60,17 +61,17 @@ export type FlightOffers = { earlyData: boolean; settings: boolean; psk: boolean
 
 /** Reports whether a record has the size of an alert: bare, or as Java pads it. */
 export function isAlertSized(length: number): boolean {
-  return length === ALERT || length === ALERT + JAVA_PADDING;
+  return length === BARE_ALERT || length === BARE_ALERT + JAVA_PADDING;
 }
 
 /** The record of a Finished alone, by the length of the suite's hash in bytes. */
 export function finishedLength(hashBytes: number): number {
-  return 4 + hashBytes + OVERHEAD;
+  return 4 + hashBytes + RECORD_OVERHEAD;
 }
 
 /** Reports whether a record is full: of 16 KiB, or of a size that RFC 6066 §4 lets ask for. */
 export function isFull(length: number): boolean {
-  return length > 500 && Number.isInteger(Math.log2(length - OVERHEAD));
+  return length > 500 && Number.isInteger(Math.log2(length - RECORD_OVERHEAD));
 }
 
 /** The largest block that both records may be padded to (RFC 8446 §5.4); 0 stands for any. */
@@ -116,7 +117,7 @@ export function readClientFlight(
   if (declined === 0 || declined === settings || declined === JAVA_PADDING) {
     return { kind: "declined", records: 1 };
   }
-  const empty = EMPTY_CERTIFICATE + OVERHEAD;
+  const empty = EMPTY_CERTIFICATE + RECORD_OVERHEAD;
   if (first === empty || first === empty + JAVA_PADDING) {
     const next = lengths[1];
     if (next === undefined) return INCOMPLETE;

@@ -32,6 +32,16 @@ export type ClientHello = {
   connectionId: number | null;
 };
 
+/** Reports whether a hello offers an extension; one that was not seen may have offered any. */
+export function mayOffer(hello: ClientHello | null, extension: number): boolean {
+  return hello?.extensions.includes(extension) ?? true;
+}
+
+/** Reports whether a client lets itself be asked for a certificate later (RFC 8446 §4.6.2). */
+export function mayBeAskedLater(hello: ClientHello | null): boolean {
+  return mayOffer(hello, Extension.postHandshakeAuth);
+}
+
 /** Reads `count` bytes as a list of uint16. */
 export function readUint16List(c: Cursor, length: number): number[] {
   const outer = c.enter(length);

@@ -1,5 +1,6 @@
 /** Judges a handshake: whether it was complete, why it failed, and whether the server accepted. */
-import { Alert, Extension, Version, isTls13 } from "./codes.ts";
+import { mayBeAskedLater } from "./client-hello.ts";
+import { Alert, Version, isTls13 } from "./codes.ts";
 import { CLIENT, SERVER } from "./handshake.ts";
 import type { Handshake } from "./handshake.ts";
 import { PROMPT_MS } from "./hidden.ts";
@@ -310,7 +311,7 @@ export function mutualOf(h: Handshake, isNeverAsked = false): Mutual {
   if (!h.serverHello) return h.clientShowed ? "yes" : null;
   if (isTls13(h.serverHello.version)) {
     // Who showed none yet may be asked later, out of sight (RFC 8446 §4.6.2).
-    const isOpen = mayBeAskedLater(h) && !isNeverAsked && !h.refusedByAlert;
+    const isOpen = mayBeAskedLater(h.clientHello) && !isNeverAsked && !h.refusedByAlert;
     // Behind a PSK no certificate is asked for (RFC 8446 §4.3.2).
     if (h.serverHello.selectsPsk) return isOpen ? null : "resumed";
     switch (h.flight.kind) {
@@ -335,11 +336,6 @@ export function mutualOf(h: Handshake, isNeverAsked = false): Mutual {
   if (h.clientShowed === false || h.clientKeyExchange) return "no";
   if (h.serverHelloDone && !h.asked) return "no";
   return null;
-}
-
-/** Reports whether the client lets itself be asked for a certificate behind the handshake. */
-export function mayBeAskedLater(h: Handshake): boolean {
-  return h.clientHello?.extensions.includes(Extension.postHandshakeAuth) ?? true;
 }
 
 /** Versions that RFC 8996 and RFC 7568 deprecate. */

@@ -11,9 +11,12 @@
  * records of their own, those are of one size, or of one block of a cipher more.
  */
 import { CIPHER_SUITES } from "./cipher-suites.ts";
+import { mayBeAskedLater, mayOffer } from "./client-hello.ts";
 import type { ClientHello } from "./client-hello.ts";
 import {
+  BARE_ALERT,
   JAVA_PADDING,
+  RECORD_OVERHEAD,
   commonBlock,
   finishedLength,
   isAlertSized,
@@ -50,7 +53,6 @@ const KEY_UPDATE = 22;
  * (ztunnel).
  */
 export const CONTROL_BYTES = 115;
-const RECORD_OVERHEAD = 17;
 /** TLS_AES_128_CCM_8_SHA256, whose tag is 8 bytes shorter than all others' (RFC 6655 §6.1). */
 const CCM_8 = 0x1305;
 /** What a client says at least that is asked for its certificate later, in a record or three. */
@@ -256,7 +258,7 @@ export class Hidden {
     if (!isAlertSized(length)) return false;
     const last = this.#lengths[this.#facts.flight.records - 1];
     // Only who padded its Finished by 16 pads an alert so; of a joined flight it is not known.
-    return length < JAVA_PADDING + 19 || last !== finishedLength(this.#hashBytes);
+    return length === BARE_ALERT || last !== finishedLength(this.#hashBytes);
   }
 
   /** A record of type 23 of the server's; of the client so much was read by then. */
@@ -286,11 +288,11 @@ export class Hidden {
       this.#alerts++;
       // Java says that it was cancelled before it closes in peace; of two to who has spoken, the
       // first may be an answer of two bytes.
-      const isPeace = this.#alerts > 1 && (length !== 19 || this.#isSpokenTo);
-      if (isPeace && length !== 19) facts.wasTaken = true;
+      const isPeace = this.#alerts > 1 && (length !== BARE_ALERT || this.#isSpokenTo);
+      if (isPeace && length !== BARE_ALERT) facts.wasTaken = true;
       const clientStays = !facts.clientLeft && !facts.closes.some((c) => c.side === 0);
       // What Java pads so is an alert only of who was seen to pad; else it may be an answer.
-      const isSure = length === 19 || this.#served.includes(this.#paddedFinished);
+      const isSure = length === BARE_ALERT || this.#served.includes(this.#paddedFinished);
       if (!isSure) facts.waited = true;
       this.#isRefusing = clientStays && !isPeace && !facts.waited;
       return;
@@ -389,7 +391,7 @@ export class Hidden {
   /** Reports whether a record of the server's may be an alert. */
   #mayRefuse(length: number): boolean {
     if (!isAlertSized(length)) return false;
-    return length < JAVA_PADDING + 19 || !this.#served.includes(finishedLength(this.#hashBytes));
+    return length === BARE_ALERT || !this.#served.includes(finishedLength(this.#hashBytes));
   }
 
   /** Reports whether a record may hold tickets. */
@@ -421,13 +423,11 @@ export class Hidden {
     return length < UNASKED_TICKET_MINIMUM && !UNASKED_STATEFUL.has(length);
   }
 
-  /** The client lets itself be asked for a certificate later (RFC 8446 §4.6.2). */
   get #isAskable(): boolean {
-    return this.#offers(Extension.postHandshakeAuth);
+    return mayBeAskedLater(this.#facts.clientHello);
   }
 
-  /** An extension of the client's hello; where none was seen it may have offered any. */
   #offers(extension: number): boolean {
-    return this.#facts.clientHello?.extensions.includes(extension) ?? true;
+    return mayOffer(this.#facts.clientHello, extension);
   }
 }
