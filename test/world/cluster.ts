@@ -1,0 +1,212 @@
+/**
+ * Makes a small cluster of a seed: who runs where, what is declared since when, and what of it is
+ * enforced in truth. Nothing here comes from the project's own reading of policy.
+ */
+import type { JsonMap } from "../../collector/attribution/cluster-object.ts";
+import { seeded } from "../seen.ts";
+
+/** Draws: `chance(p)`, `pick(list)`, `between(a, b)`; the same ones for the same seed. */
+export class Draw {
+  readonly #next: () => number;
+
+  constructor(seed: number) {
+    this.#next = seeded(seed);
+  }
+
+  chance(share: number): boolean {
+    return this.#next() < share;
+  }
+
+  pick<T>(list: readonly T[]): T {
+    return list[Math.floor(this.#next() * list.length)]!;
+  }
+
+  between(from: number, to: number): number {
+    return from + this.#next() * (to - from);
+  }
+
+  whole(from: number, to: number): number {
+    return Math.floor(this.between(from, to + 1));
+  }
+}
+
+export type Node = {
+  name: string;
+  address: string;
+  /** Its clock's distance from the world's time, in milliseconds. */
+  offsetMs: number;
+  /** Spans of the world's time in which its agent watches; none where there is no agent. */
+  watched: readonly (readonly [number, number])[];
+  /** Of the frames at its interfaces the kernel drops so many. */
+  dropShare: number;
+};
+
+/** What answers behind a pod's port. `dying`: it takes a connection and closes it without a word. */
+export type Service = "up" | "closed" | "frozen" | "dying";
+
+export type Pod = {
+  name: string;
+  app: string;
+  namespace: string;
+  node: Node;
+  address: string;
+  bornMs: number;
+  /** Infinity while it lives. */
+  diedMs: number;
+  port: number;
+  serves: Service;
+  /** Its proxy turns away what is no mutual TLS, when that is declared. */
+  meshEnforces: boolean;
+};
+
+export type Declared<T> = {
+  fromMs: number;
+  toMs: number;
+  value: T;
+};
+
+/** `null`: no object speaks of it. */
+export type Rules = {
+  /** Apps that may reach it; null where no NetworkPolicy selects it. */
+  admits: readonly string[] | null;
+  mtls: "STRICT" | "PERMISSIVE" | null;
+};
+
+export type Cluster = {
+  nodes: readonly Node[];
+  pods: readonly Pod[];
+  /** By app, what is declared of it over time. */
+  rules: ReadonlyMap<string, readonly Declared<Rules>[]>;
+  /** How the network plugin treats what is denied; `ignores`: it enforces nothing. */
+  plugin: "drops" | "resets" | "ignores";
+  /** Milliseconds until a change of policy acts. */
+  lagMs: number;
+  /** The plugin rewrites clients' addresses to their nodes' between nodes. */
+  masquerades: boolean;
+};
+
+export const WINDOW_MS = 60_000;
+/** The world's time begins so long before the window that is judged, and ends so long behind it. */
+export const BEFORE_MS = 60_000;
+export const BEHIND_MS = 30_000;
+
+const APPS = ["web", "cart", "ledger", "billing", "vault"] as const;
+
+export function makeCluster(draw: Draw): Cluster {
+  const nodes = Array.from({ length: draw.whole(2, 3) }, (_, i) => makeNode(draw, i));
+  const apps = APPS.slice(0, draw.whole(3, 5));
+  const pods: Pod[] = [];
+  for (const [a, app] of apps.entries()) {
+    const count = draw.whole(1, 3);
+    for (let i = 0; i < count; i++) pods.push(makePod(draw, app, a, i, draw.pick(nodes)));
+  }
+  const rules = new Map(apps.map((app) => [app, makeRules(draw, apps)]));
+  return {
+    ...{ nodes, pods, rules },
+    plugin: draw.pick(["drops", "drops", "resets", "ignores"] as const),
+    lagMs: draw.between(0, 5_000),
+    masquerades: draw.chance(0.1),
+  };
+}
+
+const ALWAYS = [-BEFORE_MS - 60_000, WINDOW_MS + BEHIND_MS] as const;
+
+function makeNode(draw: Draw, i: number): Node {
+  const [from, to] = ALWAYS;
+  const gapMs = draw.between(0, WINDOW_MS - 10_000);
+  const watched = draw.pick([
+    ...[[ALWAYS], [ALWAYS], [ALWAYS], [ALWAYS], [ALWAYS]],
+    [],
+    [[draw.between(-30_000, WINDOW_MS), to] as const],
+    [[from, gapMs] as const, [gapMs + draw.between(2_000, 10_000), to] as const],
+  ]);
+  return {
+    ...{ name: `node-${i}`, address: `192.168.0.${i + 1}`, watched },
+    offsetMs: draw.chance(0.3) ? Math.round(draw.between(-2_000, 2_000)) : 0,
+    dropShare: draw.chance(0.1) ? 0.3 : 0,
+  };
+}
+
+function makePod(draw: Draw, app: string, a: number, i: number, node: Node): Pod {
+  const isYoung = draw.chance(0.1);
+  const dies = draw.chance(0.1);
+  return {
+    ...{ name: `${app}-${i}`, app, namespace: a < 2 ? "shop" : "pay", node, port: 8080 + a },
+    address: `10.${node.address.split(".")[3]}.${a}.${i + 1}`,
+    bornMs: isYoung ? draw.between(0, WINDOW_MS / 2) : -3_600_000,
+    diedMs: dies ? draw.between(WINDOW_MS / 2, WINDOW_MS) : Infinity,
+    serves: draw.pick(["up", "up", "up", "up", "up", "up", "closed", "frozen", "dying"] as const),
+    meshEnforces: !draw.chance(0.25),
+  };
+}
+
+function makeRules(draw: Draw, apps: readonly string[]): Declared<Rules>[] {
+  const one = (): Rules => ({
+    admits: draw.chance(0.2) ? null : apps.filter(() => draw.chance(0.5)),
+    mtls: draw.pick(["STRICT", "STRICT", "PERMISSIVE", null] as const),
+  });
+  if (!draw.chance(0.25)) return [{ fromMs: -Infinity, toMs: Infinity, value: one() }];
+  const changeMs = Math.round(draw.between(-30_000, WINDOW_MS));
+  return [
+    { fromMs: -Infinity, toMs: changeMs, value: one() },
+    { fromMs: changeMs, toMs: Infinity, value: one() },
+  ];
+}
+
+/** The rules of an app that were declared at some time within [fromMs, toMs]. */
+export function rulesDuring(cluster: Cluster, app: string, fromMs: number, toMs: number): Rules[] {
+  const all = cluster.rules.get(app)!;
+  return all.filter((r) => r.fromMs <= toMs && fromMs < r.toMs).map((r) => r.value);
+}
+
+export const admits = (rules: Rules, client: string): boolean | null =>
+  rules.admits === null ? null : rules.admits.includes(client);
+
+/** A pod, as its manifest has it. */
+export function podObject(pod: Pod, epochMs: number): JsonMap {
+  const { name, namespace, app, node, address, port } = pod;
+  return {
+    ...{ apiVersion: "v1", kind: "Pod" },
+    metadata: {
+      ...{ name, namespace, uid: `uid-${name}`, labels: { app } },
+      annotations: { "sidecar.istio.io/status": "{}" },
+      ownerReferences: [
+        { apiVersion: "apps/v1", kind: "StatefulSet", name: app, controller: true },
+      ],
+    },
+    spec: {
+      nodeName: node.name,
+      containers: [{ name: "c", ports: [{ containerPort: port }] }, { name: "istio-proxy" }],
+    },
+    status: {
+      ...{ phase: "Running", podIP: address, podIPs: [{ ip: address }] },
+      startTime: new Date(epochMs + pod.bornMs).toISOString(),
+    },
+  };
+}
+
+export const nodeObject = ({ name, address }: Node): JsonMap => ({
+  ...{ apiVersion: "v1", kind: "Node", metadata: { name } },
+  spec: { podCIDR: `10.${address.split(".")[3]}.0.0/16` },
+  status: { addresses: [{ type: "InternalIP", address }] },
+});
+
+/** What is declared of an app, as objects; none where nothing is. */
+export function ruleObjects(app: string, namespace: string, rules: Rules): JsonMap[] {
+  const metadata = { name: app, namespace };
+  const selected = { matchLabels: { app } };
+  const policy = rules.admits && {
+    ...{ apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy", metadata },
+    spec: {
+      ...{ podSelector: selected, policyTypes: ["Ingress"] },
+      ingress: rules.admits.map((from) => ({
+        from: [{ namespaceSelector: {}, podSelector: { matchLabels: { app: from } } }],
+      })),
+    },
+  };
+  const peer = rules.mtls && {
+    ...{ apiVersion: "security.istio.io/v1", kind: "PeerAuthentication", metadata },
+    spec: { selector: selected, mtls: { mode: rules.mtls } },
+  };
+  return [policy, peer].filter((o) => o !== null) as JsonMap[];
+}

@@ -1,0 +1,235 @@
+/**
+ * The law: what is confirmed or violated is true of the world, a violation that was watched whole
+ * at both ends is told, and of what can be decided enough is.
+ */
+import { attribute } from "../../collector/attribution/attribute.ts";
+import { toClusterObject } from "../../collector/attribution/cluster-object.ts";
+import type { JsonMap } from "../../collector/attribution/cluster-object.ts";
+import { Inventory } from "../../collector/attribution/inventory.ts";
+import { PolicyHistory } from "../../collector/policy/history.ts";
+import { NOTHING_DECLARED } from "../../collector/verdict/declared-edges.ts";
+import { judgeWindow } from "../../collector/verdict/window.ts";
+import type { Aspect, Verdict } from "../../collector/verdict/verdict.ts";
+import {
+  admits,
+  BEFORE_MS,
+  Draw,
+  makeCluster,
+  nodeObject,
+  podObject,
+  ruleObjects,
+  rulesDuring,
+  WINDOW_MS,
+} from "./cluster.ts";
+import type { Cluster, Rules } from "./cluster.ts";
+import { isWatchedWhole, tell } from "./sights.ts";
+import type { Told } from "./sights.ts";
+import { makeTraffic } from "./traffic.ts";
+import type { Attempt } from "./traffic.ts";
+
+const EPOCH_MS = Date.parse("2026-11-22T01:00:00Z");
+/** Sightings of one connection, by clocks that differ, lie so far beyond the window. */
+const MARGIN_MS = 5_000;
+
+export type World = { seed: number; cluster: Cluster; attempts: Attempt[]; told: Told };
+
+export function makeWorld(seed: number): World {
+  const draw = new Draw(seed);
+  const cluster = makeCluster(draw);
+  const attempts = makeTraffic(cluster, draw);
+  return { seed, cluster, attempts, told: tell(cluster, attempts, draw, EPOCH_MS) };
+}
+
+const object = (body: JsonMap) => toClusterObject(body, null)!;
+
+/** The window's verdicts, by the real attribution, policy and judge. */
+export function judgeWorld({ cluster, told }: World): Verdict[] {
+  const inventory = new Inventory();
+  for (const node of cluster.nodes) inventory.apply(object(nodeObject(node)), EPOCH_MS - 1e9);
+  for (const pod of cluster.pods) {
+    const manifest = object(podObject(pod, EPOCH_MS));
+    inventory.apply(manifest, EPOCH_MS + pod.bornMs);
+    if (pod.diedMs < Infinity) inventory.remove(manifest, EPOCH_MS + pod.diedMs);
+  }
+  const history = new PolicyHistory();
+  declare(cluster, history);
+  const [fromMs, toMs] = [EPOCH_MS, EPOCH_MS + WINDOW_MS];
+  const sightings = told.observations
+    .filter(({ observation: { record } }) => {
+      const [start, end] = [Date.parse(record.start), Date.parse(record.end)];
+      return start < toMs + MARGIN_MS && end >= fromMs - MARGIN_MS;
+    })
+    .map(({ node, observation }) => ({
+      id: `${node}/${observation.flow}`,
+      node,
+      attributed: attribute(observation, inventory),
+    }));
+  return judgeWindow({
+    ...{ fromMs, toMs, sightings, coverage: told.coverage, pods: inventory.pods(toMs - 1) },
+    nodes: inventory.nodes(toMs - 1),
+    expect: (...question) => history.expect(...question),
+    zonesOf: () => [],
+    declared: NOTHING_DECLARED,
+    tolerance: 0.01,
+  }).verdicts;
+}
+
+function declare(cluster: Cluster, history: PolicyHistory): void {
+  const spaces = new Map(cluster.pods.map((pod) => [pod.app, pod.namespace]));
+  for (const [app, namespace] of spaces) {
+    let before: JsonMap[] = [];
+    for (const { fromMs, value } of cluster.rules.get(app)!) {
+      const nowMs = EPOCH_MS + fromMs;
+      const now = ruleObjects(app, namespace, value);
+      for (const body of now) history.apply(object(body), nowMs);
+      const kinds = new Set(now.map((body) => body["kind"]));
+      for (const body of before) if (!kinds.has(body["kind"])) history.remove(object(body), nowMs);
+      before = now;
+    }
+  }
+}
+
+/** What is true of an edge in the window, and whether who watches whole can tell. */
+export type Truth = {
+  attempts: readonly Attempt[];
+  /** All that was served fits what is declared, and something was that shows it. */
+  holds: Record<Aspect, boolean>;
+  /** Something was served that no version of the policy lets, while it lived in the window. */
+  broken: Record<Aspect, boolean>;
+  /** And by no clock's difference it lived in another window alone. */
+  mustBeTold: Record<Aspect, boolean>;
+  /** Both ends of all attempts were watched whole. */
+  isWatched: boolean;
+};
+
+export function truthOf(world: World): Map<string, Truth> {
+  const byEdge = new Map<string, Attempt[]>();
+  for (const attempt of world.attempts) {
+    if (!overlaps(attempt, MARGIN_MS)) continue;
+    const edge = edgeOf(attempt);
+    byEdge.set(edge, [...(byEdge.get(edge) ?? []), attempt]);
+  }
+  return new Map([...byEdge].map(([edge, of]) => [edge, truth(world.cluster, of)]));
+}
+
+/** Reports whether it lived in the window, or so many milliseconds beside it. */
+const overlaps = ({ startMs, endMs }: Attempt, marginMs: number) =>
+  endMs >= -marginMs && startMs < WINDOW_MS + marginMs;
+
+export function edgeOf({ client, server }: Attempt): string {
+  const name = ({ namespace, app }: Attempt["client"]) => `${namespace}/${app}[StatefulSet]`;
+  return `${name(client)} -> ${name(server)} : ${server.port}/tcp`;
+}
+
+/** Of the rules that were in force while it lived in the window. */
+function during(cluster: Cluster, a: Attempt): Rules[] {
+  // What acts lags behind what is declared; the judge bears that for its grace.
+  return rulesDuring(cluster, a.server.app, Math.max(a.startMs - 15_000, -BEFORE_MS * 2), a.endMs);
+}
+
+/** What lies at the window's border may count or not, by whose clock it is taken. */
+function truth(cluster: Cluster, near: readonly Attempt[]): Truth {
+  const inside = near.filter((a) => overlaps(a, -MARGIN_MS));
+  const isUnlawful = {
+    path: (a: Attempt) => during(cluster, a).every((r) => admits(r, a.client.app) === false),
+    transport: (a: Attempt) => during(cluster, a).every((r) => r.mtls === "STRICT"),
+  };
+  const isServed = (a: Attempt) => a.fate === "served";
+  const isOpened = (a: Attempt) => isServed(a) || a.fate === "died" || a.fate === "turned-down";
+  const isBare = (a: Attempt) => a.posture === "plaintext" || a.posture === "tls";
+  const isBroken = {
+    path: (a: Attempt) => isOpened(a) && isUnlawful.path(a),
+    transport: (a: Attempt) => isServed(a) && isBare(a) && isUnlawful.transport(a),
+  };
+  const isAdmitted = (a: Attempt) => during(cluster, a).some((r) => admits(r, a.client.app));
+  const isShown = {
+    path: (a: Attempt) => a.fate === "blocked" || (isServed(a) && isAdmitted(a)),
+    transport: (a: Attempt) =>
+      a.fate === "turned-down" || (isServed(a) && !(isBare(a) && isUnlawful.transport(a))),
+  };
+  const both = <T>(of: (aspect: Aspect) => T) => ({ path: of("path"), transport: of("transport") });
+  return {
+    attempts: near,
+    holds: both((aspect) => near.some(isShown[aspect]) && !inside.some(isBroken[aspect])),
+    broken: both((aspect) => near.some(isBroken[aspect])),
+    mustBeTold: both((aspect) => inside.some(isBroken[aspect])),
+    isWatched: near.every((a) => isWatchedWhole(a.client) && isWatchedWhole(a.server)),
+  };
+}
+
+export type Breach = { seed: number; edge: string; aspect: Aspect; what: string; verdict: string };
+
+/** How many edges who watches whole could decide, and how many were decided. */
+export type Decided = { decidable: number; decided: number };
+
+export function holdToLaw(world: World): { breaches: Breach[]; decided: Decided } {
+  const breaches: Breach[] = [];
+  const decided = { decidable: 0, decided: 0 };
+  const verdicts = judgeWorld(world);
+  const truths = truthOf(world);
+  const find = (edge: string, aspect: Aspect) =>
+    verdicts.find((v) => v.edge.id === edge && v.aspect === aspect);
+  for (const v of verdicts) {
+    const known = truths.get(v.edge.id);
+    const fail = (what: string) =>
+      breaches.push({
+        ...{ seed: world.seed, edge: v.edge.id, aspect: v.aspect, what },
+        verdict: `${v.verdict} ${v.reason}`,
+      });
+    if (v.verdict === "confirmed" && !known?.holds[v.aspect]) fail("confirmed, and not true");
+    if (v.verdict === "violated" && !known?.broken[v.aspect]) fail("violated, and not true");
+  }
+  for (const [edge, known] of truths) {
+    for (const aspect of ["path", "transport"] as const) {
+      const verdict = find(edge, aspect);
+      const told = verdict ? `${verdict.verdict} ${verdict.reason}` : "nothing";
+      if (!known.isWatched || world.cluster.masquerades) continue;
+      if (known.mustBeTold[aspect]) {
+        if (verdict?.verdict !== "violated") {
+          breaches.push({
+            seed: world.seed,
+            edge,
+            aspect,
+            what: "lost a violation",
+            verdict: told,
+          });
+        }
+      }
+      if (!isDecidable(world.cluster, known, aspect)) continue;
+      decided.decidable++;
+      if (verdict?.verdict === (known.broken[aspect] ? "violated" : "confirmed")) decided.decided++;
+    }
+  }
+  return { breaches, decided };
+}
+
+/** One version of the policy, everything served, in postures that tell what they are. */
+function isDecidable(cluster: Cluster, { attempts }: Truth, aspect: Aspect): boolean {
+  if (!attempts.every((a) => overlaps(a, -MARGIN_MS))) return false;
+  const isPlain = (a: Attempt) =>
+    a.fate === "served" && a.posture !== "resumed" && during(cluster, a).length === 1;
+  const speaks = (r: Rules) => (aspect === "path" ? r.admits !== null : r.mtls === "STRICT");
+  return attempts.every((a) => isPlain(a) && speaks(during(cluster, a)[0]!));
+}
+
+/** A failing seed, for a person: who is there, what is declared, what happened. */
+export function storyOf(world: World, breach: Breach): string {
+  const { cluster } = world;
+  const watched = (pod: Attempt["client"]) => (isWatchedWhole(pod) ? "whole" : "in part");
+  const lines = world.attempts
+    .filter((a) => edgeOf(a) === breach.edge)
+    .map((a) => {
+      const at = `${(a.startMs / 1000).toFixed(1)}..${(a.endMs / 1000).toFixed(1)} s`;
+      const ends = `${a.client.name} (${watched(a.client)}) -> ${a.server.name} (${watched(a.server)})`;
+      return `  ${at} ${ends} ${a.posture}: ${a.fate}${a.isReset ? ", reset" : ""}`;
+    });
+  const app = world.attempts.find((a) => edgeOf(a) === breach.edge)?.server.app;
+  const rules = (app ? cluster.rules.get(app)! : []).map(
+    ({ fromMs, value }) => `  from ${fromMs / 1000} s: ${JSON.stringify(value)}`,
+  );
+  return [
+    `seed ${breach.seed}: ${breach.edge} ${breach.aspect}: ${breach.verdict}: ${breach.what}`,
+    `  plugin ${cluster.plugin}${cluster.masquerades ? ", masquerades" : ""}`,
+    ...[...rules, ...lines].slice(0, 8),
+  ].join("\n");
+}

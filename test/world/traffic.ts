@@ -1,0 +1,83 @@
+/**
+ * Lets pods of a world talk: each attempt meets the plugin, the server's kernel, its proxy and its
+ * application, and what became of it is known.
+ */
+import { admits, BEFORE_MS, Draw, rulesDuring, WINDOW_MS } from "./cluster.ts";
+import type { Cluster, Pod } from "./cluster.ts";
+
+export type Posture = "mtls" | "tls" | "plaintext" | "resumed";
+
+export type Attempt = {
+  serial: number;
+  client: Pod;
+  server: Pod;
+  posture: Posture;
+  startMs: number;
+  endMs: number;
+  /**
+   * blocked: the plugin dropped, or answered for the server. gone: no pod had the address. closed,
+   * frozen: the server's kernel reset it, or nothing answered. turned-down: the mesh's proxy
+   * refused the posture. died: the application closed without a word. served: it answered.
+   */
+  fate: "blocked" | "gone" | "closed" | "frozen" | "turned-down" | "died" | "served";
+  /** The client got RST or an ICMP error for its SYN. */
+  isReset: boolean;
+};
+
+/** Whoever connects, connects several times; one in eight connections lives for long. */
+export function makeTraffic(cluster: Cluster, draw: Draw): Attempt[] {
+  const attempts: Attempt[] = [];
+  const { pods } = cluster;
+  const pairs = draw.whole(3, 10);
+  for (let i = 0; i < pairs; i++) {
+    const client = draw.pick(pods);
+    const app = draw.pick(pods).app;
+    if (client.app === app) continue;
+    const posture = draw.pick(["mtls", "mtls", "mtls", "plaintext", "tls", "resumed"] as const);
+    const times = draw.whole(1, 4);
+    for (let n = 0; n < times; n++) {
+      const startMs = draw.between(-BEFORE_MS, WINDOW_MS);
+      if (startMs < client.bornMs || startMs > client.diedMs) continue;
+      const server = draw.pick(pods.filter((pod) => pod.app === app));
+      if (startMs < server.bornMs) continue;
+      const attempt = meet(cluster, draw, client, server, posture, startMs, attempts.length + 1);
+      attempts.push(attempt);
+    }
+  }
+  return attempts;
+}
+
+function meet(
+  cluster: Cluster,
+  draw: Draw,
+  client: Pod,
+  server: Pod,
+  posture: Posture,
+  startMs: number,
+  serial: number,
+): Attempt {
+  const livesMs = draw.chance(1 / 8) ? draw.between(10_000, 100_000) : draw.between(50, 2_000);
+  const endMs = Math.min(startMs + livesMs, client.diedMs, server.diedMs);
+  const base = { serial, client, server, posture, startMs, isReset: false };
+  const short = { ...base, endMs: Math.min(startMs + 300, client.diedMs) };
+  const silent = { ...base, endMs: Math.min(startMs + 7_000, client.diedMs) };
+  const actsMs = startMs - cluster.lagMs;
+  const [rules] = rulesDuring(cluster, server.app, actsMs, actsMs);
+  if (startMs >= server.diedMs) {
+    const isReset = draw.chance(0.5);
+    return { ...(isReset ? short : silent), fate: "gone", isReset };
+  }
+  if (cluster.plugin !== "ignores" && admits(rules!, client.app) === false) {
+    const isReset = cluster.plugin === "resets";
+    return { ...(isReset ? short : silent), fate: "blocked", isReset };
+  }
+  if (server.serves === "closed") return { ...short, fate: "closed", isReset: true };
+  if (server.serves === "frozen") return { ...silent, fate: "frozen" };
+  const isWanted = posture === "mtls" || posture === "resumed";
+  if (rules!.mtls === "STRICT" && server.meshEnforces && !isWanted) {
+    return { ...short, fate: "turned-down" };
+  }
+  return server.serves === "dying"
+    ? { ...short, fate: "died" }
+    : { ...base, endMs: Math.max(endMs, startMs + 1), fate: "served" };
+}
