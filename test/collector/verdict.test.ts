@@ -12,7 +12,8 @@ import type { Sighting } from "../../collector/verdict/pair.ts";
 import type { Verdict } from "../../collector/verdict/verdict.ts";
 import { judgeWindow } from "../../collector/verdict/window.ts";
 import type { WindowJudgement } from "../../collector/verdict/window.ts";
-import { clusterObjects, covered, NOBODY, PODS, seeded, seen } from "../seen.ts";
+import { clusterObjects, covered, NOBODY, PODS, seen } from "../seen.ts";
+import { seeded } from "../../scripts/world/draw.ts";
 
 const FROM = Date.parse("2026-11-22T01:00:00Z");
 const TO = FROM + 60_000;

@@ -3,32 +3,7 @@
  * enforced in truth. Nothing here comes from the project's own reading of policy.
  */
 import type { JsonMap } from "../../collector/attribution/cluster-object.ts";
-import { seeded } from "../seen.ts";
-
-/** Draws: `chance(p)`, `pick(list)`, `between(a, b)`; the same ones for the same seed. */
-export class Draw {
-  readonly #next: () => number;
-
-  constructor(seed: number) {
-    this.#next = seeded(seed);
-  }
-
-  chance(share: number): boolean {
-    return this.#next() < share;
-  }
-
-  pick<T>(list: readonly T[]): T {
-    return list[Math.floor(this.#next() * list.length)]!;
-  }
-
-  between(from: number, to: number): number {
-    return from + this.#next() * (to - from);
-  }
-
-  whole(from: number, to: number): number {
-    return Math.floor(this.between(from, to + 1));
-  }
-}
+import type { Draw } from "./draw.ts";
 
 export type Node = {
   name: string;

@@ -2,8 +2,9 @@
  * Lets pods of a world talk: each attempt meets the plugin, the server's kernel, its proxy and its
  * application, and what became of it is known.
  */
-import { admits, BEFORE_MS, Draw, rulesDuring, WINDOW_MS } from "./cluster.ts";
+import { admits, BEFORE_MS, rulesDuring, WINDOW_MS } from "./cluster.ts";
 import type { Cluster, Pod } from "./cluster.ts";
+import type { Draw } from "./draw.ts";
 
 export type Posture = "mtls" | "tls" | "plaintext" | "resumed";
 

@@ -13,7 +13,6 @@ import type { Aspect, Verdict } from "../../collector/verdict/verdict.ts";
 import {
   admits,
   BEFORE_MS,
-  Draw,
   makeCluster,
   nodeObject,
   podObject,
@@ -22,6 +21,7 @@ import {
   WINDOW_MS,
 } from "./cluster.ts";
 import type { Cluster, Rules } from "./cluster.ts";
+import { Draw } from "./draw.ts";
 import { isWatchedWhole, tell } from "./sights.ts";
 import type { Told } from "./sights.ts";
 import { makeTraffic } from "./traffic.ts";

@@ -2,8 +2,9 @@
 import type { Coverage } from "../../protocol/coverage.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
 import type { Observation } from "../../protocol/observation.ts";
-import { BEHIND_MS, Draw, WINDOW_MS } from "./cluster.ts";
+import { BEHIND_MS, WINDOW_MS } from "./cluster.ts";
 import type { Cluster, Node, Pod } from "./cluster.ts";
+import type { Draw } from "./draw.ts";
 import type { Attempt, Posture } from "./traffic.ts";
 
 export type Told = {
