@@ -1,4 +1,5 @@
 /** Judges windows as they close, and late ones again; keeps verdicts in store and evidence log. */
+import { CLOCKS_APART_MS } from "./attribution/clocks.ts";
 import { attribute } from "./attribution/attribute.ts";
 import { formatHolder } from "./attribution/holder.ts";
 import type { Holder } from "./attribution/holder.ts";
@@ -152,8 +153,11 @@ export class Judge {
     const { windowMs } = this.#options;
     const first = this.#cursorMs - LATE_WINDOWS * windowMs;
     if (endMs < first) this.counters.tooLate++;
-    let fromMs = Math.max(first, Math.floor(startMs / windowMs) * windowMs);
-    for (; fromMs <= endMs && fromMs < this.#cursorMs; fromMs += windowMs) this.#dirty.add(fromMs);
+    // Windows beside it know it, too, by clocks that differ.
+    const [nearMs, untilMs] = [startMs - CLOCKS_APART_MS, endMs + CLOCKS_APART_MS];
+    let fromMs = Math.max(first, Math.floor(nearMs / windowMs) * windowMs);
+    for (; fromMs <= untilMs && fromMs < this.#cursorMs; fromMs += windowMs)
+      this.#dirty.add(fromMs);
   }
 
   async #judge(fromMs: number, again: boolean): Promise<Judged> {
@@ -239,7 +243,8 @@ export class Judge {
     const { store, declaration, tolerance } = this.#options;
     const { inventory, history } = declaration;
     const sightings = [];
-    for (const { node, observation } of store.flowsBetween(fromMs, toMs)) {
+    const [nearMs, untilMs] = [fromMs - CLOCKS_APART_MS, toMs + CLOCKS_APART_MS];
+    for (const { node, observation } of store.flowsBetween(nearMs, untilMs)) {
       const attributed = attribute(observation, inventory);
       sightings.push({ id: `${node}/${observation.flow}`, node, attributed });
     }
@@ -248,11 +253,11 @@ export class Judge {
       fromMs,
       toMs,
       sightings,
-      coverage: store.coverageBetween(fromMs, toMs),
+      coverage: store.coverageBetween(nearMs, untilMs),
       pods,
+      lives: inventory.podsBetween(fromMs, toMs),
       nodes: inventory.nodes(toMs - 1),
-      expect: (client, server, port, carrier, atMs) =>
-        history.expect(client, server, port, carrier, atMs),
+      expect: (...question) => history.expect(...question),
       actorOf: (holder) => history.at(toMs - 1).actorOf(holder)?.name ?? null,
       zonesOf: (holder) =>
         history

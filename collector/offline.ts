@@ -56,10 +56,12 @@ export function judgeOffline(
     })),
     coverage: [{ node: "", coverage }],
     pods: inventory.pods(fromMs),
+    lives: inventory.podsBetween(fromMs, toMs),
     nodes: [],
-    expect: (client, server, port, carrier, atMs) => [
-      policy.expect(client, server, port, carrier, atMs),
-    ],
+    expect: (client, server, port, carrier, atMs) => ({
+      atStart: [policy.expect(client, server, port, carrier, atMs)],
+      later: [],
+    }),
     actorOf: (holder) => policy.actorOf(holder)?.name ?? null,
     zonesOf: (holder) => policy.zonesOf(holder).map((zone) => zone.name),
     declared: NOTHING_DECLARED,

@@ -1,4 +1,5 @@
 /** Attributes an observation: who its client was, and who its server, at the time it began. */
+import { CLOCKS_APART_MS } from "./clocks.ts";
 import type { Observation } from "../../protocol/observation.ts";
 import { toCanonicalAddress } from "./address.ts";
 import { isMap, labelsAt, listAt, valueAt, type ClusterObject } from "./cluster-object.ts";
@@ -31,13 +32,22 @@ export type Attributed = {
   reasons: readonly string[];
 };
 
-/** Attributes by the time at which the flow started. */
-export function attribute(observation: Observation, inventory: Inventory): Attributed {
+/** Attributes by the time at which the flow started, by an agent's clock that may be apart. */
+export function attribute(
+  observation: Observation,
+  inventory: Inventory,
+  apartMs = CLOCKS_APART_MS,
+): Attributed {
   const { record } = observation;
   const atMs = Date.parse(record.start);
   const reasons: string[] = [];
-  const client = toEnd(inventory.lookUp(record.src_ip, atMs), "client", record.src_ip, reasons);
-  const found = inventory.lookUp(record.dst_ip, atMs);
+  const client = toEnd(
+    inventory.lookUp(record.src_ip, atMs, apartMs),
+    "client",
+    record.src_ip,
+    reasons,
+  );
+  const found = inventory.lookUp(record.dst_ip, atMs, apartMs);
   let server = toEnd(found, "server", record.dst_ip, reasons);
   let serverPort: number | null = record.dst_port;
   let service: Holder | null = null;

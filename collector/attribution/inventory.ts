@@ -25,6 +25,7 @@ import {
   type Holder,
 } from "./holder.ts";
 import { Timeline } from "./timeline.ts";
+import type { Binding } from "./timeline.ts";
 import { templatePods, WORKLOAD_KINDS } from "./workload.ts";
 
 /** Why an address has no holder at a time. */
@@ -89,18 +90,23 @@ export class Inventory {
     return this.lookUp(address, atMs).holder;
   }
 
-  lookUp(address: string, atMs: number): LookUp {
+  /**
+   * Who had the address at `atMs` by a clock that may be `apartMs` off: where more than one may be
+   * meant, nobody is.
+   */
+  lookUp(address: string, atMs: number, apartMs = 0): LookUp {
     const text = toCanonicalAddress(address);
     if (text === null) return { ...NOBODY, reason: "not-an-address" };
     const keys = this.byAddress.get(text);
     const found: LookUp[] = [];
     for (const key of keys ?? []) {
-      for (const binding of this.holders.get(key)?.bindings ?? []) {
-        const holds = binding.fromMs <= atMs && atMs < binding.toMs;
-        if (!holds || !binding.value.addresses.includes(text)) continue;
-        const { value: holder, fromMs, toMs } = binding;
-        found.push({ holder, reason: null, fromMs, toMs });
-      }
+      const all = this.holders.get(key)?.bindings.filter((b) => b.value.addresses.includes(text));
+      const holds = (b: Binding<Holder>, byMs: number) =>
+        b.fromMs <= atMs + byMs && atMs - byMs < b.toMs;
+      const binding = all?.find((b) => holds(b, 0)) ?? all?.find((b) => holds(b, apartMs));
+      if (binding === undefined) continue;
+      const { value: holder, fromMs, toMs } = binding;
+      found.push({ holder, reason: null, fromMs, toMs });
     }
     if (found.length === 1) return found[0]!;
     if (found.length > 1) return { ...NOBODY, reason: "ambiguous" };
@@ -113,6 +119,14 @@ export class Inventory {
   pods(atMs: number): Holder[] {
     const pods = this.holdersOf("Pod", atMs);
     return [...pods, ...templatePods(this.objects.values(), pods, (name) => this.space(name))];
+  }
+
+  /** Pods that had an address at some time within [fromMs, toMs), and how long of it. */
+  podsBetween(fromMs: number, toMs: number): Binding<Holder>[] {
+    return [...this.holders]
+      .filter(([key]) => key.startsWith("Pod./"))
+      .flatMap(([, { bindings }]) => bindings)
+      .filter((b) => b.fromMs < toMs && fromMs < b.toMs && b.value.addresses.length > 0);
   }
 
   nodes(atMs: number): Holder[] {

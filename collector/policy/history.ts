@@ -12,6 +12,12 @@ export const GRACE_MS = 15_000;
 /** Most compiled policies kept at hand. */
 const COMPILED_LIMIT = 8;
 
+/** Which versions of the policy a connection met: when it began, and while it lived. */
+export type Expected = {
+  atStart: readonly [Expectation, ...Expectation[]];
+  later: readonly Expectation[];
+};
+
 type Change = { sinceMs: number; atMs: number };
 
 export class PolicyHistory {
@@ -60,9 +66,10 @@ export class PolicyHistory {
   }
 
   /**
-   * What is required of a connection that starts at `atMs`: one expectation, or near a change
-   * more, the one in force first. Any of them counts. Within the grace after a change that is the
-   * version before, and while nobody could see when it came about, the version after as well.
+   * What is required of a connection that starts at `atMs` and lives within [fromMs, toMs]: one
+   * expectation, or where the policy changed more, the one in force at its start first. Within the
+   * grace after a change that is the version before as well, and while nobody could see when it
+   * came about, the version after; `later` are those that came into force while it lived.
    */
   expect(
     client: End,
@@ -70,7 +77,9 @@ export class PolicyHistory {
     port: number,
     transport: Transport,
     atMs: number,
-  ): [Expectation, ...Expectation[]] {
+    fromMs = atMs,
+    toMs = atMs,
+  ): Expected {
     const ask = (ms: number) => this.at(ms).expect(client, server, port, transport, atMs);
     const all: [Expectation, ...Expectation[]] = [ask(atMs)];
     const near = this.changes.filter((c) => c.sinceMs <= atMs && atMs - c.atMs < this.graceMs);
@@ -79,7 +88,14 @@ export class PolicyHistory {
       const other = ask(change.atMs > atMs ? change.atMs : change.atMs - 1e-3);
       if (!all.some((known) => isSame(known, other))) all.push(other);
     }
-    return all;
+    const later: Expectation[] = [];
+    const livesFrom = Math.max(atMs, fromMs);
+    const during = this.changes.filter((c) => c.atMs > livesFrom && c.atMs <= toMs);
+    for (const ms of [...(livesFrom > atMs ? [livesFrom] : []), ...during.map((c) => c.atMs)]) {
+      const other = ask(ms);
+      if (![...all, ...later].some((known) => isSame(known, other))) later.push(other);
+    }
+    return { atStart: all, later };
   }
 
   private changed(nowMs: number, sinceMs: number): void {

@@ -1,9 +1,9 @@
-/** Joins what was seen between two ends, at uplinks and in tunnels, to what the ends saw. */
+/** Joins what was seen at other places, or under another address, to what the ends saw. */
+import { CLOCKS_APART_MS } from "../attribution/clocks.ts";
 import type { Observation } from "../../protocol/observation.ts";
+import { formatHolder } from "../attribution/holder.ts";
 import type { Sighting } from "./pair.ts";
 
-/** Milliseconds by which the clocks of two nodes, or the ends of two flows, may differ. */
-const APART_MS = 5_000;
 /** Most connections of the same ends that are looked at: whoever repeats them buys no time. */
 const LOOKED_AT = 64;
 
@@ -31,6 +31,40 @@ export function joinBetween(groups: Sighting[][], between: readonly Sighting[]):
     note(sighting, group);
   }
   return joined;
+}
+
+/**
+ * Where the network plugin puts a node's address in the client's place, the server's end shows
+ * another client, and the same sequence numbers: of the client while nobody answered, of both then.
+ */
+export function joinMasked(groups: Sighting[][]): Sighting[][] {
+  const byServer = new Map<string, Sighting[][]>();
+  const masked: Sighting[][] = [];
+  const rest: Sighting[][] = [];
+  for (const group of groups) {
+    const { observation, client, server } = group[0]!.attributed;
+    const isAtServer = group.every((s) => s.attributed.observation.vantage === "server");
+    if (isAtServer && client.holder?.kind === "node" && observation.isn[0] !== null) {
+      masked.push(group);
+      continue;
+    }
+    rest.push(group);
+    if (group.every((s) => s.attributed.observation.vantage === "client") && server.holder) {
+      const name = `${observation.isn[0]} ${formatHolder(server.holder)}`;
+      byServer.set(name, [...(byServer.get(name) ?? []), group]);
+    }
+  }
+  for (const group of masked) {
+    const { observation, server } = group[0]!.attributed;
+    const name = server.holder && `${observation.isn[0]} ${formatHolder(server.holder)}`;
+    const found = byServer
+      .get(name ?? "")
+      ?.slice(-LOOKED_AT)
+      .filter((g) => isOf(g, observation));
+    if (found?.length === 1) found[0]!.push(...group);
+    else rest.push(group);
+  }
+  return rest;
 }
 
 /** By both sequence numbers; by both ends, in whichever order, with the client's, and without. */
@@ -72,6 +106,6 @@ function differs({ isn: a }: Observation, { isn: b }: Observation): boolean {
 
 function overlaps(a: Observation, b: Observation): boolean {
   const isBefore = (x: Observation, y: Observation) =>
-    Date.parse(x.record.end) + APART_MS < Date.parse(y.record.start);
+    Date.parse(x.record.end) + CLOCKS_APART_MS < Date.parse(y.record.start);
   return !isBefore(a, b) && !isBefore(b, a);
 }

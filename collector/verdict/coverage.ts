@@ -1,6 +1,9 @@
 /** Adds up what agents watched in a window: per address, and per node. */
+import { CLOCKS_APART_MS } from "../attribution/clocks.ts";
 import type { Coverage } from "../../protocol/coverage.ts";
+import { formatHolder } from "../attribution/holder.ts";
 import type { Holder } from "../attribution/holder.ts";
+import type { Binding } from "../attribution/timeline.ts";
 import type { NodeCoverage } from "./verdict.ts";
 
 /** One agent's word about one interface and interval. */
@@ -19,6 +22,14 @@ export type Watched = {
   /** Observations that were given up on their way here. */
   lost: number;
 };
+
+export type WorkloadWatched = Watched & {
+  /** Share of its life in which the pod was watched that was watched least. */
+  least: number;
+};
+
+type Life = { fromMs: number; toMs: number };
+const ALWAYS: Life = { fromMs: -Infinity, toMs: Infinity };
 
 const NOTHING: Watched = {
   ...{ share: 0, delivered: 0, dropped: 0, sampling: 1, oneDirection: false, unread: 0, lost: 0 },
@@ -39,12 +50,22 @@ export class WindowCoverage {
   readonly #toMs: number;
   readonly #byAddress = new Map<string, NodeWord[]>();
   readonly #byNode = new Map<string, NodeWord[]>();
+  /** By workload: its pods that lived in the window, and how well all of them were watched. */
+  readonly #lives = new Map<string, Binding<Holder>[]>();
+  readonly #workloads = new Map<string, WorkloadWatched>();
   /** Of each node, observations that were given up, by interface. */
   readonly #lost = new Map<string, Map<string, number>>();
 
-  constructor(words: readonly NodeWord[], fromMs: number, toMs: number) {
+  /** Of the pods' lives, those in the window count. */
+  constructor(
+    words: readonly NodeWord[],
+    lives: readonly Binding<Holder>[],
+    fromMs: number,
+    toMs: number,
+  ) {
     this.#fromMs = fromMs;
     this.#toMs = toMs;
+    for (const life of lives) push(this.#lives, formatHolder(life.value), life);
     for (const word of words) {
       // Such a row watched nothing, and was made at another time.
       if (word.coverage.discards) {
@@ -65,21 +86,38 @@ export class WindowCoverage {
     }
   }
 
-  /** How well a pod was watched, by any of its addresses. */
-  ofPod(holder: Holder | null): Watched {
+  /** How well a pod was watched while it lived, by any of its addresses. */
+  ofPod(holder: Holder | null, life: Life = ALWAYS): Watched {
     if (!holder) return NOTHING;
-    const all = holder.addresses.map((a) => this.#add(this.#byAddress.get(a) ?? []));
+    const all = holder.addresses.map((a) => this.#add(this.#byAddress.get(a) ?? [], life));
     return all.sort((a, b) => b.share - a.share)[0] ?? NOTHING;
   }
 
+  /** How well all of a workload's pods were watched that lived in the window. */
+  ofWorkload(holder: Holder | null): WorkloadWatched {
+    const name = holder ? formatHolder(holder) : "";
+    const known = this.#workloads.get(name);
+    if (known) return known;
+    const lives = this.#lives.get(name) ?? [];
+    const all = lives.map((life) => ({ ...this.ofPod(life.value, life), ms: this.#lived(life) }));
+    const watched = all.length > 0 ? addUp(all) : { ...this.ofPod(holder), least: 0 };
+    if (all.length === 0) watched.least = watched.share;
+    this.#workloads.set(name, watched);
+    return watched;
+  }
+
+  #lived({ fromMs, toMs }: Life): number {
+    return Math.min(toMs, this.#toMs) - Math.max(fromMs, this.#fromMs);
+  }
+
   /**
-   * Reports whether, in what of [fromMs, toMs] lies in the window, nothing that crossed the pod's
-   * interface can have been missed: no gap, no sampling, both directions, no observation given up,
+   * Reports whether, in what of [fromMs, toMs] lies in the window and as much beside it as clocks
+   * differ, nothing that crossed the pod's interface can have been missed: no gap, no sampling, both directions, no observation given up,
    * drops and what could not be read within the tolerance.
    */
   isWhole(holder: Holder, fromMs: number, toMs: number, tolerance: number): boolean {
-    const from = Math.max(fromMs, this.#fromMs);
-    const to = Math.min(toMs, this.#toMs);
+    const from = Math.max(fromMs, this.#fromMs - CLOCKS_APART_MS);
+    const to = Math.min(toMs, this.#toMs + CLOCKS_APART_MS);
     return holder.addresses.some((address) => {
       const words = this.#byAddress.get(address) ?? [];
       const { delivered, dropped, unread, lost, sampling, oneDirection } = this.#add(words);
@@ -99,20 +137,25 @@ export class WindowCoverage {
     return this.#byNode.has(node);
   }
 
-  #add(words: readonly NodeWord[]): Watched {
+  #add(all: readonly NodeWord[], life: Life = ALWAYS): Watched {
+    const [lifeFrom, lifeTo] = [
+      Math.max(life.fromMs, this.#fromMs),
+      Math.min(life.toMs, this.#toMs),
+    ];
+    const words = all.filter(({ coverage: c }) => c.from_ms < this.#toMs && c.to_ms > this.#fromMs);
     const spans = words
-      .map(({ coverage: c }) => [Math.max(c.from_ms, this.#fromMs), Math.min(c.to_ms, this.#toMs)])
+      .map(({ coverage: c }) => [Math.max(c.from_ms, lifeFrom), Math.min(c.to_ms, lifeTo)])
       .filter(([from, to]) => from! < to!)
       .sort((a, b) => a[0]! - b[0]!);
     let watchedMs = 0;
-    let reached = this.#fromMs;
+    let reached = lifeFrom;
     for (const [from, to] of spans) {
       watchedMs += Math.max(0, to! - Math.max(from!, reached));
       reached = Math.max(reached, to!);
     }
     const sum = (pick: (c: Coverage) => number) => words.reduce((n, w) => n + pick(w.coverage), 0);
     return {
-      share: watchedMs / (this.#toMs - this.#fromMs),
+      share: watchedMs / (lifeTo - lifeFrom),
       delivered: sum((c) => c.delivered),
       dropped: sum((c) => c.dropped) + this.#droppedOnAny(words),
       sampling: Math.min(1, ...words.map((w) => w.coverage.sampling)),
@@ -181,6 +224,22 @@ export class WindowCoverage {
       ...(lacking.size > 0 ? { oneDirection: lacking.size } : {}),
     };
   }
+}
+
+/** Of pods that lived for so many milliseconds of the window each. */
+function addUp(pods: readonly (Watched & { ms: number })[]): WorkloadWatched {
+  const sum = (pick: (pod: Watched & { ms: number }) => number) =>
+    pods.reduce((n, pod) => n + pick(pod), 0);
+  return {
+    share: sum(({ share, ms }) => share * ms) / sum(({ ms }) => ms),
+    least: Math.min(...pods.map(({ share }) => share)),
+    delivered: sum((pod) => pod.delivered),
+    dropped: sum((pod) => pod.dropped),
+    sampling: Math.min(...pods.map((pod) => pod.sampling)),
+    oneDirection: pods.some((pod) => pod.oneDirection),
+    unread: sum((pod) => pod.unread),
+    lost: sum((pod) => pod.lost),
+  };
 }
 
 function push<T>(map: Map<string, T[]>, key: string, value: T): void {

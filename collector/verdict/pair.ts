@@ -1,7 +1,8 @@
 /** Pairs the sightings of one connection, at two veths or two nodes, into one connection. */
+import { CLOCKS_APART_MS } from "../attribution/clocks.ts";
 import { formatHolder } from "../attribution/holder.ts";
 import type { Holder } from "../attribution/holder.ts";
-import { joinBetween } from "./between.ts";
+import { joinBetween, joinMasked } from "./between.ts";
 import type { Attributed, Provenance } from "../attribution/attribute.ts";
 import type { Posture } from "../policy/expectation.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
@@ -54,6 +55,8 @@ export type Connection = {
   /** A sighting at the client's, and one at the server's veth. */
   atClient: boolean;
   atServer: boolean;
+  /** The client's address is a node's, and nobody saw from whom the connection came. */
+  clientIsNode: boolean;
   midstream: boolean;
   final: boolean;
   /** Share of flows that the agents read which saw it. */
@@ -61,9 +64,6 @@ export type Connection = {
   bytes: number;
   findings: readonly string[];
 };
-
-/** Within which two sightings of one pair of sequence numbers are the same connection. */
-const SAME_WITHIN_MS = 5_000;
 
 /** Groups sightings by connection, and merges what each saw. */
 export function pairSightings(sightings: readonly Sighting[]): Connection[] {
@@ -80,7 +80,7 @@ export function pairSightings(sightings: readonly Sighting[]): Connection[] {
     else groups.set(key, [sighting]);
   }
   const paired = [...groups.values()].flatMap(splitByTime);
-  return joinBetween(paired, between).map(merge);
+  return joinBetween(joinMasked(paired), between).map(merge);
 }
 
 /** Seen neither at the client's end nor at the server's: at an uplink, in a tunnel. */
@@ -115,7 +115,7 @@ function splitByTime(group: Sighting[]): Sighting[][] {
     const { isn, vantage } = next.attributed.observation;
     const isTwice =
       isn[0] === null && last.some((s) => s.attributed.observation.vantage === vantage);
-    if (!isTwice && startOf(next) - startOf(last[0]!) <= SAME_WITHIN_MS) last.push(next);
+    if (!isTwice && startOf(next) - startOf(last[0]!) <= CLOCKS_APART_MS) last.push(next);
     else split.push([next]);
   }
   return split;
@@ -124,8 +124,9 @@ function splitByTime(group: Sighting[]): Sighting[][] {
 function merge(sightings: Sighting[]): Connection {
   const named = sightings.filter((s) => namesClient(s.attributed.observation.record));
   const told = named.length > 0 ? named : sightings;
-  const atServer = told.filter((s) => s.attributed.observation.vantage === "server");
-  const atClient = told.filter((s) => s.attributed.observation.vantage === "client");
+  const seenAt = (vantage: Observation["vantage"]) =>
+    told.filter((s) => s.attributed.observation.vantage === vantage);
+  const [atServer, atClient] = [seenAt("server"), seenAt("client")];
   // Behind the Service's translation the server's own address and port stand.
   const server = (atServer[0] ?? told[0]!).attributed;
   const client = (atClient[0] ?? told[0]!).attributed;
@@ -164,6 +165,7 @@ function merge(sightings: Sighting[]): Connection {
     unanswered: records.some((r) => r.state === "unanswered"),
     atClient: atClient.length > 0,
     atServer: atServer.length > 0,
+    clientIsNode: client.client.holder?.kind === "node" && atServer.length > 0,
     midstream: records.every((r) => r.midstream),
     final: sightings.every((s) => s.attributed.observation.final),
     sampling: Math.min(...sightings.map((s) => s.attributed.observation.sampling)),

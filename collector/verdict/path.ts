@@ -1,21 +1,11 @@
 /** Judges one connection against what is declared about its path. */
 import type { Expectation } from "../policy/expectation.ts";
+import { isOneEndOnly } from "./matrix.ts";
+import type { Matrix } from "./matrix.ts";
 import type { Connection } from "./pair.ts";
 import type { Reason } from "./verdict.ts";
 import { contradicts, supports, unreadable } from "./weigh.ts";
 import type { Say } from "./weigh.ts";
-
-/** What is known of the server's port apart from this connection. */
-export type Surroundings = {
-  /** All that reached the server's veth while the connection was tried would have been seen. */
-  serverWatched: boolean;
-  /** Of what reached the server's veth a part is not read: of a sample, or of one direction. */
-  serverHides: boolean;
-  /** An answer may have come to the client past its interface, the one place that was watched. */
-  clientMisses: boolean;
-  /** Another connection was accepted by the same server and port in the window. */
-  servedOthers: boolean;
-};
 
 /** Kinds that the kernel enforces before a connection is established. */
 const PACKET_LAYER: ReadonlySet<string> = new Set([
@@ -23,12 +13,12 @@ const PACKET_LAYER: ReadonlySet<string> = new Set([
   ...["CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "GlobalNetworkPolicy"],
 ]);
 
-export function sayOfPath(c: Connection, expectation: Expectation, around: Surroundings): Say {
+export function sayOfPath(c: Connection, expectation: Expectation, matrix: Matrix): Say {
   switch (expectation.path) {
     case "allowed":
-      return sayOfAllowed(c);
+      return sayOfAllowed(c, matrix);
     case "denied":
-      return sayOfDenied(c, expectation, around);
+      return sayOfDenied(c, expectation, matrix);
     case "undeclared":
       if (isTooYoung(c)) return { kind: "pending" };
       return { kind: "unexpected", reason: "nothing-declared" };
@@ -38,40 +28,48 @@ export function sayOfPath(c: Connection, expectation: Expectation, around: Surro
 }
 
 /** One acceptance shows that the path is open; that others failed is not the path's fault. */
-function sayOfAllowed(c: Connection): Say {
+function sayOfAllowed(c: Connection, matrix: Matrix): Say {
   if (c.accepted === true && c.rolesKnown) {
+    if (isOneEndOnly(matrix)) return unreadable("one-end-only");
     return c.disagree ? unreadable("sightings-disagree") : supports("allowed-and-used");
   }
   return c.final || c.accepted !== null ? { kind: "silent" } : { kind: "pending" };
 }
 
-function sayOfDenied(c: Connection, expectation: Expectation, around: Surroundings): Say {
-  if (c.accepted === true) return contradicts("denied-and-accepted");
+function sayOfDenied(c: Connection, expectation: Expectation, matrix: Matrix): Say {
   // The deciding object stands first; those behind it may well allow the path.
   const isPacketLayer = PACKET_LAYER.has(expectation.pathBecause[0]?.kind ?? "");
+  if (c.accepted === true || (c.established && isPacketLayer)) {
+    return isOneEndOnly(matrix) ? unreadable("one-end-only") : contradicts("denied-and-accepted");
+  }
   if (c.established) {
-    if (isPacketLayer) return contradicts("denied-and-accepted");
-    if (isTurnedDown(c)) return supports("denied-and-refused");
+    // A server that nobody saw alive may have died, whoever it would have let in.
+    if (isTurnedDown(c) && matrix.servedOthers) return supports("denied-and-refused");
     return c.final ? unreadable("not-answered") : { kind: "pending" };
   }
-  if (c.refused) {
-    // Past the packet layer it is the pod's own kernel that answers for a port without a listener.
-    if (isPacketLayer && c.atServer) return unreadable("reached-the-server");
-    if (isPacketLayer && around.serverHides) return unreadable("server-unseen");
-    return supports("denied-and-refused");
-  }
-  if (c.oneSided) return c.final ? unreadable("one-sided") : { kind: "pending" };
+  if (c.oneSided && !c.refused) return c.final ? unreadable("one-sided") : { kind: "pending" };
   if (isTooYoung(c)) return { kind: "pending" };
-  if (c.atClient && !c.atServer && around.serverWatched) return supports("denied-and-dropped");
-  if (around.servedOthers && around.clientMisses) return unreadable("one-direction");
-  if (around.servedOthers) return supports("denied-and-unanswered");
-  return unreadable("server-silent");
+  return isPacketLayer ? sayOfStopped(c, matrix) : unreadable("not-answered");
+}
+
+/**
+ * An attempt that came to nothing proves a policy of the packet layer only where it never came to
+ * the server, which was there for others: else whoever answered, or did not, may be the server.
+ */
+function sayOfStopped(c: Connection, matrix: Matrix): Say {
+  if (matrix.server === "seen") return unreadable("reached-the-server");
+  if (matrix.server === "absent" && matrix.client === "seen") {
+    if (!matrix.servedOthers) return unreadable("served-nobody");
+    return supports(c.refused ? "denied-and-refused" : "denied-and-dropped");
+  }
+  if (matrix.servedOthers && matrix.clientMisses) return unreadable("one-direction");
+  return unreadable(c.refused || matrix.serverHides ? "server-unseen" : "server-silent");
 }
 
 /** The server refused what the client showed or said; that it went away refuses nothing. */
 function isTurnedDown(c: Connection): boolean {
   const wentAway = c.failure === "server-aborted" || c.failure === "reset";
-  return c.accepted === false && c.failureSide === "server" && !wentAway;
+  return c.accepted === false && c.failureSide === "server" && !wentAway && !c.failureLikely;
 }
 
 /** A SYN, or a datagram, that may still be answered. */

@@ -1,6 +1,8 @@
 /** Judges one connection against what is declared about transport. */
 import type { Expectation } from "../policy/expectation.ts";
 import { holdAgainst } from "./crypto.ts";
+import { isOneEndOnly } from "./matrix.ts";
+import type { Matrix } from "./matrix.ts";
 import type { Connection } from "./pair.ts";
 import { contradicts, supports, unreadable } from "./weigh.ts";
 import type { Say } from "./weigh.ts";
@@ -8,10 +10,15 @@ import type { Say } from "./weigh.ts";
 const VERSIONS = ["SSLv2", "SSLv3", "TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
 
 /** What the connection says; the requirement is one of the four that are declared. */
-export function sayOfTransport(c: Connection, transport: Expectation["transport"]): Say {
+export function sayOfTransport(
+  c: Connection,
+  transport: Expectation["transport"],
+  matrix: Matrix,
+): Say {
   if (c.oneSided) return c.final ? unreadable("one-sided") : { kind: "pending" };
   if (!c.established) return { kind: "silent" }; // never reached the server's transport
   if (c.accepted === true) {
+    if (isOneEndOnly(matrix)) return unreadable("one-end-only");
     const say = sayOfAccepted(c, transport);
     return c.disagree && say.kind === "supports" ? unreadable("sightings-disagree") : say;
   }
@@ -63,13 +70,12 @@ function sayOfRequired(
  */
 function sayOfRefused(c: Connection, required: Expectation["transport"]["required"]): Say {
   const isEncrypted = required === "mtls" || required === "tls";
+  // An application that died closes without a word as well.
+  if (c.failureLikely) return unreadable("not-answered");
   switch (c.failure) {
     case "plaintext-refused":
     case "plaintext-to-tls":
-      // An application that died closes without a byte as well.
-      return isEncrypted && !c.failureLikely
-        ? supports("plaintext-refused")
-        : unreadable("not-answered");
+      return isEncrypted ? supports("plaintext-refused") : unreadable("not-answered");
     case "client-cert-missing":
       return required === "mtls" ? supports("client-cert-missing") : unreadable("handshake-failed");
     case "client-cert-refused":

@@ -34,6 +34,14 @@ export const REASONS = {
   "one-direction":
     "the network plugin leads one direction past the pod's interface: " +
     "only the other was seen there",
+  "one-end-only":
+    "it was seen at one end, while the other was watched whole and saw nothing: " +
+    "somebody may have made it up",
+  "client-is-node":
+    "the client's address is a node's: a pod behind it, or the node itself, cannot be told",
+  "policy-changed": "the policy changed meanwhile, and its versions demand different things",
+  "begun-under-older-policy":
+    "the connection began under an older version of the policy, which demands something else",
   "sightings-disagree": "two sightings of one connection say opposite things",
   "roles-unknown": "which end is the client is a guess: nothing that was seen shows it",
   "joined-midstream": "the flow was joined after its start",
@@ -51,7 +59,6 @@ export const REASONS = {
   "allowed-and-used": "the path is allowed, and a connection on it was accepted",
   "allowed-and-refused": "the path is allowed, and no connection on it was accepted",
   "denied-and-dropped": "the path is denied: the SYN left the client and never reached the server",
-  "denied-and-unanswered": "the path is denied: no answer, while others were served on that port",
   "denied-and-refused": "the path is denied, and the server refused",
   "denied-and-accepted": "the path is denied, and a connection on it was accepted",
   "reached-the-server":
@@ -60,6 +67,9 @@ export const REASONS = {
   "server-unseen":
     "the attempt was refused, and may have reached the server where not all is seen: " +
     "nothing shows that the policy refused it",
+  "served-nobody":
+    "the attempt never reached the server, which served nobody else in the window: " +
+    "it may have been unreachable for all",
   "server-silent": "the path is denied and nothing answered; silence alone proves nothing",
   "nothing-declared": "traffic on a path about which nothing is declared",
   "denial-in-band": "a denial would be answered inside the encryption, where nobody can see it",

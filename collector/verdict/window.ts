@@ -1,16 +1,19 @@
 /** Judges one window: connections become edges, edges meet expectations, each gets its verdicts. */
 import { formatHolder } from "../attribution/holder.ts";
 import type { Holder, Transport } from "../attribution/holder.ts";
+import type { Binding } from "../attribution/timeline.ts";
 import type { Because, Expectation } from "../policy/expectation.ts";
+import type { Expected } from "../policy/history.ts";
 import { formatShare, upperBound } from "./confidence.ts";
 import { WindowCoverage } from "./coverage.ts";
 import type { NodeWord } from "./coverage.ts";
 import type { DeclaredEdges } from "./declared-edges.ts";
+import { Sights } from "./matrix.ts";
+import type { Matrix } from "./matrix.ts";
 import { findScans } from "./movement.ts";
 import { pairSightings } from "./pair.ts";
 import type { Connection, Sighting } from "./pair.ts";
 import { sayOfPath, undecidableReason } from "./path.ts";
-import { Neighbourhood } from "./surroundings.ts";
 import { sayOfTransport } from "./transport.ts";
 import { REASONS } from "./verdict.ts";
 import type { Aspect, ClusterFinding, Edge, NodeCoverage, Reason } from "./verdict.ts";
@@ -22,18 +25,23 @@ export type WindowInput = {
   /** [fromMs, toMs), milliseconds since the epoch. */
   fromMs: number;
   toMs: number;
+  /** Of the window, and as far beside it as clocks differ; so is the coverage. */
   sightings: readonly Sighting[];
   coverage: readonly NodeWord[];
   pods: readonly Holder[];
+  /** Those that lived at some time in the window, and when. */
+  lives: readonly Binding<Holder>[];
   nodes: readonly Holder[];
-  /** The expectations that count at that instant: more than one within the grace of a change. */
+  /** What is required of a connection that begins at `atMs` and lives within [fromMs, toMs]. */
   expect: (
     client: Holder,
     server: Holder,
     port: number,
     carrier: Transport,
     atMs: number,
-  ) => readonly [Expectation, ...Expectation[]];
+    fromMs: number,
+    toMs: number,
+  ) => Expected;
   zonesOf: (holder: Holder) => readonly string[];
   actorOf?: (holder: Holder) => string | null;
   /** Edges that are told as unproven where no traffic was seen on them. */
@@ -59,13 +67,15 @@ const time = (ms: number) => new Date(ms).toISOString();
 type EdgeGroup = { edge: Edge; client: Holder | null; server: Holder | null; of: Connection[] };
 
 export function judgeWindow(input: WindowInput): WindowJudgement {
-  const coverage = new WindowCoverage(input.coverage, input.fromMs, input.toMs);
-  const connections = pairSightings(input.sightings);
+  const coverage = new WindowCoverage(input.coverage, input.lives, input.fromMs, input.toMs);
+  const connections = pairSightings(input.sightings).filter(
+    (c) => c.startMs < input.toMs && c.endMs >= input.fromMs,
+  );
   const groups = groupByEdge(connections, input);
-  const near = new Neighbourhood(connections, coverage, input.pods, input.tolerance);
+  const sights = new Sights(connections, coverage, input.pods, input.tolerance);
   const verdicts: Verdict[] = [];
   for (const group of groups.values()) {
-    verdicts.push(...judgeEdge(group, input, coverage, near));
+    verdicts.push(...judgeEdge(group, input, coverage, sights));
   }
   verdicts.push(...judgeUnexercised(groups, input, coverage));
   const from = time(input.fromMs);
@@ -148,7 +158,7 @@ function judgeEdge(
   group: EdgeGroup,
   input: WindowInput,
   coverage: WindowCoverage,
-  near: Neighbourhood,
+  sights: Sights,
 ): Verdict[] {
   const { client, server, of } = group;
   const base = baseOf(group, input, coverage);
@@ -163,14 +173,16 @@ function judgeEdge(
   let latest: Expectation | null = null;
   let inGrace = false;
   for (const c of of) {
-    const expectations = input.expect(client, server, c.port, carrier, c.startMs);
-    latest = expectations[0];
-    inGrace ||= expectations.length > 1;
-    const ofPath = expectations.map((e) => sayOfPath(c, e, near.around(c)));
-    saysPath.push(sayOf(c, ofPath));
-    const told = expectations.filter((e) => e.transport.required !== null);
-    const ofTransport = told.map((e) => sayOfTransport(c, e.transport));
-    if (told.length > 0) saysTransport.push(sayOf(c, ofTransport));
+    const livesTo = Math.min(c.endMs, input.toMs);
+    const pair = [c.client ?? client, c.server ?? server, c.port, carrier] as const;
+    const expected = input.expect(...pair, c.startMs, input.fromMs, livesTo);
+    const { atStart, later } = expected;
+    latest = later.at(-1) ?? atStart[0];
+    inGrace ||= atStart.length + later.length > 1;
+    const matrix = sights.of(c);
+    saysPath.push(sayOf(c, expected, (e) => sayOfPath(c, e, matrix)));
+    const speaks = [...atStart, ...later].some((e) => e.transport.required !== null);
+    if (speaks) saysTransport.push(sayOf(c, expected, (e) => sayUnder(c, e, matrix)));
   }
   const expectation = latest!;
   const verdicts: Verdict[] = [];
@@ -199,19 +211,33 @@ function judgeEdge(
   return verdicts;
 }
 
-/** What a connection says of the expectations that count, as far as its client is known. */
-function sayOf(c: Connection, says: readonly Say[]): Say {
-  const say = mildest(says);
+/** What a connection says of the versions that it met, as far as its client is known. */
+function sayOf(
+  c: Connection,
+  { atStart, later }: Expected,
+  under: (expectation: Expectation) => Say,
+): Say {
+  const begun = agreed(atStart.map(under), "policy-changed");
+  const say = agreed([begun, ...later.map(under)], "begun-under-older-policy");
   if (!c.rolesKnown) return doubted(say, "roles-unknown");
+  if (c.clientIsNode) return doubted(say, "client-is-node");
   return c.clientSpoke ? say : doubted(say, "one-sided");
+}
+
+/** Of a version that demands nothing of transport, whatever is sent is nothing. */
+function sayUnder(c: Connection, { transport }: Expectation, matrix: Matrix): Say {
+  return transport.required === null ? { kind: "silent" } : sayOfTransport(c, transport, matrix);
 }
 
 const NO_COUNTS = { supporting: 0, contradicting: 0, unreadable: 0, pending: 0 };
 
-/** Within the grace of a change either version counts: what contradicts must contradict both. */
-function mildest(says: readonly Say[]): Say {
-  const rank = { supports: 0, pending: 1, unreadable: 2, silent: 3, unexpected: 4, contradicts: 5 };
-  return says.toSorted((a, b) => rank[a.kind] - rank[b.kind])[0]!;
+/** What all versions agree on; where they do not, neither a proof nor a contradiction is one. */
+function agreed(says: readonly Say[], reason: Reason): Say {
+  const [first, ...others] = says;
+  const other = others.find((say) => say.kind !== first!.kind);
+  if (other === undefined) return first!;
+  const pending = says.find((say) => say.kind === "pending");
+  return pending ?? doubted(first!.kind === "silent" ? other : first!, reason);
 }
 
 /** Takes back a proof that rests on a policy half read, on dropped frames, or on a small sample. */
@@ -246,15 +272,15 @@ type Base = {
   edge: Edge;
   coverage: EdgeCoverage;
   of: readonly Connection[];
-  /** Share of the window in which either end was watched, in both directions. */
+  /** Share of its life in which either end of any pair of pods was watched, in both directions. */
   watched: number;
   /** At one end or the other, the network plugin leads one direction past the interface. */
   lacksDirection: boolean;
 };
 
 function baseOf(group: EdgeGroup, input: WindowInput, coverage: WindowCoverage): Base {
-  const client = coverage.ofPod(group.client);
-  const server = coverage.ofPod(group.server);
+  const client = coverage.ofWorkload(group.client);
+  const server = coverage.ofWorkload(group.server);
   const ends = [client, server];
   const ofEnds = Math.min(client.sampling, server.sampling);
   const sampling = group.of.reduce((least, c) => Math.min(least, c.sampling), ofEnds);
@@ -276,7 +302,7 @@ function baseOf(group: EdgeGroup, input: WindowInput, coverage: WindowCoverage):
       ...(lost > 0 ? { lost } : {}),
     },
     of: group.of,
-    watched: Math.max(...ends.map((end) => (end.oneDirection ? 0 : round(end.share)))),
+    watched: Math.max(...ends.map((end) => (end.oneDirection ? 0 : round(end.least)))),
     lacksDirection: ends.some((end) => end.oneDirection),
   };
 }

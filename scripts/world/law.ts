@@ -6,13 +6,12 @@ import { attribute } from "../../collector/attribution/attribute.ts";
 import { toClusterObject } from "../../collector/attribution/cluster-object.ts";
 import type { JsonMap } from "../../collector/attribution/cluster-object.ts";
 import { Inventory } from "../../collector/attribution/inventory.ts";
-import { PolicyHistory } from "../../collector/policy/history.ts";
+import { GRACE_MS, PolicyHistory } from "../../collector/policy/history.ts";
 import { NOTHING_DECLARED } from "../../collector/verdict/declared-edges.ts";
 import { judgeWindow } from "../../collector/verdict/window.ts";
 import type { Aspect, Verdict } from "../../collector/verdict/verdict.ts";
 import {
   admits,
-  BEFORE_MS,
   makeCluster,
   nodeObject,
   podObject,
@@ -66,6 +65,7 @@ export function judgeWorld({ cluster, told }: World): Verdict[] {
     }));
   return judgeWindow({
     ...{ fromMs, toMs, sightings, coverage: told.coverage, pods: inventory.pods(toMs - 1) },
+    lives: inventory.podsBetween(fromMs, toMs),
     nodes: inventory.nodes(toMs - 1),
     expect: (...question) => history.expect(...question),
     zonesOf: () => [],
@@ -100,6 +100,8 @@ export type Truth = {
   mustBeTold: Record<Aspect, boolean>;
   /** Both ends of all attempts were watched whole. */
   isWatched: boolean;
+  /** And so was one end of any pair of pods of the two workloads. */
+  isCovered: boolean;
 };
 
 export function truthOf(world: World): Map<string, Truth> {
@@ -122,9 +124,8 @@ export function edgeOf({ client, server }: Attempt): string {
 }
 
 /** Of the rules that were in force while it lived in the window. */
-function during(cluster: Cluster, a: Attempt): Rules[] {
-  // What acts lags behind what is declared; the judge bears that for its grace.
-  return rulesDuring(cluster, a.server.app, Math.max(a.startMs - 15_000, -BEFORE_MS * 2), a.endMs);
+function during(cluster: Cluster, a: Attempt, lagMs = cluster.lagMs): Rules[] {
+  return rulesDuring(cluster, a.server.app, a.startMs - lagMs, a.endMs);
 }
 
 /** What lies at the window's border may count or not, by whose clock it is taken. */
@@ -147,13 +148,19 @@ function truth(cluster: Cluster, near: readonly Attempt[]): Truth {
     transport: (a: Attempt) =>
       a.fate === "turned-down" || (isServed(a) && !(isBare(a) && isUnlawful.transport(a))),
   };
+  // No version from within the judge's grace, and the clocks' difference, demands anything else.
+  const isSettled = (a: Attempt) => during(cluster, a, GRACE_MS + MARGIN_MS).length === 1;
+  const ofApp = ({ app }: Attempt["client"]) => cluster.pods.filter((pod) => pod.app === app);
   const both = <T>(of: (aspect: Aspect) => T) => ({ path: of("path"), transport: of("transport") });
   return {
     attempts: near,
     holds: both((aspect) => near.some(isShown[aspect]) && !inside.some(isBroken[aspect])),
     broken: both((aspect) => near.some(isBroken[aspect])),
-    mustBeTold: both((aspect) => inside.some(isBroken[aspect])),
+    mustBeTold: both((aspect) => inside.some((a) => isBroken[aspect](a) && isSettled(a))),
     isWatched: near.every((a) => isWatchedWhole(a.client) && isWatchedWhole(a.server)),
+    isCovered: [ofApp(near[0]!.client), ofApp(near[0]!.server)].some((pods) =>
+      pods.every(isWatchedWhole),
+    ),
   };
 }
 
@@ -204,10 +211,12 @@ export function holdToLaw(world: World): { breaches: Breach[]; decided: Decided 
 }
 
 /** One version of the policy, everything served, in postures that tell what they are. */
-function isDecidable(cluster: Cluster, { attempts }: Truth, aspect: Aspect): boolean {
-  if (!attempts.every((a) => overlaps(a, -MARGIN_MS))) return false;
+function isDecidable(cluster: Cluster, { attempts, isCovered }: Truth, aspect: Aspect): boolean {
+  if (!isCovered || !attempts.every((a) => overlaps(a, -MARGIN_MS))) return false;
   const isPlain = (a: Attempt) =>
-    a.fate === "served" && a.posture !== "resumed" && during(cluster, a).length === 1;
+    a.fate === "served" &&
+    a.posture !== "resumed" &&
+    during(cluster, a, GRACE_MS + MARGIN_MS).length === 1;
   const speaks = (r: Rules) => (aspect === "path" ? r.admits !== null : r.mtls === "STRICT");
   return attempts.every((a) => isPlain(a) && speaks(during(cluster, a)[0]!));
 }

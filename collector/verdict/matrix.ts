@@ -1,12 +1,27 @@
-/** Tells what is known of a server's port apart from the one connection that is judged. */
+/** Tells of a connection at which ends it was seen, and at which it would have been. */
+import { CLOCKS_APART_MS } from "../attribution/clocks.ts";
 import { formatHolder } from "../attribution/holder.ts";
 import type { Holder } from "../attribution/holder.ts";
 import type { WindowCoverage } from "./coverage.ts";
 import type { Connection } from "./pair.ts";
-import type { Surroundings } from "./path.ts";
 
-/** Of all connections in a window. */
-export class Neighbourhood {
+/** `absent`: watched whole all the time, and not seen. `unwatched`: not seen, and may have been. */
+export type Sight = "seen" | "absent" | "unwatched";
+
+/** What is known of a connection beside what it says itself. */
+export type Matrix = {
+  client: Sight;
+  server: Sight;
+  /** Of what reached the server's interface a part is not read: of a sample, or of one direction. */
+  serverHides: boolean;
+  /** An answer may have come to the client past its interface, the one place that was watched. */
+  clientMisses: boolean;
+  /** Another connection was accepted by the same server and port in the window. */
+  servedOthers: boolean;
+};
+
+/** Sees the connections of a window together. */
+export class Sights {
   readonly #coverage: WindowCoverage;
   readonly #pods: readonly Holder[];
   readonly #tolerance: number;
@@ -29,19 +44,26 @@ export class Neighbourhood {
     }
   }
 
-  around(c: Connection): Surroundings {
+  of(c: Connection): Matrix {
     const servers = this.#serversOf(c);
-    const sees = (pod: Holder) => this.#coverage.isWhole(pod, c.startMs, c.endMs, this.#tolerance);
     const hides = (pod: Holder) => {
       const { sampling, oneDirection } = this.#coverage.ofPod(pod);
       return sampling < 1 || oneDirection;
     };
     return {
+      client: this.#sight(c, c.atClient, c.client === null ? [] : [c.client]),
+      server: this.#sight(c, c.atServer, servers),
       serverHides: servers.some(hides),
       clientMisses: !c.atServer && c.client !== null && this.#coverage.ofPod(c.client).oneDirection,
-      serverWatched: servers.length > 0 && servers.every(sees),
       servedOthers: servers.length > 0 && servers.every((p) => this.#served.has(portOf(p, c))),
     };
+  }
+
+  #sight(c: Connection, isSeen: boolean, pods: readonly Holder[]): Sight {
+    if (isSeen) return "seen";
+    const [from, to] = [c.startMs - CLOCKS_APART_MS, c.endMs + CLOCKS_APART_MS];
+    const isWhole = (pod: Holder) => this.#coverage.isWhole(pod, from, to, this.#tolerance);
+    return pods.length > 0 && pods.every(isWhole) ? "absent" : "unwatched";
   }
 
   /** Behind a Service, seen at the client only, it may be any pod of the workload. */
@@ -54,4 +76,9 @@ export class Neighbourhood {
 
 function portOf(pod: Holder, { port, proto }: Connection): string {
   return `${pod.namespace}/${pod.name} ${port}/${proto}`;
+}
+
+/** Seen at one end, while the other was watched whole and saw nothing: somebody made it up. */
+export function isOneEndOnly({ client, server }: Matrix): boolean {
+  return (client === "seen" && server === "absent") || (client === "absent" && server === "seen");
 }
