@@ -201,7 +201,7 @@ function one(client: string, server: string, words: readonly string[], fromMs: n
 }
 
 /**
- * `web 0-60 99+1 s0.5`: watched from second 0 to 60, frames delivered and dropped, sampling;
+ * `web 0-60 99+1 s0.5`: watched from second 0 to 60 (`-10..70`: beyond the window), frames delivered and dropped, sampling;
  * `any` or `uplink`: not the pod's interface, but any of its node, or the uplink; `one-way`: one
  * direction is led past it; `malformed=N`, `notIp=N`: frames that stopped; `flood=WHO:N`: attempts
  * that were not kept, of a pod or an address; `lost=N`: it watched nothing, and tells of so many
@@ -209,7 +209,7 @@ function one(client: string, server: string, words: readonly string[], fromMs: n
  */
 export function covered(line: string, fromMs: number): { node: string; coverage: Coverage } {
   const [name, span, ...words] = line.split(" ") as [PodName, string, ...string[]];
-  const [from, to] = span.split("-").map(Number) as [number, number];
+  const [from, to] = span.split(/\.\.|(?<=\d)-/).map(Number) as [number, number];
   const frames = words.find((w) => /^\d+\+\d+$/.test(w)) ?? "100+0";
   const [delivered, dropped] = frames.split("+").map(Number) as [number, number];
   const sampling = Number(words.find((w) => /^s[\d.]+$/.test(w))?.slice(1) ?? 1);

@@ -61,6 +61,8 @@ export class Sights {
 
   #sight(c: Connection, isSeen: boolean, pods: readonly Holder[]): Sight {
     if (isSeen) return "seen";
+    // Joined midway it has no name by which its sightings would be known as one.
+    if (c.midstream) return "unwatched";
     const [from, to] = [c.startMs - CLOCKS_APART_MS, c.endMs + CLOCKS_APART_MS];
     const isWhole = (pod: Holder) => this.#coverage.isWhole(pod, from, to, this.#tolerance);
     return pods.length > 0 && pods.every(isWhole) ? "absent" : "unwatched";

@@ -6,7 +6,7 @@ import type { Because, Expectation } from "../policy/expectation.ts";
 import type { Expected } from "../policy/history.ts";
 import { formatShare, upperBound } from "./confidence.ts";
 import { WindowCoverage } from "./coverage.ts";
-import type { NodeWord } from "./coverage.ts";
+import type { NodeWord, WorkloadWatched } from "./coverage.ts";
 import type { DeclaredEdges } from "./declared-edges.ts";
 import { Sights } from "./matrix.ts";
 import type { Matrix } from "./matrix.ts";
@@ -251,19 +251,31 @@ function doubt(
   if ((expectation.doubts ?? []).length > 0) return unproven("policy-incomplete");
   if (weighed.reason === "one-sided" && base.lacksDirection) return unproven("one-direction");
   if (weighed.verdict !== "confirmed") return weighed;
-  const { delivered, dropped, unread = 0, lost = 0 } = base.coverage;
-  const frames = Math.max(1, delivered + dropped);
-  if (dropped / frames > input.tolerance) return unproven("capture-drops");
-  if ((dropped + unread) / frames > input.tolerance) return unproven("frames-unread");
-  // Each of them may have been the edge's.
-  if (lost > input.tolerance * (lost + weighed.counts.supporting))
-    return unproven("observations-lost");
-  if (base.watched < WATCHED_FROM) {
-    return unproven(base.lacksDirection ? "one-direction" : "partly-watched");
-  }
+  // Whatever passes between them passes both ends: one that was watched whole is enough.
+  const [best, other] = base.ends.toSorted((a, b) => b.least - a.least);
+  const missed = missedAt(best!, base, weighed, input.tolerance);
+  if (missed && missedAt(other!, base, weighed, input.tolerance)) return unproven(missed);
   const bound = boundOf(base, weighed.counts);
   if (bound !== null && bound > input.tolerance) return unproven("sampling-bound");
   return weighed;
+}
+
+/** Why what passes an end of an edge may not have been seen there; null where it was. */
+function missedAt(
+  end: WorkloadWatched,
+  base: Base,
+  { counts }: Weighed,
+  tolerance: number,
+): Reason | null {
+  const { delivered, dropped, unread } = end;
+  const frames = Math.max(1, delivered + dropped);
+  const lost = end.lost + base.attempts;
+  if (end.oneDirection) return "one-direction";
+  if (dropped / frames > tolerance) return "capture-drops";
+  if ((dropped + unread) / frames > tolerance) return "frames-unread";
+  // Each of them may have been the edge's.
+  if (lost > tolerance * (lost + counts.supporting)) return "observations-lost";
+  return Math.round(end.least * 1000) / 1000 < WATCHED_FROM ? "partly-watched" : null;
 }
 
 type Base = {
@@ -272,8 +284,9 @@ type Base = {
   edge: Edge;
   coverage: EdgeCoverage;
   of: readonly Connection[];
-  /** Share of its life in which either end of any pair of pods was watched, in both directions. */
-  watched: number;
+  ends: readonly WorkloadWatched[];
+  /** Those of the client, at either end, that nobody kept. */
+  attempts: number;
   /** At one end or the other, the network plugin leads one direction past the interface. */
   lacksDirection: boolean;
 };
@@ -302,7 +315,7 @@ function baseOf(group: EdgeGroup, input: WindowInput, coverage: WindowCoverage):
       ...(lost > 0 ? { lost } : {}),
     },
     of: group.of,
-    watched: Math.max(...ends.map((end) => (end.oneDirection ? 0 : round(end.least)))),
+    ...{ ends, attempts },
     lacksDirection: ends.some((end) => end.oneDirection),
   };
 }

@@ -211,7 +211,7 @@ export function holdToLaw(world: World): { breaches: Breach[]; decided: Decided 
 }
 
 /** One version of the policy, everything served, in postures that tell what they are. */
-function isDecidable(cluster: Cluster, { attempts, isCovered }: Truth, aspect: Aspect): boolean {
+export function isDecidable(cluster: Cluster, { attempts, isCovered }: Truth, aspect: Aspect): boolean {
   if (!isCovered || !attempts.every((a) => overlaps(a, -MARGIN_MS))) return false;
   const isPlain = (a: Attempt) =>
     a.fate === "served" &&

@@ -60,7 +60,7 @@ type World = {
   tolerance?: number;
 };
 
-const EVERYTHING = Object.keys(PODS).map((name) => `${name} 0-60`);
+const EVERYTHING = Object.keys(PODS).map((name) => `${name} -10..70`);
 const without = (...names: string[]) =>
   EVERYTHING.filter((line) => !names.includes(line.split(" ")[0]!));
 
@@ -81,7 +81,8 @@ function judge(sightings: readonly Sighting[], world: World): WindowJudgement {
     coverage: (world.coverage ?? EVERYTHING).map((line) => covered(line, FROM)),
     pods: inventory.pods(FROM),
     nodes: inventory.nodes(FROM),
-    expect: () => expectations as [Expectation, ...Expectation[]],
+    expect: () => ({ atStart: expectations as [Expectation, ...Expectation[]], later: [] }),
+    lives: inventory.podsBetween(FROM, TO),
     zonesOf: () => [],
     declared: listDeclaredEdges(inventory.pods(FROM), () => expectations[0]!),
     tolerance: world.tolerance ?? 0.01,
