@@ -45,7 +45,7 @@ export const COLLECTOR_SETTINGS: readonly SettingRow[] = [
   ["api <host:port>", "HTTP API and page", "127.0.0.1:7480"],
   ["window <ms>", "length of a verdict window", "60000"],
   ["close <ms>", "how long after its end a window is judged", "15000"],
-  ["grace <ms>", "either version counts for so long after a change of policy", "15000"],
+  ["grace <ms>", "both versions must agree for so long after a change of policy", "15000"],
   ["tolerance <share>", "share of unreadable connections that `confirmed` bears", "0.01"],
   ["retention-days <n>", "flows are kept for so long; evidence is never deleted", "7"],
   ["edges-days <n>", "verdicts of edges are kept for so long in the store", "395"],

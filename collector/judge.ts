@@ -135,7 +135,8 @@ export class Judge {
       const batch = store.observationsSince(this.#seen.late, LATE_BATCH);
       for (const { id, observation } of batch) {
         this.#seen.late = id;
-        this.#mark(Date.parse(observation.record.start), Date.parse(observation.record.end));
+        const { start, end } = observation.record;
+        this.#mark(Date.parse(start), Date.parse(end), observation.revision === 1);
       }
       if (batch.length < LATE_BATCH) break;
     }
@@ -143,21 +144,26 @@ export class Judge {
       const batch = store.coverageSince(this.#seen["late-coverage"], LATE_BATCH);
       for (const { id, coverage } of batch) {
         this.#seen["late-coverage"] = id;
-        this.#mark(coverage.from_ms, coverage.to_ms - 1);
+        this.#mark(coverage.from_ms, coverage.to_ms - 1, false);
       }
       if (batch.length < LATE_BATCH) return;
     }
   }
 
-  #mark(startMs: number, endMs: number): void {
-    const { windowMs } = this.#options;
+  #mark(startMs: number, endMs: number, isNew: boolean): void {
+    const { windowMs, store } = this.#options;
     const first = this.#cursorMs - LATE_WINDOWS * windowMs;
     if (endMs < first) this.counters.tooLate++;
-    // Windows beside it know it, too, by clocks that differ.
-    const [nearMs, untilMs] = [startMs - CLOCKS_APART_MS, endMs + CLOCKS_APART_MS];
-    let fromMs = Math.max(first, Math.floor(nearMs / windowMs) * windowMs);
-    for (; fromMs <= untilMs && fromMs < this.#cursorMs; fromMs += windowMs)
-      this.#dirty.add(fromMs);
+    let fromMs = Math.max(first, Math.floor(startMs / windowMs) * windowMs);
+    for (; fromMs <= endMs && fromMs < this.#cursorMs; fromMs += windowMs) this.#dirty.add(fromMs);
+    // By another node's clock what is new may lie in the window beside, if that was judged.
+    for (const ms of !isNew ? [] : [startMs - CLOCKS_APART_MS, endMs + CLOCKS_APART_MS]) {
+      const beside = Math.floor(ms / windowMs) * windowMs;
+      if (beside < first || beside >= this.#cursorMs || this.#dirty.has(beside)) continue;
+      if (store.verdicts({ fromMs: beside, toMs: beside + 1, limit: 1 }).length > 0) {
+        this.#dirty.add(beside);
+      }
+    }
   }
 
   async #judge(fromMs: number, again: boolean): Promise<Judged> {

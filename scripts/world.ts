@@ -1,7 +1,7 @@
 /**
  * Holds the judge to its law in simulated worlds: `npm run world -- --seeds N [--from SEED]`.
- * Prints the story of each kind of breach once, of those that `--kind TEXT` names each time, and how
- * much of what could be decided was.
+ * Prints the story of each kind of breach once, of those that `--kind TEXT` names each time, and
+ * how much of what could be decided was.
  */
 import { parseArgs } from "node:util";
 import { holdToLaw, makeWorld, storyOf } from "./world/law.ts";

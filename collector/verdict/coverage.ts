@@ -49,6 +49,8 @@ export class WindowCoverage {
   readonly #fromMs: number;
   readonly #toMs: number;
   readonly #byAddress = new Map<string, NodeWord[]>();
+  /** Beside the window, too, as far as clocks differ. */
+  readonly #near = new Map<string, NodeWord[]>();
   readonly #byNode = new Map<string, NodeWord[]>();
   /** By workload: its pods that lived in the window, and how well all of them were watched. */
   readonly #lives = new Map<string, Binding<Holder>[]>();
@@ -72,8 +74,11 @@ export class WindowCoverage {
         this.#noteLost(word);
         continue;
       }
+      const { from_ms: from, to_ms: to, addresses } = word.coverage;
+      for (const address of addresses) push(this.#near, address, word);
+      if (from >= toMs || to <= fromMs) continue;
       push(this.#byNode, word.node, word);
-      for (const address of word.coverage.addresses) push(this.#byAddress, address, word);
+      for (const address of addresses) push(this.#byAddress, address, word);
     }
   }
 
@@ -112,14 +117,14 @@ export class WindowCoverage {
 
   /**
    * Reports whether, in what of [fromMs, toMs] lies in the window and as much beside it as clocks
-   * differ, nothing that crossed the pod's interface can have been missed: no gap, no sampling, both directions, no observation given up,
-   * drops and what could not be read within the tolerance.
+   * differ, nothing that crossed the pod's interface can have been missed: no gap, no sampling,
+   * both directions, no observation given up, drops and what is unread within the tolerance.
    */
   isWhole(holder: Holder, fromMs: number, toMs: number, tolerance: number): boolean {
     const from = Math.max(fromMs, this.#fromMs - CLOCKS_APART_MS);
     const to = Math.min(toMs, this.#toMs + CLOCKS_APART_MS);
     return holder.addresses.some((address) => {
-      const words = this.#byAddress.get(address) ?? [];
+      const words = this.#near.get(address) ?? [];
       const { delivered, dropped, unread, lost, sampling, oneDirection } = this.#add(words);
       if (sampling < 1 || oneDirection || lost > 0) return false;
       if (dropped + unread > tolerance * (delivered + dropped)) return false;
@@ -132,17 +137,9 @@ export class WindowCoverage {
     });
   }
 
-  /** Reports whether the node's agent said anything about the window. */
-  hasAgent(node: string): boolean {
-    return this.#byNode.has(node);
-  }
-
-  #add(all: readonly NodeWord[], life: Life = ALWAYS): Watched {
-    const [lifeFrom, lifeTo] = [
-      Math.max(life.fromMs, this.#fromMs),
-      Math.min(life.toMs, this.#toMs),
-    ];
-    const words = all.filter(({ coverage: c }) => c.from_ms < this.#toMs && c.to_ms > this.#fromMs);
+  #add(words: readonly NodeWord[], life: Life = ALWAYS): Watched {
+    const lifeFrom = Math.max(life.fromMs, this.#fromMs);
+    const lifeTo = Math.min(life.toMs, this.#toMs);
     const spans = words
       .map(({ coverage: c }) => [Math.max(c.from_ms, lifeFrom), Math.min(c.to_ms, lifeTo)])
       .filter(([from, to]) => from! < to!)

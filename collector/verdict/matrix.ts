@@ -12,7 +12,7 @@ export type Sight = "seen" | "absent" | "unwatched";
 export type Matrix = {
   client: Sight;
   server: Sight;
-  /** Of what reached the server's interface a part is not read: of a sample, or of one direction. */
+  /** Of what reached the server's interface a part is not read: a sample, or one direction. */
   serverHides: boolean;
   /** An answer may have come to the client past its interface, the one place that was watched. */
   clientMisses: boolean;

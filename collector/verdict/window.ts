@@ -384,7 +384,7 @@ function sentenceOf(
       ? ""
       : ` (${supporting} for, ${contradicting} against, ${unreadable} unreadable${sample})`;
   const rule = because[0] ? `; ${because[0].sentence}` : "";
-  const grace = inGrace ? "; the policy changed: what either version lets pass counts" : "";
+  const grace = inGrace ? "; the policy changed: only what all its versions say counts" : "";
   return `${verdict}: ${REASONS[reason]}${numbers}${rule}${grace}`;
 }
 

@@ -16,7 +16,7 @@ export type Node = {
   dropShare: number;
 };
 
-/** What answers behind a pod's port. `dying`: it takes a connection and closes it without a word. */
+/** What answers behind a pod's port. `dying`: it takes connections and closes them wordlessly. */
 export type Service = "up" | "closed" | "frozen" | "dying";
 
 export type Pod = {

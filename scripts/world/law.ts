@@ -169,10 +169,13 @@ export type Breach = { seed: number; edge: string; aspect: Aspect; what: string;
 /** How many edges who watches whole could decide, and how many were decided. */
 export type Decided = { decidable: number; decided: number };
 
-export function holdToLaw(world: World): { breaches: Breach[]; decided: Decided } {
+export function holdToLaw(
+  world: World,
+  judge: (world: World) => Verdict[] = judgeWorld,
+): { breaches: Breach[]; decided: Decided } {
   const breaches: Breach[] = [];
   const decided = { decidable: 0, decided: 0 };
-  const verdicts = judgeWorld(world);
+  const verdicts = judge(world);
   const truths = truthOf(world);
   const find = (edge: string, aspect: Aspect) =>
     verdicts.find((v) => v.edge.id === edge && v.aspect === aspect);
@@ -211,7 +214,7 @@ export function holdToLaw(world: World): { breaches: Breach[]; decided: Decided 
 }
 
 /** One version of the policy, everything served, in postures that tell what they are. */
-export function isDecidable(cluster: Cluster, { attempts, isCovered }: Truth, aspect: Aspect): boolean {
+function isDecidable(cluster: Cluster, { attempts, isCovered }: Truth, aspect: Aspect): boolean {
   if (!isCovered || !attempts.every((a) => overlaps(a, -MARGIN_MS))) return false;
   const isPlain = (a: Attempt) =>
     a.fate === "served" &&
@@ -229,7 +232,7 @@ export function storyOf(world: World, breach: Breach): string {
     .filter((a) => edgeOf(a) === breach.edge)
     .map((a) => {
       const at = `${(a.startMs / 1000).toFixed(1)}..${(a.endMs / 1000).toFixed(1)} s`;
-      const ends = `${a.client.name} (${watched(a.client)}) -> ${a.server.name} (${watched(a.server)})`;
+      const ends = [a.client, a.server].map((pod) => `${pod.name} (${watched(pod)})`).join(" -> ");
       return `  ${at} ${ends} ${a.posture}: ${a.fate}${a.isReset ? ", reset" : ""}`;
     });
   const app = world.attempts.find((a) => edgeOf(a) === breach.edge)?.server.app;

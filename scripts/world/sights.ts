@@ -1,9 +1,9 @@
-/** What the agents of a world tell of its traffic: observations and coverage, each by its own clock. */
+/** What the agents of a world tell: observations and coverage, each by its own clock. */
 import type { Coverage } from "../../protocol/coverage.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
 import type { Observation } from "../../protocol/observation.ts";
 import { BEHIND_MS, WINDOW_MS } from "./cluster.ts";
-import type { Cluster, Node, Pod } from "./cluster.ts";
+import type { Cluster, Pod } from "./cluster.ts";
 import type { Draw } from "./draw.ts";
 import type { Attempt, Posture } from "./traffic.ts";
 
@@ -59,9 +59,6 @@ const refusal = (code: string, confidence: "certain" | "likely" = "likely"): Par
   ...{ accepted: false, ...(code.startsWith("client-") ? { handshake: "failed" as const } : {}) },
   failure: { code, side: "server", basis: "close", alert: null, confidence },
 });
-
-const watches = (node: Node, atMs: number) =>
-  node.watched.some(([from, to]) => from <= atMs && atMs < to);
 
 export function tell(cluster: Cluster, attempts: readonly Attempt[], draw: Draw, epochMs: number) {
   const told: Told = { observations: [], coverage: [] };
@@ -168,5 +165,3 @@ export function isWatchedWhole({ node, bornMs, diedMs }: Pod): boolean {
   const [from, to] = [Math.max(bornMs, -60_000), Math.min(diedMs, TOLD_MS)];
   return node.dropShare === 0 && node.watched.some(([a, b]) => a <= from && to <= b);
 }
-
-export { watches };

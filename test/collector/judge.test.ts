@@ -602,7 +602,7 @@ t.test("a change of policy is in the log before what rests on it, and has its gr
   bench.read(FROM);
   await bench.bring(["web > ledger plain accepted +14"], ALL);
   await bench.judge.step(DUE);
-  t.equal(bench.verdict("transport"), "transport confirmed plaintext-allowed", "in grace");
+  t.equal(bench.verdict("transport"), "transport unproven policy-changed", "in grace");
   await bench.bring(["web > ledger plain accepted +16"], ALL, FROM);
   await bench.judge.step(DUE + WINDOW_MS);
   t.equal(bench.verdict("transport"), "transport violated plaintext-accepted", "a second later");

@@ -1,0 +1,41 @@
+/** Tests that the judge keeps its law in simulated worlds, and that the law can be broken. */
+import t from "tap";
+import type { Verdict } from "../../collector/verdict/verdict.ts";
+import { holdToLaw, judgeWorld, makeWorld, storyOf } from "../../scripts/world/law.ts";
+import type { World } from "../../scripts/world/law.ts";
+
+const SEEDS = 20_000;
+/** Share of what can be decided that must be. */
+const DECIDED_FROM = 0.97;
+
+function holdAll(seeds: number, judge?: (world: World) => Verdict[]) {
+  const stories = new Map<string, string>();
+  let [decidable, decided] = [0, 0];
+  for (let seed = 1; seed <= seeds; seed++) {
+    const world = makeWorld(seed);
+    const held = holdToLaw(world, judge);
+    decidable += held.decided.decidable;
+    decided += held.decided.decided;
+    for (const breach of held.breaches) stories.set(breach.what, storyOf(world, breach));
+  }
+  return { stories, decidable, share: decided / decidable };
+}
+
+t.test("what is confirmed or violated is true, no violation is lost, enough is decided", (t) => {
+  const { stories, decidable, share } = holdAll(SEEDS);
+  t.strictSame([...stories.values()], []);
+  t.ok(decidable > SEEDS / 10, `${decidable} edges can be decided`);
+  t.ok(share >= DECIDED_FROM, `${share} of them are`);
+  t.end();
+});
+
+t.test("a judge that says too much, or too little, is found out", (t) => {
+  const always = (verdict: Verdict["verdict"]) => (world: World) =>
+    judgeWorld(world).map((v) => ({ ...v, verdict }));
+  const whatOf = (judge: (world: World) => Verdict[]) => [...holdAll(200, judge).stories.keys()];
+  t.ok(whatOf(always("confirmed")).includes("confirmed, and not true"));
+  t.ok(whatOf(always("violated")).includes("violated, and not true"));
+  t.ok(whatOf(always("unproven")).includes("lost a violation"));
+  t.equal(holdAll(200, always("unproven")).share, 0);
+  t.end();
+});
