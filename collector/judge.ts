@@ -1,5 +1,5 @@
 /** Judges windows as they close, and late ones again; keeps verdicts in store and evidence log. */
-import { CLOCKS_APART_MS } from "./attribution/clocks.ts";
+import { clocksApart } from "./attribution/clocks.ts";
 import { attribute } from "./attribution/attribute.ts";
 import { formatHolder } from "./attribution/holder.ts";
 import type { Holder } from "./attribution/holder.ts";
@@ -60,6 +60,8 @@ export class Judge {
   #logged: number;
   /** Windows to judge again; the store's cursors follow `#seen` when there is none left. */
   readonly #dirty = new Set<number>();
+  /** As it was when a window was judged last. */
+  #clocksApartMs = 0;
   #declared: { policy: Policy; stamp: string; edges: DeclaredEdges } | null = null;
   readonly counters: JudgeCounters = {
     ...{ windows: 0, again: 0, tooLate: 0, findings: {} },
@@ -157,7 +159,8 @@ export class Judge {
     let fromMs = Math.max(first, Math.floor(startMs / windowMs) * windowMs);
     for (; fromMs <= endMs && fromMs < this.#cursorMs; fromMs += windowMs) this.#dirty.add(fromMs);
     // By another node's clock what is new may lie in the window beside, if that was judged.
-    for (const ms of !isNew ? [] : [startMs - CLOCKS_APART_MS, endMs + CLOCKS_APART_MS]) {
+    const apartMs = isNew ? this.#clocksApartMs : 0;
+    for (const ms of [startMs - apartMs, endMs + apartMs]) {
       const beside = Math.floor(ms / windowMs) * windowMs;
       if (beside < first || beside >= this.#cursorMs || this.#dirty.has(beside)) continue;
       if (store.verdicts({ fromMs: beside, toMs: beside + 1, limit: 1 }).length > 0) {
@@ -249,15 +252,18 @@ export class Judge {
     const { store, declaration, tolerance } = this.#options;
     const { inventory, history } = declaration;
     const sightings = [];
-    const [nearMs, untilMs] = [fromMs - CLOCKS_APART_MS, toMs + CLOCKS_APART_MS];
+    this.#clocksApartMs = clocksApart(store.spools().map((spool) => spool.clockOffsetMs));
+    const clocksApartMs = this.#clocksApartMs;
+    const [nearMs, untilMs] = [fromMs - clocksApartMs, toMs + clocksApartMs];
     for (const { node, observation } of store.flowsBetween(nearMs, untilMs)) {
-      const attributed = attribute(observation, inventory);
+      const attributed = attribute(observation, inventory, clocksApartMs);
       sightings.push({ id: `${node}/${observation.flow}`, node, attributed });
     }
     const pods = inventory.pods(toMs - 1);
     return judgeWindow({
       fromMs,
       toMs,
+      clocksApartMs,
       sightings,
       coverage: store.coverageBetween(nearMs, untilMs),
       pods,

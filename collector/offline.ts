@@ -49,10 +49,11 @@ export function judgeOffline(
   const { verdicts } = judgeWindow({
     fromMs,
     toMs,
+    clocksApartMs: 0, // one capture, one clock
     sightings: observations.map((observation) => ({
       id: observation.flow,
       node: "",
-      attributed: attribute(observation, inventory),
+      attributed: attribute(observation, inventory, 0),
     })),
     coverage: [{ node: "", coverage }],
     pods: inventory.pods(fromMs),

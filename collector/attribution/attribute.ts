@@ -1,5 +1,4 @@
 /** Attributes an observation: who its client was, and who its server, at the time it began. */
-import { CLOCKS_APART_MS } from "./clocks.ts";
 import type { Observation } from "../../protocol/observation.ts";
 import { toCanonicalAddress } from "./address.ts";
 import { isMap, labelsAt, listAt, valueAt, type ClusterObject } from "./cluster-object.ts";
@@ -33,11 +32,7 @@ export type Attributed = {
 };
 
 /** Attributes by the time at which the flow started, by an agent's clock that may be apart. */
-export function attribute(
-  observation: Observation,
-  inventory: Inventory,
-  apartMs = CLOCKS_APART_MS,
-): Attributed {
+export function attribute(observation: Observation, inventory: Inventory, apartMs = 0): Attributed {
   const { record } = observation;
   const atMs = Date.parse(record.start);
   const reasons: string[] = [];

@@ -1,5 +1,4 @@
 /** Joins what was seen at other places, or under another address, to what the ends saw. */
-import { CLOCKS_APART_MS } from "../attribution/clocks.ts";
 import type { Observation } from "../../protocol/observation.ts";
 import { formatHolder } from "../attribution/holder.ts";
 import type { Sighting } from "./pair.ts";
@@ -12,7 +11,11 @@ const LOOKED_AT = 64;
  * connection, even under the node's address (masquerading keeps both sequence numbers). What no
  * pod's interface saw becomes a connection of its own, once for all the places where it was seen.
  */
-export function joinBetween(groups: Sighting[][], between: readonly Sighting[]): Sighting[][] {
+export function joinBetween(
+  groups: Sighting[][],
+  between: readonly Sighting[],
+  apartMs: number,
+): Sighting[][] {
   if (between.length === 0) return groups;
   const joined = [...groups];
   const byName = new Map<string, Sighting[][]>();
@@ -25,7 +28,7 @@ export function joinBetween(groups: Sighting[][], between: readonly Sighting[]):
   };
   for (const group of groups) for (const sighting of group) note(sighting, group);
   for (const sighting of between) {
-    let group = groupOf(sighting, byName);
+    let group = groupOf(sighting, byName, apartMs);
     if (group === null) joined.push((group = []));
     group.push(sighting);
     note(sighting, group);
@@ -37,7 +40,7 @@ export function joinBetween(groups: Sighting[][], between: readonly Sighting[]):
  * Where the network plugin puts a node's address in the client's place, the server's end shows
  * another client, and the same sequence numbers: of the client while nobody answered, of both then.
  */
-export function joinMasked(groups: Sighting[][]): Sighting[][] {
+export function joinMasked(groups: Sighting[][], apartMs: number): Sighting[][] {
   const byServer = new Map<string, Sighting[][]>();
   const masked: Sighting[][] = [];
   const rest: Sighting[][] = [];
@@ -60,7 +63,7 @@ export function joinMasked(groups: Sighting[][]): Sighting[][] {
     const found = byServer
       .get(name ?? "")
       ?.slice(-LOOKED_AT)
-      .filter((g) => isOf(g, observation));
+      .filter((g) => isOf(g, observation, apartMs));
     if (found?.length === 1) found[0]!.push(...group);
     else rest.push(group);
   }
@@ -79,12 +82,13 @@ function namesOf({ isn, record }: Observation): string[] {
 function groupOf(
   { attributed: { observation } }: Sighting,
   byName: ReadonlyMap<string, Sighting[][]>,
+  apartMs: number,
 ): Sighting[] | null {
   for (const name of namesOf(observation)) {
     const found = byName
       .get(name)
       ?.slice(-LOOKED_AT)
-      .find((group) => isOf(group, observation));
+      .find((group) => isOf(group, observation, apartMs));
     if (found) return found;
   }
   return null;
@@ -94,9 +98,11 @@ function groupOf(
  * Overlaps one of the group in time, and contradicts none: what was joined midway may be either of
  * two connections, which it does not make one.
  */
-function isOf(group: readonly Sighting[], observation: Observation): boolean {
+function isOf(group: readonly Sighting[], observation: Observation, apartMs: number): boolean {
   const all = group.map((s) => s.attributed.observation);
-  return all.some((o) => overlaps(o, observation)) && !all.some((o) => differs(o, observation));
+  return (
+    all.some((o) => overlaps(o, observation, apartMs)) && !all.some((o) => differs(o, observation))
+  );
 }
 
 /** Reports whether two say different sequence numbers of a side. */
@@ -104,8 +110,8 @@ function differs({ isn: a }: Observation, { isn: b }: Observation): boolean {
   return ([0, 1] as const).some((i) => a[i] !== null && b[i] !== null && a[i] !== b[i]);
 }
 
-function overlaps(a: Observation, b: Observation): boolean {
+function overlaps(a: Observation, b: Observation, apartMs: number): boolean {
   const isBefore = (x: Observation, y: Observation) =>
-    Date.parse(x.record.end) + CLOCKS_APART_MS < Date.parse(y.record.start);
+    Date.parse(x.record.end) + apartMs < Date.parse(y.record.start);
   return !isBefore(a, b) && !isBefore(b, a);
 }

@@ -1,5 +1,4 @@
 /** Adds up what agents watched in a window: per address, and per node. */
-import { CLOCKS_APART_MS } from "../attribution/clocks.ts";
 import type { Coverage } from "../../protocol/coverage.ts";
 import { formatHolder } from "../attribution/holder.ts";
 import type { Holder } from "../attribution/holder.ts";
@@ -46,6 +45,8 @@ const ANY_INTERFACE = "*";
 
 /** Coverage of one window [fromMs, toMs), by the address behind the interface. */
 export class WindowCoverage {
+  /** Milliseconds by which clocks may be apart. */
+  readonly apartMs: number;
   readonly #fromMs: number;
   readonly #toMs: number;
   readonly #byAddress = new Map<string, NodeWord[]>();
@@ -64,7 +65,9 @@ export class WindowCoverage {
     lives: readonly Binding<Holder>[],
     fromMs: number,
     toMs: number,
+    apartMs: number,
   ) {
+    this.apartMs = apartMs;
     this.#fromMs = fromMs;
     this.#toMs = toMs;
     for (const life of lives) push(this.#lives, formatHolder(life.value), life);
@@ -121,8 +124,8 @@ export class WindowCoverage {
    * both directions, no observation given up, drops and what is unread within the tolerance.
    */
   isWhole(holder: Holder, fromMs: number, toMs: number, tolerance: number): boolean {
-    const from = Math.max(fromMs, this.#fromMs - CLOCKS_APART_MS);
-    const to = Math.min(toMs, this.#toMs + CLOCKS_APART_MS);
+    const from = Math.max(fromMs, this.#fromMs - this.apartMs);
+    const to = Math.min(toMs, this.#toMs + this.apartMs);
     return holder.addresses.some((address) => {
       const words = this.#near.get(address) ?? [];
       const { delivered, dropped, unread, lost, sampling, oneDirection } = this.#add(words);

@@ -1,9 +1,9 @@
 /** Tells of a connection at which ends it was seen, and at which it would have been. */
-import { CLOCKS_APART_MS } from "../attribution/clocks.ts";
 import { formatHolder } from "../attribution/holder.ts";
 import type { Holder } from "../attribution/holder.ts";
 import type { WindowCoverage } from "./coverage.ts";
 import type { Connection } from "./pair.ts";
+import type { Edge } from "./verdict.ts";
 
 /** `absent`: watched whole all the time, and not seen. `unwatched`: not seen, and may have been. */
 export type Sight = "seen" | "absent" | "unwatched";
@@ -27,6 +27,8 @@ export class Sights {
   readonly #tolerance: number;
   /** Pods and ports that accepted a connection. */
   readonly #served = new Set<string>();
+  /** Servers' names and ports to which somebody came under a node's address. */
+  readonly #masked = new Set<string>();
 
   constructor(
     connections: readonly Connection[],
@@ -38,6 +40,7 @@ export class Sights {
     this.#pods = pods;
     this.#tolerance = tolerance;
     for (const c of connections) {
+      if (c.clientIsNode) this.#masked.add(`${c.serverName} ${c.port}/${c.proto}`);
       const [pod, ...others] = this.#serversOf(c);
       if (c.accepted === true && c.rolesKnown && pod && others.length === 0)
         this.#served.add(portOf(pod, c));
@@ -59,11 +62,17 @@ export class Sights {
     };
   }
 
+  /** Reports whether one of the edge may have come to its server under a node's address. */
+  hidesClients(server: Holder | null, { port, proto }: Edge): boolean {
+    return server !== null && this.#masked.has(`${formatHolder(server)} ${port}/${proto}`);
+  }
+
   #sight(c: Connection, isSeen: boolean, pods: readonly Holder[]): Sight {
     if (isSeen) return "seen";
     // Joined midway it has no name by which its sightings would be known as one.
     if (c.midstream) return "unwatched";
-    const [from, to] = [c.startMs - CLOCKS_APART_MS, c.endMs + CLOCKS_APART_MS];
+    const { apartMs } = this.#coverage;
+    const [from, to] = [c.startMs - apartMs, c.endMs + apartMs];
     const isWhole = (pod: Holder) => this.#coverage.isWhole(pod, from, to, this.#tolerance);
     return pods.length > 0 && pods.every(isWhole) ? "absent" : "unwatched";
   }

@@ -1,5 +1,4 @@
 /** Pairs the sightings of one connection, at two veths or two nodes, into one connection. */
-import { CLOCKS_APART_MS } from "../attribution/clocks.ts";
 import { formatHolder } from "../attribution/holder.ts";
 import type { Holder } from "../attribution/holder.ts";
 import { joinBetween, joinMasked } from "./between.ts";
@@ -65,8 +64,8 @@ export type Connection = {
   findings: readonly string[];
 };
 
-/** Groups sightings by connection, and merges what each saw. */
-export function pairSightings(sightings: readonly Sighting[]): Connection[] {
+/** Groups sightings by connection, by clocks so far apart, and merges what each saw. */
+export function pairSightings(sightings: readonly Sighting[], apartMs: number): Connection[] {
   const groups = new Map<string, Sighting[]>();
   const between: Sighting[] = [];
   for (const sighting of sightings) {
@@ -79,8 +78,8 @@ export function pairSightings(sightings: readonly Sighting[]): Connection[] {
     if (known) known.push(sighting);
     else groups.set(key, [sighting]);
   }
-  const paired = [...groups.values()].flatMap(splitByTime);
-  return joinBetween(joinMasked(paired), between).map(merge);
+  const paired = [...groups.values()].flatMap((group) => splitByTime(group, apartMs));
+  return joinBetween(joinMasked(paired, apartMs), between, apartMs).map(merge);
 }
 
 /** Seen neither at the client's end nor at the server's: at an uplink, in a tunnel. */
@@ -105,7 +104,7 @@ function keyOf({ id, attributed: { observation, server, serverPort } }: Sighting
  * Sequence numbers repeat after hours: sightings far apart are different connections. So are two of
  * one port whose frames were seen at the same end, where no number says that they are one.
  */
-function splitByTime(group: Sighting[]): Sighting[][] {
+function splitByTime(group: Sighting[], apartMs: number): Sighting[][] {
   if (group.length === 1) return [group];
   const startOf = (s: Sighting) => Date.parse(s.attributed.observation.record.start);
   const sorted = group.toSorted((a, b) => startOf(a) - startOf(b));
@@ -115,7 +114,7 @@ function splitByTime(group: Sighting[]): Sighting[][] {
     const { isn, vantage } = next.attributed.observation;
     const isTwice =
       isn[0] === null && last.some((s) => s.attributed.observation.vantage === vantage);
-    if (!isTwice && startOf(next) - startOf(last[0]!) <= CLOCKS_APART_MS) last.push(next);
+    if (!isTwice && startOf(next) - startOf(last[0]!) <= apartMs) last.push(next);
     else split.push([next]);
   }
   return split;

@@ -70,8 +70,8 @@ function sayOfRequired(
  */
 function sayOfRefused(c: Connection, required: Expectation["transport"]["required"]): Say {
   const isEncrypted = required === "mtls" || required === "tls";
-  // An application that died closes without a word as well.
-  if (c.failureLikely) return unreadable("not-answered");
+  // A server that died, or reads and closes, shows the same.
+  if (c.failureLikely) return unreadable("refusal-likely");
   switch (c.failure) {
     case "plaintext-refused":
     case "plaintext-to-tls":

@@ -30,6 +30,8 @@ export const REASONS = {
   "session-resumed": "the session was resumed; client authentication was not proven again",
   "mutual-unknown": "whether the client presented a certificate cannot be told",
   "not-answered": "no connection was seen to be accepted or refused",
+  "refusal-likely":
+    "it was refused, as it seems: a server that fails or just closes shows the same",
   "one-sided": "only one side's packets were seen",
   "one-direction":
     "the network plugin leads one direction past the pod's interface: " +

@@ -25,6 +25,8 @@ export type WindowInput = {
   /** [fromMs, toMs), milliseconds since the epoch. */
   fromMs: number;
   toMs: number;
+  /** Milliseconds by which the clocks of agents, and of who followed the cluster, may be apart. */
+  clocksApartMs: number;
   /** Of the window, and as far beside it as clocks differ; so is the coverage. */
   sightings: readonly Sighting[];
   coverage: readonly NodeWord[];
@@ -58,8 +60,6 @@ export type WindowJudgement = {
   unexercisedCut: number;
 };
 
-/** Share of a window that must have been watched for its verdicts to speak of all of it. */
-const WATCHED_FROM = 0.9;
 const FLOWS_TOLD = 10;
 
 const time = (ms: number) => new Date(ms).toISOString();
@@ -67,8 +67,14 @@ const time = (ms: number) => new Date(ms).toISOString();
 type EdgeGroup = { edge: Edge; client: Holder | null; server: Holder | null; of: Connection[] };
 
 export function judgeWindow(input: WindowInput): WindowJudgement {
-  const coverage = new WindowCoverage(input.coverage, input.lives, input.fromMs, input.toMs);
-  const connections = pairSightings(input.sightings).filter(
+  const coverage = new WindowCoverage(
+    input.coverage,
+    input.lives,
+    input.fromMs,
+    input.toMs,
+    input.clocksApartMs,
+  );
+  const connections = pairSightings(input.sightings, input.clocksApartMs).filter(
     (c) => c.startMs < input.toMs && c.endMs >= input.fromMs,
   );
   const groups = groupByEdge(connections, input);
@@ -77,7 +83,7 @@ export function judgeWindow(input: WindowInput): WindowJudgement {
   for (const group of groups.values()) {
     verdicts.push(...judgeEdge(group, input, coverage, sights));
   }
-  verdicts.push(...judgeUnexercised(groups, input, coverage));
+  verdicts.push(...judgeUnexercised(groups, input, coverage, sights));
   const from = time(input.fromMs);
   const to = time(input.toMs);
   const nodes = input.nodes.map((n) => coverage.ofNode(n.name, input.pods));
@@ -161,7 +167,7 @@ function judgeEdge(
   sights: Sights,
 ): Verdict[] {
   const { client, server, of } = group;
-  const base = baseOf(group, input, coverage);
+  const base = baseOf(group, input, coverage, sights);
   const carrier = CARRIERS[group.edge.proto];
   if (!carrier) return []; // ESP and its like: no policy speaks of them
   if (!client || !server) {
@@ -260,9 +266,12 @@ function doubt(
   return weighed;
 }
 
+/** `hidesClients`: some came under a node's address, and may be of any edge to that server. */
+type WatchedEnd = WorkloadWatched & { hidesClients?: boolean };
+
 /** Why what passes an end of an edge may not have been seen there; null where it was. */
 function missedAt(
-  end: WorkloadWatched,
+  end: WatchedEnd,
   base: Base,
   { counts }: Weighed,
   tolerance: number,
@@ -271,11 +280,12 @@ function missedAt(
   const frames = Math.max(1, delivered + dropped);
   const lost = end.lost + base.attempts;
   if (end.oneDirection) return "one-direction";
+  if (end.hidesClients) return "client-is-node";
   if (dropped / frames > tolerance) return "capture-drops";
   if ((dropped + unread) / frames > tolerance) return "frames-unread";
   // Each of them may have been the edge's.
   if (lost > tolerance * (lost + counts.supporting)) return "observations-lost";
-  return Math.round(end.least * 1000) / 1000 < WATCHED_FROM ? "partly-watched" : null;
+  return Math.round(end.least * 1000) / 1000 < 1 - tolerance ? "partly-watched" : null;
 }
 
 type Base = {
@@ -284,17 +294,22 @@ type Base = {
   edge: Edge;
   coverage: EdgeCoverage;
   of: readonly Connection[];
-  ends: readonly WorkloadWatched[];
+  ends: readonly WatchedEnd[];
   /** Those of the client, at either end, that nobody kept. */
   attempts: number;
   /** At one end or the other, the network plugin leads one direction past the interface. */
   lacksDirection: boolean;
 };
 
-function baseOf(group: EdgeGroup, input: WindowInput, coverage: WindowCoverage): Base {
+function baseOf(
+  group: EdgeGroup,
+  input: WindowInput,
+  coverage: WindowCoverage,
+  sights: Sights,
+): Base {
   const client = coverage.ofWorkload(group.client);
   const server = coverage.ofWorkload(group.server);
-  const ends = [client, server];
+  const ends = [client, { ...server, hidesClients: sights.hidesClients(group.server, group.edge) }];
   const ofEnds = Math.min(client.sampling, server.sampling);
   const sampling = group.of.reduce((least, c) => Math.min(least, c.sampling), ofEnds);
   const round = (share: number) => Math.round(share * 1000) / 1000;
@@ -393,6 +408,7 @@ function judgeUnexercised(
   groups: ReadonlyMap<string, EdgeGroup>,
   input: WindowInput,
   coverage: WindowCoverage,
+  sights: Sights,
 ): Verdict[] {
   return input.declared.edges
     .filter(({ id }) => !groups.has(id))
@@ -404,7 +420,7 @@ function judgeUnexercised(
         port,
         proto: carrier.toLowerCase(),
       };
-      const base = baseOf({ edge, client, server, of: [] }, input, coverage);
+      const base = baseOf({ edge, client, server, of: [] }, input, coverage, sights);
       const seen = base.coverage.client > 0 || base.coverage.server > 0;
       const isSampled = base.coverage.sampling < 1;
       const isLost = (base.coverage.lost ?? 0) > 0;

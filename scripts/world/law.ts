@@ -5,6 +5,7 @@
 import { attribute } from "../../collector/attribution/attribute.ts";
 import { toClusterObject } from "../../collector/attribution/cluster-object.ts";
 import type { JsonMap } from "../../collector/attribution/cluster-object.ts";
+import { clocksApart } from "../../collector/attribution/clocks.ts";
 import { Inventory } from "../../collector/attribution/inventory.ts";
 import { GRACE_MS, PolicyHistory } from "../../collector/policy/history.ts";
 import { NOTHING_DECLARED } from "../../collector/verdict/declared-edges.ts";
@@ -53,18 +54,26 @@ export function judgeWorld({ cluster, told }: World): Verdict[] {
   const history = new PolicyHistory();
   declare(cluster, history);
   const [fromMs, toMs] = [EPOCH_MS, EPOCH_MS + WINDOW_MS];
+  const clocksApartMs = clocksApart(cluster.nodes.map((node) => node.offsetMs));
   const sightings = told.observations
     .filter(({ observation: { record } }) => {
       const [start, end] = [Date.parse(record.start), Date.parse(record.end)];
-      return start < toMs + MARGIN_MS && end >= fromMs - MARGIN_MS;
+      return start < toMs + clocksApartMs && end >= fromMs - clocksApartMs;
     })
     .map(({ node, observation }) => ({
       id: `${node}/${observation.flow}`,
       node,
-      attributed: attribute(observation, inventory),
+      attributed: attribute(observation, inventory, clocksApartMs),
     }));
   return judgeWindow({
-    ...{ fromMs, toMs, sightings, coverage: told.coverage, pods: inventory.pods(toMs - 1) },
+    ...{
+      fromMs,
+      toMs,
+      clocksApartMs,
+      sightings,
+      coverage: told.coverage,
+      pods: inventory.pods(toMs - 1),
+    },
     lives: inventory.podsBetween(fromMs, toMs),
     nodes: inventory.nodes(toMs - 1),
     expect: (...question) => history.expect(...question),
@@ -128,6 +137,10 @@ function during(cluster: Cluster, a: Attempt, lagMs = cluster.lagMs): Rules[] {
   return rulesDuring(cluster, a.server.app, a.startMs - lagMs, a.endMs);
 }
 
+function atStart(cluster: Cluster, { server, startMs }: Attempt): Rules[] {
+  return rulesDuring(cluster, server.app, startMs - cluster.lagMs, startMs);
+}
+
 /** What lies at the window's border may count or not, by whose clock it is taken. */
 function truth(cluster: Cluster, near: readonly Attempt[]): Truth {
   const inside = near.filter((a) => overlaps(a, -MARGIN_MS));
@@ -138,7 +151,16 @@ function truth(cluster: Cluster, near: readonly Attempt[]): Truth {
   const isServed = (a: Attempt) => a.fate === "served";
   const isOpened = (a: Attempt) => isServed(a) || a.fate === "died" || a.fate === "turned-down";
   const isBare = (a: Attempt) => a.posture === "plaintext" || a.posture === "tls";
+  // What was not let when it began breaks the rule, whatever came into force while it lived.
+  const wasUnlawful = {
+    path: (a: Attempt) => atStart(cluster, a).every((r) => admits(r, a.client.app) === false),
+    transport: (a: Attempt) => atStart(cluster, a).every((r) => r.mtls === "STRICT"),
+  };
   const isBroken = {
+    path: (a: Attempt) => isOpened(a) && wasUnlawful.path(a),
+    transport: (a: Attempt) => isServed(a) && isBare(a) && wasUnlawful.transport(a),
+  };
+  const isBrokenAllAlong = {
     path: (a: Attempt) => isOpened(a) && isUnlawful.path(a),
     transport: (a: Attempt) => isServed(a) && isBare(a) && isUnlawful.transport(a),
   };
@@ -154,9 +176,9 @@ function truth(cluster: Cluster, near: readonly Attempt[]): Truth {
   const both = <T>(of: (aspect: Aspect) => T) => ({ path: of("path"), transport: of("transport") });
   return {
     attempts: near,
-    holds: both((aspect) => near.some(isShown[aspect]) && !inside.some(isBroken[aspect])),
+    holds: both((aspect) => near.some(isShown[aspect]) && !inside.some(isBrokenAllAlong[aspect])),
     broken: both((aspect) => near.some(isBroken[aspect])),
-    mustBeTold: both((aspect) => inside.some((a) => isBroken[aspect](a) && isSettled(a))),
+    mustBeTold: both((aspect) => inside.some((a) => isBrokenAllAlong[aspect](a) && isSettled(a))),
     isWatched: near.every((a) => isWatchedWhole(a.client) && isWatchedWhole(a.server)),
     isCovered: [ofApp(near[0]!.client), ofApp(near[0]!.server)].some((pods) =>
       pods.every(isWatchedWhole),

@@ -283,7 +283,7 @@ t.test("what comes late judges its window again, and tells only what changed", a
 t.test("coverage that comes late takes back a blind spot, and what rested on it", async (t) => {
   const bench = await new Bench().start();
   await bench.judge.step(FROM);
-  await bench.bring(["web > ledger mtls accepted @c"], ["web 0-10"]);
+  await bench.bring(["web > ledger mtls accepted"], ["web 0-10"]);
   await bench.judge.step(DUE);
   t.equal(bench.verdict("transport"), "transport unproven partly-watched");
   t.ok(bench.told().includes("finding blind-spot node/b"));

@@ -17,6 +17,7 @@ import { seeded } from "../../scripts/world/draw.ts";
 
 const FROM = Date.parse("2026-11-22T01:00:00Z");
 const TO = FROM + 60_000;
+const APART_MS = 5_000;
 
 const inventory = new Inventory();
 for (const object of clusterObjects()) inventory.apply(object, -Infinity);
@@ -70,14 +71,14 @@ function sightingsOf(lines: readonly string[]): Sighting[] {
     .map(({ node, observation }) => ({
       id: `${node}/${observation.flow}`,
       node,
-      attributed: attribute(observation, inventory),
+      attributed: attribute(observation, inventory, APART_MS),
     }));
 }
 
 function judge(sightings: readonly Sighting[], world: World): WindowJudgement {
   const expectations = (world.expect ?? ["mtls allowed:NetworkPolicy"]).map(expectation);
   return judgeWindow({
-    ...{ fromMs: FROM, toMs: TO, sightings },
+    ...{ fromMs: FROM, toMs: TO, clocksApartMs: APART_MS, sightings },
     coverage: (world.coverage ?? EVERYTHING).map((line) => covered(line, FROM)),
     pods: inventory.pods(FROM),
     nodes: inventory.nodes(FROM),
@@ -243,8 +244,8 @@ t.test("rule 5: drops, and time that was not watched, take a proof back", async 
     [mtls, "confirmed mtls-observed 1/0/0", watched("web 0-60", "ledger 0-60 50+50")],
     [mtls, "unproven capture-drops 1/0/0", watched("web 0-30", "ledger 0-60 50+50")],
     [mtls, "unproven capture-drops 1/0/0", watched("ledger 0-60 50+50")],
-    [mtls, "confirmed mtls-observed 1/0/0", watched("web 0-54")], // nine tenths of the window
-    [mtls, "unproven partly-watched 1/0/0", watched("web 0-53.9")],
+    [mtls, "confirmed mtls-observed 1/0/0", watched("web 0-59.4")], // all but the tolerance
+    [mtls, "unproven partly-watched 1/0/0", watched("web 0-59.3")],
     [mtls, "unproven partly-watched 1/0/0", watched("web 0-20", "web 40-60", "ledger 30-60")],
     [mtls, "confirmed mtls-observed 1/0/0", watched("web 0-30", "web 20-60")],
     [mtls, "confirmed mtls-observed 1/0/0", watched("web 0-1", "ledger 0-60")],
@@ -664,7 +665,7 @@ t.test("an address that nobody is known to have held leaves the edge unproven", 
 
 // ---- pairing -------------------------------------------------------------------------------
 
-const pairs = (...lines: string[]) => pairSightings(sightingsOf(lines));
+const pairs = (...lines: string[]) => pairSightings(sightingsOf(lines), APART_MS);
 
 t.test("two sightings are one connection by the client's sequence number", async (t) => {
   t.equal(pairs("web > ledger mtls accepted").length, 1, "at two veths, on two nodes");
