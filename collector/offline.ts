@@ -59,8 +59,8 @@ export function judgeOffline(
     pods: inventory.pods(fromMs),
     lives: inventory.podsBetween(fromMs, toMs),
     nodes: [],
-    expect: (client, server, port, carrier, atMs) => ({
-      atStart: [policy.expect(client, server, port, carrier, atMs)],
+    expect: (client, server, port, carrier, atMs, _from, _to, wire) => ({
+      atStart: [policy.expect(client, server, port, carrier, atMs, wire)],
       later: [],
     }),
     actorOf: (holder) => policy.actorOf(holder)?.name ?? null,

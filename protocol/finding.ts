@@ -58,6 +58,17 @@ export const FINDINGS: readonly FindingKind[] = [
     sentence: "A pod sent packets under addresses that are not its own: they count for no flow.",
   },
   {
+    code: "one-end-only",
+    severity: "high",
+    sentence:
+      "Accepted connections were seen at one end, and never came to the other, watched one.",
+  },
+  {
+    code: "denial-slipped-past",
+    severity: "high",
+    sentence: "A client that shows no identity is let in where a rule denies it by its identity.",
+  },
+  {
     code: "blind-spot",
     severity: "medium",
     sentence: "A node that runs pods has no agent, or its agent reported nothing in the window.",

@@ -46,7 +46,7 @@ export function explain(
   const policy = new Policy(objects, { problems, mesh: question.mesh, podsInBlocks: "never" });
   const { port, transport, wire } = question;
   const expectations = clients.flatMap((client) =>
-    servers.map((server) => policy.expect(client, server, port, transport, nowMs)),
+    servers.map((server) => policy.expect(client, server, port, transport, nowMs, wire)),
   );
   const first = expectations[0]!;
   const judged = new Set(expectations.map((e) => (wire === null ? null : judgeWire(e, wire))));

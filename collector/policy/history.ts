@@ -1,7 +1,7 @@
 /** Keeps every version of every policy object: the policy in force at an instant is known. */
 import type { ClusterObject, ObjectName } from "../attribution/cluster-object.ts";
 import type { Transport } from "../attribution/holder.ts";
-import type { Expectation } from "./expectation.ts";
+import type { Expectation, Posture } from "./expectation.ts";
 import { isDeciding } from "./known-kinds.ts";
 import { Policy, type End, type PolicyOptions } from "./policy.ts";
 import { Versions, type Version } from "./versions.ts";
@@ -79,8 +79,9 @@ export class PolicyHistory {
     atMs: number,
     fromMs = atMs,
     toMs = atMs,
+    wire: Posture | null = null,
   ): Expected {
-    const ask = (ms: number) => this.at(ms).expect(client, server, port, transport, atMs);
+    const ask = (ms: number) => this.at(ms).expect(client, server, port, transport, atMs, wire);
     const all: [Expectation, ...Expectation[]] = [ask(atMs)];
     const near = this.changes.filter((c) => c.sinceMs <= atMs && atMs - c.atMs < this.graceMs);
     for (const change of near.toReversed()) {

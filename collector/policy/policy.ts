@@ -58,12 +58,21 @@ export class Policy {
 
   /**
    * What is required of a connection that starts at `atMs`. `port` is the container's, after
-   * Service translation. A Service as server is undecidable: resolve it first.
+   * Service translation. A Service as server is undecidable: resolve it first. `wire` is what the
+   * connection showed, null where that is not known: without mutual TLS it showed no identity, and
+   * rules that go by identity match it as such (Istio bulletin 2021-004).
    */
-  expect(from: End, to: End, port: number, carrier: Carrier, atMs: number): Expectation {
+  expect(
+    from: End,
+    to: End,
+    port: number,
+    carrier: Carrier,
+    atMs: number,
+    wire: Posture | null = null,
+  ): Expectation {
     const client = "external" in from ? toExternal(from.external) : from;
     const server = "external" in to ? toExternal(to.external) : to;
-    const say = carrier === "TCP" ? this.sayOfMesh(client, server, port) : null;
+    const say = carrier === "TCP" ? this.sayOfMesh(client, server, port, wire) : null;
     const decision = combine([
       this.network.decide(client, server, carrier, port),
       ...(say === null ? [] : [say.decision]),
@@ -125,13 +134,20 @@ export class Policy {
   }
 
   /** What the mesh of the server says; null where it is in none. */
-  private sayOfMesh(client: Holder, server: Holder, port: number): MeshSay | null {
+  private sayOfMesh(
+    client: Holder,
+    server: Holder,
+    port: number,
+    wire: Posture | null,
+  ): MeshSay | null {
     const { mesh } = this.meshedOf(server);
     if (mesh === null) return null;
+    const shown = wire === null ? null : wire === "mtls";
     if (mesh === "istio" || mesh === "ambient") {
-      return this.istio.judge(client, this.istioMeshOf(client), server, mesh, port);
+      return this.istio.judge(client, this.istioMeshOf(client), server, mesh, port, shown);
     }
-    return this[mesh].judge(client, this.isIn(client, mesh), server, port);
+    const isMeshed = shown === false ? false : this.isIn(client, mesh);
+    return this[mesh].judge(client, isMeshed, server, port);
   }
 
   /** Which of Istio's an end is in, null for neither; undefined where nothing shows it. */

@@ -2,7 +2,7 @@
 import { formatHolder } from "../attribution/holder.ts";
 import type { Holder, Transport } from "../attribution/holder.ts";
 import type { Binding } from "../attribution/timeline.ts";
-import type { Because, Expectation } from "../policy/expectation.ts";
+import type { Because, Expectation, Posture } from "../policy/expectation.ts";
 import type { Expected } from "../policy/history.ts";
 import { formatShare, upperBound } from "./confidence.ts";
 import { WindowCoverage } from "./coverage.ts";
@@ -10,7 +10,6 @@ import type { NodeWord, WorkloadWatched } from "./coverage.ts";
 import type { DeclaredEdges } from "./declared-edges.ts";
 import { Sights } from "./matrix.ts";
 import type { Matrix } from "./matrix.ts";
-import { findScans } from "./movement.ts";
 import { pairSightings } from "./pair.ts";
 import type { Connection, Sighting } from "./pair.ts";
 import { sayOfPath, undecidableReason } from "./path.ts";
@@ -20,6 +19,7 @@ import type { Aspect, ClusterFinding, Edge, NodeCoverage, Reason } from "./verdi
 import type { EdgeCoverage, Verdict, WorkloadName } from "./verdict.ts";
 import { doubted, weigh } from "./weigh.ts";
 import type { Say, Weighed } from "./weigh.ts";
+import { findInWindow } from "./window-findings.ts";
 
 export type WindowInput = {
   /** [fromMs, toMs), milliseconds since the epoch. */
@@ -34,7 +34,8 @@ export type WindowInput = {
   /** Those that lived at some time in the window, and when. */
   lives: readonly Binding<Holder>[];
   nodes: readonly Holder[];
-  /** What is required of a connection that begins at `atMs` and lives within [fromMs, toMs]. */
+  /** What is required of a connection that begins at `atMs`, lives within [fromMs, toMs], and
+   * shows `wire`. */
   expect: (
     client: Holder,
     server: Holder,
@@ -43,6 +44,7 @@ export type WindowInput = {
     atMs: number,
     fromMs: number,
     toMs: number,
+    wire: Posture | null,
   ) => Expected;
   zonesOf: (holder: Holder) => readonly string[];
   actorOf?: (holder: Holder) => string | null;
@@ -84,30 +86,11 @@ export function judgeWindow(input: WindowInput): WindowJudgement {
     verdicts.push(...judgeEdge(group, input, coverage, sights));
   }
   verdicts.push(...judgeUnexercised(groups, input, coverage, sights));
-  const from = time(input.fromMs);
-  const to = time(input.toMs);
   const nodes = input.nodes.map((n) => coverage.ofNode(n.name, input.pods));
-  const blind = nodes.filter((n) => !n.agent && n.pods > 0);
-  const lacking = nodes.filter((n) => (n.oneDirection ?? 0) > 0);
-  const findings = [
-    ...findScans(connections, from, to),
-    ...lacking.map((n) => ({
-      code: "one-direction",
-      from,
-      to,
-      subject: `node/${n.node}`,
-      sentence:
-        `on node ${n.node} the network plugin leads one direction past ${n.oneDirection} ` +
-        `of ${n.interfaces} interfaces: what is seen there proves nothing`,
-    })),
-    ...blind.map((n) => ({
-      code: "blind-spot",
-      from,
-      to,
-      subject: `node/${n.node}`,
-      sentence: `node ${n.node} runs ${n.pods} pods, and no agent watched them in the window`,
-    })),
-  ];
+  const findings = findInWindow({
+    ...{ from: time(input.fromMs), to: time(input.toMs), connections, nodes, sights },
+    isDeniedByIdentity: (c, client, server) => isDeniedByIdentity(c, client, server, input),
+  });
   return { verdicts, findings, nodes, unexercisedCut: input.declared.cut };
 }
 
@@ -174,47 +157,82 @@ function judgeEdge(
     const nothing: Weighed = { verdict: "unproven", reason: "not-attributable", counts: NO_COUNTS };
     return [verdictOf(base, "path", nothing, null, [], false)];
   }
-  const saysPath: Say[] = [];
-  const saysTransport: Say[] = [];
-  let latest: Expectation | null = null;
+  const path: Judged[] = [];
+  const transport: Judged[] = [];
   let inGrace = false;
   for (const c of of) {
-    const livesTo = Math.min(c.endMs, input.toMs);
-    const pair = [c.client ?? client, c.server ?? server, c.port, carrier] as const;
-    const expected = input.expect(...pair, c.startMs, input.fromMs, livesTo);
+    const expected = expectedOf(c, group, carrier, input, shownBy(c));
     const { atStart, later } = expected;
-    latest = later.at(-1) ?? atStart[0];
+    const met = later.at(-1) ?? atStart[0];
     inGrace ||= atStart.length + later.length > 1;
     const matrix = sights.of(c);
-    saysPath.push(sayOf(c, expected, (e) => sayOfPath(c, e, matrix)));
+    path.push({ met, say: sayOf(c, expected, (e) => sayOfPath(c, e, matrix)) });
     const speaks = [...atStart, ...later].some((e) => e.transport.required !== null);
-    if (speaks) saysTransport.push(sayOf(c, expected, (e) => sayUnder(c, e, matrix)));
+    if (speaks) transport.push({ met, say: sayOf(c, expected, (e) => sayUnder(c, e, matrix)) });
   }
-  const expectation = latest!;
   const verdicts: Verdict[] = [];
-  const because = expectation.pathBecause;
-  const isContradicted = saysPath.some((s) => s.kind === "contradicts");
-  if (expectation.path === "undecidable" && !isContradicted) {
-    const weighed: Weighed = {
-      verdict: "undecidable",
-      reason: undecidableReason(expectation),
-      counts: NO_COUNTS,
-    };
-    verdicts.push(verdictOf(base, "path", weighed, expectation, because, inGrace));
-  } else if (saysPath.some((s) => s.kind !== "silent")) {
-    const weighed = doubt(weigh(saysPath, input.tolerance), expectation, base, input);
-    verdicts.push(verdictOf(base, "path", weighed, expectation, because, inGrace));
-  } else if (expectation.path === "allowed") {
+  const told = (aspect: Aspect, weighed: Weighed, { met }: Judged) => {
+    const because = aspect === "path" ? met.pathBecause : met.transportBecause;
+    verdicts.push(verdictOf(base, aspect, weighed, met, because, inGrace));
+  };
+  const isContradicted = path.some(({ say }) => say.kind === "contradicts");
+  const unseen = isContradicted ? undefined : path.find(({ met }) => met.path === "undecidable");
+  if (unseen) {
+    const reason = undecidableReason(unseen.met);
+    told("path", { verdict: "undecidable", reason, counts: NO_COUNTS }, unseen);
+  } else if (path.some(({ say }) => say.kind !== "silent")) {
+    told("path", ...weighed(path, base, input));
+  } else if (path.at(-1)!.met.path === "allowed") {
     const reason = of.every((c) => c.rolesKnown) ? "allowed-and-refused" : "roles-unknown";
-    const weighed = weigh([{ kind: "unreadable", reason }], 0);
-    verdicts.push(verdictOf(base, "path", weighed, expectation, because, inGrace));
+    told("path", weigh([{ kind: "unreadable", reason }], 0), path.at(-1)!);
   }
-  if (saysTransport.some((s) => s.kind !== "silent")) {
-    const weighed = doubt(weigh(saysTransport, input.tolerance), expectation, base, input);
-    const reasons = expectation.transportBecause;
-    verdicts.push(verdictOf(base, "transport", weighed, expectation, reasons, inGrace));
+  if (transport.some(({ say }) => say.kind !== "silent")) {
+    told("transport", ...weighed(transport, base, input));
   }
   return verdicts;
+}
+
+/** What one connection says, and the latest of the expectations that it met. */
+type Judged = { met: Expectation; say: Say };
+
+/** What all of them come to, and one of those that decided it. */
+function weighed(of: readonly Judged[], base: Base, input: WindowInput): [Weighed, Judged] {
+  const says = of.map(({ say }) => say);
+  const found = weigh(says, input.tolerance);
+  const decides = ({ say }: Judged) => "reason" in say && say.reason === found.reason;
+  const one = of.find(decides) ?? of.at(-1)!;
+  return [doubt(found, one.met, base, input), one];
+}
+
+function isDeniedByIdentity(
+  c: Connection,
+  client: Holder,
+  server: Holder,
+  input: WindowInput,
+): boolean {
+  const carrier = CARRIERS[c.proto];
+  if (!carrier) return false;
+  const pathOf = (wire: Posture | null) =>
+    expectedOf(c, { client, server }, carrier, input, wire).atStart[0].path;
+  return pathOf(shownBy(c)) === "allowed" && pathOf("mtls") === "denied";
+}
+
+/** What was required of a connection that showed so much of who it is. */
+function expectedOf(
+  c: Connection,
+  group: Pick<EdgeGroup, "client" | "server">,
+  carrier: Transport,
+  input: WindowInput,
+  wire: Posture | null,
+): Expected {
+  const [client, server] = [c.client ?? group.client!, c.server ?? group.server!];
+  const livesTo = Math.min(c.endMs, input.toMs);
+  return input.expect(client, server, c.port, carrier, c.startMs, input.fromMs, livesTo, wire);
+}
+
+/** What the connection showed of who it is; null where that is not known. */
+function shownBy({ posture }: Connection): Posture | null {
+  return posture === "plaintext" || posture === "tls" || posture === "mtls" ? posture : null;
 }
 
 /** What a connection says of the versions that it met, as far as its client is known. */

@@ -1,7 +1,7 @@
 /** Reads small manifests for the tests of policy, and says in short what they require. */
 import type { Holder, Transport } from "../../collector/attribution/holder.ts";
 import { parseManifests, type Declared } from "../../collector/policy/declared.ts";
-import type { Expectation } from "../../collector/policy/expectation.ts";
+import type { Expectation, Posture } from "../../collector/policy/expectation.ts";
 import { judgeWire, Policy, type End } from "../../collector/policy/policy.ts";
 import { toInventory } from "../../collector/policy/policy-command.ts";
 
@@ -27,6 +27,7 @@ export function expectOf(
   to: string,
   port: number,
   transport: Transport = "TCP",
+  shown: Posture | null = null,
 ): Expectation {
   const declared = read(text);
   const nodes = toInventory(declared).nodes(-Infinity);
@@ -35,7 +36,7 @@ export function expectOf(
     return nodes.find((node) => node.name === name) ?? { external: name };
   };
   const policy = new Policy(declared.objects, { problems: declared.problems });
-  return policy.expect(find(from), find(to), port, transport, 0);
+  return policy.expect(find(from), find(to), port, transport, 0, shown);
 }
 
 /** What of the postures is taken, as `required ptm`: `+` accepted, `-` refused, `?` not known. */

@@ -435,7 +435,9 @@ t.test("who is meshed; policy explain and policy allowed use it", async (t) => {
   const options = { manifests: folder, from: "a/web", to: "a/db", port: "8080", format: "json" };
   const answer = JSON.parse(runExplain({ ...options, mesh: "consul", wire: "tls" }, 0).out);
   t.match(answer, { path: "denied", transport: { required: "mtls" }, wire: "refused" });
-  t.match(answer.because[0], { kind: "ServiceIntentions", rule: "spec.sources[0].action" });
+  const mutual = JSON.parse(runExplain({ ...options, mesh: "consul", wire: "mtls" }, 0).out);
+  t.match(mutual, { path: "denied", wire: "accepted" });
+  t.match(mutual.because[0], { kind: "ServiceIntentions", rule: "spec.sources[0].action" });
   t.equal(JSON.parse(runExplain(options, 0).out).path, "undeclared");
   writeFileSync(path.join(folder, "all.yaml"), PODS + intentions("db", source("web", "deny")));
   t.equal(

@@ -60,6 +60,28 @@ t.test("rules as Envoy gets them", async (t) => {
   t.equal(wire(ask(unmarked + dry)), "any +++", "a dry run selects the pod: it is meshed");
 });
 
+t.test("what showed no identity is held against rules as such", async (t) => {
+  const path = (spec: string, shown: "plaintext" | "tls" | "mtls" | null, ends = SIDECARS) =>
+    expectOf(ends + TCP + rules(spec), "b/cli", "a/srv", 80, "TCP", shown).path;
+  const from = (source: string, action = "ALLOW") =>
+    `{action: ${action}, rules: [{from: [{source: {${source}}}]}]}`;
+  const NAMED = ["principals: [cluster.local/ns/b/sa/cli]", "namespaces: [b]"];
+  for (const source of [...NAMED, "serviceAccounts: [b/cli]", "principals: ['*']"]) {
+    for (const shown of ["plaintext", "tls"] as const) {
+      t.equal(path(from(source), shown), "denied", `${source}, ${shown}: an empty identity`);
+      t.equal(path(from(source, "DENY"), shown), "allowed", "and so a denial does not match");
+      t.equal(path(from(`not${source[0]!.toUpperCase()}${source.slice(1)}`), shown), "allowed");
+    }
+    t.equal(path(from(source), "mtls"), "allowed");
+    t.equal(path(from(source, "DENY"), "mtls"), "denied");
+  }
+  t.equal(path(from(NAMED[0]!), "plaintext", TUNNELS), "denied", "ztunnel, outside of its tunnel");
+  t.equal(
+    path(from("ipBlocks: [10.0.0.0/8]"), "plaintext"),
+    path(from("ipBlocks: [10.0.0.0/8]"), null),
+  );
+});
+
 t.test("rules as ztunnel gets them", async (t) => {
   const path = (spec: string, from = "192.0.2.1") => ask(TUNNELS + rules(spec), 80, from).path;
   const deny = (rule: string) => `{action: DENY, rules: [${rule}]}`;

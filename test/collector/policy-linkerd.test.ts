@@ -492,9 +492,12 @@ t.test("policy explain and policy allowed use it", async (t) => {
   const options = { manifests: folder, from: "a/x", to: "a/y", port: "8080", format: "json" };
   const linkerd = { ...options, mesh: "linkerd" as const };
   const answer = JSON.parse(runExplain({ ...linkerd, wire: "plaintext" }, 0).out);
-  t.match(answer, { path: "allowed", transport: { required: "mtls" }, wire: "refused" });
-  t.match(answer.because[0], { kind: "Server", name: "srv", rule: "spec.accessPolicy" });
-  t.equal(JSON.parse(runExplain({ ...linkerd, wire: "mtls" }, 0).out).wire, "accepted");
+  // Plaintext shows no identity, and is not of those that are authenticated.
+  t.match(answer, { path: "denied", transport: { required: "mtls" }, wire: "refused" });
+  t.match(answer.because[0], { kind: "Server", name: "srv" });
+  const shown = JSON.parse(runExplain({ ...linkerd, wire: "mtls" }, 0).out);
+  t.match(shown, { path: "allowed", wire: "accepted" });
+  t.match(shown.because[0], { kind: "Server", name: "srv", rule: "spec.accessPolicy" });
   t.match(JSON.parse(runExplain({ ...options, mesh: "none" }, 0).out), {
     path: "undeclared",
     transport: { required: null },

@@ -57,6 +57,8 @@ const toCrypto = (text: string | undefined) =>
 type World = {
   /** Of every edge: within a grace more than one, the newest first. */
   expect?: readonly [string, ...string[]];
+  /** The same, by what a connection shows: `plaintext`, `tls`, `mtls`, or nothing that is known. */
+  expectShown?: (wire: string | null) => string;
   coverage?: readonly string[];
   tolerance?: number;
 };
@@ -82,7 +84,11 @@ function judge(sightings: readonly Sighting[], world: World): WindowJudgement {
     coverage: (world.coverage ?? EVERYTHING).map((line) => covered(line, FROM)),
     pods: inventory.pods(FROM),
     nodes: inventory.nodes(FROM),
-    expect: () => ({ atStart: expectations as [Expectation, ...Expectation[]], later: [] }),
+    expect: (...question) => {
+      const shown = world.expectShown?.(question[7]);
+      const atStart = shown === undefined ? expectations : [expectation(shown)];
+      return { atStart: atStart as [Expectation, ...Expectation[]], later: [] };
+    },
     lives: inventory.podsBetween(FROM, TO),
     zonesOf: () => [],
     declared: listDeclaredEdges(inventory.pods(FROM), () => expectations[0]!),
@@ -758,6 +764,24 @@ t.test("what a sample does not show is unproven, and never taken for silence", a
     judge(sightingsOf(["web > ledger mtls accepted sampling=0.1"]), { coverage: tenth }),
   );
   t.match(told!.sentence, /\(1 for, 0 against, 0 unreadable, in a sample of 10 %\)/);
+});
+
+t.test("what only one end shows, and what slips past a denial, are findings", async (t) => {
+  const told = (lines: readonly string[], world: World = {}) =>
+    judge(sightingsOf(lines), world).findings.map((f) => `${f.code} ${f.subject}`);
+  const forged = ["web > ledger plain accepted @c x9"];
+  t.strictSame(told(forged), ["one-end-only shop/web[Pod]"], "one about all of them");
+  t.strictSame(told(forged, { coverage: without("ledger") }), [], "the other end was not watched");
+  t.strictSame(told(["web > ledger plain accepted"]), []);
+  // Which rule counts hangs on what the client shows.
+  const slips = (wire: string | null) => (wire === "mtls" ? "- denied:A" : "- allowed:A");
+  const always = () => "- denied:A";
+  t.strictSame(told(["web > ledger plain accepted x2"], { expectShown: slips }), [
+    "denial-slipped-past pay/ledger[Pod]",
+  ]);
+  t.strictSame(told(["web > ledger mtls accepted"], { expectShown: slips }), []);
+  t.strictSame(told(["web > ledger plain refused=plaintext-refused"], { expectShown: slips }), []);
+  t.strictSame(told(["web > ledger plain accepted"], { expectShown: always }), []);
 });
 
 t.test("a scan is found in a sample, by fewer targets, and says so", async (t) => {

@@ -59,6 +59,7 @@ export class IstioPolicies {
     server: Holder,
     mesh: IstioMesh,
     port: number,
+    shown: Ternary = null,
   ): MeshSay {
     if (mesh === "istio" && this.gateways.isGateway(server)) {
       const say = this.gateways.judge(server, port);
@@ -77,9 +78,8 @@ export class IstioPolicies {
     const isThrough = mesh === "ambient" && this.isBehindWaypoint(client, server, port);
     const isByName = this.isByName(client, server, port);
     const isSent = isByName && this.services.isKnown(server, port);
-    const identities = isThrough
-      ? [null]
-      : identitiesOf(isOut ? null : from, mesh, effective, rule, isSent);
+    const declared = () => identitiesOf(isOut ? null : from, mesh, effective, rule, isSent);
+    const identities = isThrough ? [null] : shown === null ? declared() : [shown];
     const decision = this.decide(client, identities, server, mesh, port, listener);
     const sends = isByName ? sentBy(from, mesh, effective, rule) : null;
     const because = [...effective.because, ...(rule?.because ?? [])];
