@@ -267,8 +267,17 @@ export class Line {
       const acked = table.acked(flow * 2 + table.side);
       if ((news & News.fin) !== 0) reading?.close(role, "fin", acked, this.nowUs);
       if ((news & News.rst) !== 0) reading?.close(role, "rst", acked, this.nowUs);
+      // What the source keeps back may still be told of.
+      if (reading && !this.#ledger && table.isWhole(flow)) this.#giveBack(flow, reading);
     }
     if (this.#options.revisions && (news & TELLING) !== 0) this.#tellNews(flow);
+  }
+
+  /** Both sides have said all, and all of it was read: nobody waits for more. */
+  #giveBack(flow: number, reading: Reading): void {
+    this.table.finishOpening(flow, 0);
+    this.table.finishOpening(flow, 1);
+    this.#readings[flow] = reading.settle();
   }
 
   #readingOf(flow: number): Reading {

@@ -106,3 +106,47 @@ t.test("nothing stays asked of an attempt that makes room for others", async (t)
   t.equal(line.counters.aggregated, 12);
   t.equal(cutoff.wishes.size, 0);
 });
+
+/** The same frames between other addresses: the second octet of both is another. */
+function moved(frames: readonly Frame[], octet: number): Frame[] {
+  return frames.map((frame) => {
+    const bytes = Uint8Array.from(frame.bytes);
+    bytes[27] = bytes[31] = octet;
+    return { ...frame, bytes };
+  });
+}
+
+t.test("connections that have ended hold nothing of which others are short", async (t) => {
+  let tried = 0;
+  for (const { name, frames } of captures) {
+    const isPlain = frames.every(({ bytes }) => viewOf(bytes).getUint16(12) === 0x0800);
+    const told = isPlain ? inTurn([frames], 1024) : [];
+    if (told.length === 0 || told.some(({ state }) => state !== "closed")) continue;
+    const copies = Array.from({ length: 9 }, (_, i) => moved(frames, 100 + i));
+    const texts = (flows: readonly Flow[]) => {
+      const placed = flows.map((f) => JSON.stringify(f).replace(/(\d+)\.\d+(\.\d+\.\d+)/g, "$1$2"));
+      return new Set(placed);
+    };
+    // Room for one copy's flows, and all within the time for which ended ones are remembered.
+    const all = inTurn(copies, 2 * told.length);
+    t.strictSame(texts(all), texts(inTurn(copies, 1024)), name);
+    tried++;
+  }
+  t.ok(tried > 40, `${tried} captures`);
+});
+
+/** Reads captures one behind the other, each of them at the same time. */
+function inTurn(captures: readonly (readonly Frame[])[], slots: number): Flow[] {
+  const records: Flow[] = [];
+  const table = { ...FLOW_TABLE_DEFAULTS, flows: 4096, slots, endedSeconds: 1e6 };
+  const line = new Line({ table, revisions: false, reportIntervalMs: 1e9 }, (told) =>
+    records.push(told),
+  );
+  for (const frames of captures) {
+    for (const { bytes, timeUs, linkType } of frames) {
+      frameAt(line, viewOf(bytes), 0, bytes.length, bytes.length, timeUs, linkType, 0);
+    }
+  }
+  line.finish();
+  return records;
+}
