@@ -15,6 +15,7 @@ import type { FlowTableOptions } from "./flow/flow-table.ts";
 import { Floods } from "./flow/floods.ts";
 import { Fact, Side, keyAt } from "./flow/flow-record.ts";
 import type { Sample } from "./flow/sample.ts";
+import { isWhole } from "./flow/whole.ts";
 import { TELLING, knownOf } from "./known.ts";
 import { Ledger } from "./ledger.ts";
 import { Loss, Losses } from "./losses.ts";
@@ -268,13 +269,13 @@ export class Line {
       if ((news & News.fin) !== 0) reading?.close(role, "fin", acked, this.nowUs);
       if ((news & News.rst) !== 0) reading?.close(role, "rst", acked, this.nowUs);
       // What the source keeps back may still be told of.
-      if (reading && !this.#ledger && table.isWhole(flow)) this.#giveBack(flow, reading);
+      if (reading && !this.#ledger && isWhole(table, flow)) this.#finishOpenings(flow, reading);
     }
     if (this.#options.revisions && (news & TELLING) !== 0) this.#tellNews(flow);
   }
 
-  /** Both sides have said all, and all of it was read: nobody waits for more. */
-  #giveBack(flow: number, reading: Reading): void {
+  /** Nothing more of either side is wanted. */
+  #finishOpenings(flow: number, reading: Reading): void {
     this.table.finishOpening(flow, 0);
     this.table.finishOpening(flow, 1);
     this.#readings[flow] = reading.settle();
@@ -292,53 +293,39 @@ export class Line {
     return (this.#readings[flow] = new Reading(midstream, sides, trace, !this.#options.revisions));
   }
 
-  /** Reads what a side's opening holds, and gives back what is no longer needed. */
+  /** Reads what openings hold that grew on a side, and gives back what is no longer needed. */
   #readOpening(flow: number, side: number): void {
     const { table } = this;
     const { openings } = table;
     const reading = this.#readingOf(flow);
-    const at = flow * 2 + side;
-    const slot = table.slot(at);
-    const base = openings.base(slot);
-    const viewAt = openings.viewAt(slot);
-    const length = openings.have(slot) - base;
-    const role = side === table.client(flow) ? CLIENT : SERVER;
+    const base = openings.base(table.slot(flow * 2 + side));
     reading.come(this.nowUs);
-    const needed = reading.read(
-      role,
-      openings.view(slot),
-      viewAt,
-      viewAt + length,
-      base,
-      table.ackedHere,
-    );
-    if (needed < 0) table.finishOpening(flow, side);
-    else openings.discard(slot, needed);
+    const needed = this.#readSide(flow, side, reading, table.ackedHere);
     // An upgrade, or the other side's word, may let bytes that wait be read at last.
-    const other = flow * 2 + 1 - side;
-    const otherSlot = table.slot(other);
-    if (otherSlot >= 0 && needed !== base && openings.have(otherSlot) > openings.base(otherSlot)) {
-      const otherBase = openings.base(otherSlot);
-      const otherAt = openings.viewAt(otherSlot);
-      const again = reading.read(
-        1 - role,
-        openings.view(otherSlot),
-        otherAt,
-        otherAt + openings.have(otherSlot) - otherBase,
-        otherBase,
-        -1,
-      );
-      if (again < 0) table.finishOpening(flow, 1 - side);
-      else openings.discard(otherSlot, again);
+    const other = table.slot(flow * 2 + 1 - side);
+    if (other >= 0 && needed !== base && openings.have(other) > openings.base(other)) {
+      this.#readSide(flow, 1 - side, reading, -1);
     }
     const tls = reading.tls;
     if (tls?.serverFinished) followSession(tls, this.#sessions, () => nameOf(table, flow));
-    if (tls?.answered && tls.isRead(CLIENT)) {
-      table.finishOpening(flow, 0);
-      table.finishOpening(flow, 1);
-    }
     const isRead = table.sideFlags(flow * 2) & table.sideFlags(flow * 2 + 1) & Side.read;
-    if (isRead !== 0) this.#readings[flow] = reading.settle();
+    const isAnswered = tls?.answered && tls.isRead(CLIENT);
+    if (isAnswered || isRead !== 0) this.#finishOpenings(flow, reading);
+  }
+
+  /** Where the side's bytes are needed from; negative where none are any more. */
+  #readSide(flow: number, side: number, reading: Reading, acked: number): number {
+    const { table } = this;
+    const { openings } = table;
+    const slot = table.slot(flow * 2 + side);
+    const base = openings.base(slot);
+    const at = openings.viewAt(slot);
+    const end = at + openings.have(slot) - base;
+    const role = side === table.client(flow) ? CLIENT : SERVER;
+    const needed = reading.read(role, openings.view(slot), at, end, base, acked);
+    if (needed < 0) table.finishOpening(flow, side);
+    else openings.discard(slot, needed);
+    return needed;
   }
 
   #readDatagram(flow: number, view: DataView): void {

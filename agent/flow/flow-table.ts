@@ -402,18 +402,6 @@ export class FlowTable extends FlowRecords {
   }
 
   /** Reports whether nobody has answered the flow's SYN yet. */
-  /** Reports whether both sides have ended their streams, and each was handed over to its end. */
-  isWhole(flow: number): boolean {
-    return this.#isSideWhole(flow * 2) && this.#isSideWhole(flow * 2 + 1);
-  }
-
-  #isSideWhole(at: number): boolean {
-    const flags = this.sideFlags(at);
-    if ((flags & Side.fin) === 0 || (flags & Side.rst) !== 0) return false;
-    const slot = this.slot(at);
-    return slot < 0 || this.openings.have(slot) === this.sent(at);
-  }
-
   isAttempt(flow: number): boolean {
     const isSyn = (this.sideFlags(flow * 2 + this.client(flow)) & Side.syn) !== 0;
     return isSyn && this.#listOf(flow) === List.attempt;

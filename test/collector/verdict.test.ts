@@ -1,4 +1,6 @@
 /** Tests verdicts: one-liners of traffic, an expectation and coverage against a word and a reason. */
+import { readFileSync } from "node:fs";
+import path from "node:path";
 import t, { type Test } from "tap";
 import { attribute } from "../../collector/attribution/attribute.ts";
 import { Inventory } from "../../collector/attribution/inventory.ts";
@@ -9,6 +11,7 @@ import { upperBound } from "../../collector/verdict/confidence.ts";
 import { listDeclaredEdges } from "../../collector/verdict/declared-edges.ts";
 import { pairSightings } from "../../collector/verdict/pair.ts";
 import type { Sighting } from "../../collector/verdict/pair.ts";
+import { REASONS } from "../../collector/verdict/verdict.ts";
 import type { Verdict } from "../../collector/verdict/verdict.ts";
 import { judgeWindow } from "../../collector/verdict/window.ts";
 import type { WindowJudgement } from "../../collector/verdict/window.ts";
@@ -782,6 +785,13 @@ t.test("what only one end shows, and what slips past a denial, are findings", as
   t.strictSame(told(["web > ledger mtls accepted"], { expectShown: slips }), []);
   t.strictSame(told(["web > ledger plain refused=plaintext-refused"], { expectShown: slips }), []);
   t.strictSame(told(["web > ledger plain accepted"], { expectShown: always }), []);
+});
+
+t.test("the README lists every reason, with its sentence and a remedy", async (t) => {
+  const readme = readFileSync(path.join(import.meta.dirname, "../../README.md"), "utf8");
+  const rows = [...readme.matchAll(/^\| `([a-z0-9-]+)` +\| (.+?) +\| (.+?) +\|$/gm)];
+  const listed = rows.filter(([, reason]) => reason! in REASONS);
+  t.strictSame(Object.fromEntries(listed.map(([, reason, said]) => [reason, said])), REASONS);
 });
 
 t.test("a scan is found in a sample, by fewer targets, and says so", async (t) => {
