@@ -59,7 +59,7 @@ export function judgeOffline(
     pods: inventory.pods(fromMs),
     lives: inventory.podsBetween(fromMs, toMs),
     nodes: [],
-    expect: (client, server, port, carrier, atMs, _from, _to, wire) => ({
+    expect: (client, server, port, carrier, { atMs }, wire) => ({
       atStart: [policy.expect(client, server, port, carrier, atMs, wire)],
       later: [],
     }),

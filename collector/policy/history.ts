@@ -18,6 +18,9 @@ export type Expected = {
   later: readonly Expectation[];
 };
 
+/** When a connection began, and within which time it is looked at, by a clock so far apart. */
+export type Lifetime = { atMs: number; fromMs?: number; toMs?: number; apartMs?: number };
+
 type Change = { sinceMs: number; atMs: number };
 
 export class PolicyHistory {
@@ -66,24 +69,24 @@ export class PolicyHistory {
   }
 
   /**
-   * What is required of a connection that starts at `atMs` and lives within [fromMs, toMs]: one
-   * expectation, or where the policy changed more, the one in force at its start first. Within the
-   * grace after a change that is the version before as well, and while nobody could see when it
-   * came about, the version after; `later` are those that came into force while it lived.
+   * What is required of a connection: one expectation, or where the policy changed more, the one in
+   * force at its start first. Within the grace after a change that is the version before as well,
+   * and while nobody could see when it came about, or by another clock, the version after; `later`
+   * are those that came into force while it lived.
    */
   expect(
     client: End,
     server: End,
     port: number,
     transport: Transport,
-    atMs: number,
-    fromMs = atMs,
-    toMs = atMs,
+    { atMs, fromMs = atMs, toMs = atMs, apartMs = 0 }: Lifetime,
     wire: Posture | null = null,
   ): Expected {
     const ask = (ms: number) => this.at(ms).expect(client, server, port, transport, atMs, wire);
     const all: [Expectation, ...Expectation[]] = [ask(atMs)];
-    const near = this.changes.filter((c) => c.sinceMs <= atMs && atMs - c.atMs < this.graceMs);
+    const near = this.changes.filter(
+      (c) => c.sinceMs - apartMs <= atMs && atMs - c.atMs < this.graceMs + apartMs,
+    );
     for (const change of near.toReversed()) {
       // The version before a change held until just before it.
       const other = ask(change.atMs > atMs ? change.atMs : change.atMs - 1e-3);
@@ -91,7 +94,7 @@ export class PolicyHistory {
     }
     const later: Expectation[] = [];
     const livesFrom = Math.max(atMs, fromMs);
-    const during = this.changes.filter((c) => c.atMs > livesFrom && c.atMs <= toMs);
+    const during = this.changes.filter((c) => c.atMs > livesFrom && c.atMs <= toMs + apartMs);
     for (const ms of [...(livesFrom > atMs ? [livesFrom] : []), ...during.map((c) => c.atMs)]) {
       const other = ask(ms);
       if (![...all, ...later].some((known) => isSame(known, other))) later.push(other);

@@ -29,6 +29,8 @@ export class Sights {
   readonly #served = new Set<string>();
   /** Servers' names and ports to which somebody came under a node's address. */
   readonly #masked = new Set<string>();
+  /** Clients, servers and ports of connections whose other end is not known. */
+  readonly #unknown = new Set<string>();
 
   constructor(
     connections: readonly Connection[],
@@ -40,7 +42,10 @@ export class Sights {
     this.#pods = pods;
     this.#tolerance = tolerance;
     for (const c of connections) {
-      if (c.clientIsNode) this.#masked.add(`${c.serverName} ${c.port}/${c.proto}`);
+      const port = `${c.port}/${c.proto}`;
+      if (c.clientIsNode) this.#masked.add(`${c.serverName} ${port}`);
+      if (c.client === null && c.server !== null) this.#unknown.add(`> ${c.serverName} ${port}`);
+      if (c.server === null) this.#unknown.add(`${c.client ? c.clientName : ""} > ${port}`);
       const [pod, ...others] = this.#serversOf(c);
       if (c.accepted === true && c.rolesKnown && pod && others.length === 0)
         this.#served.add(portOf(pod, c));
@@ -65,6 +70,18 @@ export class Sights {
   /** Reports whether one of the edge may have come to its server under a node's address. */
   hidesClients(server: Holder | null, { port, proto }: Edge): boolean {
     return server !== null && this.#masked.has(`${formatHolder(server)} ${port}/${proto}`);
+  }
+
+  /** Reports whether a connection of which an end is not known may be one of the edge. */
+  mayHold({ port, proto }: Edge, client: Holder | null, server: Holder | null): boolean {
+    if (client === null || server === null || this.#unknown.size === 0) return false;
+    const to = `${port}/${proto}`;
+    const names = [
+      `> ${formatHolder(server)} ${to}`,
+      `${formatHolder(client)} > ${to}`,
+      ` > ${to}`,
+    ];
+    return names.some((name) => this.#unknown.has(name));
   }
 
   #sight(c: Connection, isSeen: boolean, pods: readonly Holder[]): Sight {

@@ -3,7 +3,7 @@ import { formatHolder } from "../attribution/holder.ts";
 import type { Holder, Transport } from "../attribution/holder.ts";
 import type { Binding } from "../attribution/timeline.ts";
 import type { Because, Expectation, Posture } from "../policy/expectation.ts";
-import type { Expected } from "../policy/history.ts";
+import type { Expected, Lifetime } from "../policy/history.ts";
 import { formatShare, upperBound } from "./confidence.ts";
 import { WindowCoverage } from "./coverage.ts";
 import type { NodeWord, WorkloadWatched } from "./coverage.ts";
@@ -34,16 +34,13 @@ export type WindowInput = {
   /** Those that lived at some time in the window, and when. */
   lives: readonly Binding<Holder>[];
   nodes: readonly Holder[];
-  /** What is required of a connection that begins at `atMs`, lives within [fromMs, toMs], and
-   * shows `wire`. */
+  /** What is required of a connection that shows `wire`. */
   expect: (
     client: Holder,
     server: Holder,
     port: number,
     carrier: Transport,
-    atMs: number,
-    fromMs: number,
-    toMs: number,
+    life: Lifetime,
     wire: Posture | null,
   ) => Expected;
   zonesOf: (holder: Holder) => readonly string[];
@@ -226,8 +223,9 @@ function expectedOf(
   wire: Posture | null,
 ): Expected {
   const [client, server] = [c.client ?? group.client!, c.server ?? group.server!];
-  const livesTo = Math.min(c.endMs, input.toMs);
-  return input.expect(client, server, c.port, carrier, c.startMs, input.fromMs, livesTo, wire);
+  const { fromMs, clocksApartMs: apartMs } = input;
+  const life = { atMs: c.startMs, fromMs, toMs: Math.min(c.endMs, input.toMs), apartMs };
+  return input.expect(client, server, c.port, carrier, life, wire);
 }
 
 /** What the connection showed of who it is; null where that is not known. */
@@ -275,6 +273,7 @@ function doubt(
   if ((expectation.doubts ?? []).length > 0) return unproven("policy-incomplete");
   if (weighed.reason === "one-sided" && base.lacksDirection) return unproven("one-direction");
   if (weighed.verdict !== "confirmed") return weighed;
+  if (base.isMixedUp) return unproven("not-attributable");
   // Whatever passes between them passes both ends: one that was watched whole is enough.
   const [best, other] = base.ends.toSorted((a, b) => b.least - a.least);
   const missed = missedAt(best!, base, weighed, input.tolerance);
@@ -313,6 +312,8 @@ type Base = {
   coverage: EdgeCoverage;
   of: readonly Connection[];
   ends: readonly WatchedEnd[];
+  /** A connection of which an end could not be attributed may be the edge's. */
+  isMixedUp: boolean;
   /** Those of the client, at either end, that nobody kept. */
   attempts: number;
   /** At one end or the other, the network plugin leads one direction past the interface. */
@@ -348,7 +349,7 @@ function baseOf(
       ...(lost > 0 ? { lost } : {}),
     },
     of: group.of,
-    ...{ ends, attempts },
+    ...{ ends, attempts, isMixedUp: sights.mayHold(group.edge, group.client, group.server) },
     lacksDirection: ends.some((end) => end.oneDirection),
   };
 }

@@ -75,6 +75,14 @@ export function makeCluster(draw: Draw): Cluster {
     const count = draw.whole(1, 3);
     for (let i = 0; i < count; i++) pods.push(makePod(draw, app, a, i, draw.pick(nodes)));
   }
+  // An address goes to the next pod of its node: of any app, sooner or later.
+  for (const dead of pods.filter((pod) => pod.diedMs < Infinity && draw.chance(0.5))) {
+    const a = draw.whole(0, apps.length - 1);
+    const heir = makePod(draw, apps[a]!, a, 9, dead.node);
+    const bornMs = dead.diedMs + draw.between(0, 20_000);
+    const name = `${heir.app}-heir-of-${dead.name}`;
+    pods.push({ ...heir, name, bornMs, diedMs: Infinity, address: dead.address });
+  }
   const rules = new Map(apps.map((app) => [app, makeRules(draw, apps)]));
   return {
     ...{ nodes, pods, rules },
@@ -164,6 +172,17 @@ export const nodeObject = ({ name, address }: Node): JsonMap => ({
   ...{ apiVersion: "v1", kind: "Node", metadata: { name } },
   spec: { podCIDR: `10.${address.split(".")[3]}.0.0/16` },
   status: { addresses: [{ type: "InternalIP", address }] },
+});
+
+/** The address of an app's Service, whose port 80 leads to the pods' own. */
+export const serviceAddress = (port: number): string => `10.96.0.${port - 8079}`;
+
+export const serviceObject = ({ app, namespace, port }: Pod): JsonMap => ({
+  ...{ apiVersion: "v1", kind: "Service", metadata: { name: app, namespace } },
+  spec: {
+    ...{ clusterIP: serviceAddress(port), selector: { app } },
+    ports: [{ port: 80, targetPort: port, protocol: "TCP" }],
+  },
 });
 
 /** What is declared of an app, as objects; none where nothing is. */

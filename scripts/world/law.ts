@@ -18,6 +18,7 @@ import {
   podObject,
   ruleObjects,
   rulesDuring,
+  serviceObject,
   WINDOW_MS,
 } from "./cluster.ts";
 import type { Cluster, Rules } from "./cluster.ts";
@@ -46,6 +47,9 @@ const object = (body: JsonMap) => toClusterObject(body, null)!;
 export function judgeWorld({ cluster, told }: World): Verdict[] {
   const inventory = new Inventory();
   for (const node of cluster.nodes) inventory.apply(object(nodeObject(node)), EPOCH_MS - 1e9);
+  for (const pod of new Map(cluster.pods.map((pod) => [pod.app, pod])).values()) {
+    inventory.apply(object(serviceObject(pod)), EPOCH_MS - 1e9);
+  }
   for (const pod of cluster.pods) {
     const manifest = object(podObject(pod, EPOCH_MS));
     inventory.apply(manifest, EPOCH_MS + pod.bornMs);
@@ -127,18 +131,31 @@ export function truthOf(world: World): Map<string, Truth> {
 const overlaps = ({ startMs, endMs }: Attempt, marginMs: number) =>
   endMs >= -marginMs && startMs < WINDOW_MS + marginMs;
 
-export function edgeOf({ client, server }: Attempt): string {
+export function edgeOf({ client, server, port }: Attempt): string {
   const name = ({ namespace, app }: Attempt["client"]) => `${namespace}/${app}[StatefulSet]`;
-  return `${name(client)} -> ${name(server)} : ${server.port}/tcp`;
+  return `${name(client)} -> ${name(server)} : ${port}/tcp`;
 }
 
 /** Of the rules that were in force while it lived in the window. */
-function during(cluster: Cluster, a: Attempt, lagMs = cluster.lagMs): Rules[] {
-  return rulesDuring(cluster, a.server.app, a.startMs - lagMs, a.endMs);
+function during(cluster: Cluster, a: Attempt): Rules[] {
+  return rulesDuring(cluster, a.server.app, a.startMs - cluster.lagMs, a.endMs);
+}
+
+/** One version demands all, of it and as far beside it as the judge's grace and clocks reach. */
+function isOfOneVersion(cluster: Cluster, { server, startMs, endMs }: Attempt): boolean {
+  const fromMs = startMs - GRACE_MS - 2 * MARGIN_MS;
+  return rulesDuring(cluster, server.app, fromMs, endMs + 2 * MARGIN_MS).length === 1;
 }
 
 function atStart(cluster: Cluster, { server, startMs }: Attempt): Rules[] {
   return rulesDuring(cluster, server.app, startMs - cluster.lagMs, startMs);
+}
+
+/** Nobody else had the pod's address within the time by which clocks may be apart. */
+function isAlone({ pods }: Cluster, pod: Attempt["client"], atMs: number): boolean {
+  const had = (other: Attempt["client"]) =>
+    other.bornMs < atMs + MARGIN_MS && other.diedMs > atMs - MARGIN_MS;
+  return !pods.some((other) => other !== pod && other.address === pod.address && had(other));
 }
 
 /** What lies at the window's border may count or not, by whose clock it is taken. */
@@ -170,8 +187,9 @@ function truth(cluster: Cluster, near: readonly Attempt[]): Truth {
     transport: (a: Attempt) =>
       a.fate === "turned-down" || (isServed(a) && !(isBare(a) && isUnlawful.transport(a))),
   };
-  // No version from within the judge's grace, and the clocks' difference, demands anything else.
-  const isSettled = (a: Attempt) => during(cluster, a, GRACE_MS + MARGIN_MS).length === 1;
+  const isSettled = (a: Attempt) =>
+    isOfOneVersion(cluster, a) &&
+    [a.client, a.server].every((pod) => isAlone(cluster, pod, a.startMs));
   const ofApp = ({ app }: Attempt["client"]) => cluster.pods.filter((pod) => pod.app === app);
   const both = <T>(of: (aspect: Aspect) => T) => ({ path: of("path"), transport: of("transport") });
   return {
@@ -239,9 +257,7 @@ export function holdToLaw(
 function isDecidable(cluster: Cluster, { attempts, isCovered }: Truth, aspect: Aspect): boolean {
   if (!isCovered || !attempts.every((a) => overlaps(a, -MARGIN_MS))) return false;
   const isPlain = (a: Attempt) =>
-    a.fate === "served" &&
-    a.posture !== "resumed" &&
-    during(cluster, a, GRACE_MS + MARGIN_MS).length === 1;
+    a.fate === "served" && a.posture !== "resumed" && isOfOneVersion(cluster, a);
   const speaks = (r: Rules) => (aspect === "path" ? r.admits !== null : r.mtls === "STRICT");
   return attempts.every((a) => isPlain(a) && speaks(during(cluster, a)[0]!));
 }

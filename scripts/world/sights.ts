@@ -2,7 +2,7 @@
 import type { Coverage } from "../../protocol/coverage.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
 import type { Observation } from "../../protocol/observation.ts";
-import { BEHIND_MS, WINDOW_MS } from "./cluster.ts";
+import { BEHIND_MS, serviceAddress, WINDOW_MS } from "./cluster.ts";
 import type { Cluster, Pod } from "./cluster.ts";
 import type { Draw } from "./draw.ts";
 import type { Attempt, Posture } from "./traffic.ts";
@@ -83,7 +83,7 @@ function sighting(
   draw: Draw,
   epochMs: number,
 ): Told["observations"][number] | null {
-  const { client, server, serial, startMs, endMs } = attempt;
+  const { client, server, port, serial, startMs, endMs } = attempt;
   const { node } = vantage === "client" ? client : server;
   const isLost = draw.chance(node.dropShare);
   const sees = node.watched.find(([from, to]) => from < Math.min(endMs, TOLD_MS) && startMs < to);
@@ -96,7 +96,9 @@ function sighting(
   const ends = {
     src_ip: isMasked ? client.node.address : client.address,
     src_port: isMasked ? 1_024 + serial : 30_000 + serial,
-    ...{ dst_ip: server.address, dst_port: server.port },
+    ...(attempt.isByService && vantage === "client"
+      ? { dst_ip: serviceAddress(port), dst_port: 80 }
+      : { dst_ip: server.address, dst_port: port }),
   };
   const record: Flow = {
     ...{ start: time(Math.max(startMs, sees[0])), end: time(seenMs), proto: "tcp", ...ends },

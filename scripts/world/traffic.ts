@@ -11,7 +11,11 @@ export type Posture = "mtls" | "tls" | "plaintext" | "resumed";
 export type Attempt = {
   serial: number;
   client: Pod;
+  /** Who had the address then. */
   server: Pod;
+  port: number;
+  /** It was sent to the Service of the server. */
+  isByService: boolean;
   posture: Posture;
   startMs: number;
   endMs: number;
@@ -39,27 +43,22 @@ export function makeTraffic(cluster: Cluster, draw: Draw): Attempt[] {
     for (let n = 0; n < times; n++) {
       const startMs = draw.between(-BEFORE_MS, WINDOW_MS);
       if (startMs < client.bornMs || startMs > client.diedMs) continue;
-      const server = draw.pick(pods.filter((pod) => pod.app === app));
-      if (startMs < server.bornMs) continue;
-      const attempt = meet(cluster, draw, client, server, posture, startMs, attempts.length + 1);
-      attempts.push(attempt);
+      const named = draw.pick(pods.filter((pod) => pod.app === app));
+      if (startMs < named.bornMs) continue;
+      const heir = pods.find((pod) => pod.address === named.address && pod.bornMs > named.diedMs);
+      const server = heir && startMs >= heir.bornMs ? heir : named;
+      const isByService = startMs < server.diedMs && server === named && draw.chance(0.3);
+      const base = { serial: attempts.length + 1, client, server, port: named.port, isByService };
+      attempts.push(meet(cluster, draw, { ...base, posture, startMs, isReset: false }));
     }
   }
   return attempts;
 }
 
-function meet(
-  cluster: Cluster,
-  draw: Draw,
-  client: Pod,
-  server: Pod,
-  posture: Posture,
-  startMs: number,
-  serial: number,
-): Attempt {
+function meet(cluster: Cluster, draw: Draw, base: Omit<Attempt, "endMs" | "fate">): Attempt {
+  const { client, server, port, posture, startMs } = base;
   const livesMs = draw.chance(1 / 8) ? draw.between(10_000, 100_000) : draw.between(50, 2_000);
   const endMs = Math.min(startMs + livesMs, client.diedMs, server.diedMs);
-  const base = { serial, client, server, posture, startMs, isReset: false };
   const short = { ...base, endMs: Math.min(startMs + 300, client.diedMs) };
   const silent = { ...base, endMs: Math.min(startMs + 7_000, client.diedMs) };
   const actsMs = startMs - cluster.lagMs;
@@ -72,7 +71,8 @@ function meet(
     const isReset = cluster.plugin === "resets";
     return { ...(isReset ? short : silent), fate: "blocked", isReset };
   }
-  if (server.serves === "closed") return { ...short, fate: "closed", isReset: true };
+  if (server.serves === "closed" || server.port !== port)
+    return { ...short, fate: "closed", isReset: true };
   if (server.serves === "frozen") return { ...silent, fate: "frozen" };
   const isWanted = posture === "mtls" || posture === "resumed";
   if (rules!.mtls === "STRICT" && server.meshEnforces && !isWanted) {

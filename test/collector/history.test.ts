@@ -21,7 +21,9 @@ const [CLIENT, SERVER] = [end(DECLARED, "b/z"), end(DECLARED, "a/y")];
 const DENY = version(netpol("a/p", "{podSelector: {}}"));
 const ALLOW = version(netpol("a/p", "{podSelector: {}, ingress: [{}]}"));
 const paths = (history: PolicyHistory, atMs: number) =>
-  history.expect(CLIENT, SERVER, 80, "TCP", atMs).atStart.map((expectation) => expectation.path);
+  history
+    .expect(CLIENT, SERVER, 80, "TCP", { atMs })
+    .atStart.map((expectation) => expectation.path);
 
 t.test("the policy at an instant, and the grace after a change", async (t) => {
   const history = new PolicyHistory({}, 15_000);
@@ -167,7 +169,9 @@ t.test("a kind that cannot be followed makes doubtful what is judged", async (t)
   t.equal(declaration.problems.length, 0, "a break shorter than the grace is none");
   declaration.tellBlind(20_000);
   t.match(declaration.problems, [{ kind: "NetworkPolicy", reason: /403 Forbidden/ }]);
-  const [expectation] = declaration.history.expect(CLIENT, SERVER, 80, "TCP", 20_000).atStart;
+  const [expectation] = declaration.history.expect(CLIENT, SERVER, 80, "TCP", {
+    atMs: 20_000,
+  }).atStart;
   t.equal(expectation.doubts?.length, 1);
   declaration.setBlind("NetworkPolicy", "networkpolicies", null);
   declaration.tellBlind(21_000);

@@ -88,7 +88,7 @@ function judge(sightings: readonly Sighting[], world: World): WindowJudgement {
     pods: inventory.pods(FROM),
     nodes: inventory.nodes(FROM),
     expect: (...question) => {
-      const shown = world.expectShown?.(question[7]);
+      const shown = world.expectShown?.(question[5]);
       const atStart = shown === undefined ? expectations : [expectation(shown)];
       return { atStart: atStart as [Expectation, ...Expectation[]], later: [] };
     },
