@@ -23,7 +23,7 @@ export function sayOfPath(c: Connection, expectation: Expectation, matrix: Matri
       if (isTooYoung(c)) return { kind: "pending" };
       return { kind: "unexpected", reason: "nothing-declared" };
     case "undecidable":
-      return { kind: "silent" };
+      return unreadable(undecidableReason(expectation));
   }
 }
 

@@ -173,15 +173,15 @@ function judgeEdge(
     verdicts.push(verdictOf(base, aspect, weighed, met, because, inGrace));
   };
   const isContradicted = path.some(({ say }) => say.kind === "contradicts");
-  const unseen = isContradicted ? undefined : path.find(({ met }) => met.path === "undecidable");
-  if (unseen) {
-    const reason = undecidableReason(unseen.met);
-    told("path", { verdict: "undecidable", reason, counts: NO_COUNTS }, unseen);
+  const last = path.at(-1)!;
+  if (path.every(({ met }) => met.path === "undecidable") && !isContradicted) {
+    const reason = undecidableReason(last.met);
+    told("path", { verdict: "undecidable", reason, counts: NO_COUNTS }, last);
   } else if (path.some(({ say }) => say.kind !== "silent")) {
     told("path", ...weighed(path, base, input));
-  } else if (path.at(-1)!.met.path === "allowed") {
+  } else if (last.met.path === "allowed") {
     const reason = of.every((c) => c.rolesKnown) ? "allowed-and-refused" : "roles-unknown";
-    told("path", weigh([{ kind: "unreadable", reason }], 0), path.at(-1)!);
+    told("path", weigh([{ kind: "unreadable", reason }], 0), last);
   }
   if (transport.some(({ say }) => say.kind !== "silent")) {
     told("transport", ...weighed(transport, base, input));

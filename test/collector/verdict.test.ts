@@ -785,6 +785,19 @@ t.test("what only one end shows, and what slips past a denial, are findings", as
   t.strictSame(told(["web > ledger mtls accepted"], { expectShown: slips }), []);
   t.strictSame(told(["web > ledger plain refused=plaintext-refused"], { expectShown: slips }), []);
   t.strictSame(told(["web > ledger plain accepted"], { expectShown: always }), []);
+  // One that shows nothing takes the place of one that could not be read.
+  const shown = (wire: string | null) => (wire === null ? "- undecidable:A" : "- allowed:A");
+  check(t, "path", [
+    ["web > ledger resumed accepted", "undecidable rule-not-observable 0/0/0"],
+    [
+      "web > ledger mtls accepted x99, web > ledger resumed accepted",
+      "confirmed allowed-and-used 99/0/1",
+    ],
+    [
+      "web > ledger mtls accepted, web > ledger resumed accepted",
+      "unproven partly-unreadable 1/0/1",
+    ],
+  ], { expectShown: shown }); // prettier-ignore
 });
 
 t.test("the README lists every reason, with its sentence and a remedy", async (t) => {
