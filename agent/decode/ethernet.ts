@@ -33,7 +33,7 @@ export function decodeFrame(
 ): Stop {
   packet.encapCount = 0;
   packet.unreachable = 0;
-  packet.view = view;
+  if (packet.view !== view) packet.view = view; // a store of an object tells the collector
   packet.parts = 1;
   packet.disagreed = 0;
   switch (linkType) {

@@ -76,9 +76,13 @@ export function isFull(length: number): boolean {
 
 /** The largest block that both records may be padded to (RFC 8446 §5.4); 0 stands for any. */
 export function commonBlock(block: number, length: number): number {
-  let [a, b] = [block, Math.abs(length - TAG)];
-  while (b > 0) [a, b] = [b, a % b];
-  return a;
+  let common = block;
+  for (let rest = Math.abs(length - TAG); rest > 0;) {
+    const left = common % rest;
+    common = rest;
+    rest = left;
+  }
+  return common;
 }
 
 /** Reports whether a block that all records of a side have in common hides their sizes. */

@@ -217,12 +217,16 @@ export class Hidden {
   #finish(end: number): void {
     const facts = this.#facts;
     facts.finishedEnd = end;
-    const later = this.#lengths.slice(this.#ends.indexOf(end) + 1);
-    this.#mayHaveShown = later.some((n) => this.#isFinished(n));
-    this.#mayUpdateKeys = later.some((n) => n === KEY_UPDATE || n === KEY_UPDATE + JAVA_PADDING);
-    facts.clientSpoke =
-      later.some((n) => !this.#mayAlert(n)) || this.#clientRecords > LENGTHS_LIMIT;
-    facts.clientLeft = later.length > 0 && !facts.clientSpoke;
+    this.#mayHaveShown = this.#mayUpdateKeys = false;
+    facts.clientSpoke = this.#clientRecords > LENGTHS_LIMIT;
+    const later = this.#ends.indexOf(end) + 1;
+    for (let i = later; i < this.#lengths.length; i++) {
+      const length = this.#lengths[i]!;
+      this.#mayHaveShown ||= this.#isFinished(length);
+      this.#mayUpdateKeys ||= length === KEY_UPDATE || length === KEY_UPDATE + JAVA_PADDING;
+      facts.clientSpoke ||= !this.#mayAlert(length);
+    }
+    facts.clientLeft = later < this.#lengths.length && !facts.clientSpoke;
   }
 
   /**
@@ -233,7 +237,7 @@ export class Hidden {
     const { flight, serverPads } = this.#facts;
     const mayPad = flight.kind === "padded" || flight.kind === "certificate";
     if (!mayPad || this.#paddedEnd >= 0 || serverPads || this.#early > 0) return;
-    const end = this.#ends.at(-1)!;
+    const end = this.#ends[this.#ends.length - 1]!;
     if (length < TICKET_MINIMUM || acked < end || !this.#isServed) return;
     this.#paddedEnd = end;
     if (flight.kind === "padded") this.#finish(end);
@@ -241,7 +245,10 @@ export class Hidden {
 
   /** The server's own Finished stands in a record before its last one. */
   get #isServed(): boolean {
-    return this.#served.slice(0, -1).some((n) => this.#isFinished(n));
+    for (let i = 0; i < this.#served.length - 1; i++) {
+      if (this.#isFinished(this.#served[i]!)) return true;
+    }
+    return false;
   }
 
   get #paddedFinished(): number {
@@ -326,7 +333,9 @@ export class Hidden {
   #notePadding(length: number): void {
     this.#block = commonBlock(this.#block, length);
     this.#facts.serverPads = isPadding(this.#block);
-    if (this.#facts.finishedEnd < 0) this.#tickets.learn(this.#served.at(-1) ?? 0, length);
+    if (this.#facts.finishedEnd < 0) {
+      this.#tickets.learn(this.#served[this.#served.length - 1] ?? 0, length);
+    }
     if (this.#served.length < FLIGHT_LIMIT) this.#served.push(length);
   }
 
