@@ -21,6 +21,7 @@ import type { Store } from "../collector/store/store.ts";
 import type { Coverage } from "../protocol/coverage.ts";
 import type { Observation } from "../protocol/observation.ts";
 import { MESSAGE_BYTES_LIMIT, UPLINK_PATH } from "../protocol/uplink-limits.ts";
+import { seeded } from "../scripts/world/draw.ts";
 
 const root = path.resolve(import.meta.dirname, "..");
 const temporary = fs.mkdtempSync(path.join(os.tmpdir(), "wireproof-uplink-"));
@@ -36,16 +37,6 @@ async function until(what: string, is: () => boolean, withinMs = 8000): Promise<
   for (const end = Date.now() + withinMs; !is(); await sleep(3)) {
     if (Date.now() > end) throw new Error(`not within ${withinMs} ms: ${what}`);
   }
-}
-
-/** The same numbers for the same seed (mulberry32). */
-function seeded(seed: number): () => number {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let x = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x;
-    return ((x ^ (x >>> 14)) >>> 0) / 4294967296;
-  };
 }
 
 function observation(i: number): Observation {

@@ -108,8 +108,8 @@ export class WindowCoverage {
     if (known) return known;
     const lives = this.#lives.get(name) ?? [];
     const all = lives.map((life) => ({ ...this.ofPod(life.value, life), ms: this.#lived(life) }));
-    const watched = all.length > 0 ? addUp(all) : { ...this.ofPod(holder), least: 0 };
-    if (all.length === 0) watched.least = watched.share;
+    const alone = this.ofPod(holder);
+    const watched = all.length > 0 ? addUp(all) : { ...alone, least: alone.share };
     this.#workloads.set(name, watched);
     return watched;
   }

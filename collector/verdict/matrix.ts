@@ -25,6 +25,7 @@ export class Sights {
   readonly #coverage: WindowCoverage;
   readonly #pods: readonly Holder[];
   readonly #tolerance: number;
+  readonly #matrices = new Map<Connection, Matrix>();
   /** Pods and ports that accepted a connection. */
   readonly #served = new Set<string>();
   /** Servers' names and ports to which somebody came under a node's address. */
@@ -53,6 +54,14 @@ export class Sights {
   }
 
   of(c: Connection): Matrix {
+    const known = this.#matrices.get(c);
+    if (known) return known;
+    const matrix = this.#tell(c);
+    this.#matrices.set(c, matrix);
+    return matrix;
+  }
+
+  #tell(c: Connection): Matrix {
     const servers = this.#serversOf(c);
     const hides = (pod: Holder) => {
       const { sampling, oneDirection } = this.#coverage.ofPod(pod);

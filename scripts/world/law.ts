@@ -161,31 +161,23 @@ function isAlone({ pods }: Cluster, pod: Attempt["client"], atMs: number): boole
 /** What lies at the window's border may count or not, by whose clock it is taken. */
 function truth(cluster: Cluster, near: readonly Attempt[]): Truth {
   const inside = near.filter((a) => overlaps(a, -MARGIN_MS));
-  const isUnlawful = {
-    path: (a: Attempt) => during(cluster, a).every((r) => admits(r, a.client.app) === false),
-    transport: (a: Attempt) => during(cluster, a).every((r) => r.mtls === "STRICT"),
-  };
   const isServed = (a: Attempt) => a.fate === "served";
   const isOpened = (a: Attempt) => isServed(a) || a.fate === "died" || a.fate === "turned-down";
   const isBare = (a: Attempt) => a.posture === "plaintext" || a.posture === "tls";
+  const brokenBy = (rulesOf: (cluster: Cluster, a: Attempt) => Rules[]) => ({
+    path: (a: Attempt) =>
+      isOpened(a) && rulesOf(cluster, a).every((r) => admits(r, a.client.app) === false),
+    transport: (a: Attempt) =>
+      isServed(a) && isBare(a) && rulesOf(cluster, a).every((r) => r.mtls === "STRICT"),
+  });
   // What was not let when it began breaks the rule, whatever came into force while it lived.
-  const wasUnlawful = {
-    path: (a: Attempt) => atStart(cluster, a).every((r) => admits(r, a.client.app) === false),
-    transport: (a: Attempt) => atStart(cluster, a).every((r) => r.mtls === "STRICT"),
-  };
-  const isBroken = {
-    path: (a: Attempt) => isOpened(a) && wasUnlawful.path(a),
-    transport: (a: Attempt) => isServed(a) && isBare(a) && wasUnlawful.transport(a),
-  };
-  const isBrokenAllAlong = {
-    path: (a: Attempt) => isOpened(a) && isUnlawful.path(a),
-    transport: (a: Attempt) => isServed(a) && isBare(a) && isUnlawful.transport(a),
-  };
+  const isBroken = brokenBy(atStart);
+  const isBrokenAllAlong = brokenBy(during);
   const isAdmitted = (a: Attempt) => during(cluster, a).some((r) => admits(r, a.client.app));
   const isShown = {
     path: (a: Attempt) => a.fate === "blocked" || (isServed(a) && isAdmitted(a)),
     transport: (a: Attempt) =>
-      a.fate === "turned-down" || (isServed(a) && !(isBare(a) && isUnlawful.transport(a))),
+      a.fate === "turned-down" || (isServed(a) && !isBrokenAllAlong.transport(a)),
   };
   const isSettled = (a: Attempt) =>
     isOfOneVersion(cluster, a) &&
