@@ -43,6 +43,18 @@ const UNREAD = ["truncated", "malformed", "tooDeep", "linkType"];
  */
 const ANY_INTERFACE = "*";
 
+type Words = {
+  fromMs: number;
+  toMs: number;
+  clocksApartMs: number;
+  coverage: readonly NodeWord[];
+  lives: readonly Binding<Holder>[];
+};
+
+export function coverageOf({ coverage, lives, fromMs, toMs, clocksApartMs }: Words) {
+  return new WindowCoverage(coverage, lives, fromMs, toMs, clocksApartMs);
+}
+
 /** Coverage of one window [fromMs, toMs), by the address behind the interface. */
 export class WindowCoverage {
   /** Milliseconds by which clocks may be apart. */
@@ -180,12 +192,19 @@ export class WindowCoverage {
    */
   attemptsOf(client: Holder | null, server: Holder | null): number {
     if (!client || !server) return 0;
-    const ends = new Set([...client.addresses, ...server.addresses]);
+    const sources = this.#addressesOf(client);
+    const ends = new Set([...sources, ...this.#addressesOf(server)]);
     const words = new Set([...ends].flatMap((address) => this.#byAddress.get(address) ?? []));
     const floods = [...words].flatMap((word) => word.coverage.floods ?? []);
     return floods
-      .filter(({ source }) => source === "*" || client.addresses.includes(source))
+      .filter(({ source }) => source === "*" || sources.has(source))
       .reduce((sum, { attempts }) => sum + attempts, 0);
+  }
+
+  /** Of all pods of the workload that lived in the window. */
+  #addressesOf(holder: Holder): ReadonlySet<string> {
+    const lives = this.#lives.get(formatHolder(holder)) ?? [];
+    return new Set([holder, ...lives.map((life) => life.value)].flatMap((one) => one.addresses));
   }
 
   /** Frames that the nodes of these words dropped on interfaces that are not known. */

@@ -130,6 +130,10 @@ function merge(sightings: Sighting[]): Connection {
   const server = (atServer[0] ?? told[0]!).attributed;
   const client = (atClient[0] ?? told[0]!).attributed;
   const records = sightings.map((s) => s.attributed.observation.record);
+  // What a server got in the client's name did not leave the client for that.
+  const atOwn = sightings
+    .map((s) => s.attributed.observation)
+    .flatMap(({ vantage, record }) => (vantage === "client" ? [record] : []));
   const tls = records.map((r) => r.tls).filter((t) => t !== null);
   const failed = records.find((r) => r.failure !== null);
   const accepted = records.map((r) => r.accepted);
@@ -145,7 +149,7 @@ function merge(sightings: Sighting[]): Connection {
     port: server.serverPort ?? server.observation.record.dst_port,
     proto: server.observation.record.proto,
     rolesKnown: named.length > 0,
-    clientSpoke: records.some(hasSpoken),
+    clientSpoke: (atOwn.length > 0 ? atOwn : records).some(hasSpoken),
     startMs: Math.min(...records.map((r) => Date.parse(r.start))),
     endMs: Math.max(...records.map((r) => Date.parse(r.end))),
     posture,

@@ -10,6 +10,7 @@ import { Inventory } from "../../collector/attribution/inventory.ts";
 import { GRACE_MS, PolicyHistory } from "../../collector/policy/history.ts";
 import { NOTHING_DECLARED } from "../../collector/verdict/declared-edges.ts";
 import { judgeWindow } from "../../collector/verdict/window.ts";
+import type { WindowInput } from "../../collector/verdict/window-input.ts";
 import type { Aspect, Verdict } from "../../collector/verdict/verdict.ts";
 import {
   admits,
@@ -44,7 +45,10 @@ export function makeWorld(seed: number): World {
 const object = (body: JsonMap) => toClusterObject(body, null)!;
 
 /** The window's verdicts, by the real attribution, policy and judge. */
-export function judgeWorld({ cluster, told }: World): Verdict[] {
+export const judgeWorld = (world: World): Verdict[] => judgeWindow(inputOf(world)).verdicts;
+
+/** What the window is judged from. */
+export function inputOf({ cluster, told }: World): WindowInput {
   const inventory = new Inventory();
   for (const node of cluster.nodes) inventory.apply(object(nodeObject(node)), EPOCH_MS - 1e9);
   for (const pod of new Map(cluster.pods.map((pod) => [pod.app, pod])).values()) {
@@ -69,22 +73,16 @@ export function judgeWorld({ cluster, told }: World): Verdict[] {
       node,
       attributed: attribute(observation, inventory, clocksApartMs),
     }));
-  return judgeWindow({
-    ...{
-      fromMs,
-      toMs,
-      clocksApartMs,
-      sightings,
-      coverage: told.coverage,
-      pods: inventory.pods(toMs - 1),
-    },
+  return {
+    ...{ fromMs, toMs, clocksApartMs, sightings, coverage: told.coverage },
+    pods: inventory.pods(toMs - 1),
     lives: inventory.podsBetween(fromMs, toMs),
     nodes: inventory.nodes(toMs - 1),
     expect: (...question) => history.expect(...question),
     zonesOf: () => [],
     declared: NOTHING_DECLARED,
     tolerance: 0.01,
-  }).verdicts;
+  };
 }
 
 function declare(cluster: Cluster, history: PolicyHistory): void {

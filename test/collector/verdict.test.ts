@@ -397,11 +397,11 @@ t.test("a connection that never reached the server says nothing of its transport
 t.test("what could not be read of the policy leaves nothing proven, nor refuted", async (t) => {
   const expect = ["mtls allowed:NetworkPolicy doubtful"] as const;
   const rows: Row[] = [
-    ["web > ledger mtls accepted", "unproven policy-incomplete 1/0/0"],
-    ["web > ledger plain accepted", "unproven policy-incomplete 0/1/0"],
+    ["web > ledger mtls accepted", "unproven policy-incomplete 0/0/1"],
+    ["web > ledger plain accepted", "unproven policy-incomplete 0/0/1"],
   ];
   check(t, "transport", rows, { expect });
-  check(t, "path", [["web > ledger plain accepted", "unproven policy-incomplete 1/0/0"]], {
+  check(t, "path", [["web > ledger plain accepted", "unproven policy-incomplete 0/0/1"]], {
     expect,
   });
 });
@@ -638,7 +638,7 @@ t.test("a client that was not seen to take part has tried nothing", async (t) =>
   check(t, "path", [
     ["web > ledger unasked @c", "unproven one-end-only 0/0/1", denied],
     ["web > ledger unasked", unseen, denied],
-    ["web > ledger unasked @c", unseen, undeclared],
+    ["web > ledger unasked @c", "unproven one-end-only 0/0/1", undeclared],
     ["web > ledger plain s-only @s", unseen, denied],
     ["web > ledger plain s-only @s", unseen, undeclared],
   ]);
@@ -667,9 +667,9 @@ t.test("what nothing is declared about is unexpected, whatever came of it", asyn
 });
 
 t.test("an address that nobody is known to have held leaves the edge unproven", async (t) => {
-  check(t, "path", [[`web > ${NOBODY} plain accepted @c`, "unproven not-attributable 0/0/0"]]);
+  check(t, "path", [[`web > ${NOBODY} plain accepted @c`, "unproven not-attributable 0/0/1"]]);
   const found = exercised(judge(sightingsOf([`${NOBODY} > ledger plain accepted @s`]), {}));
-  t.strictSame(found.map(tell), ["unproven not-attributable 0/0/0"]);
+  t.strictSame(found.map(tell), ["unproven not-attributable 0/0/1"]);
 });
 
 // ---- pairing -------------------------------------------------------------------------------
