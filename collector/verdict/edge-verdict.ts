@@ -3,7 +3,7 @@ import { formatHolder } from "../attribution/holder.ts";
 import type { Holder } from "../attribution/holder.ts";
 import type { Expectation } from "../policy/expectation.ts";
 import { formatShare, upperBound } from "./confidence.ts";
-import type { WindowCoverage } from "./coverage.ts";
+import type { Watched, WindowCoverage } from "./coverage.ts";
 import { edgeDoubt } from "./gate.ts";
 import type { WatchedEnd } from "./gate.ts";
 import { portOf } from "./matrix.ts";
@@ -85,7 +85,7 @@ export class EdgeJudge {
     if (weighed.reason === "one-sided" && lacksDirection) return unproven("one-direction");
     if (weighed.verdict !== "confirmed") return weighed;
     const { supporting } = weighed.counts;
-    const doubt = edgeDoubt({ ...base, supporting, bound: boundOf(base, weighed) }, tolerance);
+    const doubt = edgeDoubt({ ...base, supporting, bound: upperBound(0, supporting) }, tolerance);
     return doubt ? unproven(doubt) : weighed;
   }
 
@@ -111,7 +111,7 @@ export class EdgeJudge {
     };
   }
 
-  #base(edge: Edge, client: Holder | null, server: Holder | null, seenSampling: number): Base {
+  #base(edge: Edge, client: Holder | null, server: Holder | null, seen: number): Base {
     const [atClient, atServer] = [client, server].map((end) => this.#coverage.ofWorkload(end));
     const hidesClients =
       server !== null && this.#tally.masked.has(portOf(formatHolder(server), edge));
@@ -122,8 +122,8 @@ export class EdgeJudge {
     return {
       edge,
       ends: [
-        { ...atClient!, hidesClients: false },
-        { ...atServer!, hidesClients },
+        { ...atClient!, sampling: Math.min(atClient!.sampling, seen), hidesClients: false },
+        { ...atServer!, sampling: Math.min(atServer!.sampling, seen), hidesClients },
       ],
       ...{ attempts, isMixedUp: this.#mayHold(edge, client, server) },
       coverage: {
@@ -131,7 +131,7 @@ export class EdgeJudge {
         server: round(atServer!.share),
         delivered: atClient!.delivered + atServer!.delivered,
         dropped: atClient!.dropped + atServer!.dropped,
-        sampling: Math.min(atClient!.sampling, atServer!.sampling, seenSampling),
+        sampling: Math.min(samplingOf(atClient!, atServer!), seen),
         ...(unread > 0 ? { unread } : {}),
         ...(lost > 0 ? { lost } : {}),
       },
@@ -182,6 +182,12 @@ export class EdgeJudge {
       inGrace,
     };
   }
+}
+
+/** Of the end that reads more flows, of those that are watched: what passes, passes both. */
+function samplingOf(...ends: readonly Watched[]): number {
+  const watched = ends.filter(({ share }) => share > 0).map(({ sampling }) => sampling);
+  return watched.length === 0 ? 1 : Math.max(...watched);
 }
 
 /** Pods' ports that served somebody, and workloads' of which all pods did. */

@@ -46,8 +46,8 @@ export type Ground = {
   attempts: number;
   /** Connections that support the expectation. */
   supporting: number;
-  /** Upper bound of the rate of contradictions in a sample; null where all flows are read. */
-  bound: number | null;
+  /** Upper bound of the rate of contradictions, were they a sample. */
+  bound: number;
 };
 
 /** Why the connections of an edge prove nothing though they agree; null where they prove. */
@@ -56,8 +56,7 @@ export function edgeDoubt(ground: Ground, tolerance: number): Reason | null {
   // Whatever passes between them passes both ends: one that was watched whole is enough.
   const [best, other] = ground.ends.toSorted((a, b) => b.least - a.least);
   const missed = missedAt(best!, ground, tolerance);
-  if (missed && missedAt(other!, ground, tolerance)) return missed;
-  return ground.bound !== null && ground.bound > tolerance ? "sampling-bound" : null;
+  return missed && missedAt(other!, ground, tolerance) ? missed : null;
 }
 
 /** Why what passes an end of an edge may not have been seen there; null where it was. */
@@ -71,5 +70,6 @@ function missedAt(end: WatchedEnd, ground: Ground, tolerance: number): Reason | 
   if ((dropped + unread) / frames > tolerance) return "frames-unread";
   // Each of them may have been the edge's.
   if (lost > tolerance * (lost + ground.supporting)) return "observations-lost";
-  return Math.round(end.least * 1000) / 1000 < 1 - tolerance ? "partly-watched" : null;
+  if (Math.round(end.least * 1000) / 1000 < 1 - tolerance) return "partly-watched";
+  return end.sampling < 1 && ground.bound > tolerance ? "sampling-bound" : null;
 }

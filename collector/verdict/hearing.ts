@@ -65,11 +65,9 @@ export class Hearing {
     if (c.accepted === true && isMadeUp) {
       tally.addOneEnded(c.atClient ? c.clientName : c.serverName, 1);
     }
-    // Whoever else the client was, at the server's own end it is the server that answered.
-    const isServed = c.accepted === true && c.rolesKnown && (c.atServer || !isMadeUp);
-    if (isServed && matrix.servers !== null) {
-      if (!this.#sights.isInferred(c) || this.#sights.podsOf(c.serverName).length === 1)
-        tally.served.add(portOf(c.server!, c));
+    // Whoever the client was, at the server's own end it is the server that answered.
+    if (c.accepted === true && c.rolesKnown && c.atServer && c.server !== null) {
+      tally.served.add(portOf(c.server, c));
     }
     // A server's clients are no targets.
     if (!c.rolesKnown && c.midstream) return;

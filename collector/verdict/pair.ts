@@ -58,7 +58,7 @@ export type Connection = {
   clientIsNode: boolean;
   midstream: boolean;
   final: boolean;
-  /** Share of flows that the agents read which saw it. */
+  /** Share of flows that the agent reads which saw it; the greater where two did. */
   sampling: number;
   bytes: number;
   findings: readonly string[];
@@ -171,7 +171,7 @@ function merge(sightings: Sighting[]): Connection {
     clientIsNode: client.client.holder?.kind === "node" && atServer.length > 0,
     midstream: records.every((r) => r.midstream),
     final: sightings.every((s) => s.attributed.observation.final),
-    sampling: Math.min(...sightings.map((s) => s.attributed.observation.sampling)),
+    sampling: Math.max(...sightings.map((s) => s.attributed.observation.sampling)),
     bytes: Math.max(...records.map((r) => r.bytes[0] + r.bytes[1])),
     findings: [...new Set(records.flatMap((r) => r.findings))],
   };

@@ -1,7 +1,10 @@
 /** Finds what a window shows beside verdicts: blind spots, forged traffic, rules slipped past. */
+import { isForeign } from "./foreign.ts";
 import { findScans } from "./movement.ts";
+import type { Sighting } from "./pair.ts";
 import type { Tally } from "./tally.ts";
 import type { ClusterFinding, NodeCoverage } from "./verdict.ts";
+import type { WindowInput } from "./window-input.ts";
 
 type Found = Omit<ClusterFinding, "from" | "to">;
 
@@ -9,7 +12,7 @@ type Found = Omit<ClusterFinding, "from" | "to">;
 export function findInWindow(
   tally: Tally,
   nodes: readonly NodeCoverage[],
-  { fromMs, toMs }: { fromMs: number; toMs: number },
+  { fromMs, toMs, sightings }: Pick<WindowInput, "fromMs" | "toMs" | "sightings">,
 ): ClusterFinding[] {
   const [from, to] = [fromMs, toMs].map((ms) => new Date(ms).toISOString()) as [string, string];
   const found = [
@@ -17,6 +20,7 @@ export function findInWindow(
     ...findInNodes(nodes),
     ...findOneEnded(tally),
     ...findSlipped(tally),
+    ...findForeign(sightings),
   ];
   return found.map((one) => ({ ...one, from, to }));
 }
@@ -59,6 +63,23 @@ function findSlipped({ slipped }: Tally): Found[] {
     sentence:
       `${client} was accepted by ${subject} without showing an identity, ` +
       "which a rule denies when it is shown: demand mutual TLS there",
+  }));
+}
+
+/** One finding about each agent that speaks of pods which are not on its node. */
+function findForeign(sightings: readonly Sighting[]): Found[] {
+  const byNode = new Map<string, number>();
+  for (const sighting of sightings) {
+    // What passes an uplink on its way between others is no pod's.
+    if (sighting.attributed.observation.vantage === null || !isForeign(sighting)) continue;
+    byNode.set(sighting.node, (byNode.get(sighting.node) ?? 0) + 1);
+  }
+  return sorted(byNode).map(([node, count]) => ({
+    code: "foreign-pod",
+    subject: `node/${node}`,
+    sentence:
+      `the agent of node ${node} told ${count} connections at the interfaces of pods that run ` +
+      "elsewhere: they were kept apart; its certificate may be in other hands",
   }));
 }
 

@@ -4,6 +4,7 @@
  */
 import { coverageOf } from "./coverage.ts";
 import { EdgeJudge } from "./edge-verdict.ts";
+import { isForeign } from "./foreign.ts";
 import { Hearing } from "./hearing.ts";
 import { Sights } from "./matrix.ts";
 import { pairSightings } from "./pair.ts";
@@ -25,10 +26,11 @@ export function judgeWindow(input: WindowInput): WindowJudgement {
   return weighWindow(input, [tallyPart(input, connectionsOf(input))]);
 }
 
-/** The connections that lived in the window. */
+/** The connections that lived in the window, as agents saw them that could have. */
 export function connectionsOf(input: WindowInput): Connection[] {
   const { sightings, clocksApartMs, fromMs, toMs } = input;
-  const all = pairSightings(sightings, clocksApartMs);
+  const own = sightings.filter((sighting) => !isForeign(sighting));
+  const all = pairSightings(own, clocksApartMs);
   return all.filter((c) => c.startMs < toMs && c.endMs >= fromMs);
 }
 

@@ -14,6 +14,7 @@ import type { Sighting } from "../../collector/verdict/pair.ts";
 import { REASONS } from "../../collector/verdict/verdict.ts";
 import type { Verdict } from "../../collector/verdict/verdict.ts";
 import { judgeWindow } from "../../collector/verdict/window.ts";
+import type { WindowInput } from "../../collector/verdict/window-input.ts";
 import type { WindowJudgement } from "../../collector/verdict/window.ts";
 import { clusterObjects, covered, NOBODY, PODS, seen } from "../seen.ts";
 import { seeded } from "../../scripts/world/draw.ts";
@@ -81,8 +82,12 @@ function sightingsOf(lines: readonly string[]): Sighting[] {
 }
 
 function judge(sightings: readonly Sighting[], world: World): WindowJudgement {
+  return judgeWindow(inputFor(sightings, world));
+}
+
+function inputFor(sightings: readonly Sighting[], world: World): WindowInput {
   const expectations = (world.expect ?? ["mtls allowed:NetworkPolicy"]).map(expectation);
-  return judgeWindow({
+  return {
     ...{ fromMs: FROM, toMs: TO, clocksApartMs: APART_MS, sightings },
     coverage: (world.coverage ?? EVERYTHING).map((line) => covered(line, FROM)),
     pods: inventory.pods(FROM),
@@ -96,7 +101,7 @@ function judge(sightings: readonly Sighting[], world: World): WindowJudgement {
     zonesOf: () => [],
     declared: listDeclaredEdges(inventory.pods(FROM), () => expectations[0]!),
     tolerance: world.tolerance ?? 0.01,
-  });
+  };
 }
 
 function exercised(judgement: WindowJudgement): Verdict[] {
@@ -629,6 +634,37 @@ t.test("of datagrams the client must have sent the first one", async (t) => {
     ["web > ledger plain accepted udp basis=handshake mid", unknown, denied],
     ["web > ledger bytes s-only udp basis=handshake @c", unknown, denied],
   ]);
+});
+
+t.test("an agent speaks only for pods on its node", async (t) => {
+  const stolen = (lines: readonly string[]) =>
+    sightingsOf(lines).map((sighting) => ({ ...sighting, node: "a" }));
+  const denied = { expect: ["- denied:NetworkPolicy"] } as const;
+  const told = judge(stolen(["cart > ledger plain accepted @s x3"]), denied);
+  t.strictSame(exercised(told), []);
+  const [found, ...others] = told.findings.filter(({ code }) => code === "foreign-pod");
+  t.match(found?.sentence, /^the agent of node a told 3 connections .* elsewhere/);
+  t.equal(found?.subject, "node/a");
+  t.strictSame(others, []);
+  // Its own end of the same connections is heard.
+  const own = judge(sightingsOf(["cart > ledger plain accepted @c"]), {
+    ...denied,
+    coverage: without("ledger"),
+  });
+  t.equal(tell(exercised(own)[0]), "violated denied-and-accepted 0/1/0");
+  // Nor does it watch for others.
+  const claimed = covered("ledger -10..70", FROM);
+  const world = { coverage: without("ledger", "web") };
+  const told2 = sightingsOf(["web > ledger mtls accepted"]);
+  t.equal(tell(exercised(judge(told2, world))[0]), "unproven partly-watched 1/0/0");
+  for (const [node, wanted] of [
+    ["a", "unproven partly-watched 1/0/0"],
+    ["b", "confirmed allowed-and-used 1/0/0"],
+  ] as const) {
+    const { coverage, ...rest } = inputFor(told2, world);
+    const input = { ...rest, coverage: [...coverage, { ...claimed, node }] };
+    t.equal(tell(exercised(judgeWindow(input))[0]), wanted, node);
+  }
 });
 
 t.test("a client that was not seen to take part has tried nothing", async (t) => {
