@@ -4,7 +4,7 @@
  */
 import { attribute } from "../../collector/attribution/attribute.ts";
 import { toClusterObject } from "../../collector/attribution/cluster-object.ts";
-import type { JsonMap } from "../../collector/attribution/cluster-object.ts";
+import type { ClusterObject, JsonMap } from "../../collector/attribution/cluster-object.ts";
 import { clocksApart } from "../../collector/attribution/clocks.ts";
 import { Inventory } from "../../collector/attribution/inventory.ts";
 import { GRACE_MS, PolicyHistory } from "../../collector/policy/history.ts";
@@ -29,7 +29,7 @@ import type { Told } from "./sights.ts";
 import { makeTraffic } from "./traffic.ts";
 import type { Attempt } from "./traffic.ts";
 
-const EPOCH_MS = Date.parse("2026-11-22T01:00:00Z");
+export const EPOCH_MS = Date.parse("2026-11-22T01:00:00Z");
 /** Sightings of one connection, by clocks that differ, lie so far beyond the window. */
 const MARGIN_MS = 5_000;
 
@@ -50,17 +50,14 @@ export const judgeWorld = (world: World): Verdict[] => judgeWindow(inputOf(world
 /** What the window is judged from. */
 export function inputOf({ cluster, told }: World): WindowInput {
   const inventory = new Inventory();
-  for (const node of cluster.nodes) inventory.apply(object(nodeObject(node)), EPOCH_MS - 1e9);
-  for (const pod of new Map(cluster.pods.map((pod) => [pod.app, pod])).values()) {
-    inventory.apply(object(serviceObject(pod)), EPOCH_MS - 1e9);
-  }
-  for (const pod of cluster.pods) {
-    const manifest = object(podObject(pod, EPOCH_MS));
-    inventory.apply(manifest, EPOCH_MS + pod.bornMs);
-    if (pod.diedMs < Infinity) inventory.remove(manifest, EPOCH_MS + pod.diedMs);
-  }
   const history = new PolicyHistory();
-  declare(cluster, history);
+  for (const { object, fromMs, toMs, isReplaced } of changesOf(cluster)) {
+    inventory.apply(object, EPOCH_MS + fromMs);
+    history.apply(object, EPOCH_MS + fromMs);
+    if (toMs === Infinity || isReplaced) continue;
+    inventory.remove(object, EPOCH_MS + toMs);
+    history.remove(object, EPOCH_MS + toMs);
+  }
   const [fromMs, toMs] = [EPOCH_MS, EPOCH_MS + WINDOW_MS];
   const clocksApartMs = clocksApart(cluster.nodes.map((node) => node.offsetMs));
   const sightings = told.observations
@@ -85,20 +82,39 @@ export function inputOf({ cluster, told }: World): WindowInput {
   };
 }
 
-function declare(cluster: Cluster, history: PolicyHistory): void {
-  const spaces = new Map(cluster.pods.map((pod) => [pod.app, pod.namespace]));
-  for (const [app, namespace] of spaces) {
-    let before: JsonMap[] = [];
-    for (const { fromMs, value } of cluster.rules.get(app)!) {
-      const nowMs = EPOCH_MS + fromMs;
-      const now = ruleObjects(app, namespace, value);
-      for (const body of now) history.apply(object(body), nowMs);
-      const kinds = new Set(now.map((body) => body["kind"]));
-      for (const body of before) if (!kinds.has(body["kind"])) history.remove(object(body), nowMs);
-      before = now;
-    }
-  }
+/** An object of the cluster, as it was in [fromMs, toMs) of the world's time. */
+export type Declared = {
+  object: ClusterObject;
+  fromMs: number;
+  toMs: number;
+  /** Then another version of it is there. */
+  isReplaced: boolean;
+};
+
+/** Everything that the cluster's API tells, in the order of its beginning. */
+export function changesOf(cluster: Cluster): Declared[] {
+  const byApp = new Map(cluster.pods.map((pod) => [pod.app, pod]));
+  const lasting = [...cluster.nodes.map(nodeObject), ...[...byApp.values()].map(serviceObject)].map(
+    (body) => ({ object: object(body), ...FOR_EVER }),
+  );
+  const pods = cluster.pods.map((pod) => ({
+    object: object(podObject(pod, EPOCH_MS)),
+    ...{ fromMs: pod.bornMs, toMs: pod.diedMs, isReplaced: false },
+  }));
+  const rules = [...byApp.values()].flatMap(({ app, namespace }) =>
+    cluster.rules.get(app)!.flatMap(({ fromMs, toMs, value }) => {
+      const next = cluster.rules.get(app)!.find((other) => other.fromMs === toMs);
+      const later = next ? ruleObjects(app, namespace, next.value).map(({ kind }) => kind) : [];
+      return ruleObjects(app, namespace, value).map((body) => ({
+        object: object(body),
+        ...{ fromMs: Math.max(fromMs, FOR_EVER.fromMs), toMs },
+        isReplaced: later.includes(body["kind"]),
+      }));
+    }),
+  );
+  return [...lasting, ...pods, ...rules].sort((a, b) => a.fromMs - b.fromMs);
 }
+const FOR_EVER = { fromMs: -1e9, toMs: Infinity, isReplaced: false };
 
 /** What is true of an edge in the window, and whether who watches whole can tell. */
 export type Truth = {
@@ -198,14 +214,11 @@ export type Breach = { seed: number; edge: string; aspect: Aspect; what: string;
 
 /** How many edges who watches whole could decide, and how many were decided. */
 export type Decided = { decidable: number; decided: number };
+export type Held = { breaches: Breach[]; decided: Decided };
 
-export function holdToLaw(
-  world: World,
-  judge: (world: World) => Verdict[] = judgeWorld,
-): { breaches: Breach[]; decided: Decided } {
+export function holdToLaw(world: World, verdicts: readonly Verdict[]): Held {
   const breaches: Breach[] = [];
   const decided = { decidable: 0, decided: 0 };
-  const verdicts = judge(world);
   const truths = truthOf(world);
   const find = (edge: string, aspect: Aspect) =>
     verdicts.find((v) => v.edge.id === edge && v.aspect === aspect);
