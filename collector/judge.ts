@@ -14,6 +14,7 @@ import { toVersionEntry } from "./policy/version-entry.ts";
 import type { PolicyRow, Store, VerdictKey, VerdictRow } from "./store/store.ts";
 import { listDeclaredEdges } from "./verdict/declared-edges.ts";
 import type { DeclaredEdges } from "./verdict/declared-edges.ts";
+import { VERDICTS } from "./verdict/verdict.ts";
 import type { ClusterFinding, NodeCoverage, Verdict, VerdictWord } from "./verdict/verdict.ts";
 import { judgeWindow } from "./verdict/window.ts";
 import type { WindowJudgement } from "./verdict/window.ts";
@@ -71,7 +72,7 @@ export class Judge {
   #declared: { policy: Policy; stamp: string; edges: DeclaredEdges } | null = null;
   readonly counters: JudgeCounters = {
     ...{ windows: 0, again: 0, tooLate: 0, findings: {} },
-    verdicts: { confirmed: 0, violated: 0, unproven: 0, undecidable: 0, unexpected: 0 },
+    verdicts: Object.fromEntries(VERDICTS.map((word) => [word, 0])) as Record<VerdictWord, number>,
   };
 
   constructor(options: JudgeOptions) {

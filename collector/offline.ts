@@ -73,7 +73,14 @@ export function judgeOffline(
 
 /** One line a verdict, the worst first. */
 export function formatVerdictTable(verdicts: readonly Verdict[]): string {
-  const order = ["violated", "unexpected", "unproven", "undecidable", "confirmed"];
+  const order = [
+    "violated",
+    "unexpected",
+    "unproven",
+    "undecidable",
+    "nothing-demanded",
+    "confirmed",
+  ];
   const rows = verdicts
     .toSorted((a, b) => order.indexOf(a.verdict) - order.indexOf(b.verdict))
     .map((v) => [v.verdict, v.aspect, v.edge.id, v.reason]);

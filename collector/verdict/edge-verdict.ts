@@ -230,12 +230,12 @@ function sentenceOf(
   rule: string | null,
   inGrace: boolean,
 ): string {
-  const { supporting, contradicting, unreadable } = counts;
+  const { supporting, contradicting, unreadable, undemanded } = counts;
   const sample = sampling < 1 ? `, in a sample of ${formatShare(sampling)}` : "";
+  const weighed = `${supporting} for, ${contradicting} against, ${unreadable} unreadable${sample}`;
+  const isWeighed = supporting + contradicting + unreadable > 0;
   const numbers =
-    supporting + contradicting + unreadable === 0
-      ? ""
-      : ` (${supporting} for, ${contradicting} against, ${unreadable} unreadable${sample})`;
+    undemanded > 0 ? ` (${undemanded} accepted${sample})` : isWeighed ? ` (${weighed})` : "";
   const grace = inGrace ? "; the policy changed: only what all its versions say counts" : "";
   return `${verdict}: ${REASONS[reason]}${numbers}${rule === null ? "" : `; ${rule}`}${grace}`;
 }

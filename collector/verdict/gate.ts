@@ -28,8 +28,9 @@ const RULES: readonly Rule[] = [
 
 /** What is left of a say, held against one version of the policy. */
 export function pass(say: Say, c: Connection, matrix: Matrix, expectation: Expectation): Say {
+  const isProof = say.kind === "supports" || say.kind === "undemanded";
   const stops = ({ takes, when }: Rule) =>
-    (takes === "all" || say.kind === "supports") && when(c, matrix, expectation);
+    (takes === "all" || isProof) && when(c, matrix, expectation);
   const rule = RULES.find(stops);
   return rule ? doubted(say, rule.reason) : say;
 }

@@ -2,7 +2,7 @@
 import type { Expectation } from "../policy/expectation.ts";
 import { holdAgainst } from "./crypto.ts";
 import type { Connection } from "./pair.ts";
-import { contradicts, PENDING, silent, supports, unreadable } from "./say.ts";
+import { contradicts, PENDING, silent, supports, undemanded, unreadable } from "./say.ts";
 import type { Say } from "./say.ts";
 
 const VERSIONS = ["SSLv2", "SSLv3", "TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
@@ -28,7 +28,7 @@ function sayOfAccepted(c: Connection, transport: Expectation["transport"]): Say 
   if (isTls && minVersion && c.version && isOlder(c.version, minVersion)) {
     return contradicts("version-too-low");
   }
-  const say = sayOfRequired(c, transport.required, isTls);
+  const say = sayOfRequired(c, transport, isTls);
   if (!isTls || !crypto || c.tls === null || say.kind === "contradicts") return say;
   const held = holdAgainst(crypto, c.tls);
   if (held === "misses") return contradicts("crypto-misses-profile");
@@ -37,7 +37,7 @@ function sayOfAccepted(c: Connection, transport: Expectation["transport"]): Say 
 
 function sayOfRequired(
   c: Connection,
-  required: Expectation["transport"]["required"],
+  { required, minVersion, crypto }: Expectation["transport"],
   isTls: boolean,
 ): Say {
   switch (required) {
@@ -49,9 +49,9 @@ function sayOfRequired(
     case "tls":
       return isTls ? supports("tls-observed") : contradicts("plaintext-accepted");
     default:
-      if (!isTls) return supports("plaintext-allowed");
-      if (c.posture !== "mtls") return supports("tls-observed");
-      return supports(c.inferred ? "mtls-inferred" : "mtls-observed");
+      if (!isTls) return undemanded("plaintext-allowed");
+      if (minVersion || crypto) return supports("tls-observed");
+      return undemanded(c.posture === "mtls" ? "mtls-undemanded" : "tls-undemanded");
   }
 }
 

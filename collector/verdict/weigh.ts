@@ -5,12 +5,20 @@ import type { Reason, Verdict, VerdictWord } from "./verdict.ts";
 
 export type Weighed = { verdict: VerdictWord; reason: Reason; counts: Verdict["counts"] };
 
-export const NO_COUNTS = { supporting: 0, contradicting: 0, unreadable: 0, pending: 0 };
+export const NO_COUNTS = {
+  supporting: 0,
+  contradicting: 0,
+  unreadable: 0,
+  pending: 0,
+  undemanded: 0,
+};
 
 /** What depends on what no passive observer can see (policy.md §7). */
 const UNDECIDABLE: ReadonlySet<Reason | null> = new Set([
   ...(["denial-in-band", "rule-not-observable"] as const),
 ]);
+
+const WEAKEST = ["plaintext-allowed", "tls-undemanded", "mtls-undemanded"] as const;
 
 /**
  * One contradiction makes `violated`; what was not readable weighs as unobserved against the
@@ -24,6 +32,7 @@ export function weigh(cells: readonly Cell[], tolerance: number): Weighed | null
     contradicting: count("contradicts"),
     unreadable: count("unreadable"),
     pending: count("pending"),
+    undemanded: count("undemanded"),
   };
   const found = (verdict: VerdictWord, reason: Reason): Weighed => ({ verdict, reason, counts });
   const contradiction = mostOf(cells, "contradicts");
@@ -38,6 +47,9 @@ export function weigh(cells: readonly Cell[], tolerance: number): Weighed | null
     const share = counts.unreadable / (counts.unreadable + counts.supporting);
     return share > tolerance ? found("unproven", "partly-unreadable") : found("confirmed", proof);
   }
+  // Of what anything meets, the weakest that was seen is what a stricter rule would break.
+  const met = WEAKEST.find((reason) => cells.some((cell) => cell.reason === reason));
+  if (met) return found("nothing-demanded", met);
   const doubt = mostOf(cells, "unreadable");
   if (doubt) return found("unproven", doubt);
   if (counts.pending > 0) return found("unproven", "not-answered");

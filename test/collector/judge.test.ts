@@ -574,7 +574,7 @@ t.test("a manifest broken while it runs: told, the rest loads, dependents unprov
     ["whole", {}, "transport confirmed mtls-observed"],
     ["broken", { "mesh.yaml": "kind: [\n  oops: }\n" }, "transport unproven policy-incomplete"],
     ["mended", { "mesh.yaml": STRICT }, "transport confirmed mtls-observed"],
-    ["gone", { "mesh.yaml": "# nothing\n" }, "transport confirmed mtls-observed"],
+    ["gone", { "mesh.yaml": "# nothing\n" }, "transport nothing-demanded mtls-undemanded"],
   ];
   for (const [i, [name, files, wanted]] of steps.entries()) {
     const fromMs = FROM + i * WINDOW_MS;

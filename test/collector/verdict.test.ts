@@ -390,6 +390,34 @@ t.test("rule 4: a refusal proves what it refuses, and nothing else", async (t) =
   ]);
 });
 
+t.test("what anything meets is no success, whatever was seen", async (t) => {
+  for (const required of ["any", "plaintext"]) {
+    const expect = [`${required} allowed:NetworkPolicy`] as const;
+    check(
+      t,
+      "transport",
+      [
+        ["web > ledger plain accepted", "nothing-demanded plaintext-allowed 0/0/0"],
+        ["web > ledger tls accepted", "nothing-demanded tls-undemanded 0/0/0"],
+        ["web > ledger mtls accepted", "nothing-demanded mtls-undemanded 0/0/0"],
+        // The one whom a stricter rule would refuse is told.
+        [
+          "web > ledger mtls accepted x5, web > ledger plain accepted",
+          "nothing-demanded plaintext-allowed 0/0/0",
+        ],
+        ["web > ledger plain accepted basis=port", "unproven roles-unknown 0/0/1"],
+      ],
+      { expect },
+    );
+  }
+  const expect = ["any allowed:NetworkPolicy min=TLSv1.2"] as const;
+  check(t, "transport", [
+    ["web > ledger tls accepted", "confirmed tls-observed 1/0/0", { expect }],
+    ["web > ledger tls1.0 accepted", "violated version-too-low 0/1/0", { expect }],
+    ["web > ledger plain accepted", "nothing-demanded plaintext-allowed 0/0/0", { expect }],
+  ]);
+});
+
 t.test("a connection that never reached the server says nothing of its transport", async (t) => {
   check(t, "transport", [
     ["web > ledger rst", "nothing"],
@@ -418,7 +446,8 @@ t.test("within the grace of a change both versions must agree, and it says so", 
   check(t, "transport", [
     ["web > ledger plain accepted", "unproven policy-changed 0/0/1", { expect: tightened }],
     ["web > ledger resumed accepted", "unproven session-resumed 0/0/1", { expect: tightened }],
-    ["web > ledger mtls accepted", "confirmed mtls-observed 1/0/0", { expect: tightened }],
+    // One of them demands nothing: that it was met is no merit.
+    ["web > ledger mtls accepted", "nothing-demanded mtls-undemanded 0/0/0", { expect: tightened }],
   ]);
   check(t, "path", [
     ["web > ledger plain accepted", "unproven policy-changed 0/0/1", { expect: closed }],
