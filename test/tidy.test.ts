@@ -5,6 +5,8 @@ import t from "tap";
 
 const root = path.resolve(import.meta.dirname, "..");
 
+const readText = (file: string) => readFileSync(path.join(root, file), "utf8");
+
 /** Which rooms a room may import, beside itself. This list is the architecture. */
 const ROOMS: Record<string, readonly string[]> = {
   protocol: [],
@@ -78,6 +80,48 @@ function mayImport(from: string, to: string): boolean {
   return allowed.some((a) => a === to || (a.endsWith("/*") && to.startsWith(a.slice(0, -1))));
 }
 
+/** Files of ours that a file's text imports, types too; as they are named from the root. */
+function importsOf(file: string, text: string): string[] {
+  const targets = text.matchAll(/(?:from|import)\s*\(?\s*"(\.[^"]+)"/g);
+  return [...targets].map((m) => path.posix.join(path.posix.dirname(file), m[1]!));
+}
+
+/**
+ * A packet carries a packet, as often as `ENCAP_LIMIT` allows: these decoders call each other. By a
+ * table of functions, or a loop around them, they would do the same, hidden and slower.
+ */
+const CARRIERS = ["ethernet", "ip", "shim", "transport", "tunnel"].map(
+  (name) => `agent/decode/${name}.ts`,
+);
+
+/**
+ * The circles of imports: all files of which each leads to each (Tarjan's strongly connected
+ * components), every circle in the order of names.
+ */
+function circlesOf(imports: ReadonlyMap<string, readonly string[]>): string[][] {
+  const circles: string[][] = [];
+  const numbers = new Map<string, number>();
+  const open: string[] = [];
+  /** The lowest number of an open file to which this one leads. */
+  const visit = (file: string): number => {
+    const own = numbers.size;
+    numbers.set(file, own);
+    open.push(file);
+    let lowest = own;
+    for (const next of imports.get(file) ?? []) {
+      if (next === file) circles.push([file]);
+      else if (!numbers.has(next)) lowest = Math.min(lowest, visit(next));
+      else if (open.includes(next)) lowest = Math.min(lowest, numbers.get(next)!);
+    }
+    if (lowest < own) return lowest;
+    const circle = open.splice(open.indexOf(file));
+    if (circle.length > 1) circles.push(circle.sort());
+    return lowest;
+  };
+  for (const file of imports.keys()) if (!numbers.has(file)) visit(file);
+  return circles;
+}
+
 /** Every breach of the house rules in one file's text, as sentences. */
 function breaches(file: string, text: string): string[] {
   const found: string[] = [];
@@ -114,20 +158,19 @@ function breaches(file: string, text: string): string[] {
 t.test("every file keeps the house rules", async (t) => {
   t.ok(files.length > 5, "files are found");
   t.strictSame(
-    files.flatMap((file) => breaches(file, readFileSync(path.join(root, file), "utf8"))),
+    files.flatMap((file) => breaches(file, readText(file))),
     [],
   );
 });
 
+t.test("no file is imported by what it imports, but for packets in packets", async (t) => {
+  const imports = new Map(files.map((file) => [file, importsOf(file, readText(file))]));
+  t.strictSame(circlesOf(imports), [CARRIERS]);
+});
+
 t.test("every file is imported by another, or is an entry", async (t) => {
   const entry = /^(wireproof\.ts|scripts\/|collector\/ui\/|agent\/.*-worker\.ts)/;
-  const imported = new Set<string>();
-  for (const file of files) {
-    const text = readFileSync(path.join(root, file), "utf8");
-    for (const m of text.matchAll(/(?:from|import)\s*\(?\s*"(\.[^"]+)"/g)) {
-      imported.add(path.posix.normalize(path.posix.join(path.posix.dirname(file), m[1]!)));
-    }
-  }
+  const imported = new Set(files.flatMap((file) => importsOf(file, readText(file))));
   t.strictSame(
     files.filter((f) => !entry.test(f) && !imported.has(f)),
     [],
@@ -144,4 +187,13 @@ t.test("planted breaches are found", async (t) => {
   const verdict = 'from "../verdict/verdict.ts";';
   t.equal(planted("collector/ui/good.ts", `import type { Edge } ${verdict}`), 0);
   t.equal(planted("collector/ui/bad.ts", `import { VERDICTS } ${verdict}`), 1);
+  const circles = (texts: Record<string, string>) =>
+    circlesOf(new Map(Object.entries(texts).map(([file, text]) => [file, importsOf(file, text)])));
+  const [toB, toC] = ['import type { B }\n  from "./b.ts";', 'await import("../r/c.ts");'];
+  const toA = 'import { a } from "./a.ts";';
+  t.strictSame(circles({ "r/a.ts": toB, "r/b.ts": toC, "r/c.ts": "" }), []);
+  t.strictSame(circles({ "r/a.ts": toB + toC, "r/b.ts": toC, "r/c.ts": "" }), []);
+  const round = { "r/d.ts": toA, "r/a.ts": toB, "r/b.ts": toC, "r/c.ts": toA, "r/e.ts": toC };
+  t.strictSame(circles(round), [["r/a.ts", "r/b.ts", "r/c.ts"]]);
+  t.strictSame(circles({ "r/b.ts": toB }), [["r/b.ts"]]);
 });

@@ -1,8 +1,14 @@
 /** What a mesh's own policy says about one connection to a server that is in it. */
 import type { Decision } from "./because.ts";
 import type { Because, Posture } from "./expectation.ts";
-import type { Transport } from "./istio/peer-authentication.ts";
 import type { Ternary } from "./peer.ts";
+
+/** What a server does with each posture; one in neither list is not known. */
+export type Transport = {
+  required: Posture | "any" | null;
+  accepts: readonly Posture[];
+  refuses: readonly Posture[];
+};
 
 export type MeshSay = {
   decision: Decision;

@@ -10,7 +10,7 @@ import type { CryptoProfile } from "../../protocol/crypto-profile.ts";
 import { upperBound } from "../../collector/verdict/confidence.ts";
 import { listDeclaredEdges } from "../../collector/verdict/declared-edges.ts";
 import { pairSightings } from "../../collector/verdict/pair.ts";
-import type { Sighting } from "../../collector/verdict/pair.ts";
+import type { Sighting } from "../../collector/attribution/attribute.ts";
 import { REASONS } from "../../collector/verdict/verdict.ts";
 import type { Verdict } from "../../collector/verdict/verdict.ts";
 import { judgeWindow } from "../../collector/verdict/window.ts";

@@ -10,24 +10,17 @@ import {
 import type { Holder } from "../../attribution/holder.ts";
 import { hasLabels } from "../../attribution/selector.ts";
 import { byAge, formatObject, toBecause, toFaultBecause } from "../because.ts";
-import type { Because, Posture } from "../expectation.ts";
+import type { Because } from "../expectation.ts";
+import type { Transport } from "../mesh-say.ts";
 import type { Fault } from "../problem.ts";
 import type { ListenerProtocol } from "./service-port.ts";
-import { deniesPlaintext, type TunnelLevels } from "./tunnel-mode.ts";
-
-export type Mode = "DISABLE" | "PERMISSIVE" | "STRICT";
+import { deniesPlaintext, type Mode, type TunnelLevels } from "./tunnel-mode.ts";
 
 /**
  * Null mode: it depends on an object that is not valid. `isEnforced` is false where istiod is
  * known to leave out in ambient what is declared: then plaintext may be taken.
  */
 export type Effective = { mode: Mode | null; isEnforced: boolean; because: readonly Because[] };
-
-export type Transport = {
-  required: Posture | "any" | null;
-  accepts: readonly Posture[];
-  refuses: readonly Posture[];
-};
 
 type Policy = { object: ClusterObject; selector: Labels; fault: Fault | null };
 

@@ -1,5 +1,7 @@
 /** Tells where ztunnel denies plaintext, by what istiod makes of PeerAuthentication. */
-import type { Mode } from "./peer-authentication.ts";
+
+/** What `mtls.mode` of a PeerAuthentication may say. */
+export type Mode = "DISABLE" | "PERMISSIVE" | "STRICT";
 
 /** The modes at each level that counts for a pod; null for UNSET. */
 export type TunnelLevels = {
