@@ -30,11 +30,10 @@ import {
   type Peer,
   type PodsInBlocks,
   type PortRule,
-  type Ternary,
 } from "./peer.ts";
+import { or, type Ternary } from "./ternary.ts";
 import { EVERYTHING, intersect, NOTHING, subtract, union, type PortSet } from "./port-set.ts";
 import type { Fault } from "./problem.ts";
-import { or } from "./ternary.ts";
 
 type Action = "Allow" | "Deny" | "Pass";
 type Rule = {

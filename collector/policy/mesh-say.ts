@@ -1,7 +1,7 @@
 /** What a mesh's own policy says about one connection to a server that is in it. */
 import type { Decision } from "./because.ts";
 import type { Because, Posture } from "./expectation.ts";
-import type { Ternary } from "./peer.ts";
+import type { Ternary } from "./ternary.ts";
 
 /** What a server does with each posture; one in neither list is not known. */
 export type Transport = {

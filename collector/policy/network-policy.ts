@@ -12,8 +12,8 @@ import {
   type Peer,
   type PodsInBlocks,
   type PortRule,
-  type Ternary,
 } from "./peer.ts";
+import type { Ternary } from "./ternary.ts";
 import { EVERYTHING, NOTHING, union, type PortSet } from "./port-set.ts";
 import type { Fault } from "./problem.ts";
 

@@ -1,15 +1,11 @@
 /** Matches the ends of a connection against the peers and ports that a network rule names. */
-import { inRange, parseRange, type Address, type AddressRange } from "../attribution/address.ts";
+import { parseRange } from "../attribution/address.ts";
 import { listAt, textAt, valueAt, type Json } from "../attribution/cluster-object.ts";
-import {
-  addressesOf,
-  hasOwnNetwork,
-  namedPort,
-  type Holder,
-  type Transport,
-} from "../attribution/holder.ts";
+import { hasOwnNetwork, namedPort, type Holder, type Transport } from "../attribution/holder.ts";
 import { readSelector, selects, type Selector } from "../attribution/selector.ts";
+import { isInBlocks, type Block } from "./block.ts";
 import { NOTHING, onePort, union, type PortSet } from "./port-set.ts";
+import type { Ternary } from "./ternary.ts";
 
 /**
  * Whether an address range matches a pod whose address lies in it. NetworkPolicy leaves that to the
@@ -18,11 +14,6 @@ import { NOTHING, onePort, union, type PortSet } from "./port-set.ts";
  * `outside`: pods stand without their addresses, and in no range, whatever names it.
  */
 export type PodsInBlocks = "outside" | "never" | "undecidable" | "match";
-
-/** Null: depends on what is not known. */
-export type Ternary = boolean | null;
-
-export type Block = { range: AddressRange; except: readonly AddressRange[] };
 
 export type Peer = {
   /** Own namespace of the policy, or those with these labels; null for a peer that is no pod. */
@@ -163,27 +154,4 @@ function matchesPeer(peer: Peer, holder: Holder, own: string, podsInBlocks: Pods
   }
   if (result !== false || peer.names === "none") return result;
   return inside && peer.names === "outside" ? false : null;
-}
-
-/** Whether the holder's address lies in one of the ranges; null where that cannot be told. */
-export function isInBlocks(blocks: readonly Block[], holder: Holder): Ternary {
-  const addresses = addressesOf(holder);
-  if (addresses.length === 0) return takesAll(blocks) ? true : null;
-  const inside = (address: Address) =>
-    blocks.some(
-      ({ range, except }) =>
-        inRange(range, address) && !except.some((hole) => inRange(hole, address)),
-    );
-  const count = addresses.filter(inside).length;
-  // Of two addresses, which one the connection used is not known here.
-  return count === 0 ? false : count === addresses.length ? true : null;
-}
-
-/** Whether the ranges leave out no address of either family. */
-function takesAll(blocks: readonly Block[]): boolean {
-  const whole = blocks.filter(({ range, except }) => {
-    const bits = range.family === 4 ? 32n : 128n;
-    return except.length === 0 && range.first === 0n && range.last === (1n << bits) - 1n;
-  });
-  return new Set(whole.map(({ range }) => range.family)).size === 2;
 }

@@ -5,7 +5,7 @@ import { addressesOf, formatHolder, type Holder, type Transport } from "../attri
 import { hasLabels } from "../attribution/selector.ts";
 import { formatObject, toBecause, toFaultBecause, UNDECLARED, type Decision } from "./because.ts";
 import type { Because, Posture } from "./expectation.ts";
-import type { Ternary } from "./peer.ts";
+import type { Ternary } from "./ternary.ts";
 import type { CryptoProfile } from "../../protocol/crypto-profile.ts";
 import type { Fault } from "./problem.ts";
 import type { Segmentation as Spec } from "./segmentation-shape.ts";

@@ -1,5 +1,7 @@
 /** Combines answers of which some are not known: unknown spreads, and never defaults. */
-import type { Ternary } from "./peer.ts";
+
+/** Null: depends on what is not known. */
+export type Ternary = boolean | null;
 
 /** False where any is; else unknown where any is. */
 export function and(values: Iterable<Ternary>): Ternary {

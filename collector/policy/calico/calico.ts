@@ -14,7 +14,7 @@ import {
 } from "../because.ts";
 import type { Because, PathDecision } from "../expectation.ts";
 import type { Connection, Direction } from "../network-policy.ts";
-import type { Ternary } from "../peer.ts";
+import { and, or, type Ternary } from "../ternary.ts";
 import {
   EVERYTHING,
   intersect,
@@ -25,7 +25,6 @@ import {
   type PortSet,
 } from "../port-set.ts";
 import type { Fault } from "../problem.ts";
-import { and, or } from "../ternary.ts";
 import { Endpoints } from "./endpoint.ts";
 import { HostEndpoints } from "./host-endpoint.ts";
 import { Nets, type Family } from "./nets.ts";

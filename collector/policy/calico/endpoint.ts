@@ -11,8 +11,7 @@ import {
   type Labels,
 } from "../../attribution/cluster-object.ts";
 import { hasOwnNetwork, type Holder } from "../../attribution/holder.ts";
-import type { Ternary } from "../peer.ts";
-import { and, or } from "../ternary.ts";
+import { and, or, type Ternary } from "../ternary.ts";
 import { labelsOf } from "./metadata.ts";
 import { readRanges, type Family, type Nets } from "./nets.ts";
 import { evaluate, type Lookup, type Selector } from "./selector.ts";

@@ -2,7 +2,7 @@
 import { inRange, parseRange, type AddressRange } from "../../attribution/address.ts";
 import { listAt, textAt, valueAt, type ClusterObject } from "../../attribution/cluster-object.ts";
 import { addressesOf, hasOwnNetwork, type Holder } from "../../attribution/holder.ts";
-import type { Ternary } from "../peer.ts";
+import type { Ternary } from "../ternary.ts";
 import { isOfCalico } from "./shape.ts";
 
 /** Of one connection both ends have the same. */

@@ -8,9 +8,8 @@ import {
   type Transport,
 } from "../../attribution/holder.ts";
 import { hasLabels } from "../../attribution/selector.ts";
-import type { Ternary } from "../peer.ts";
+import { and, not, type Ternary } from "../ternary.ts";
 import { EVERYTHING, holds, NOTHING, onePort, subtract, union, type PortSet } from "../port-set.ts";
-import { and, not } from "../ternary.ts";
 import type { Endpoints } from "./endpoint.ts";
 import { type Family } from "./nets.ts";
 import type { Ports, Rule, RuleEnd } from "./rule.ts";

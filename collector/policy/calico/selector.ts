@@ -2,8 +2,7 @@
  * Parses Calico's selector expressions and matches them against labels
  * (libcalico-go/lib/selector: tokenizer/tokenizer.go, parser/parser.go, parser/ast.go).
  */
-import type { Ternary } from "../peer.ts";
-import { not } from "../ternary.ts";
+import { not, type Ternary } from "../ternary.ts";
 
 export type Selector =
   | { op: "all" | "global" }

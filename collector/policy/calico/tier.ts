@@ -11,7 +11,7 @@ import type { Holder } from "../../attribution/holder.ts";
 import type { AdminNetworkPolicies } from "../admin-network-policy.ts";
 import type { Decision } from "../because.ts";
 import type { Connection, Direction, NetworkPolicies } from "../network-policy.ts";
-import type { Ternary } from "../peer.ts";
+import type { Ternary } from "../ternary.ts";
 import { NOTHING, type PortSet } from "../port-set.ts";
 import type { Fault } from "../problem.ts";
 import { NAMESPACE, OF_ACCOUNT, OF_NAMESPACE, SERVICE_ACCOUNT } from "./endpoint.ts";

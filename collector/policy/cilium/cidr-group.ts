@@ -2,9 +2,9 @@
 import { parseRange, type AddressRange } from "../../attribution/address.ts";
 import { listAt, textAt, type ClusterObject, type Json } from "../../attribution/cluster-object.ts";
 import type { Holder } from "../../attribution/holder.ts";
-import { isInBlocks, type Block, type Ternary } from "../peer.ts";
+import { isInBlocks, type Block } from "../block.ts";
+import { and, or, type Ternary } from "../ternary.ts";
 import type { Fault } from "../problem.ts";
-import { and, or } from "../ternary.ts";
 import { meets, type LabelRequirement, type LabelSelector } from "./label-selector.ts";
 
 export type CidrGroup = {

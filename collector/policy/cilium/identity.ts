@@ -2,7 +2,7 @@
 import { parseAddress } from "../../attribution/address.ts";
 import { listAt, textAt, type ClusterObject } from "../../attribution/cluster-object.ts";
 import type { Holder } from "../../attribution/holder.ts";
-import type { Ternary } from "../peer.ts";
+import type { Ternary } from "../ternary.ts";
 import type { CiliumSettings } from "./settings.ts";
 
 /**

@@ -1,7 +1,6 @@
 /** Reads Cilium's label selectors, and matches them against what an end is taken for. */
 import { labelsAt, listAt, textAt, type Json } from "../../attribution/cluster-object.ts";
-import type { Ternary } from "../peer.ts";
-import { not } from "../ternary.ts";
+import { not, type Ternary } from "../ternary.ts";
 import {
   CLUSTER_KEY,
   NAMESPACE_KEY,

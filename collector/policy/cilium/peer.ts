@@ -10,8 +10,8 @@ import {
   type Json,
 } from "../../attribution/cluster-object.ts";
 import { selects, readSelector } from "../../attribution/selector.ts";
-import { isInBlocks, type Block, type Ternary } from "../peer.ts";
-import { and, not, or } from "../ternary.ts";
+import { isInBlocks, type Block } from "../block.ts";
+import { and, not, or, type Ternary } from "../ternary.ts";
 import { matchesGroups, toBlocks, type CidrGroup } from "./cidr-group.ts";
 import type { Identities, Identity } from "./identity.ts";
 import {

@@ -1,7 +1,7 @@
 /** Reads what Cilium's policies are read with: its agent's settings, and who the API server is. */
 import { parseAddress, type Address } from "../../attribution/address.ts";
 import { listAt, textAt, type ClusterObject, type Json } from "../../attribution/cluster-object.ts";
-import type { Ternary } from "../peer.ts";
+import type { Ternary } from "../ternary.ts";
 
 /** From ConfigMap `cilium-config`; what it does not tell is as pkg/option and its chart have it. */
 export type CiliumSettings = {

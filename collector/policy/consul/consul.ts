@@ -4,7 +4,7 @@ import { formatHolder, type Holder } from "../../attribution/holder.ts";
 import { toBecause, UNDECLARED, type Decision } from "../because.ts";
 import type { Because } from "../expectation.ts";
 import { ANY_TRANSPORT, toTransport, toUnknown, type MeshSay } from "../mesh-say.ts";
-import type { Ternary } from "../peer.ts";
+import type { Ternary } from "../ternary.ts";
 import type { Fault } from "../problem.ts";
 import { ServiceTargets } from "../service-target.ts";
 import { Intentions, type Service } from "./intentions.ts";

@@ -8,9 +8,8 @@ import {
 } from "../../attribution/cluster-object.ts";
 import { formatObject, toBecause, toFaultBecause } from "../because.ts";
 import type { Because } from "../expectation.ts";
-import type { Ternary } from "../peer.ts";
+import { and, or, type Ternary } from "../ternary.ts";
 import type { Fault } from "../problem.ts";
-import { and, or } from "../ternary.ts";
 
 /** Who a service is: every name that it may go by; none at all for one without an identity. */
 export type Service = {

@@ -10,7 +10,7 @@ import {
 import type { Holder } from "../../attribution/holder.ts";
 import { formatObject, toBecause, toFaultBecause } from "../because.ts";
 import type { Because } from "../expectation.ts";
-import type { Ternary } from "../peer.ts";
+import type { Ternary } from "../ternary.ts";
 import type { Fault } from "../problem.ts";
 import { containersOf } from "../container.ts";
 

@@ -11,7 +11,7 @@ import { formatHolder, type Holder } from "../../attribution/holder.ts";
 import { hasLabels } from "../../attribution/selector.ts";
 import { formatObject, toBecause, toFaultBecause, UNDECLARED, type Decision } from "../because.ts";
 import type { Because } from "../expectation.ts";
-import type { Ternary } from "../peer.ts";
+import type { Ternary } from "../ternary.ts";
 import type { Fault } from "../problem.ts";
 import {
   matchesRule,

@@ -4,7 +4,7 @@ import { formatHolder, type Holder } from "../../attribution/holder.ts";
 import { formatObject, toBecause, type Decision } from "../because.ts";
 import type { Because, Posture } from "../expectation.ts";
 import { UNKNOWN_TRANSPORT, type MeshSay } from "../mesh-say.ts";
-import type { Ternary } from "../peer.ts";
+import type { Ternary } from "../ternary.ts";
 import type { Fault } from "../problem.ts";
 import { ServiceTargets } from "../service-target.ts";
 import { AuthorizationPolicies } from "./authorization-policy.ts";

@@ -9,9 +9,8 @@ import {
 } from "../../attribution/cluster-object.ts";
 import type { Holder } from "../../attribution/holder.ts";
 import { hasLabels } from "../../attribution/selector.ts";
-import type { Ternary } from "../peer.ts";
+import { or, type Ternary } from "../ternary.ts";
 import type { ServiceTargets } from "../service-target.ts";
-import { or } from "../ternary.ts";
 
 /**
  * `unknown`: no Service has the port, or none says; Istio then looks at the bytes. `undecidable`:

@@ -2,8 +2,7 @@
 import { inRange, parseRange } from "../../attribution/address.ts";
 import { isMap, listAt, textAt, valueAt, type Json } from "../../attribution/cluster-object.ts";
 import { addressesOf, type Holder } from "../../attribution/holder.ts";
-import type { Ternary } from "../peer.ts";
-import { and, not, or } from "../ternary.ts";
+import { and, not, or, type Ternary } from "../ternary.ts";
 import type { ListenerProtocol } from "./service-port.ts";
 
 /** What is known of a connection at its listener. */

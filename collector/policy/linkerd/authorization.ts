@@ -10,9 +10,9 @@ import {
 } from "../../attribution/cluster-object.ts";
 import type { Holder } from "../../attribution/holder.ts";
 import { readSelector, selects } from "../../attribution/selector.ts";
-import { isInBlocks, type Block, type Ternary } from "../peer.ts";
+import { isInBlocks, type Block } from "../block.ts";
+import { and, or, type Ternary } from "../ternary.ts";
 import type { Fault } from "../problem.ts";
-import { and, or } from "../ternary.ts";
 import { kindOf } from "./shape.ts";
 import type { ClusterSettings, DefaultPolicy } from "./settings.ts";
 

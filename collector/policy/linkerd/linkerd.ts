@@ -5,10 +5,10 @@ import { combine, formatObject, toBecause, toFaultBecause, UNDECLARED } from "..
 import type { Decision } from "../because.ts";
 import type { Because } from "../expectation.ts";
 import { ANY_TRANSPORT, toTransport, toUnknown, type MeshSay } from "../mesh-say.ts";
-import { isInBlocks, type Ternary } from "../peer.ts";
+import { isInBlocks } from "../block.ts";
+import { and, or, type Ternary } from "../ternary.ts";
 import type { Fault } from "../problem.ts";
 import { ServiceTargets } from "../service-target.ts";
-import { and, or } from "../ternary.ts";
 import {
   Authorizations,
   isInNetworks,

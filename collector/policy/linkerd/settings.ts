@@ -9,7 +9,8 @@ import {
 } from "../../attribution/cluster-object.ts";
 import { parseRange } from "../../attribution/address.ts";
 import type { Holder, HolderObject } from "../../attribution/holder.ts";
-import type { Block, Ternary } from "../peer.ts";
+import type { Block } from "../block.ts";
+import type { Ternary } from "../ternary.ts";
 import { readYaml } from "../yaml-text.ts";
 import { containersOf, readArgument, readEnv } from "../container.ts";
 

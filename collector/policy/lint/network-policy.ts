@@ -11,9 +11,9 @@ import { formatHolder, namedPort, type Holder } from "../../attribution/holder.t
 import { readSelector, selects } from "../../attribution/selector.ts";
 import { formatObject } from "../because.ts";
 import type { Direction } from "../network-policy.ts";
-import { readPeers, readPorts, type Peer, type Ternary } from "../peer.ts";
+import { readPeers, readPorts, type Peer } from "../peer.ts";
+import { and, type Ternary } from "../ternary.ts";
 import { ServiceTargets } from "../service-target.ts";
-import { and } from "../ternary.ts";
 import { ACCESS, BOUNDARY, CONFIGURATION, type Rule } from "./rule.ts";
 import { nameSome, nameWorkloads, numbered, type Scope } from "./scope.ts";
 

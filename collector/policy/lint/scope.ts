@@ -13,7 +13,7 @@ import type { Declared } from "../declared.ts";
 import { readMeshConfig, type MeshConfig } from "../istio/mesh-config.ts";
 import { PeerAuthentications, type Effective } from "../istio/peer-authentication.ts";
 import { ServicePorts, type ListenerProtocol } from "../istio/service-port.ts";
-import type { Ternary } from "../peer.ts";
+import type { Ternary } from "../ternary.ts";
 import type { Step } from "../place.ts";
 import { onePerSort } from "../pod-sort.ts";
 import { Policy } from "../policy.ts";

@@ -9,8 +9,7 @@ import {
 import type { Holder } from "../../attribution/holder.ts";
 import { hasLabels, readSelector, selects } from "../../attribution/selector.ts";
 import { formatObject } from "../because.ts";
-import type { Ternary } from "../peer.ts";
-import { and } from "../ternary.ts";
+import { and, type Ternary } from "../ternary.ts";
 import { CONFIGURATION, type Rule } from "./rule.ts";
 import type { Scope } from "./scope.ts";
 
