@@ -31,8 +31,24 @@ const ROOMS: Record<string, readonly string[]> = {
   agent: ["protocol", "agent/*"],
   "collector/ingest": ["protocol", "collector/store"],
   "collector/attribution": ["protocol"],
-  "collector/policy": ["protocol", "collector/attribution"],
-  "collector/verdict": ["protocol", "collector/attribution", "collector/policy"],
+  // Policy's layers know neither each other nor who asks; answers and lint are the commands'.
+  ...roomsOf("collector/policy", {
+    decision: ["", "manifest"],
+    manifest: ["packet", "mesh", "segmentation"], // the shapes of their kinds
+    packet: ["", "decision", "manifest"],
+    mesh: ["", "decision", "manifest"],
+    segmentation: ["", "decision", "manifest"],
+    "": ["decision", "manifest", "packet", "mesh", "segmentation"],
+    history: ["", "manifest"],
+    answer: ["", "decision", "manifest", "packet", "mesh"],
+    lint: ["", "decision", "manifest", "packet", "mesh", "segmentation", "answer"],
+  }),
+  "collector/verdict": [
+    "protocol",
+    "collector/attribution",
+    "collector/policy",
+    "collector/policy/history",
+  ],
   "collector/evidence": [],
   "collector/store": ["protocol"],
   "collector/api": ["protocol", "collector/store", "collector/evidence", "collector/verdict"],
@@ -43,6 +59,16 @@ const ROOMS: Record<string, readonly string[]> = {
   scripts: ["protocol", "agent", "collector", "agent/*", "collector/*"],
 };
 
+/** Rooms within a room, its own loose files by ""; all of them may import what stands below it. */
+function roomsOf(room: string, within: Record<string, readonly string[]>) {
+  const below = ["protocol", "collector/attribution"];
+  const pathOf = (name: string) => (name === "" ? room : `${room}/${name}`);
+  const entries = Object.entries(within).map(
+    ([name, allowed]) => [pathOf(name), [...below, ...allowed.map(pathOf)]] as const,
+  );
+  return Object.fromEntries(entries);
+}
+
 /** Files that may meet the outside world: disk, network, clock, environment, randomness. */
 const OUTSIDE = [
   /^wireproof\.ts$/,
@@ -51,7 +77,7 @@ const OUTSIDE = [
   /^agent\/(capture|uplink)\//,
   /^collector\/(ingest|api|store|export|ui)\//,
   /^collector\/attribution\/cluster\.ts$/,
-  /^collector\/policy\/(declared|git-manifests)\.ts$/,
+  /^collector\/policy\/manifest\/(declared|git-manifests)\.ts$/,
   /^collector\/evidence\/(log|verify)\.ts$/,
   /^scripts\//,
 ];
@@ -70,7 +96,8 @@ function roomOf(file: string): string {
   const parts = file.split("/");
   if (parts.length === 1) return ".";
   if (parts[0] === "protocol" || parts[0] === "scripts") return parts[0];
-  return parts.length === 2 ? parts[0]! : `${parts[0]}/${parts[1]}`;
+  const depth = file.startsWith("collector/policy/") ? 3 : 2;
+  return parts.slice(0, Math.min(depth, parts.length - 1)).join("/");
 }
 
 function mayImport(from: string, to: string): boolean {
@@ -181,6 +208,10 @@ t.test("planted breaches are found", async (t) => {
   const planted = (file: string, code: string) =>
     breaches(file, `/** Plants. */\n${code}\n`).length;
   t.equal(planted("collector/verdict/bad.ts", 'import "../../agent/tls/record.ts";'), 1);
+  const toLinkerd = 'from "../mesh/linkerd/linkerd.ts";';
+  t.equal(planted("collector/policy/packet/bad.ts", `import { LinkerdPolicies } ${toLinkerd}`), 1);
+  t.equal(planted("collector/policy/lint/good.ts", `import { LinkerdPolicies } ${toLinkerd}`), 0);
+  t.equal(planted("collector/verdict/bad.ts", 'import "../policy/lint/lint.ts";'), 1);
   t.equal(planted("agent/decode/bad.ts", "const x: any = Date.now();"), 2);
   t.equal(planted("agent/decode/utils.ts", "enum X {}"), 2);
   t.equal(planted("agent/decode/good.ts", "const x = 1;"), 0);

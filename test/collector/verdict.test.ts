@@ -5,7 +5,7 @@ import t, { type Test } from "tap";
 import { attribute } from "../../collector/attribution/attribute.ts";
 import { Inventory } from "../../collector/attribution/inventory.ts";
 import type { Expectation } from "../../collector/policy/expectation.ts";
-import type { Problem } from "../../collector/policy/problem.ts";
+import type { Problem } from "../../collector/policy/manifest/problem.ts";
 import type { CryptoProfile } from "../../protocol/crypto-profile.ts";
 import { upperBound } from "../../collector/verdict/confidence.ts";
 import { listDeclaredEdges } from "../../collector/verdict/declared-edges.ts";
