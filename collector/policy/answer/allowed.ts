@@ -101,7 +101,7 @@ function toDeclared(pod: Holder): Holder {
   return { ...pod, addresses: [], hostNetwork: false };
 }
 
-export function formatPair({ from, to, ports }: AllowedPair): string {
+function formatPair({ from, to, ports }: AllowedPair): string {
   return `${from} => ${to} : ${formatPortSet(ports)}`;
 }
 

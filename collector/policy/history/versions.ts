@@ -12,7 +12,7 @@ export type Version = {
 };
 
 /** Most versions kept of one object; the evidence log has them all. */
-export const VERSIONS_LIMIT = 1000;
+const VERSIONS_LIMIT = 1000;
 
 export class Versions {
   /** By group, kind, namespace and name; ascending, not overlapping. */

@@ -8,7 +8,7 @@ const ofCalico = (...kinds: readonly string[]) =>
   kinds.flatMap((kind) => CALICO_GROUPS.map((group) => `${kind}.${group}`));
 
 /** Kinds of the policy rooms, with their API group. */
-export const POLICY_KINDS: ReadonlySet<string> = new Set([
+const POLICY_KINDS: ReadonlySet<string> = new Set([
   ...["NetworkPolicy.networking.k8s.io", "AdminNetworkPolicy.policy.networking.k8s.io"],
   "BaselineAdminNetworkPolicy.policy.networking.k8s.io",
   "ClusterNetworkPolicy.policy.networking.k8s.io",

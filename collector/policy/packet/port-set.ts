@@ -6,7 +6,7 @@ export type Ports = readonly (readonly [first: number, last: number])[];
 export type PortSet = Readonly<Record<Transport, Ports>>;
 
 export const TRANSPORTS: readonly Transport[] = ["SCTP", "TCP", "UDP"];
-export const ALL_PORTS: Ports = [[1, 65535]];
+const ALL_PORTS: Ports = [[1, 65535]];
 export const EVERYTHING: PortSet = { SCTP: ALL_PORTS, TCP: ALL_PORTS, UDP: ALL_PORTS };
 export const NOTHING: PortSet = { SCTP: [], TCP: [], UDP: [] };
 
