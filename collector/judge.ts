@@ -10,7 +10,7 @@ import type { JsonObject } from "./evidence/entry.ts";
 import type { EvidenceLog } from "./evidence/log.ts";
 import { proveEntry } from "./evidence/verify.ts";
 import type { Policy } from "./policy/policy.ts";
-import { toVersionEntry } from "./policy/version-entry.ts";
+import { toVersionEntry } from "./policy/history/version-entry.ts";
 import type { PolicyRow, Store, VerdictKey, VerdictRow } from "./store/store.ts";
 import { listDeclaredEdges } from "./verdict/declared-edges.ts";
 import type { DeclaredEdges } from "./verdict/declared-edges.ts";

@@ -1,9 +1,9 @@
 /** Judges the observations of captures against manifests, without agents and collector. */
 import { attribute } from "./attribution/attribute.ts";
-import { readDeclared } from "./policy/declared.ts";
+import { readDeclared } from "./policy/manifest/declared.ts";
 import { Policy } from "./policy/policy.ts";
-import { toInventory } from "./policy/policy-command.ts";
-import { formatProblem } from "./policy/problem.ts";
+import { toInventory } from "./policy/answer/policy-command.ts";
+import { formatProblem } from "./policy/manifest/problem.ts";
 import { NOTHING_DECLARED } from "./verdict/declared-edges.ts";
 import { judgeWindow } from "./verdict/window.ts";
 import type { Verdict } from "./verdict/verdict.ts";

@@ -47,12 +47,12 @@ export type ProtocolName = (typeof PROTOCOLS)[number];
  * retransmitted twice; refused: RST or ICMP answered the SYN. UDP: established when both sides
  * spoke, else attempted.
  */
-export const STATES = [
+const STATES = [
   ...(["attempted", "unanswered", "refused", "established", "closed", "reset"] as const),
 ] as const;
 
 /** `unknown`: bytes seen, nothing matched. `none`: no payload at all. */
-export const ENCRYPTIONS = [
+const ENCRYPTIONS = [
   ...(["plaintext", "tls", "dtls", "quic", "encrypted-other", "unknown", "none"] as const),
 ] as const;
 
@@ -64,7 +64,7 @@ export const HANDSHAKES = ["complete", "failed", "incomplete", "resumed"] as con
  * inferred-…: TLS 1.3, by the size of the client's first encrypted flight.
  * resumed: client authentication was not proven again.
  */
-export const MUTUALS = [
+const MUTUALS = [
   ...(["yes", "no", "inferred-yes", "inferred-declined", "inferred-no", "resumed"] as const),
 ] as const;
 

@@ -3,7 +3,7 @@ import { IpProtocol, Tcp } from "../decode/packet.ts";
 import type { Packet } from "../decode/packet.ts";
 import { Side } from "../flow/flow-record.ts";
 import type { FlowTable } from "../flow/flow-table.ts";
-import { CLIENT, SERVER } from "../tls/handshake.ts";
+import { CLIENT, SERVER } from "../tls/side.ts";
 import type { Trace } from "./trace.ts";
 
 /** The packet was just taken by the table, as one of `flow`; its positions are in `view`. */

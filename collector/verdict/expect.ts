@@ -1,7 +1,7 @@
 /** Asks what was required of a connection, by every version of the policy that it met. */
 import type { Holder, Transport } from "../attribution/holder.ts";
 import type { Expectation, Posture } from "../policy/expectation.ts";
-import type { Expected, Lifetime } from "../policy/history.ts";
+import type { Expected, Lifetime } from "../policy/history/history.ts";
 import { pass } from "./gate.ts";
 import type { Matrix } from "./matrix.ts";
 import type { Connection } from "./pair.ts";

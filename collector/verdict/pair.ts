@@ -2,13 +2,10 @@
 import { formatHolder } from "../attribution/holder.ts";
 import type { Holder } from "../attribution/holder.ts";
 import { joinBetween, joinMasked } from "./between.ts";
-import type { Attributed, Provenance } from "../attribution/attribute.ts";
+import type { Provenance, Sighting } from "../attribution/attribute.ts";
 import type { Posture } from "../policy/expectation.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
 import type { Observation } from "../../protocol/observation.ts";
-
-/** One node's latest word on a flow, attributed. `id` names it for evidence: `node/flow`. */
-export type Sighting = { id: string; node: string; attributed: Attributed };
 
 /** `not-tls`: bytes that are no TLS, named or not. `resumed`, `unknown`: TLS that is not proven. */
 export type SeenPosture = Posture | "resumed" | "unknown" | "none";

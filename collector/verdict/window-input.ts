@@ -1,10 +1,10 @@
 /** Describes what a window is judged from. */
+import type { Sighting } from "../attribution/attribute.ts";
 import type { Holder } from "../attribution/holder.ts";
 import type { Binding } from "../attribution/timeline.ts";
 import type { NodeWord } from "./coverage.ts";
 import type { DeclaredEdges } from "./declared-edges.ts";
 import type { Expect } from "./expect.ts";
-import type { Sighting } from "./pair.ts";
 
 export type WindowInput = {
   /** [fromMs, toMs), milliseconds since the epoch. */

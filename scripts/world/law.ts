@@ -7,7 +7,7 @@ import { toClusterObject } from "../../collector/attribution/cluster-object.ts";
 import type { ClusterObject, JsonMap } from "../../collector/attribution/cluster-object.ts";
 import { clocksApart } from "../../collector/attribution/clocks.ts";
 import { Inventory } from "../../collector/attribution/inventory.ts";
-import { GRACE_MS, PolicyHistory } from "../../collector/policy/history.ts";
+import { GRACE_MS, PolicyHistory } from "../../collector/policy/history/history.ts";
 import { NOTHING_DECLARED } from "../../collector/verdict/declared-edges.ts";
 import { judgeWindow } from "../../collector/verdict/window.ts";
 import type { WindowInput } from "../../collector/verdict/window-input.ts";
