@@ -1,6 +1,6 @@
 /** Keeps apart what an agent says of pods that are not on its node: it cannot have seen them. */
 import type { Holder } from "../attribution/holder.ts";
-import type { Sighting } from "./pair.ts";
+import type { Sighting } from "../attribution/attribute.ts";
 
 /** Runs elsewhere, as far as known: a capture without agents names no node. */
 export function isElsewhere(holder: Holder, node: string): boolean {

@@ -1,7 +1,7 @@
 /** Finds what a window shows beside verdicts: blind spots, forged traffic, rules slipped past. */
 import { isForeign } from "./foreign.ts";
 import { findScans } from "./movement.ts";
-import type { Sighting } from "./pair.ts";
+import type { Sighting } from "../attribution/attribute.ts";
 import type { Tally } from "./tally.ts";
 import type { ClusterFinding, NodeCoverage } from "./verdict.ts";
 import type { WindowInput } from "./window-input.ts";

@@ -10,7 +10,7 @@ import { DISK, EvidenceLog } from "../../collector/evidence/log.ts";
 import { formatKeys } from "../../collector/evidence/note.ts";
 import { Conversation, Ingested } from "../../collector/ingest/conversation.ts";
 import { Judge } from "../../collector/judge.ts";
-import { GRACE_MS } from "../../collector/policy/history.ts";
+import { GRACE_MS } from "../../collector/policy/history/history.ts";
 import { openSqlite } from "../../collector/store/sqlite.ts";
 import type { Store } from "../../collector/store/store.ts";
 import type { Verdict } from "../../collector/verdict/verdict.ts";
