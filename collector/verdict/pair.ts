@@ -51,7 +51,7 @@ export type Connection = {
   /** A sighting at the client's, and one at the server's veth. */
   atClient: boolean;
   atServer: boolean;
-  /** The client's address is a node's, and nobody saw from whom the connection came. */
+  /** The client's address is another node's, and nobody saw from whom the connection came. */
   clientIsNode: boolean;
   midstream: boolean;
   final: boolean;
@@ -165,7 +165,7 @@ function merge(sightings: Sighting[]): Connection {
     unanswered: records.some((r) => r.state === "unanswered"),
     atClient: atClient.length > 0,
     atServer: atServer.length > 0,
-    clientIsNode: client.client.holder?.kind === "node" && atServer.length > 0,
+    clientIsNode: isMasked(client.client.holder, server.server.holder) && atServer.length > 0,
     midstream: records.every((r) => r.midstream),
     final: sightings.every((s) => s.attributed.observation.final),
     sampling: Math.max(...sightings.map((s) => s.attributed.observation.sampling)),
@@ -191,6 +191,11 @@ function namesClient({ proto, client_basis: basis, midstream }: Flow): boolean {
 /** Whoever has not asked resets a SYN-ACK that comes to it. */
 function hasSpoken({ packets, history }: Flow): boolean {
   return packets[0] > 0 && !/^sR/.test(history);
+}
+
+/** A node's address stands for any of its pods at others; at its own pods it is the node's. */
+function isMasked(client: Holder | null, server: Holder | null): boolean {
+  return client?.kind === "node" && client.node !== (server?.node ?? null);
 }
 
 /** A client that gives up with RST before an answer has reached nobody. */

@@ -38,6 +38,8 @@ export type Pod = {
   serves: Service;
   /** Its proxy turns away what is no mutual TLS, when that is declared. */
   meshEnforces: boolean;
+  /** It is no pod, but the node itself: its kubelet probes pods. */
+  isNode?: boolean;
 };
 
 export type Declared<T> = {
@@ -154,8 +156,9 @@ export function rulesDuring(cluster: Cluster, app: string, fromMs: number, toMs:
   return all.filter((r) => r.fromMs <= toMs && fromMs < r.toMs).map((r) => r.value);
 }
 
-export const admits = (rules: Rules, client: string): boolean | null =>
-  rules.admits === null ? null : rules.admits.includes(client);
+/** What comes from the pod's own node no NetworkPolicy keeps out. */
+export const admits = (rules: Rules, { app, isNode }: Pod): boolean | null =>
+  rules.admits === null ? null : isNode === true || rules.admits.includes(app);
 
 /** A pod, as its manifest has it. */
 export function podObject(pod: Pod, epochMs: number): JsonMap {

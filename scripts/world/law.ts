@@ -146,7 +146,8 @@ const overlaps = ({ startMs, endMs }: Attempt, marginMs: number) =>
   endMs >= -marginMs && startMs < WINDOW_MS + marginMs;
 
 export function edgeOf({ client, server, port }: Attempt): string {
-  const name = ({ namespace, app }: Attempt["client"]) => `${namespace}/${app}[StatefulSet]`;
+  const name = ({ namespace, app, isNode }: Attempt["client"]) =>
+    isNode ? `${app}[Node]` : `${namespace}/${app}[StatefulSet]`;
   return `${name(client)} -> ${name(server)} : ${port}/tcp`;
 }
 
@@ -180,14 +181,14 @@ function truth(cluster: Cluster, near: readonly Attempt[]): Truth {
   const isBare = (a: Attempt) => a.posture === "plaintext" || a.posture === "tls";
   const brokenBy = (rulesOf: (cluster: Cluster, a: Attempt) => Rules[]) => ({
     path: (a: Attempt) =>
-      isOpened(a) && rulesOf(cluster, a).every((r) => admits(r, a.client.app) === false),
+      isOpened(a) && rulesOf(cluster, a).every((r) => admits(r, a.client) === false),
     transport: (a: Attempt) =>
       isServed(a) && isBare(a) && rulesOf(cluster, a).every((r) => r.mtls === "STRICT"),
   });
   // What was not let when it began breaks the rule, whatever came into force while it lived.
   const isBroken = brokenBy(atStart);
   const isBrokenAllAlong = brokenBy(during);
-  const isAdmitted = (a: Attempt) => during(cluster, a).some((r) => admits(r, a.client.app));
+  const isAdmitted = (a: Attempt) => during(cluster, a).some((r) => admits(r, a.client));
   const isShown = {
     path: (a: Attempt) => a.fate === "blocked" || (isServed(a) && isAdmitted(a)),
     transport: (a: Attempt) =>

@@ -66,7 +66,7 @@ export function tell(cluster: Cluster, attempts: readonly Attempt[], draw: Draw,
     const facts = shown(draw, attempt);
     const reaches = attempt.fate !== "blocked" && attempt.fate !== "gone";
     for (const vantage of ["client", "server"] as const) {
-      if (vantage === "server" && !reaches) continue;
+      if (vantage === "server" ? !reaches : attempt.client.isNode) continue;
       const seen = sighting(cluster, attempt, vantage, facts, draw, epochMs);
       if (seen !== null && !isLeftOut(told, attempt, vantage, seen)) told.observations.push(seen);
     }
@@ -244,7 +244,8 @@ function coverageOf(pod: Pod, draw: Draw, epochMs: number): Told["coverage"] {
 }
 
 /** Reports whether a pod's interface was watched whole all the time of the world that counts. */
-export function isWatchedWhole({ node, bornMs, diedMs }: Pod): boolean {
+export function isWatchedWhole({ node, bornMs, diedMs, isNode }: Pod): boolean {
+  if (isNode) return false;
   const [from, to] = [Math.max(bornMs, -60_000), Math.min(diedMs, TOLD_MS)];
   if (node.dropShare > 0 || node.sampling < 1 || node.gaveUp || node.isFlooded) return false;
   return node.watched.some(([a, b]) => a <= from && to <= b);

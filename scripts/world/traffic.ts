@@ -52,7 +52,23 @@ export function makeTraffic(cluster: Cluster, draw: Draw): Attempt[] {
       attempts.push(meet(cluster, draw, { ...base, posture, startMs, isReset: false }));
     }
   }
+  for (const server of pods.filter(() => draw.chance(0.1))) {
+    const startMs = draw.between(Math.max(-BEFORE_MS, server.bornMs), WINDOW_MS);
+    if (startMs < server.bornMs || startMs >= server.diedMs) continue;
+    const client = kubeletOf(server);
+    const base = { serial: attempts.length + 1, client, server, port: server.port, startMs };
+    const probe = { ...base, isByService: false, posture: "plaintext", isReset: false } as const;
+    attempts.push(meet(cluster, draw, probe));
+  }
   return attempts;
+}
+
+/** A pod's node, as somebody who connects. */
+function kubeletOf({ node, port }: Pod): Pod {
+  return {
+    ...{ name: node.name, app: node.name, namespace: "", node, address: node.address, port },
+    ...{ bornMs: -Infinity, diedMs: Infinity, serves: "up", meshEnforces: true, isNode: true },
+  };
 }
 
 function meet(cluster: Cluster, draw: Draw, base: Omit<Attempt, "endMs" | "fate">): Attempt {
@@ -67,7 +83,7 @@ function meet(cluster: Cluster, draw: Draw, base: Omit<Attempt, "endMs" | "fate"
     const isReset = draw.chance(0.5);
     return { ...(isReset ? short : silent), fate: "gone", isReset };
   }
-  if (cluster.plugin !== "ignores" && admits(rules!, client.app) === false) {
+  if (cluster.plugin !== "ignores" && admits(rules!, client) === false) {
     const isReset = cluster.plugin === "resets";
     return { ...(isReset ? short : silent), fate: "blocked", isReset };
   }
