@@ -627,7 +627,9 @@ function count(f: SlowFlow, said: Said, nowUs: number, length: number): void {
 t.test("an ICMP error refuses the attempt that it quotes, and no other flow", async (t) => {
   const table = new FlowTable(OPTIONS);
   const { packet, view } = packetOf("> S 99 0");
+  table.direction = 2;
   const flow = table.take(packet, view, 0);
+  table.direction = 1; // it comes the other way
   packet.unreachable = Unreachable.host;
   t.equal(table.take(packet, view, 1), -2, "the same ends on another lane are another flow");
   t.equal(table.take(packet, view, 0), flow);
@@ -635,6 +637,7 @@ t.test("an ICMP error refuses the attempt that it quotes, and no other flow", as
   t.equal(table.packets(flow * 2) + table.packets(flow * 2 + 1), 1, "it is no packet of the flow");
   t.ok((table.sideFlags(flow * 2) & Side.rst) === 0);
   t.equal(table.isOver(flow), true);
+  t.equal(table.firstDirection(flow), 2);
 });
 
 t.test("icmp errors about tcp: what they refuse, and by which kind", async (t) => {
@@ -649,11 +652,14 @@ t.test("icmp errors about tcp: what they refuse, and by which kind", async (t) =
     check(`> S 99 0 | adminProhibited! > S ${number} 0`, "none");
   }
   check("> S 99 0 | adminProhibited! < SA 99 100", "none"); // of a side that has sent nothing
-  check("> RA 100 0 | port! > S 99 0", "none", ["midstream"]); // no SYN was seen
+  for (const number of ["99", "4294967295"]) {
+    check(`> RA 100 0 | port! > S ${number} 0`, "none", ["midstream"]); // no SYN was seen
+  }
   // Of several kinds neither is the reason; a RST is the other end's own answer.
   check("> S 99 0 | net! > S 99 0 | > S 99 0 | adminProhibited! > S 99 0", "other");
   check("> S 99 0 | adminProhibited! > S 99 0 | > S 99 0 | < RA 0 100", "rst");
   check("> S 99 0 | < RA 0 100 | adminProhibited! > S 99 0", "rst");
+  check("> S 99 0 | < RA 0 100 | > A 100 500", "rst", ["established"]);
   // What is answered is not refused: the error was soft (RFC 5461 §2.2), before or behind.
   const answered = "< SA 499 100 | > A 100 500";
   check(`> S 99 0 | host! > S 99 0 | > S 99 0 | ${answered}`, "none", ["established"]);
