@@ -156,7 +156,7 @@ policy
   .option("--layer <layer>", "networkpolicy or all", "networkpolicy")
   .option("--format <format>", "text, json or dot", "text")
   .action(async (options) => {
-    const { runAllowed } = await import("./collector/policy/policy-command.ts");
+    const { runAllowed } = await import("./collector/policy/answer/policy-command.ts");
     print(runAllowed(options, Date.now()));
   });
 
@@ -171,7 +171,7 @@ policy
   .option("--mesh <mesh>", "istio, ambient, linkerd, consul or none: overrides the manifests")
   .option("--format <format>", "text or json", "text")
   .action(async (options) => {
-    const { runExplain } = await import("./collector/policy/policy-command.ts");
+    const { runExplain } = await import("./collector/policy/answer/policy-command.ts");
     print(runExplain(options, Date.now()));
   });
 
@@ -217,7 +217,7 @@ policy
   .option("--at <time>", "when waivers are held against their end (default: now)")
   .addHelpText("after", () => lintManual)
   .action(async (options) => {
-    const { runLint } = await import("./collector/policy/lint-command.ts");
+    const { runLint } = await import("./collector/policy/lint/lint-command.ts");
     const { out, exitCode } = runLint(options, Date.now());
     print({ out, warnings: [] });
     process.exitCode = exitCode;

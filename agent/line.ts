@@ -1,5 +1,6 @@
 /** Joins decode, flow and assess: takes frames, gives records of flows. */
 import { Reading } from "./assess/reading.ts";
+import { settled } from "./assess/settled.ts";
 import { endsOf, nameOf, observe } from "./assess/observe.ts";
 import { followSession } from "./assess/resumption.ts";
 import type { Trace } from "./assess/trace.ts";
@@ -20,7 +21,7 @@ import { TELLING, knownOf } from "./known.ts";
 import { Ledger } from "./ledger.ts";
 import { Loss, Losses } from "./losses.ts";
 import { Owner, Refusal } from "./owner.ts";
-import { CLIENT, SERVER } from "./tls/handshake.ts";
+import { CLIENT, SERVER } from "./tls/side.ts";
 import { isLateHandshake } from "./tls/late-handshake.ts";
 import { Sessions } from "./tls/sessions.ts";
 import type { Flow } from "../protocol/flow-record.ts";
@@ -278,7 +279,7 @@ export class Line {
   #finishOpenings(flow: number, reading: Reading): void {
     this.table.finishOpening(flow, 0);
     this.table.finishOpening(flow, 1);
-    this.#readings[flow] = reading.settle();
+    this.#readings[flow] = settled(reading);
   }
 
   #readingOf(flow: number): Reading {
@@ -367,7 +368,7 @@ export class Line {
     }
     if ((table.sideFlags(flow * 2) & table.sideFlags(flow * 2 + 1) & Side.read) === 0) return;
     if (reading.follows) this.#followed--;
-    this.#readings[flow] = reading.settle();
+    this.#readings[flow] = settled(reading);
   }
 
   /** Tells a living flow when something that matters to a verdict has just become known. */

@@ -106,7 +106,7 @@ const KINDS: Readonly<Record<number, readonly [what: string, names: ReadonlyMap<
   };
 
 /** A kind as `Packet.unread` says it, in words: `EtherType 0x88cc (LLDP)`. */
-export function unreadName(kind: number): string {
+function unreadName(kind: number): string {
   const [what, names] = KINDS[kind >>> 16]!;
   const number = kind & 0xffff;
   const isIp = kind >>> 16 === Unread.ipProtocol;

@@ -6,15 +6,15 @@ import type { ClusterObject, Json, ObjectName } from "./attribution/cluster-obje
 import type { Trouble } from "./attribution/cluster.ts";
 import type { Holder } from "./attribution/holder.ts";
 import { Inventory } from "./attribution/inventory.ts";
-import { readDeclared } from "./policy/declared.ts";
-import { PolicyHistory } from "./policy/history.ts";
-import type { EntryType } from "./policy/version-entry.ts";
-import { Versions } from "./policy/versions.ts";
-import type { Version } from "./policy/versions.ts";
-import { toWorkloadObjects } from "./policy/workload-object.ts";
-import { parseVersionEntry } from "./policy/version-entry.ts";
-import { formatProblem, hides } from "./policy/problem.ts";
-import type { Problem } from "./policy/problem.ts";
+import { readDeclared } from "./policy/manifest/declared.ts";
+import { PolicyHistory } from "./policy/history/history.ts";
+import type { EntryType } from "./policy/history/version-entry.ts";
+import { Versions } from "./policy/history/versions.ts";
+import type { Version } from "./policy/history/versions.ts";
+import { toWorkloadObjects } from "./policy/history/workload-object.ts";
+import { parseVersionEntry } from "./policy/history/version-entry.ts";
+import { formatProblem, hides } from "./policy/manifest/problem.ts";
+import type { Problem } from "./policy/manifest/problem.ts";
 
 export type Log = (level: "info" | "warn" | "error", text: string) => void;
 

@@ -2,20 +2,20 @@
 import { ConfigError } from "../protocol/config-error.ts";
 import { keyOf, type ClusterObject, type Json } from "./attribution/cluster-object.ts";
 import { listEntries } from "./evidence/verify.ts";
-import { readDeclared, type Declared } from "./policy/declared.ts";
+import { readDeclared, type Declared } from "./policy/manifest/declared.ts";
 import {
   compareEffect,
   compareWorkloads,
   type EdgeChange,
   type Side,
   type Told,
-} from "./policy/effect.ts";
-import { GitManifests, type Commit } from "./policy/git-manifests.ts";
-import { isDeciding } from "./policy/known-kinds.ts";
+} from "./policy/answer/effect.ts";
+import { GitManifests, type Commit } from "./policy/manifest/git-manifests.ts";
+import { isDeciding } from "./policy/manifest/known-kinds.ts";
 import { Policy } from "./policy/policy.ts";
-import { toInventory, type Printed } from "./policy/policy-command.ts";
-import { formatProblem, hides } from "./policy/problem.ts";
-import { parseVersionEntry, whoChanged } from "./policy/version-entry.ts";
+import { toInventory, type Printed } from "./policy/answer/policy-command.ts";
+import { formatProblem, hides } from "./policy/manifest/problem.ts";
+import { parseVersionEntry, whoChanged } from "./policy/history/version-entry.ts";
 
 export type HistoryOptions = {
   manifests?: string;

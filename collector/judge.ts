@@ -10,10 +10,11 @@ import type { JsonObject } from "./evidence/entry.ts";
 import type { EvidenceLog } from "./evidence/log.ts";
 import { proveEntry } from "./evidence/verify.ts";
 import type { Policy } from "./policy/policy.ts";
-import { toVersionEntry } from "./policy/version-entry.ts";
+import { toVersionEntry } from "./policy/history/version-entry.ts";
 import type { PolicyRow, Store, VerdictKey, VerdictRow } from "./store/store.ts";
 import { listDeclaredEdges } from "./verdict/declared-edges.ts";
 import type { DeclaredEdges } from "./verdict/declared-edges.ts";
+import { VERDICTS } from "./verdict/verdict.ts";
 import type { ClusterFinding, NodeCoverage, Verdict, VerdictWord } from "./verdict/verdict.ts";
 import { judgeWindow } from "./verdict/window.ts";
 import type { WindowJudgement } from "./verdict/window.ts";
@@ -26,10 +27,16 @@ export type JudgeOptions = {
   windowMs: number;
   closeMs: number;
   tolerance: number;
+  /** Observations are kept for so long: older windows are not judged again. */
+  retentionMs: number;
 };
 
-/** Windows in the past that late observations may still change. */
-const LATE_WINDOWS = 20;
+/** A flow that lives on, and is told again, changes so many windows before the one to be judged. */
+const LIVING_WINDOWS = 20;
+/** And so many before its end, however late that comes: it is told more often than this. */
+const TOLD_WINDOWS = 2;
+/** Most windows judged again before the next one that is due. */
+const AGAIN_LIMIT = 8;
 /** Observations looked through at a time for late ones. */
 const LATE_BATCH = 5_000;
 
@@ -65,7 +72,7 @@ export class Judge {
   #declared: { policy: Policy; stamp: string; edges: DeclaredEdges } | null = null;
   readonly counters: JudgeCounters = {
     ...{ windows: 0, again: 0, tooLate: 0, findings: {} },
-    verdicts: { confirmed: 0, violated: 0, unproven: 0, undecidable: 0, unexpected: 0 },
+    verdicts: Object.fromEntries(VERDICTS.map((word) => [word, 0])) as Record<VerdictWord, number>,
   };
 
   constructor(options: JudgeOptions) {
@@ -91,11 +98,18 @@ export class Judge {
     while (this.#cursorMs + windowMs + closeMs <= nowMs) {
       // Late ones when a window is due, not whenever a flow that lives on is told again.
       this.#findLate();
-      for (const fromMs of [...this.#dirty].sort((a, b) => a - b)) {
-        judged.push(await this.#judge(fromMs, true));
-      }
+      judged.push(...(await this.#judgeAgain()));
       judged.push(await this.#judge(this.#cursorMs, false));
     }
+    if (judged.length === 0) judged.push(...(await this.#judgeAgain()));
+    return judged;
+  }
+
+  /** Some of those that are left, the oldest first: a spool of hours holds up no window of now. */
+  async #judgeAgain(): Promise<Judged[]> {
+    const judged: Judged[] = [];
+    const next = [...this.#dirty].sort((a, b) => a - b).slice(0, AGAIN_LIMIT);
+    for (const fromMs of next) judged.push(await this.#judge(fromMs, true));
     return judged;
   }
 
@@ -138,7 +152,7 @@ export class Judge {
       for (const { id, observation } of batch) {
         this.#seen.late = id;
         const { start, end } = observation.record;
-        this.#mark(Date.parse(start), Date.parse(end), observation.revision === 1);
+        this.#mark(Date.parse(start), Date.parse(end), observation.revision);
       }
       if (batch.length < LATE_BATCH) break;
     }
@@ -146,22 +160,29 @@ export class Judge {
       const batch = store.coverageSince(this.#seen["late-coverage"], LATE_BATCH);
       for (const { id, coverage } of batch) {
         this.#seen["late-coverage"] = id;
-        this.#mark(coverage.from_ms, coverage.to_ms - 1, false);
+        this.#mark(coverage.from_ms, coverage.to_ms - 1, null);
       }
       if (batch.length < LATE_BATCH) return;
     }
   }
 
-  #mark(startMs: number, endMs: number, isNew: boolean): void {
-    const { windowMs, store } = this.#options;
-    const first = this.#cursorMs - LATE_WINDOWS * windowMs;
+  /** Of a flow which revision it is; of coverage null. */
+  #mark(startMs: number, endMs: number, revision: number | null): void {
+    const { windowMs, retentionMs, store } = this.#options;
+    const windowOf = (ms: number) => Math.floor(ms / windowMs) * windowMs;
+    const first = windowOf(this.#cursorMs - retentionMs) + windowMs;
     if (endMs < first) this.counters.tooLate++;
-    let fromMs = Math.max(first, Math.floor(startMs / windowMs) * windowMs);
+    const isAgain = revision !== null && revision > 1;
+    const changedMs = Math.min(
+      this.#cursorMs - LIVING_WINDOWS * windowMs,
+      endMs - TOLD_WINDOWS * windowMs,
+    );
+    let fromMs = Math.max(first, windowOf(isAgain ? Math.max(startMs, changedMs) : startMs));
     for (; fromMs <= endMs && fromMs < this.#cursorMs; fromMs += windowMs) this.#dirty.add(fromMs);
     // By another node's clock what is new may lie in the window beside, if that was judged.
-    const apartMs = isNew ? this.#clocksApartMs : 0;
+    const apartMs = revision === 1 ? this.#clocksApartMs : 0;
     for (const ms of [startMs - apartMs, endMs + apartMs]) {
-      const beside = Math.floor(ms / windowMs) * windowMs;
+      const beside = windowOf(ms);
       if (beside < first || beside >= this.#cursorMs || this.#dirty.has(beside)) continue;
       if (store.verdicts({ fromMs: beside, toMs: beside + 1, limit: 1 }).length > 0) {
         this.#dirty.add(beside);

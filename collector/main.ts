@@ -50,6 +50,7 @@ export async function runCollector(flags: Record<string, string | undefined>): P
     windowMs: config.windowMs,
     closeMs: config.closeMs,
     tolerance: config.tolerance,
+    retentionMs: config.retentionDays * DAY_MS,
   });
   judge.restore();
   declaration.restore(store.policies(), store.cursor("window"));

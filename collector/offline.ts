@@ -1,9 +1,9 @@
 /** Judges the observations of captures against manifests, without agents and collector. */
 import { attribute } from "./attribution/attribute.ts";
-import { readDeclared } from "./policy/declared.ts";
+import { readDeclared } from "./policy/manifest/declared.ts";
 import { Policy } from "./policy/policy.ts";
-import { toInventory } from "./policy/policy-command.ts";
-import { formatProblem } from "./policy/problem.ts";
+import { toInventory } from "./policy/answer/policy-command.ts";
+import { formatProblem } from "./policy/manifest/problem.ts";
 import { NOTHING_DECLARED } from "./verdict/declared-edges.ts";
 import { judgeWindow } from "./verdict/window.ts";
 import type { Verdict } from "./verdict/verdict.ts";
@@ -73,7 +73,14 @@ export function judgeOffline(
 
 /** One line a verdict, the worst first. */
 export function formatVerdictTable(verdicts: readonly Verdict[]): string {
-  const order = ["violated", "unexpected", "unproven", "undecidable", "confirmed"];
+  const order = [
+    "violated",
+    "unexpected",
+    "unproven",
+    "undecidable",
+    "nothing-demanded",
+    "confirmed",
+  ];
   const rows = verdicts
     .toSorted((a, b) => order.indexOf(a.verdict) - order.indexOf(b.verdict))
     .map((v) => [v.verdict, v.aspect, v.edge.id, v.reason]);

@@ -5,7 +5,7 @@ import path from "node:path";
 import type { X509Certificate, JsonGeneralName } from "@peculiar/x509";
 import { ConfigError } from "../protocol/config-error.ts";
 
-export const TRUST_DOMAIN_DEFAULT = "wireproof";
+const TRUST_DOMAIN_DEFAULT = "wireproof";
 const CA_DAYS = 3650;
 const LEAF_DAYS = 365;
 const DAY_MS = 86_400_000;

@@ -1,6 +1,6 @@
 /** Lists every finding that Wireproof tells: its code, how grave it is, and what it asserts. */
 
-export const SEVERITIES = ["info", "low", "medium", "high", "critical"] as const;
+const SEVERITIES = ["info", "low", "medium", "high", "critical"] as const;
 export type Severity = (typeof SEVERITIES)[number];
 
 export type FindingKind = {

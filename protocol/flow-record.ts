@@ -47,7 +47,7 @@ export type ProtocolName = (typeof PROTOCOLS)[number];
  * retransmitted twice; refused: RST or ICMP answered the SYN. UDP: established when both sides
  * spoke, else attempted.
  */
-export const STATES = [
+const STATES = [
   ...(["attempted", "unanswered", "refused", "established", "closed", "reset"] as const),
 ] as const;
 
@@ -56,7 +56,7 @@ export const STATES = [
  * RFC 1122 §3.2.2.1, RFC 1812 §5.2.7.1; RFC 4443 §3.1). Which codes are called alike stands in
  * `agent/decode/ip.ts`. `icmp-other`: another code, or several that differ.
  */
-export const REFUSALS = [
+const REFUSALS = [
   "rst",
   ...(["icmp-net-unreachable", "icmp-host-unreachable", "icmp-protocol-unreachable"] as const),
   ...(["icmp-port-unreachable", "icmp-net-prohibited", "icmp-host-prohibited"] as const),
@@ -65,7 +65,7 @@ export const REFUSALS = [
 export type RefusalName = (typeof REFUSALS)[number];
 
 /** `unknown`: bytes seen, nothing matched. `none`: no payload at all. */
-export const ENCRYPTIONS = [
+const ENCRYPTIONS = [
   ...(["plaintext", "tls", "dtls", "quic", "encrypted-other", "unknown", "none"] as const),
 ] as const;
 
@@ -77,7 +77,7 @@ export const HANDSHAKES = ["complete", "failed", "incomplete", "resumed"] as con
  * inferred-…: TLS 1.3, by the size of the client's first encrypted flight.
  * resumed: client authentication was not proven again.
  */
-export const MUTUALS = [
+const MUTUALS = [
   ...(["yes", "no", "inferred-yes", "inferred-declined", "inferred-no", "resumed"] as const),
 ] as const;
 

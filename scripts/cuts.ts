@@ -13,7 +13,7 @@ const PACKETS_LIMIT = 120;
 export type Cut = { label: Labelled; how: string; fault: string };
 
 /** What is false of the flow, however it was captured in part. */
-export function cutsOf(label: Labelled, frames: readonly Frame[]): { tried: number; cuts: Cut[] } {
+function cutsOf(label: Labelled, frames: readonly Frame[]): { tried: number; cuts: Cut[] } {
   const cuts: Cut[] = [];
   let tried = 0;
   const attempt = (part: readonly Frame[], how: string) => {

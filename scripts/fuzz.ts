@@ -26,9 +26,9 @@ export type Outcome = {
 };
 
 /** Reads that a byte sent may cause, over all frames of a run. */
-export const STEPS_PER_BYTE = 4;
+const STEPS_PER_BYTE = 4;
 /** Reads that one frame may cause by each byte that it and both openings of its flow can hold. */
-export const STEPS_PER_HELD_BYTE = 2;
+const STEPS_PER_HELD_BYTE = 2;
 
 /**
  * Counts what is read of any view while `work` runs: a step is one read of one to four bytes, and

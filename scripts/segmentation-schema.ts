@@ -1,8 +1,8 @@
-/** Writes collector/policy/segmentation.schema.json, for editors, from the shape that is read. */
+/** Writes the schema of segmentation files, for editors, from the shape that is read. */
 import { writeFileSync } from "node:fs";
 import path from "node:path";
-import { formatSegmentationSchema } from "../collector/policy/segmentation-shape.ts";
+import { formatSegmentationSchema } from "../collector/policy/segmentation/shape.ts";
 
 const root = path.resolve(import.meta.dirname, "..");
-const file = path.join(root, "collector/policy/segmentation.schema.json");
+const file = path.join(root, "collector/policy/segmentation/segmentation.schema.json");
 writeFileSync(file, formatSegmentationSchema());

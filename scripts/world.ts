@@ -4,7 +4,7 @@
  * how much of what could be decided was.
  */
 import { parseArgs } from "node:util";
-import { holdToLaw, makeWorld, storyOf } from "./world/law.ts";
+import { holdToLaw, judgeWorld, makeWorld, storyOf } from "./world/law.ts";
 
 const { values } = parseArgs({
   options: {
@@ -22,7 +22,7 @@ const kinds = new Map<string, number>();
 let [decidable, decided] = [0, 0];
 for (let seed = from; seed < from + seeds; seed++) {
   const world = makeWorld(seed);
-  const result = holdToLaw(world);
+  const result = holdToLaw(world, judgeWorld(world));
   decidable += result.decided.decidable;
   decided += result.decided.decided;
   for (const breach of result.breaches) {

@@ -110,17 +110,17 @@ t.test("what was judged", async (t) => {
     header x-content-type-options == nosniff
     header content-security-policy contains default-src 'none'; script-src 'self'
     body contains "from":"2026-11-22T01:02:00.000Z"
-    body contains "counts":{"confirmed":11,"violated":3,"unproven":3,"undecidable":1,"unexpected":2}
+    body contains "counts":{"confirmed":10,"violated":3,"unproven":3,"undecidable":1,"unexpected":2,"nothing-demanded":1}
     body contains "reason":"plaintext-accepted"
     body lacks "coverage":{"node"
 
     # The count stays that of all, whatever is shown.
     GET /api/verdicts?verdict=violated&limit=1
     body contains "truncated":true
-    body contains "confirmed":11
+    body contains "confirmed":10
     body lacks "verdict":"confirmed"
     GET /api/verdicts?aspect=path&verdict=unexpected
-    body contains "counts":{"confirmed":4,"violated":1,"unproven":0,"undecidable":1,"unexpected":2}
+    body contains "counts":{"confirmed":4,"violated":1,"unproven":0,"undecidable":1,"unexpected":2,"nothing-demanded":0}
     GET /api/verdicts?from=2026-11-22T01:00:00Z&to=2026-11-22T01:01:00Z
     body lacks plaintext-accepted
     GET /api/verdicts?from=${FIRST_MS}&to=${FIRST_MS + 1}&edge=${id}

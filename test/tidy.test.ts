@@ -5,6 +5,8 @@ import t from "tap";
 
 const root = path.resolve(import.meta.dirname, "..");
 
+const readText = (file: string) => readFileSync(path.join(root, file), "utf8");
+
 /** Which rooms a room may import, beside itself. This list is the architecture. */
 const ROOMS: Record<string, readonly string[]> = {
   protocol: [],
@@ -29,8 +31,24 @@ const ROOMS: Record<string, readonly string[]> = {
   agent: ["protocol", "agent/*"],
   "collector/ingest": ["protocol", "collector/store"],
   "collector/attribution": ["protocol"],
-  "collector/policy": ["protocol", "collector/attribution"],
-  "collector/verdict": ["protocol", "collector/attribution", "collector/policy"],
+  // Policy's layers know neither each other nor who asks; answers and lint are the commands'.
+  ...roomsOf("collector/policy", {
+    decision: ["", "manifest"],
+    manifest: ["packet", "mesh", "segmentation"], // the shapes of their kinds
+    packet: ["", "decision", "manifest"],
+    mesh: ["", "decision", "manifest"],
+    segmentation: ["", "decision", "manifest"],
+    "": ["decision", "manifest", "packet", "mesh", "segmentation"],
+    history: ["", "manifest"],
+    answer: ["", "decision", "manifest", "packet", "mesh"],
+    lint: ["", "decision", "manifest", "packet", "mesh", "segmentation", "answer"],
+  }),
+  "collector/verdict": [
+    "protocol",
+    "collector/attribution",
+    "collector/policy",
+    "collector/policy/history",
+  ],
   "collector/evidence": [],
   "collector/store": ["protocol"],
   "collector/api": ["protocol", "collector/store", "collector/evidence", "collector/verdict"],
@@ -41,6 +59,16 @@ const ROOMS: Record<string, readonly string[]> = {
   scripts: ["protocol", "agent", "collector", "agent/*", "collector/*"],
 };
 
+/** Rooms within a room, its own loose files by ""; all of them may import what stands below it. */
+function roomsOf(room: string, within: Record<string, readonly string[]>) {
+  const below = ["protocol", "collector/attribution"];
+  const pathOf = (name: string) => (name === "" ? room : `${room}/${name}`);
+  const entries = Object.entries(within).map(
+    ([name, allowed]) => [pathOf(name), [...below, ...allowed.map(pathOf)]] as const,
+  );
+  return Object.fromEntries(entries);
+}
+
 /** Files that may meet the outside world: disk, network, clock, environment, randomness. */
 const OUTSIDE = [
   /^wireproof\.ts$/,
@@ -49,7 +77,7 @@ const OUTSIDE = [
   /^agent\/(capture|uplink)\//,
   /^collector\/(ingest|api|store|export|ui)\//,
   /^collector\/attribution\/cluster\.ts$/,
-  /^collector\/policy\/(declared|git-manifests)\.ts$/,
+  /^collector\/policy\/manifest\/(declared|git-manifests)\.ts$/,
   /^collector\/evidence\/(log|verify)\.ts$/,
   /^scripts\//,
 ];
@@ -68,7 +96,8 @@ function roomOf(file: string): string {
   const parts = file.split("/");
   if (parts.length === 1) return ".";
   if (parts[0] === "protocol" || parts[0] === "scripts") return parts[0];
-  return parts.length === 2 ? parts[0]! : `${parts[0]}/${parts[1]}`;
+  const depth = file.startsWith("collector/policy/") ? 3 : 2;
+  return parts.slice(0, Math.min(depth, parts.length - 1)).join("/");
 }
 
 function mayImport(from: string, to: string): boolean {
@@ -76,6 +105,48 @@ function mayImport(from: string, to: string): boolean {
   const allowed = ROOMS[from];
   if (!allowed) return false;
   return allowed.some((a) => a === to || (a.endsWith("/*") && to.startsWith(a.slice(0, -1))));
+}
+
+/** Files of ours that a file's text imports, types too; as they are named from the root. */
+function importsOf(file: string, text: string): string[] {
+  const targets = text.matchAll(/(?:from|import)\s*\(?\s*"(\.[^"]+)"/g);
+  return [...targets].map((m) => path.posix.join(path.posix.dirname(file), m[1]!));
+}
+
+/**
+ * A packet carries a packet, as often as `ENCAP_LIMIT` allows: these decoders call each other. By a
+ * table of functions, or a loop around them, they would do the same, hidden and slower.
+ */
+const CARRIERS = ["ethernet", "ip", "shim", "transport", "tunnel"].map(
+  (name) => `agent/decode/${name}.ts`,
+);
+
+/**
+ * The circles of imports: all files of which each leads to each (Tarjan's strongly connected
+ * components), every circle in the order of names.
+ */
+function circlesOf(imports: ReadonlyMap<string, readonly string[]>): string[][] {
+  const circles: string[][] = [];
+  const numbers = new Map<string, number>();
+  const open: string[] = [];
+  /** The lowest number of an open file to which this one leads. */
+  const visit = (file: string): number => {
+    const own = numbers.size;
+    numbers.set(file, own);
+    open.push(file);
+    let lowest = own;
+    for (const next of imports.get(file) ?? []) {
+      if (next === file) circles.push([file]);
+      else if (!numbers.has(next)) lowest = Math.min(lowest, visit(next));
+      else if (open.includes(next)) lowest = Math.min(lowest, numbers.get(next)!);
+    }
+    if (lowest < own) return lowest;
+    const circle = open.splice(open.indexOf(file));
+    if (circle.length > 1) circles.push(circle.sort());
+    return lowest;
+  };
+  for (const file of imports.keys()) if (!numbers.has(file)) visit(file);
+  return circles;
 }
 
 /** Every breach of the house rules in one file's text, as sentences. */
@@ -114,20 +185,19 @@ function breaches(file: string, text: string): string[] {
 t.test("every file keeps the house rules", async (t) => {
   t.ok(files.length > 5, "files are found");
   t.strictSame(
-    files.flatMap((file) => breaches(file, readFileSync(path.join(root, file), "utf8"))),
+    files.flatMap((file) => breaches(file, readText(file))),
     [],
   );
 });
 
+t.test("no file is imported by what it imports, but for packets in packets", async (t) => {
+  const imports = new Map(files.map((file) => [file, importsOf(file, readText(file))]));
+  t.strictSame(circlesOf(imports), [CARRIERS]);
+});
+
 t.test("every file is imported by another, or is an entry", async (t) => {
   const entry = /^(wireproof\.ts|scripts\/|collector\/ui\/|agent\/.*-worker\.ts)/;
-  const imported = new Set<string>();
-  for (const file of files) {
-    const text = readFileSync(path.join(root, file), "utf8");
-    for (const m of text.matchAll(/(?:from|import)\s*\(?\s*"(\.[^"]+)"/g)) {
-      imported.add(path.posix.normalize(path.posix.join(path.posix.dirname(file), m[1]!)));
-    }
-  }
+  const imported = new Set(files.flatMap((file) => importsOf(file, readText(file))));
   t.strictSame(
     files.filter((f) => !entry.test(f) && !imported.has(f)),
     [],
@@ -138,10 +208,23 @@ t.test("planted breaches are found", async (t) => {
   const planted = (file: string, code: string) =>
     breaches(file, `/** Plants. */\n${code}\n`).length;
   t.equal(planted("collector/verdict/bad.ts", 'import "../../agent/tls/record.ts";'), 1);
+  const toLinkerd = 'from "../mesh/linkerd/linkerd.ts";';
+  t.equal(planted("collector/policy/packet/bad.ts", `import { LinkerdPolicies } ${toLinkerd}`), 1);
+  t.equal(planted("collector/policy/lint/good.ts", `import { LinkerdPolicies } ${toLinkerd}`), 0);
+  t.equal(planted("collector/verdict/bad.ts", 'import "../policy/lint/lint.ts";'), 1);
   t.equal(planted("agent/decode/bad.ts", "const x: any = Date.now();"), 2);
   t.equal(planted("agent/decode/utils.ts", "enum X {}"), 2);
   t.equal(planted("agent/decode/good.ts", "const x = 1;"), 0);
   const verdict = 'from "../verdict/verdict.ts";';
   t.equal(planted("collector/ui/good.ts", `import type { Edge } ${verdict}`), 0);
   t.equal(planted("collector/ui/bad.ts", `import { VERDICTS } ${verdict}`), 1);
+  const circles = (texts: Record<string, string>) =>
+    circlesOf(new Map(Object.entries(texts).map(([file, text]) => [file, importsOf(file, text)])));
+  const [toB, toC] = ['import type { B }\n  from "./b.ts";', 'await import("../r/c.ts");'];
+  const toA = 'import { a } from "./a.ts";';
+  t.strictSame(circles({ "r/a.ts": toB, "r/b.ts": toC, "r/c.ts": "" }), []);
+  t.strictSame(circles({ "r/a.ts": toB + toC, "r/b.ts": toC, "r/c.ts": "" }), []);
+  const round = { "r/d.ts": toA, "r/a.ts": toB, "r/b.ts": toC, "r/c.ts": toA, "r/e.ts": toC };
+  t.strictSame(circles(round), [["r/a.ts", "r/b.ts", "r/c.ts"]]);
+  t.strictSame(circles({ "r/b.ts": toB }), [["r/b.ts"]]);
 });

@@ -1,7 +1,7 @@
 /** Says of a flow's record why it says what it says: one reason for each conclusion. */
 import { isTls13 } from "../tls/codes.ts";
 import { alertName } from "../tls/describe.ts";
-import { CLIENT, SERVER } from "../tls/handshake.ts";
+import { CLIENT, SERVER } from "../tls/side.ts";
 import type { Handshake } from "../tls/handshake.ts";
 import type { Flow, Tls } from "../../protocol/flow-record.ts";
 import type { Reading } from "./reading.ts";

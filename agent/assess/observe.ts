@@ -9,7 +9,7 @@ import { isDeprecated, judge, mutualOf, wentOnBehind } from "../tls/failure.ts";
 import type { Judgement } from "../tls/failure.ts";
 import type { Certificate } from "../tls/certificate.ts";
 import { isTls13 } from "../tls/codes.ts";
-import { SERVER } from "../tls/handshake.ts";
+import { SERVER } from "../tls/side.ts";
 import type { Handshake } from "../tls/handshake.ts";
 import { formatAddress, formatTime } from "../../protocol/address.ts";
 import type { Failure, Flow, ProtocolName, ResumedFrom, Tls } from "../../protocol/flow-record.ts";

@@ -4,7 +4,7 @@ import { Recognition } from "../identify/recognition.ts";
 import type { Ports } from "../identify/recognition.ts";
 import { isTlsClientHello, isTlsMidstream } from "../identify/tls-record.ts";
 import type { Opened } from "../identify/upgrade.ts";
-import { CLIENT } from "../tls/handshake.ts";
+import { CLIENT } from "../tls/side.ts";
 import type { TdsUnwrap } from "./tds-unwrap.ts";
 
 /** How far the reading of both sides has come; by role throughout. */

@@ -9,12 +9,13 @@ import type { Ports } from "../identify/recognition.ts";
 import type { Signature } from "../identify/signatures.ts";
 import { isTlsClientHello } from "../identify/tls-record.ts";
 import { Upgrade } from "../identify/upgrade.ts";
-import { CLIENT, Handshake, SERVER } from "../tls/handshake.ts";
+import { alike } from "../tls/alike.ts";
+import { Handshake } from "../tls/handshake.ts";
+import { CLIENT, SERVER } from "../tls/side.ts";
 import { RECORD_HEADER, isRecordHeader, mayBeRecord } from "../tls/record.ts";
 import type { ProtocolName } from "../../protocol/flow-record.ts";
 import type { Trace } from "./trace.ts";
 import { DatagramReading } from "./datagrams.ts";
-import { settled } from "./settled.ts";
 import { Progress } from "./progress.ts";
 import { TdsUnwrap } from "./tds-unwrap.ts";
 
@@ -317,17 +318,16 @@ export class Reading {
   }
 
   /**
-   * Nothing more is read of either side: what was only for reading is given up. Returns the reading
-   * to go on with, which may be that of other flows too.
+   * Nothing more is read of either side: what was only for reading is given up. Reports whether it
+   * may become the reading of other flows too (`settled.ts`).
    */
-  settle(): Reading {
+  settle(): boolean {
     this.#progress = null;
     this.#datagrams = null;
     if (this.upgrade.state === "none" && !this.upgrade.gss) this.upgrade = NO_UPGRADE;
     if (!this.unmatched.includes(true)) this.unmatched = NEITHER;
-    this.tls = this.tls?.settle() ?? null;
-    const isSaid = this.tls === null || this.tls.isOver;
-    return isSaid && this.#trace === null ? settled(this) : this;
+    if (this.tls?.settle()) this.tls = alike(this.tls);
+    return (this.tls?.isOver ?? true) && this.#trace === null;
   }
 
   /** Payload came in order, at `nowUs`. */

@@ -5,8 +5,12 @@ import type { Reading } from "./reading.ts";
 
 const readings = new InternedBy<Reading>();
 
-/** An equal one that came before, or the reading itself. All that a record tells is compared. */
+/**
+ * Nothing more is read of a flow: an equal reading that came before, or this one. All that a record
+ * tells is compared.
+ */
 export function settled(r: Reading): Reading {
+  if (!r.settle()) return r;
   const facts =
     (r.swapped ? 1 : 0) |
     (r.clientByContent ? 2 : 0) |

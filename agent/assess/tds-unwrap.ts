@@ -13,7 +13,8 @@ import { Tds, TDS_HEADER as HEADER, preloginEncryption, tdsPacketLength } from "
 import { Match } from "../identify/match.ts";
 import { isTlsClientHello } from "../identify/tls-record.ts";
 import type { Upgrade } from "../identify/upgrade.ts";
-import { CLIENT, Handshake, SERVER } from "../tls/handshake.ts";
+import { Handshake } from "../tls/handshake.ts";
+import { CLIENT, SERVER } from "../tls/side.ts";
 import { RECORD_HEADER, isRecordHeader } from "../tls/record.ts";
 import type { Trace } from "./trace.ts";
 

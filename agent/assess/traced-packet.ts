@@ -4,7 +4,7 @@ import type { Packet } from "../decode/packet.ts";
 import { Side } from "../flow/flow-record.ts";
 import { News } from "../flow/flow-table.ts";
 import type { FlowTable } from "../flow/flow-table.ts";
-import { CLIENT, SERVER } from "../tls/handshake.ts";
+import { CLIENT, SERVER } from "../tls/side.ts";
 import { formatAddress } from "../../protocol/address.ts";
 import { REFUSAL_NAMES } from "./names.ts";
 import type { Trace } from "./trace.ts";

@@ -2,9 +2,10 @@
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { isatty } from "node:tty";
 import { ConfigError } from "../../protocol/config-error.ts";
-
-/** Bytes read at a time: what a core's own cache holds beside all else. */
-export const CHUNK_BYTES = 1 << 18;
+import { CHUNK_BYTES, Intake, NOTHING } from "./intake.ts";
+import type { Pieces } from "./intake.ts";
+import { isPacked } from "./packing.ts";
+import type { Unpacking } from "./packing.ts";
 
 /** Spellings of the standard input. */
 export const STANDARD_INPUT: ReadonlySet<string> = new Set(["-", "/dev/stdin"]);
@@ -24,105 +25,6 @@ export type ByteSource = {
   readonly isStopped: boolean;
   close(): void;
 };
-
-/** First bytes of gzip members, of zstd, lz4 and skippable frames (RFC 8878 §3.1.2). */
-export const Packing = {
-  gzip: 0x8b1f, // two bytes
-  zstd: 0xfd2fb528,
-  lz4: 0x184d2204,
-  lz4Legacy: 0x184c2102,
-  skippable: 0x184d2a50, // and the 15 behind
-} as const;
-
-/** Reports whether bytes begin as something packed does. */
-function isPacked(bytes: Uint8Array): boolean {
-  if (bytes.length < 4) return false;
-  const magic = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
-  if ((magic & 0xffff) === Packing.gzip) return true;
-  const isSkippable = (magic & 0xfffffff0) === Packing.skippable;
-  return (
-    isSkippable || magic === Packing.zstd || magic === Packing.lz4 || magic === Packing.lz4Legacy
-  );
-}
-
-/** Bytes that come piece by piece, each the receiver's to keep; null at the end. */
-export type Pieces = {
-  next(): Promise<Uint8Array | null> | Uint8Array | null;
-  readonly isStopped: boolean;
-  close(): void;
-};
-
-export const NOTHING: Uint8Array = new Uint8Array(0);
-
-/** Bytes at hand, and those to come: what was taken and not used is given back. */
-export class Intake {
-  /** Those at hand. */
-  held = NOTHING;
-  /** Bytes that came so far. */
-  came = 0;
-  readonly #pieces: Pieces;
-
-  constructor(pieces: Pieces) {
-    this.#pieces = pieces;
-  }
-
-  /** Bytes that were taken and not given back. */
-  get position(): number {
-    return this.came - this.held.length;
-  }
-
-  async #next(): Promise<Uint8Array | null> {
-    const piece = await this.#pieces.next();
-    if (piece !== null) this.came += piece.length;
-    return piece;
-  }
-
-  /** Waits until so many bytes are at hand; false where the end comes before. */
-  async has(count: number): Promise<boolean> {
-    if (this.held.length >= count) return true;
-    const pieces = [this.held];
-    let length = this.held.length;
-    while (length < count) {
-      const piece = await this.#next();
-      if (piece === null) break;
-      pieces.push(piece);
-      length += piece.length;
-    }
-    this.held = pieces.length === 2 && this.held.length === 0 ? pieces[1]! : Buffer.concat(pieces);
-    return length >= count;
-  }
-
-  /** Takes what is at hand, else what comes next; null at the end. */
-  async take(): Promise<Uint8Array | null> {
-    if (this.held.length === 0) return this.#next();
-    const taken = this.held;
-    this.held = NOTHING;
-    return taken;
-  }
-
-  /** Takes so many bytes of those at hand. */
-  cut(count: number): Uint8Array {
-    const taken = this.held.subarray(0, count);
-    this.held = this.held.subarray(count);
-    return taken;
-  }
-
-  giveBack(bytes: Uint8Array): void {
-    this.held = this.held.length === 0 ? bytes : Buffer.concat([bytes, this.held]);
-  }
-
-  /** Passes over so many bytes; false where the end comes before. */
-  async skip(count: number): Promise<boolean> {
-    while (this.held.length < count) {
-      count -= this.held.length;
-      const next = await this.#next();
-      this.held = next ?? NOTHING;
-      if (next === null) return false;
-    }
-    this.held = this.held.subarray(count);
-    return true;
-  }
-}
 
 /** A file's bytes, from its beginning. */
 function piecesOfFile(fd: number): Pieces {
@@ -217,9 +119,6 @@ async function* asTheyCome(intake: Intake): Unpacking {
   for (let piece; (piece = await intake.take()) !== null;) yield piece;
   return null;
 }
-
-/** Pieces of a capture; in the end null, or what was wrong with how it was packed. */
-export type Unpacking = AsyncGenerator<Uint8Array, string | null, undefined>;
 
 /** Bytes that are unpacked may be as many whatever they came of; beyond, so many times as many. */
 const UNPACKED_BYTES = 1 << 30;

@@ -8,9 +8,11 @@ import type { LiveSource, OnFrame, Watch } from "./frame-source.ts";
 import { watchAs } from "./interfaces.ts";
 import type { Wanted } from "./interfaces.ts";
 import { Lanes } from "./lanes.ts";
-import { openLinks } from "./links.ts";
+import { KernelLinks } from "./links.ts";
 import type { Links } from "./links.ts";
 import type { Link } from "./rtnetlink.ts";
+import { SysfsLinks } from "./sysfs-links.ts";
+import { RefusedCall, SystemCalls } from "./system-calls.ts";
 import { beginWatch, goesOn } from "./watching.ts";
 
 /** Kernel buffer of one session. */
@@ -47,6 +49,16 @@ export type LibpcapOptions = {
   onWatch: (watch: Watch) => void;
   log: (level: "info" | "warn" | "error", text: string) => void;
 };
+
+/** By rtnetlink; where no system calls can be made, by the files of sysfs. */
+function openLinks(): Links {
+  try {
+    return new KernelLinks(new SystemCalls());
+  } catch (error) {
+    if (!(error instanceof RefusedCall)) throw error;
+    return new SysfsLinks();
+  }
+}
 
 /** Loads the addon late: reading files needs none of it. */
 function loadPcap(): Pcap {

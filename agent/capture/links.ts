@@ -1,8 +1,7 @@
 /** Keeps which interfaces there are, from what the kernel tells of each that changes. */
 import { RTM_GETLINK, RTM_GETROUTE, dump, hear, openNetlink } from "./rtnetlink.ts";
 import type { Link, OnLinks } from "./rtnetlink.ts";
-import { RefusedCall, SystemCalls } from "./system-calls.ts";
-import { SysfsLinks } from "./sysfs-links.ts";
+import type { SystemCalls } from "./system-calls.ts";
 
 /** The interfaces of the network namespace, and what changed of them. */
 export type Links = {
@@ -152,14 +151,4 @@ export class KernelLinks implements Links, OnLinks {
 
 function isAlike(a: Link, b: Link): boolean {
   return (Object.keys(a) as (keyof Link)[]).every((key) => a[key] === b[key]);
-}
-
-/** By rtnetlink; where no system calls can be made, by the files of sysfs. */
-export function openLinks(): Links {
-  try {
-    return new KernelLinks(new SystemCalls());
-  } catch (error) {
-    if (!(error instanceof RefusedCall)) throw error;
-    return new SysfsLinks();
-  }
 }

@@ -1,8 +1,9 @@
 /** Unpacks lz4 frames (LZ4 Frame Format 1.6.4), whose blocks `lz4-napi` reads. */
 import { uncompressSync } from "lz4-napi";
 import xxhash from "xxhash-wasm";
-import type { Intake, Unpacking } from "./byte-source.ts";
-import { CUT_OFF, word } from "./unpack.ts";
+import type { Intake } from "./intake.ts";
+import { CUT_OFF, word } from "./packing.ts";
+import type { Unpacking } from "./packing.ts";
 
 /** The format's checksums, XXH32 with a seed of 0, once they are there. */
 const checksums = xxhash();

@@ -1,8 +1,10 @@
 /** Reads captures of every format, packed or not, from files and pipes; hands out their frames. */
 import { ConfigError } from "../../protocol/config-error.ts";
-import { CHUNK_BYTES, openBytes } from "./byte-source.ts";
+import { openBytes } from "./byte-source.ts";
 import type { ByteSource } from "./byte-source.ts";
+import type { Format, Taker } from "./file-format.ts";
 import type { Lane, OnFrame } from "./frame-source.ts";
+import { CHUNK_BYTES } from "./intake.ts";
 import { PCAP_VARIANTS, Pcap } from "./pcap.ts";
 
 const PCAPNG = 0x0a0d0d0a; // a section header's type (draft-ietf-opsawg-pcapng §4.1)
@@ -22,30 +24,6 @@ export type FileOptions = {
   onProgress?: (bytes: number, size: number) => void;
   /** Awaited between two chunks of frames; behind a live one the next may take its time. */
   onChunk?: (isLive: boolean) => Promise<void>;
-};
-
-/** Who takes the frames; see `OnFrame`. */
-export type Taker = { clock: Float64Array; onFrame: OnFrame };
-
-export type Interface = {
-  name: string;
-  linkType: number;
-  onFrame: OnFrame;
-};
-
-/** What a format's reader keeps between chunks. */
-export type Format = {
-  /** Takes what is whole of `[0, length)`; returns how many bytes it has used. */
-  take(view: DataView, length: number): number;
-  /** Set when the file contradicts itself; nothing more is read then. */
-  damage: string | null;
-  frames: number;
-  /** In the order of the file; a frame's lane is its interface's place here. */
-  readonly interfaces: Interface[];
-  /** One whose frames stand behind headers of their own: nothing is taken while it is set. */
-  wrapped: Interface | null;
-  /** The byte order at this place of the file. */
-  readonly isLittle: boolean;
 };
 
 /** How a format begins: bytes that must be there, those that it has used, and its reader. */

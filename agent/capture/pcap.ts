@@ -1,7 +1,7 @@
 /** Reads libpcap's savefiles and their kin: a file header, then packets behind theirs. */
+import type { Format, Interface, Taker } from "./file-format.ts";
 import { FRAME_LIMIT } from "./frame-source.ts";
 import { WRAPPED_LINKS } from "./link-names.ts";
-import type { Format, Interface, Taker } from "./pcap-file.ts";
 
 /** How a kind of file differs; both headers in bytes. */
 export type PcapVariant = { fileHeader: number; packetHeader: number; isNano: boolean };

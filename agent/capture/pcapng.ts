@@ -1,8 +1,8 @@
 /** Reads the blocks of pcapng files (draft-ietf-opsawg-pcapng §4). */
+import type { Format, Interface, Taker } from "./file-format.ts";
 import { FRAME_LIMIT } from "./frame-source.ts";
 import type { OnFrame } from "./frame-source.ts";
 import { WRAPPED_LINKS } from "./link-names.ts";
-import type { Format, Interface, Taker } from "./pcap-file.ts";
 import { readResolution, toMicroseconds } from "./resolution.ts";
 import type { Resolution } from "./resolution.ts";
 

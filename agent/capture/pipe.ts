@@ -1,6 +1,6 @@
 /** Reads a pipe as bytes come, until its sender ends or the operator does (Ctrl-C). */
 import { Socket } from "node:net";
-import type { Pieces } from "./byte-source.ts";
+import type { Pieces } from "./intake.ts";
 
 /**
  * Behind the first Ctrl-C, until when the sender may end by itself, in milliseconds: tcpdump, which

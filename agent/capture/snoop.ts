@@ -1,7 +1,7 @@
 /** Reads snoop's captures (RFC 1761), of Solaris and illumos. */
+import type { Format, Interface, Taker } from "./file-format.ts";
 import { FRAME_LIMIT } from "./frame-source.ts";
 import { SNOOP_LINKS } from "./link-names.ts";
-import type { Format, Interface, Taker } from "./pcap-file.ts";
 
 /** Link types of LINKTYPE_ by snoop's (RFC 1761 §4; IANA, snoop Datalink Types). */
 const LINK_TYPES: ReadonlyMap<number, number> = new Map([

@@ -5,7 +5,6 @@
 import { createRequire } from "node:module";
 import { endianness } from "node:os";
 import type Koffi from "koffi";
-import type { Holdings } from "./holdings.ts";
 
 /** What the kernel's headers call them: AF_…, SOCK_…, SOL_…, SO_…, POLL…. */
 export const AF_NETLINK = 16;
@@ -54,6 +53,13 @@ export function memoryFor(length: number): SharedArrayBuffer {
   return new SharedArrayBuffer(length + PAGE_BYTES);
 }
 
+/** Who is told what a thread has open, and has memory for it to map in (`holdings.ts`). */
+type Notes = {
+  readonly memory: SharedArrayBuffer;
+  note(fd: number): void;
+  strike(fd: number): void;
+};
+
 type Call = {
   (...args: unknown[]): number;
   async: (...args: unknown[]) => void;
@@ -62,7 +68,7 @@ type Call = {
 /** The calls, bound once for each thread that makes them. */
 export class SystemCalls {
   readonly #koffi: typeof Koffi;
-  readonly #holdings: Holdings | null;
+  readonly #notes: Notes | null;
   readonly #names = new Map<number, string>();
   readonly #socket: Call;
   readonly #bind: Call;
@@ -77,9 +83,8 @@ export class SystemCalls {
   readonly #bpf: Call;
   readonly #bpfNumber: number;
 
-  /** With holdings, what is open is noted there. */
-  constructor(holdings: Holdings | null = null) {
-    this.#holdings = holdings;
+  constructor(notes: Notes | null = null) {
+    this.#notes = notes;
     const attempt = "system calls";
     const machine = `${process.platform} ${process.arch}`;
     const number = BPF_NUMBER[process.arch];
@@ -123,7 +128,7 @@ export class SystemCalls {
   }
 
   #noted(fd: number): number {
-    this.#holdings?.note(fd);
+    this.#notes?.note(fd);
     return fd;
   }
 
@@ -164,7 +169,7 @@ export class SystemCalls {
    * engine keeps no account, by which a large ring would make it collect garbage ever again.
    */
   map(fd: number, length: number, attempt: string): Mapped {
-    const mapped = this.#pagesIn(this.#holdings?.memory ?? memoryFor(length), length);
+    const mapped = this.#pagesIn(this.#notes?.memory ?? memoryFor(length), length);
     this.#mapAt(mapped.address, length, MAP_SHARED, fd, attempt);
     return mapped;
   }
@@ -220,7 +225,7 @@ export class SystemCalls {
   }
 
   close(fd: number): void {
-    this.#holdings?.strike(fd);
+    this.#notes?.strike(fd);
     this.#close(fd);
   }
 

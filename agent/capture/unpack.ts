@@ -2,15 +2,10 @@
 import type { Transform } from "node:stream";
 import { crc32, createInflateRaw, createZstdDecompress } from "node:zlib";
 import { inflateRawSync, zstdDecompressSync } from "node:zlib";
-import { CHUNK_BYTES, NOTHING, Packing } from "./byte-source.ts";
-import type { Intake, Unpacking } from "./byte-source.ts";
-
-export const CUT_OFF = "it is cut off";
-
-/** A little-endian number of 32 bits. */
-export function word(bytes: Uint8Array, at: number): number {
-  return new DataView(bytes.buffer, bytes.byteOffset).getUint32(at, true);
-}
+import { CHUNK_BYTES, NOTHING } from "./intake.ts";
+import type { Intake } from "./intake.ts";
+import { CUT_OFF, Packing, word } from "./packing.ts";
+import type { Unpacking } from "./packing.ts";
 
 /** Unpacks everything; tells in the end which part of it is broken, if one is. */
 export async function* unpack(intake: Intake): Unpacking {

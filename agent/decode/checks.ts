@@ -119,3 +119,20 @@ export function isLabelStack(view: DataView, at: number, end: number, length: nu
   }
   return false;
 }
+
+/** Behind an L2TPv3 session stand a cookie of 0, 4 or 8 bytes, and a sublayer of 0 or 4. */
+const L2TP_LONGEST = 12;
+
+/**
+ * Where the Ethernet frame begins in an L2TPv3 data message that begins with its session (RFC 3931
+ * §4.1), or -1: in a control message (session 0), and where no frame of IP or ARP comes to its
+ * right length. How long cookie and sublayer are is agreed upon in advance, and not in the message.
+ */
+export function l2tpFrame(view: DataView, at: number, end: number, length: number): number {
+  if (end - at < 4 || view.getUint32(at) === 0) return -1;
+  for (let skipped = 0; skipped <= L2TP_LONGEST; skipped += 4) {
+    const inner = at + 4 + skipped;
+    if (isFrameOfIp(view, inner, end, length - (inner - at))) return inner;
+  }
+  return -1;
+}

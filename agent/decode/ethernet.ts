@@ -1,9 +1,9 @@
 /** Decodes a link layer, and hands the IP packet inside on. */
+import { isShim } from "./ether-type.ts";
 import { decodeIp, decodeIpv4, decodeIpv6 } from "./ip.ts";
-import { Encap, Stop, Unread } from "./packet.ts";
+import { Encap, Stop, Unread, wrap } from "./packet.ts";
 import type { Packet } from "./packet.ts";
-import { decodeShim, isShim } from "./shim.ts";
-import { wrap } from "./tunnel.ts";
+import { decodeShim } from "./shim.ts";
 
 /** Link types as pcap files number them (tcpdump.org, LINKTYPE_…). */
 export const LinkType = {

@@ -5,8 +5,6 @@
  * that came first win. Slots are allocated as they are first needed, and used again; nothing is
  * allocated per packet.
  */
-import type { Packet } from "./packet.ts";
-
 /** Datagrams that may be put together at a time. */
 export const FRAGMENT_SLOTS = 64;
 /**
@@ -26,6 +24,22 @@ const ENCAP_WORDS = 8;
 
 /** What `take` says. Numbers from 0 on are slots that are whole. */
 export const Fragment = { kept: -1, refused: -2 } as const;
+
+/** What names a fragment's datagram, of the packet that it came in (`packet.ts`). */
+type Outer = {
+  source0: number;
+  source1: number;
+  source2: number;
+  source3: number;
+  destination0: number;
+  destination1: number;
+  destination2: number;
+  destination3: number;
+  readonly protocol: number;
+  readonly ipLength: number;
+  encapCount: number;
+  readonly encap: Int32Array;
+};
 
 export class Fragments {
   /** Set before each frame: its time (microseconds since the epoch) and its interface. */
@@ -74,7 +88,7 @@ export class Fragments {
    * of `length` bytes on the wire, stand at `offset` of the payload; `more` follow, or none.
    */
   take(
-    packet: Packet,
+    packet: Outer,
     identification: number,
     isIpv6: boolean,
     view: DataView,
@@ -150,7 +164,7 @@ export class Fragments {
     if (differs || overlaps) this.#disagree(slot);
   }
 
-  #find(packet: Packet, identification: number, meta: number): number {
+  #find(packet: Outer, identification: number, meta: number): number {
     if (this.inUse === 0) return -1;
     for (let slot = 0; slot < FRAGMENT_SLOTS; slot++) {
       const k = slot * KEY;
@@ -175,7 +189,7 @@ export class Fragments {
   }
 
   /** The slot that was released longest ago, made ready for the packet's datagram. */
-  #claim(packet: Packet, identification: number, meta: number): number {
+  #claim(packet: Outer, identification: number, meta: number): number {
     let slot = -1;
     for (let i = 0; i < FRAGMENT_SLOTS; i++) {
       if (this.#used[i] === 1) continue;
@@ -252,7 +266,7 @@ export class Fragments {
   }
 
   /** Gives the slot's addresses and wrappers back to `packet`. */
-  restore(slot: number, packet: Packet): void {
+  restore(slot: number, packet: Outer): void {
     const k = slot * KEY;
     const keys = this.#keys;
     packet.source0 = keys[k]!;

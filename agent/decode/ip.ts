@@ -1,10 +1,10 @@
 /** Decodes IPv4 and IPv6 headers, and hands what they carry on to the transport. */
 import { Fragment } from "./fragments.ts";
 import type { Fragments } from "./fragments.ts";
-import { Encap, IpProtocol, Stop, Unreachable } from "./packet.ts";
+import { Encap, IpProtocol, Stop, Unreachable, wrap } from "./packet.ts";
 import type { Packet } from "./packet.ts";
 import { decodeTransport } from "./transport.ts";
-import { decodeTunnel, isTunnel, wrap } from "./tunnel.ts";
+import { decodeTunnel, isTunnel } from "./tunnel.ts";
 
 /** Most IPv6 extension headers that are walked (RFC 8200 §4.1 names seven kinds). */
 const EXTENSIONS_LIMIT = 10;

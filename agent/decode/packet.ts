@@ -146,3 +146,10 @@ export class Packet {
   /** Where fragments are put together; without it the first one stands for its datagram. */
   fragments: Fragments | null = null;
 }
+
+/** Notes a wrapper, outermost first; false when there are too many. */
+export function wrap(packet: Packet, kind: number, identifier: number): boolean {
+  if (packet.encapCount === ENCAP_LIMIT) return false;
+  packet.encap[packet.encapCount++] = (kind << 24) | (identifier & 0xffffff);
+  return true;
+}

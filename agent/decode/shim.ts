@@ -1,21 +1,9 @@
 /** Decodes what stands between Ethernet and IP: VN-tag, E-tag, Cisco's metadata, NSH. */
 import { decodeEthernet, decodeEtherType, decodeMpls } from "./ethernet.ts";
 import { decodeIp } from "./ip.ts";
-import { Encap, Stop, Unread } from "./packet.ts";
+import { CISCO_METADATA, E_TAG, NSH, VN_TAG } from "./ether-type.ts";
+import { Encap, Stop, Unread, wrap } from "./packet.ts";
 import type { Packet } from "./packet.ts";
-import { wrap } from "./tunnel.ts";
-
-const VN_TAG = 0x8926;
-const E_TAG = 0x893f;
-const CISCO_METADATA = 0x8909;
-const NSH = 0x894f;
-
-/** Reports whether an EtherType announces one of them. */
-export function isShim(etherType: number): boolean {
-  return (
-    etherType === VN_TAG || etherType === E_TAG || etherType === CISCO_METADATA || etherType === NSH
-  );
-}
 
 /**
  * Decodes the shim at `at`, and what it carries:

@@ -1,7 +1,8 @@
 /** Decodes TCP, UDP, ESP and SCTP headers into a `Packet`. */
 import { IpProtocol, Stop } from "./packet.ts";
 import type { Packet } from "./packet.ts";
-import { UdpTunnel, decodeUdpTunnel, udpTunnelOf } from "./udp-tunnel.ts";
+import { decodeUdpTunnel } from "./tunnel.ts";
+import { UdpTunnel, udpTunnelOf } from "./udp-tunnel.ts";
 
 /**
  * Decodes the transport header at `at`; `wireEnd` is where the IP packet ends on the wire, which is

@@ -1,13 +1,16 @@
 /**
- * Decodes what carries another packet over IP: IP-in-IP, 6in4, GRE, AH, EtherIP, SRv6, MPLS, L2TP.
- * Over UDP: `udp-tunnel.ts`.
+ * Decodes what carries another packet: over IP (IP in IP, 6in4, GRE, AH, EtherIP, SRv6, MPLS, L2TP)
+ * and over UDP what `udp-tunnel.ts` tells.
  */
-import { isFrameOfIp } from "./checks.ts";
+import { l2tpFrame } from "./checks.ts";
+import { TRANSPARENT_ETHERNET } from "./ether-type.ts";
 import { decodeEthernet, decodeEtherType, decodeMpls, decodePpp } from "./ethernet.ts";
-import { decodeIp } from "./ip.ts";
-import { ENCAP_LIMIT, Encap, IpProtocol, Stop } from "./packet.ts";
+import { decodeCarried, decodeIp } from "./ip.ts";
+import { Encap, IpProtocol, Stop, wrap } from "./packet.ts";
 import type { Packet } from "./packet.ts";
+import { decodeNext } from "./shim.ts";
 import { decodeTransport } from "./transport.ts";
+import { UdpTunnel, gtpPayload, gueInner, l2tpPpp } from "./udp-tunnel.ts";
 
 /** Reports whether an IP protocol wraps another packet that is read. */
 export function isTunnel(protocol: number): boolean {
@@ -24,13 +27,6 @@ export function isTunnel(protocol: number): boolean {
     default:
       return false;
   }
-}
-
-/** Notes a wrapper, outermost first; false when there are too many. */
-export function wrap(packet: Packet, kind: number, identifier: number): boolean {
-  if (packet.encapCount === ENCAP_LIMIT) return false;
-  packet.encap[packet.encapCount++] = (kind << 24) | (identifier & 0xffffff);
-  return true;
 }
 
 /**
@@ -76,25 +72,7 @@ export function decodeTunnel(
   }
 }
 
-/** Behind an L2TPv3 session stand a cookie of 0, 4 or 8 bytes, and a sublayer of 0 or 4. */
-const L2TP_LONGEST = 12;
-
-/**
- * Where the Ethernet frame begins in an L2TPv3 data message that begins with its session (RFC 3931
- * §4.1), or -1: in a control message (session 0), and where no frame of IP or ARP comes to its
- * right length. How long cookie and sublayer are is agreed upon in advance, and not in the message.
- */
-export function l2tpFrame(view: DataView, at: number, end: number, length: number): number {
-  if (end - at < 4 || view.getUint32(at) === 0) return -1;
-  for (let skipped = 0; skipped <= L2TP_LONGEST; skipped += 4) {
-    const inner = at + 4 + skipped;
-    if (isFrameOfIp(view, inner, end, length - (inner - at))) return inner;
-  }
-  return -1;
-}
-
 /** Protocol types of GRE that are no EtherTypes of IP. */
-export const TRANSPARENT_ETHERNET = 0x6558; // NVGRE's too (RFC 7637)
 const ERSPAN_II = 0x88be; // and I, which has no sequence number
 const ERSPAN_III = 0x22eb;
 const PPP = 0x880b;
@@ -105,7 +83,7 @@ const ROUTES_LIMIT = 16;
  * GRE (RFC 2784 §2.1, RFC 2890 §2, and the routing of RFC 1701): flags(2) | type(2), then, as the
  * flags C, R, K, S say, checksum(2) and offset(2), key(4), sequence number(4), source routes.
  */
-export function decodeGre(view: DataView, at: number, end: number, packet: Packet): Stop {
+function decodeGre(view: DataView, at: number, end: number, packet: Packet): Stop {
   if (end - at < 4) return Stop.truncated;
   const flags = view.getUint16(at);
   const type = view.getUint16(at + 2);
@@ -180,4 +158,53 @@ function decodeAh(view: DataView, at: number, end: number, wireEnd: number, pack
   packet.protocol = view.getUint8(at);
   if (isTunnel(packet.protocol)) return decodeTunnel(view, inner, end, wireEnd, packet);
   return decodeTransport(view, inner, end, wireEnd, packet);
+}
+
+/** Decodes what `udpTunnelOf` told; `at` is behind the UDP header, `wireEnd` the datagram's end. */
+export function decodeUdpTunnel(
+  tunnel: UdpTunnel,
+  view: DataView,
+  at: number,
+  end: number,
+  wireEnd: number,
+  packet: Packet,
+): Stop {
+  switch (tunnel) {
+    case UdpTunnel.vxlan:
+      if (!wrap(packet, Encap.vxlan, view.getUint32(at + 4) >>> 8)) return Stop.tooDeep;
+      return decodeEthernet(view, at + 8, end, packet);
+    case UdpTunnel.vxlanGpe:
+      if (!wrap(packet, Encap.vxlan, view.getUint32(at + 4) >>> 8)) return Stop.tooDeep;
+      return decodeNext(view, at + 8, end, view.getUint8(at + 3), packet);
+    case UdpTunnel.geneve: {
+      if (!wrap(packet, Encap.geneve, view.getUint32(at + 4) >>> 8)) return Stop.tooDeep;
+      const inner = at + 8 + ((view.getUint8(at) & 0x3f) << 2);
+      const protocol = view.getUint16(at + 2);
+      if (protocol === TRANSPARENT_ETHERNET) return decodeEthernet(view, inner, end, packet);
+      return decodeEtherType(view, inner, end, protocol, packet);
+    }
+    case UdpTunnel.gtp:
+      if (!wrap(packet, Encap.gtp, 0)) return Stop.tooDeep;
+      return decodeIp(view, gtpPayload(view, at, end), end, packet);
+    case UdpTunnel.gue: {
+      if (!wrap(packet, Encap.gue, 0)) return Stop.tooDeep;
+      const inner = gueInner(view, at);
+      if (inner === at) return decodeIp(view, at, end, packet);
+      packet.protocol = view.getUint8(at + 1);
+      return decodeCarried(view, inner, end, wireEnd, packet);
+    }
+    case UdpTunnel.gre:
+      return decodeGre(view, at, end, packet);
+    case UdpTunnel.mpls:
+      return decodeMpls(view, at, end, packet);
+    case UdpTunnel.l2tp:
+      if (!wrap(packet, Encap.l2tp, 0)) return Stop.tooDeep;
+      return decodeEthernet(view, l2tpFrame(view, at + 4, end, wireEnd - at - 4), end, packet);
+    case UdpTunnel.l2tpPpp:
+      if (!wrap(packet, Encap.l2tp, 0)) return Stop.tooDeep;
+      return decodePpp(view, l2tpPpp(view, at, end), end, packet);
+    default:
+      if (!wrap(packet, Encap.fou, 0)) return Stop.tooDeep;
+      return decodeIp(view, at, end, packet);
+  }
 }

@@ -1,14 +1,18 @@
 /**
- * Decodes what carries another packet over UDP: VXLAN (GPE too), Geneve, GTP-U, GUE, GRE, MPLS and
+ * Tells what carries another packet over UDP: VXLAN (GPE too), Geneve, GTP-U, GUE, GRE, MPLS and
  * L2TP by their ports; the plain forms of VXLAN, IP (FOU), GRE, GUE and L2TPv3 to any port.
  */
-import { isFrameOfIp, isLabelStack, isPlainPacket, isSegment, isWholeIp } from "./checks.ts";
-import { decodeEthernet, decodeEtherType, decodeMpls, decodePpp } from "./ethernet.ts";
-import { decodeCarried, decodeIp } from "./ip.ts";
-import { Encap, IpProtocol, Stop } from "./packet.ts";
+import {
+  isFrameOfIp,
+  isLabelStack,
+  isPlainPacket,
+  isSegment,
+  isWholeIp,
+  l2tpFrame,
+} from "./checks.ts";
+import { TRANSPARENT_ETHERNET, isEtherType } from "./ether-type.ts";
+import { IpProtocol } from "./packet.ts";
 import type { Packet } from "./packet.ts";
-import { decodeNext, isShim } from "./shim.ts";
-import { TRANSPARENT_ETHERNET, decodeGre, l2tpFrame, wrap } from "./tunnel.ts";
 
 /** Ports of VXLAN (IANA's, and Linux's old default that network plugins keep), and others'. */
 const VXLAN = 4789;
@@ -105,21 +109,6 @@ function isVxlan(view: DataView, at: number, end: number): boolean {
   return (first === PLAIN_VXLAN || hasPolicy) && isEtherType(view.getUint16(at + 8 + 12));
 }
 
-/** EtherTypes that stand in what pods and switches send: IPv4, IPv6, ARP, tags, MPLS, shims. */
-function isEtherType(type: number): boolean {
-  switch (type) {
-    case 0x0800:
-    case 0x86dd:
-    case 0x0806:
-    case 0x8100:
-    case 0x88a8:
-    case 0x8847:
-      return true;
-    default:
-      return isShim(type);
-  }
-}
-
 /** First word of a VXLAN header without extensions (RFC 7348 §5): the flag I, reserved bits 0. */
 const PLAIN_VXLAN = 0x08000000;
 /** L2TPv3's data messages begin so: type 0, version 3, and what is reserved (RFC 3931 §4.1.2.1). */
@@ -188,7 +177,7 @@ function isGreOf(view: DataView, at: number, end: number, length: number): boole
 }
 
 /** Where what GUE carries begins: behind its header and fields, or at once. */
-function gueInner(view: DataView, at: number): number {
+export function gueInner(view: DataView, at: number): number {
   const first = view.getUint8(at);
   return first >> 6 === 0 ? at + 4 + ((first & 0x1f) << 2) : at;
 }
@@ -237,7 +226,7 @@ function l2tpOf(view: DataView, at: number, end: number, length: number): UdpTun
  * S, 0, O, P, 0(4), version(4) 2; then, as L, S, O say, length(2), tunnel(2), session(2), sequence
  * numbers(4), offset(2) and as many bytes.
  */
-function l2tpPpp(view: DataView, at: number, end: number): number {
+export function l2tpPpp(view: DataView, at: number, end: number): number {
   const flags = view.getUint16(at);
   if ((flags & 0xb4ff) !== 2) return -1;
   let ppp = at + 6 + ((flags & 0x4000) !== 0 ? 2 : 0) + ((flags & 0x0800) !== 0 ? 4 : 0);
@@ -256,7 +245,7 @@ const GTP_EXTENSIONS_LIMIT = 8;
  * P four more bytes follow, whose last tells the first extension header's type; each of those is
  * length(1, in words) | content | next type(1).
  */
-function gtpPayload(view: DataView, at: number, end: number): number {
+export function gtpPayload(view: DataView, at: number, end: number): number {
   if (end - at < 8) return -1;
   const flags = view.getUint8(at);
   const behind = at + 8 + view.getUint16(at + 2);
@@ -273,53 +262,4 @@ function gtpPayload(view: DataView, at: number, end: number): number {
     inner += length;
   }
   return next === 0 && inner < behind ? inner : -1;
-}
-
-/** Decodes what `udpTunnelOf` told; `at` is behind the UDP header, `wireEnd` the datagram's end. */
-export function decodeUdpTunnel(
-  tunnel: UdpTunnel,
-  view: DataView,
-  at: number,
-  end: number,
-  wireEnd: number,
-  packet: Packet,
-): Stop {
-  switch (tunnel) {
-    case UdpTunnel.vxlan:
-      if (!wrap(packet, Encap.vxlan, view.getUint32(at + 4) >>> 8)) return Stop.tooDeep;
-      return decodeEthernet(view, at + 8, end, packet);
-    case UdpTunnel.vxlanGpe:
-      if (!wrap(packet, Encap.vxlan, view.getUint32(at + 4) >>> 8)) return Stop.tooDeep;
-      return decodeNext(view, at + 8, end, view.getUint8(at + 3), packet);
-    case UdpTunnel.geneve: {
-      if (!wrap(packet, Encap.geneve, view.getUint32(at + 4) >>> 8)) return Stop.tooDeep;
-      const inner = at + 8 + ((view.getUint8(at) & 0x3f) << 2);
-      const protocol = view.getUint16(at + 2);
-      if (protocol === TRANSPARENT_ETHERNET) return decodeEthernet(view, inner, end, packet);
-      return decodeEtherType(view, inner, end, protocol, packet);
-    }
-    case UdpTunnel.gtp:
-      if (!wrap(packet, Encap.gtp, 0)) return Stop.tooDeep;
-      return decodeIp(view, gtpPayload(view, at, end), end, packet);
-    case UdpTunnel.gue: {
-      if (!wrap(packet, Encap.gue, 0)) return Stop.tooDeep;
-      const inner = gueInner(view, at);
-      if (inner === at) return decodeIp(view, at, end, packet);
-      packet.protocol = view.getUint8(at + 1);
-      return decodeCarried(view, inner, end, wireEnd, packet);
-    }
-    case UdpTunnel.gre:
-      return decodeGre(view, at, end, packet);
-    case UdpTunnel.mpls:
-      return decodeMpls(view, at, end, packet);
-    case UdpTunnel.l2tp:
-      if (!wrap(packet, Encap.l2tp, 0)) return Stop.tooDeep;
-      return decodeEthernet(view, l2tpFrame(view, at + 4, end, wireEnd - at - 4), end, packet);
-    case UdpTunnel.l2tpPpp:
-      if (!wrap(packet, Encap.l2tp, 0)) return Stop.tooDeep;
-      return decodePpp(view, l2tpPpp(view, at, end), end, packet);
-    default:
-      if (!wrap(packet, Encap.fou, 0)) return Stop.tooDeep;
-      return decodeIp(view, at, end, packet);
-  }
 }

@@ -1,7 +1,8 @@
 /** Follows one QUIC connection: opens its Initial packets, and hands TLS what they carry. */
 import { Assembly } from "../read/assembly.ts";
 import { Cursor } from "../read/cursor.ts";
-import { CLIENT, Handshake, SERVER } from "../tls/handshake.ts";
+import { Handshake } from "../tls/handshake.ts";
+import { CLIENT, SERVER } from "../tls/side.ts";
 import type { TlsTrace } from "../tls/trace.ts";
 import { readLongHeader, readVarint } from "./header.ts";
 import type { LongHeader } from "./header.ts";

@@ -1,6 +1,5 @@
 /** Keeps one copy of handshakes that nothing can change any more and that say the same. */
 import type { Certificate } from "./certificate.ts";
-import { isTls13 } from "./codes.ts";
 import type { Handshake } from "./handshake.ts";
 import { InternedBy } from "./interned.ts";
 
@@ -17,19 +16,6 @@ export function numberOf(value: object | null): number {
   if (known !== undefined) return known;
   numbers.set(value, ++last);
   return last;
-}
-
-/**
- * Reports whether a handshake over TCP was accepted without a fault: how the connection ends then
- * changes nothing of what is said of it (`failure.ts`).
- */
-export function isOver(h: Handshake): boolean {
-  const isFaulty = h.alert !== null || h.ssl2 !== null || h.renegotiated || h.closes.length > 0;
-  if (!h.answered || isFaulty || h.transport !== "t" || h.serverHello === null) return false;
-  if (h.malformed.includes(true) || h.encryptedAlert.includes(true)) return false;
-  if (h.lateFrom >= 0) return false; // the end of the flow tells
-  if (!isTls13(h.serverHello.version)) return h.clientFinished && h.serverFinished;
-  return h.finishedEnd >= 0 && h.flight.kind !== "alert";
 }
 
 /** An equal one that came before, or the handshake itself. All that a record tells is compared. */

@@ -2,7 +2,8 @@
 import { Assembly } from "../read/assembly.ts";
 import { ContentType, HandshakeType, isTls13 } from "./codes.ts";
 import { isAlertSized } from "./client-flight.ts";
-import { CLIENT, Handshake, SERVER } from "./handshake.ts";
+import { Handshake } from "./handshake.ts";
+import { CLIENT, SERVER } from "./side.ts";
 import type { TlsTrace } from "./trace.ts";
 
 /** type(1) | version(2) | epoch(2) | sequence number(6) | length(2) (RFC 6347 §4.1) */

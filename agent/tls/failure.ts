@@ -1,7 +1,7 @@
 /** Judges a handshake: whether it was complete, why it failed, and whether the server accepted. */
 import { mayBeAskedLater } from "./client-hello.ts";
 import { Alert, Version, isTls13 } from "./codes.ts";
-import { CLIENT, SERVER } from "./handshake.ts";
+import { CLIENT, SERVER } from "./side.ts";
 import type { Handshake } from "./handshake.ts";
 import { PROMPT_MS } from "./hidden.ts";
 import type { CloseSeen } from "./trace.ts";

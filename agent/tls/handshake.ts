@@ -7,7 +7,6 @@ import type { ClientFlight } from "./client-flight.ts";
 import { knownClientHello, readSsl2ClientHello } from "./client-hello.ts";
 import type { ClientHello } from "./client-hello.ts";
 import { Alert, ContentType, HandshakeType, isTls13 } from "./codes.ts";
-import { alike, isOver } from "./alike.ts";
 import { CONTROL_BYTES, Hidden } from "./hidden.ts";
 import { Letters } from "./letters.ts";
 import { RECORD_HEADER, isRecordHeader } from "./record.ts";
@@ -15,12 +14,9 @@ import { knownServerHello, readServerKeyExchange } from "./server-hello.ts";
 import type { ServerHello } from "./server-hello.ts";
 import { NO_SESSION, noteSession } from "./sessions.ts";
 import type { Issued, SessionNames } from "./sessions.ts";
-import { Side } from "./side.ts";
+import { CLIENT, SERVER, Side } from "./side.ts";
 import { Ssl2, isSsl2Answer } from "./ssl2.ts";
 import type { AlertSeen, CloseSeen, TlsTrace, Transport } from "./trace.ts";
-
-export const CLIENT = 0;
-export const SERVER = 1;
 
 /** Longest handshake message that is put together from several records. */
 const MESSAGE_LIMIT = 256 * 1024;
@@ -28,7 +24,6 @@ const MESSAGE_LIMIT = 256 * 1024;
 const RECORDS_LIMIT = 512;
 const HISTORY_LIMIT = 60;
 
-export type { AlertSeen, CloseSeen, Transport };
 const NO_CLOSES: readonly CloseSeen[] = [];
 /** Shared by all that are settled, and never written to. */
 const NEITHER: boolean[] = [false, false];
@@ -135,20 +130,27 @@ export class Handshake {
   }
 
   /**
-   * No more records come: their places in the streams are given up. What is over, and was accepted,
-   * becomes one with all that are like it.
+   * No more records come: their places in the streams are given up. Reports whether it may become
+   * one with all that are like it (`alike.ts`): it is over, and nobody listens.
    */
-  settle(): Handshake {
+  settle(): boolean {
     this.#sides = SETTLED;
     this.offered = this.issued = NO_SESSION;
     if (!this.malformed.includes(true)) this.malformed = NEITHER;
     if (!this.encryptedAlert.includes(true)) this.encryptedAlert = NEITHER;
-    return this.isOver && this.#trace === null ? alike(this) : this;
+    return this.isOver && this.#trace === null;
   }
 
-  /** Settled, and accepted without a fault: it may be the handshake of many, and never changes. */
+  /** Settled, and accepted over TCP without a fault: it never changes, however the flow ends. */
   get isOver(): boolean {
-    return this.#sides === SETTLED && isOver(this);
+    if (this.#sides !== SETTLED || this.transport !== "t" || this.serverHello === null)
+      return false;
+    const hasEnd = this.alert !== null || this.closes.length > 0;
+    if (!this.answered || hasEnd || this.ssl2 !== null || this.renegotiated) return false;
+    if (this.malformed.includes(true) || this.encryptedAlert.includes(true)) return false;
+    if (this.lateFrom >= 0) return false; // the end of the flow tells
+    if (!isTls13(this.serverHello.version)) return this.clientFinished && this.serverFinished;
+    return this.finishedEnd >= 0 && this.flight.kind !== "alert";
   }
 
   note(letter: string, side: number): void {

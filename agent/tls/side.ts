@@ -1,4 +1,7 @@
-/** Keeps one side's place in its stream of TLS records. */
+/** Names the two sides of a connection, and keeps one's place in its stream of TLS records. */
+export const CLIENT = 0;
+export const SERVER = 1;
+
 export class Side {
   hellos = 0;
   changedCipher = false;

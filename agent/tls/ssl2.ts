@@ -11,10 +11,9 @@ import { Cursor } from "../read/cursor.ts";
 import { readCertificate } from "./certificate.ts";
 import { Version } from "./codes.ts";
 import type { ServerHello } from "./server-hello.ts";
+import { CLIENT, SERVER } from "./side.ts";
 import type { TlsTrace } from "./trace.ts";
 
-const CLIENT = 0;
-const SERVER = 1;
 const Message = { clientMasterKey: 2, serverHello: 4 } as const;
 /** Records of a side that are counted; beyond them nothing more is learned. */
 const RECORDS_LIMIT = 64;

@@ -9,10 +9,10 @@ import { ConfigError } from "../../protocol/config-error.ts";
 import { takeLock } from "./spool-lock.ts";
 
 /** Bytes that a frame has before its payload. */
-export const FRAME_HEADER_LENGTH = 20;
-export const SPOOL_BYTES_DEFAULT = 256 << 20;
+const FRAME_HEADER_LENGTH = 20;
+const SPOOL_BYTES_DEFAULT = 256 << 20;
 /** A smaller cap is taken for a slip of the operator's. */
-export const SPOOL_BYTES_MINIMUM = 64 << 10;
+const SPOOL_BYTES_MINIMUM = 64 << 10;
 const SEGMENT_BYTES_LIMIT = 8 << 20;
 
 const SEGMENT = /^(\d{16})\.wpspool1$/;

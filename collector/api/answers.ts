@@ -62,6 +62,7 @@ const verdictShape = Type.Object({
     contradicting: count,
     unreadable: count,
     pending: count,
+    undemanded: count,
   }),
   bound: nullable(share),
   required: nullable(text),
@@ -118,6 +119,7 @@ const Counts = Type.Object(
     unproven: count,
     undecidable: count,
     unexpected: count,
+    "nothing-demanded": count,
   },
   { description: "Verdicts by word. Only confirmed ones count as success." },
 );

@@ -17,11 +17,13 @@ const SUMMARIES_LIMIT = 2000;
 
 export const noCounts = (): Counts => ({
   ...{ confirmed: 0, violated: 0, unproven: 0, undecidable: 0, unexpected: 0 },
+  "nothing-demanded": 0,
 });
 
 /** From worst to best. */
 const GRAVITY: readonly VerdictWord[] = [
-  ...(["violated", "unexpected", "unproven", "undecidable", "confirmed"] as const),
+  ...(["violated", "unexpected", "unproven", "undecidable", "nothing-demanded"] as const),
+  "confirmed",
 ];
 
 export function worstOf(words: readonly VerdictWord[]): VerdictWord {

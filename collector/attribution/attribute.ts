@@ -31,6 +31,9 @@ export type Attributed = {
   reasons: readonly string[];
 };
 
+/** One node's latest word on a flow, attributed. `id` names it for evidence: `node/flow`. */
+export type Sighting = { id: string; node: string; attributed: Attributed };
+
 /** Attributes by the time at which the flow started, by an agent's clock that may be apart. */
 export function attribute(observation: Observation, inventory: Inventory, apartMs = 0): Attributed {
   const { record } = observation;

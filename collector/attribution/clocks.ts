@@ -1,7 +1,7 @@
 /** Says how far the clocks that observations tell their time by may be apart. */
 
 /** Milliseconds that clocks may be apart of which nothing was measured. */
-export const CLOCKS_APART_MS = 5_000;
+const CLOCKS_APART_MS = 5_000;
 
 /** By which a measured clock may have moved since, and the way of the message that told it. */
 const MOVED_MS = 1_000;

@@ -8,7 +8,7 @@ export type Binding<T> = {
 };
 
 /** Most ended bindings kept for one key; the oldest go first. */
-export const BINDINGS_LIMIT = 64;
+const BINDINGS_LIMIT = 64;
 
 /** Invariant: bindings[i].toMs <= bindings[i + 1].fromMs; at most the last one is open. */
 export class Timeline<T> {

@@ -120,7 +120,7 @@ export function openCheckpoint(bytes: Uint8Array, verifier: Verifier | null): Op
 }
 
 /** The three lines of a checkpoint, and extension lines that are not read; null otherwise. */
-export function parseCheckpoint(text: string): Checkpoint | null {
+function parseCheckpoint(text: string): Checkpoint | null {
   const [origin, size, root, ...rest] = text.split("\n");
   if (!origin || size === undefined || root === undefined || rest.pop() !== "") return null;
   if (!/^(0|[1-9][0-9]*)$/.test(size) || !Number.isSafeInteger(Number(size))) return null;

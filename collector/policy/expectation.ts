@@ -1,6 +1,6 @@
 /** Describes what the declared policy requires of an edge, and which objects say so. */
 import type { CryptoProfile } from "../../protocol/crypto-profile.ts";
-import type { Problem } from "./problem.ts";
+import type { Problem } from "./manifest/problem.ts";
 
 /** How a connection presents itself on the wire. */
 export type Posture = "plaintext" | "tls" | "mtls";

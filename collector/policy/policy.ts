@@ -6,19 +6,20 @@ import {
   type Holder,
   type Transport as Carrier,
 } from "../attribution/holder.ts";
-import { combine, toBecause } from "./because.ts";
+import { combine, toBecause } from "./decision/because.ts";
 import type { Because, Expectation, Posture } from "./expectation.ts";
-import { ConsulPolicies } from "./consul/consul.ts";
-import { IstioPolicies, type IstioMesh } from "./istio/istio.ts";
-import { LinkerdPolicies } from "./linkerd/linkerd.ts";
-import { UNKNOWN_TRANSPORT, type MeshSay } from "./mesh-say.ts";
-import { readMeshed, type Mesh, type Meshed } from "./meshed.ts";
-import { NetworkLayer } from "./network-layer.ts";
-import type { PodsInBlocks, Ternary } from "./peer.ts";
-import type { PortSet } from "./port-set.ts";
-import { formatPath, type Fault, type Problem } from "./problem.ts";
-import { Segmentations, stricter, type Actor, type Zone } from "./segmentation.ts";
-import { findFaults } from "./shape.ts";
+import { ConsulPolicies } from "./mesh/consul/consul.ts";
+import { IstioPolicies, type IstioMesh } from "./mesh/istio/istio.ts";
+import { LinkerdPolicies } from "./mesh/linkerd/linkerd.ts";
+import { UNKNOWN_TRANSPORT, type MeshSay } from "./mesh/mesh-say.ts";
+import { readMeshed, type Mesh, type Meshed } from "./mesh/meshed.ts";
+import { NetworkLayer } from "./packet/network-layer.ts";
+import type { PodsInBlocks } from "./packet/peer.ts";
+import type { Ternary } from "./decision/ternary.ts";
+import type { PortSet } from "./packet/port-set.ts";
+import { formatPath, type Fault, type Problem } from "./manifest/problem.ts";
+import { Segmentations, stricter, type Actor, type Zone } from "./segmentation/segmentation.ts";
+import { findFaults } from "./manifest/shape.ts";
 
 export type PolicyOptions = {
   /** What could not be read beside the objects; told as doubts of the edges it may concern. */

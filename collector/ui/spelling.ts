@@ -41,6 +41,6 @@ export function spellWindow(from: string, to: string): string {
   return `${spellTime(from)}–${end} UTC`;
 }
 
-export function spellTime(time: string): string {
+function spellTime(time: string): string {
   return `${time.slice(0, 10)} ${spellClock(time)}`;
 }

@@ -1,4 +1,4 @@
-/** Shows the counts of the five words, with the share that is confirmed, window by window. */
+/** Shows the counts of the six words, with the share that is confirmed, window by window. */
 import type { VerdictWord } from "../verdict/verdict.ts";
 import type { Counts, WindowSummary } from "./answers.ts";
 import type { Span } from "./shown.ts";
@@ -13,7 +13,7 @@ type Props = {
   onToggle: (word: VerdictWord) => void;
 };
 
-/** The five words as switches of the table's filter. */
+/** The six words as switches of the table's filter. */
 export function Summary({ counts, words, onToggle }: Props) {
   const all = total(counts);
   return (

@@ -1,4 +1,4 @@
-/** Shows the five words: each by colour, by symbol, by line; no two alike in any of them. */
+/** Shows the six words: each by colour, by symbol, by line; no two alike in any of them. */
 import type { VerdictWord } from "../verdict/verdict.ts";
 
 type Look = { symbol: string; dash: readonly number[] | null; sentence: string };
@@ -24,6 +24,11 @@ export const WORDS = {
     symbol: "~",
     dash: [2, 4],
     sentence: "The rule depends on what no passive observer can see: no success.",
+  },
+  "nothing-demanded": {
+    symbol: "–",
+    dash: [1, 6],
+    sentence: "Anything would have met what is declared: no success.",
   },
   confirmed: {
     symbol: "✓",

@@ -1,7 +1,7 @@
 /** Joins what was seen at other places, or under another address, to what the ends saw. */
 import type { Observation } from "../../protocol/observation.ts";
+import type { Sighting } from "../attribution/attribute.ts";
 import { formatHolder } from "../attribution/holder.ts";
-import type { Sighting } from "./pair.ts";
 
 /** Most connections of the same ends that are looked at: whoever repeats them buys no time. */
 const LOOKED_AT = 64;

@@ -3,6 +3,7 @@ import type { Coverage } from "../../protocol/coverage.ts";
 import { formatHolder } from "../attribution/holder.ts";
 import type { Holder } from "../attribution/holder.ts";
 import type { Binding } from "../attribution/timeline.ts";
+import { isElsewhere } from "./foreign.ts";
 import type { NodeCoverage } from "./verdict.ts";
 
 /** One agent's word about one interface and interval. */
@@ -42,6 +43,18 @@ const UNREAD = ["truncated", "malformed", "tooDeep", "linkType"];
  * may miss them.
  */
 const ANY_INTERFACE = "*";
+
+type Words = {
+  fromMs: number;
+  toMs: number;
+  clocksApartMs: number;
+  coverage: readonly NodeWord[];
+  lives: readonly Binding<Holder>[];
+};
+
+export function coverageOf({ coverage, lives, fromMs, toMs, clocksApartMs }: Words) {
+  return new WindowCoverage(coverage, lives, fromMs, toMs, clocksApartMs);
+}
 
 /** Coverage of one window [fromMs, toMs), by the address behind the interface. */
 export class WindowCoverage {
@@ -97,7 +110,7 @@ export class WindowCoverage {
   /** How well a pod was watched while it lived, by any of its addresses. */
   ofPod(holder: Holder | null, life: Life = ALWAYS): Watched {
     if (!holder) return NOTHING;
-    const all = holder.addresses.map((a) => this.#add(this.#byAddress.get(a) ?? [], life));
+    const all = holder.addresses.map((a) => this.#add(wordsOf(this.#byAddress, holder, a), life));
     return all.sort((a, b) => b.share - a.share)[0] ?? NOTHING;
   }
 
@@ -127,7 +140,7 @@ export class WindowCoverage {
     const from = Math.max(fromMs, this.#fromMs - this.apartMs);
     const to = Math.min(toMs, this.#toMs + this.apartMs);
     return holder.addresses.some((address) => {
-      const words = this.#near.get(address) ?? [];
+      const words = wordsOf(this.#near, holder, address);
       const { delivered, dropped, unread, lost, sampling, oneDirection } = this.#add(words);
       if (sampling < 1 || oneDirection || lost > 0) return false;
       if (dropped + unread > tolerance * (delivered + dropped)) return false;
@@ -180,12 +193,21 @@ export class WindowCoverage {
    */
   attemptsOf(client: Holder | null, server: Holder | null): number {
     if (!client || !server) return 0;
-    const ends = new Set([...client.addresses, ...server.addresses]);
-    const words = new Set([...ends].flatMap((address) => this.#byAddress.get(address) ?? []));
-    const floods = [...words].flatMap((word) => word.coverage.floods ?? []);
+    const [clients, servers] = [this.#podsOf(client), this.#podsOf(server)];
+    const sources = new Set(clients.flatMap((pod) => pod.addresses));
+    const words = [...clients, ...servers].flatMap((pod) =>
+      pod.addresses.flatMap((address) => wordsOf(this.#byAddress, pod, address)),
+    );
+    const floods = [...new Set(words)].flatMap((word) => word.coverage.floods ?? []);
     return floods
-      .filter(({ source }) => source === "*" || client.addresses.includes(source))
+      .filter(({ source }) => source === "*" || sources.has(source))
       .reduce((sum, { attempts }) => sum + attempts, 0);
+  }
+
+  /** All pods of the workload that lived in the window. */
+  #podsOf(holder: Holder): readonly Holder[] {
+    const lives = this.#lives.get(formatHolder(holder)) ?? [];
+    return [...new Set([holder, ...lives.map((life) => life.value)])];
   }
 
   /** Frames that the nodes of these words dropped on interfaces that are not known. */
@@ -240,6 +262,14 @@ function addUp(pods: readonly (Watched & { ms: number })[]): WorkloadWatched {
     unread: sum((pod) => pod.unread),
     lost: sum((pod) => pod.lost),
   };
+}
+
+/** What was told of an address by the agent of the node where its holder runs. */
+function wordsOf(by: ReadonlyMap<string, NodeWord[]>, holder: Holder, address: string) {
+  const words = by.get(address) ?? [];
+  return words.some(({ node }) => isElsewhere(holder, node))
+    ? words.filter(({ node }) => !isElsewhere(holder, node))
+    : words;
 }
 
 function push<T>(map: Map<string, T[]>, key: string, value: T): void {

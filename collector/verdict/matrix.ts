@@ -3,7 +3,6 @@ import { formatHolder } from "../attribution/holder.ts";
 import type { Holder } from "../attribution/holder.ts";
 import type { WindowCoverage } from "./coverage.ts";
 import type { Connection } from "./pair.ts";
-import type { Edge } from "./verdict.ts";
 
 /** `absent`: watched whole all the time, and not seen. `unwatched`: not seen, and may have been. */
 export type Sight = "seen" | "absent" | "unwatched";
@@ -16,52 +15,27 @@ export type Matrix = {
   serverHides: boolean;
   /** An answer may have come to the client past its interface, the one place that was watched. */
   clientMisses: boolean;
-  /** Another connection was accepted by the same server and port in the window. */
-  servedOthers: boolean;
+  /** Who must have served somebody else to count as there, as `portOf` names it; null: nobody. */
+  servers: string | null;
 };
 
-/** Sees the connections of a window together. */
+/** Tells of connections where they were seen, and where they would have been. */
 export class Sights {
   readonly #coverage: WindowCoverage;
-  readonly #pods: readonly Holder[];
   readonly #tolerance: number;
-  readonly #matrices = new Map<Connection, Matrix>();
-  /** Pods and ports that accepted a connection. */
-  readonly #served = new Set<string>();
-  /** Servers' names and ports to which somebody came under a node's address. */
-  readonly #masked = new Set<string>();
-  /** Clients, servers and ports of connections whose other end is not known. */
-  readonly #unknown = new Set<string>();
+  /** By the workload's name. */
+  readonly #pods = new Map<string, Holder[]>();
 
-  constructor(
-    connections: readonly Connection[],
-    coverage: WindowCoverage,
-    pods: readonly Holder[],
-    tolerance: number,
-  ) {
+  constructor(coverage: WindowCoverage, pods: readonly Holder[], tolerance: number) {
     this.#coverage = coverage;
-    this.#pods = pods;
     this.#tolerance = tolerance;
-    for (const c of connections) {
-      const port = `${c.port}/${c.proto}`;
-      if (c.clientIsNode) this.#masked.add(`${c.serverName} ${port}`);
-      if (c.client === null && c.server !== null) this.#unknown.add(`> ${c.serverName} ${port}`);
-      if (c.server === null) this.#unknown.add(`${c.client ? c.clientName : ""} > ${port}`);
-      const [pod, ...others] = this.#serversOf(c);
-      if (c.accepted === true && c.rolesKnown && pod && others.length === 0)
-        this.#served.add(portOf(pod, c));
+    for (const pod of pods) {
+      const name = formatHolder(pod);
+      this.#pods.set(name, [...(this.#pods.get(name) ?? []), pod]);
     }
   }
 
   of(c: Connection): Matrix {
-    const known = this.#matrices.get(c);
-    if (known) return known;
-    const matrix = this.#tell(c);
-    this.#matrices.set(c, matrix);
-    return matrix;
-  }
-
-  #tell(c: Connection): Matrix {
     const servers = this.#serversOf(c);
     const hides = (pod: Holder) => {
       const { sampling, oneDirection } = this.#coverage.ofPod(pod);
@@ -72,25 +46,23 @@ export class Sights {
       server: this.#sight(c, c.atServer, servers),
       serverHides: servers.some(hides),
       clientMisses: !c.atServer && c.client !== null && this.#coverage.ofPod(c.client).oneDirection,
-      servedOthers: servers.length > 0 && servers.every((p) => this.#served.has(portOf(p, c))),
+      servers:
+        servers.length === 0 ? null : portOf(this.isInferred(c) ? c.serverName : servers[0]!, c),
     };
   }
 
-  /** Reports whether one of the edge may have come to its server under a node's address. */
-  hidesClients(server: Holder | null, { port, proto }: Edge): boolean {
-    return server !== null && this.#masked.has(`${formatHolder(server)} ${port}/${proto}`);
+  /** Behind a Service, seen at the client only, it may be any pod of the workload. */
+  isInferred({ serverProvenance }: Connection): boolean {
+    return serverProvenance === "inferred";
   }
 
-  /** Reports whether a connection of which an end is not known may be one of the edge. */
-  mayHold({ port, proto }: Edge, client: Holder | null, server: Holder | null): boolean {
-    if (client === null || server === null || this.#unknown.size === 0) return false;
-    const to = `${port}/${proto}`;
-    const names = [
-      `> ${formatHolder(server)} ${to}`,
-      `${formatHolder(client)} > ${to}`,
-      ` > ${to}`,
-    ];
-    return names.some((name) => this.#unknown.has(name));
+  podsOf(workload: string): readonly Holder[] {
+    return this.#pods.get(workload) ?? [];
+  }
+
+  #serversOf(c: Connection): readonly Holder[] {
+    if (!c.server) return [];
+    return this.isInferred(c) ? this.podsOf(c.serverName) : [c.server];
   }
 
   #sight(c: Connection, isSeen: boolean, pods: readonly Holder[]): Sight {
@@ -102,17 +74,12 @@ export class Sights {
     const isWhole = (pod: Holder) => this.#coverage.isWhole(pod, from, to, this.#tolerance);
     return pods.length > 0 && pods.every(isWhole) ? "absent" : "unwatched";
   }
-
-  /** Behind a Service, seen at the client only, it may be any pod of the workload. */
-  #serversOf(c: Connection): readonly Holder[] {
-    if (!c.server) return [];
-    if (c.serverProvenance !== "inferred") return [c.server];
-    return this.#pods.filter((pod) => formatHolder(pod) === c.serverName);
-  }
 }
 
-function portOf(pod: Holder, { port, proto }: Connection): string {
-  return `${pod.namespace}/${pod.name} ${port}/${proto}`;
+/** `pay/ledger-0 8443/tcp`: a pod's port, or that of any pod of a workload. */
+export function portOf(of: Holder | string, { port, proto }: Pick<Connection, "port" | "proto">) {
+  const name = typeof of === "string" ? of : `${of.namespace}/${of.name}`;
+  return `${name} ${port}/${proto}`;
 }
 
 /** Seen at one end, while the other was watched whole and saw nothing: somebody made it up. */

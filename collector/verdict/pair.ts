@@ -2,13 +2,10 @@
 import { formatHolder } from "../attribution/holder.ts";
 import type { Holder } from "../attribution/holder.ts";
 import { joinBetween, joinMasked } from "./between.ts";
-import type { Attributed, Provenance } from "../attribution/attribute.ts";
+import type { Provenance, Sighting } from "../attribution/attribute.ts";
 import type { Posture } from "../policy/expectation.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
 import type { Observation } from "../../protocol/observation.ts";
-
-/** One node's latest word on a flow, attributed. `id` names it for evidence: `node/flow`. */
-export type Sighting = { id: string; node: string; attributed: Attributed };
 
 /** `not-tls`: bytes that are no TLS, named or not. `resumed`, `unknown`: TLS that is not proven. */
 export type SeenPosture = Posture | "resumed" | "unknown" | "none";
@@ -58,7 +55,7 @@ export type Connection = {
   clientIsNode: boolean;
   midstream: boolean;
   final: boolean;
-  /** Share of flows that the agents read which saw it. */
+  /** Share of flows that the agent reads which saw it; the greater where two did. */
   sampling: number;
   bytes: number;
   findings: readonly string[];
@@ -130,6 +127,10 @@ function merge(sightings: Sighting[]): Connection {
   const server = (atServer[0] ?? told[0]!).attributed;
   const client = (atClient[0] ?? told[0]!).attributed;
   const records = sightings.map((s) => s.attributed.observation.record);
+  // What a server got in the client's name did not leave the client for that.
+  const atOwn = sightings
+    .map((s) => s.attributed.observation)
+    .flatMap(({ vantage, record }) => (vantage === "client" ? [record] : []));
   const tls = records.map((r) => r.tls).filter((t) => t !== null);
   const failed = records.find((r) => r.failure !== null);
   const accepted = records.map((r) => r.accepted);
@@ -145,7 +146,7 @@ function merge(sightings: Sighting[]): Connection {
     port: server.serverPort ?? server.observation.record.dst_port,
     proto: server.observation.record.proto,
     rolesKnown: named.length > 0,
-    clientSpoke: records.some(hasSpoken),
+    clientSpoke: (atOwn.length > 0 ? atOwn : records).some(hasSpoken),
     startMs: Math.min(...records.map((r) => Date.parse(r.start))),
     endMs: Math.max(...records.map((r) => Date.parse(r.end))),
     posture,
@@ -167,7 +168,7 @@ function merge(sightings: Sighting[]): Connection {
     clientIsNode: client.client.holder?.kind === "node" && atServer.length > 0,
     midstream: records.every((r) => r.midstream),
     final: sightings.every((s) => s.attributed.observation.final),
-    sampling: Math.min(...sightings.map((s) => s.attributed.observation.sampling)),
+    sampling: Math.max(...sightings.map((s) => s.attributed.observation.sampling)),
     bytes: Math.max(...records.map((r) => r.bytes[0] + r.bytes[1])),
     findings: [...new Set(records.flatMap((r) => r.findings))],
   };

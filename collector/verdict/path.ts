@@ -1,11 +1,10 @@
 /** Judges one connection against what is declared about its path. */
 import type { Expectation } from "../policy/expectation.ts";
-import { isOneEndOnly } from "./matrix.ts";
 import type { Matrix } from "./matrix.ts";
 import type { Connection } from "./pair.ts";
 import type { Reason } from "./verdict.ts";
-import { contradicts, supports, unreadable } from "./weigh.ts";
-import type { Say } from "./weigh.ts";
+import { contradicts, PENDING, silent, supports, unreadable } from "./say.ts";
+import type { Say } from "./say.ts";
 
 /** Kinds that the kernel enforces before a connection is established. */
 const PACKET_LAYER: ReadonlySet<string> = new Set([
@@ -16,11 +15,11 @@ const PACKET_LAYER: ReadonlySet<string> = new Set([
 export function sayOfPath(c: Connection, expectation: Expectation, matrix: Matrix): Say {
   switch (expectation.path) {
     case "allowed":
-      return sayOfAllowed(c, matrix);
+      return sayOfAllowed(c);
     case "denied":
       return sayOfDenied(c, expectation, matrix);
     case "undeclared":
-      if (isTooYoung(c)) return { kind: "pending" };
+      if (isTooYoung(c)) return PENDING;
       return { kind: "unexpected", reason: "nothing-declared" };
     case "undecidable":
       return unreadable(undecidableReason(expectation));
@@ -28,27 +27,24 @@ export function sayOfPath(c: Connection, expectation: Expectation, matrix: Matri
 }
 
 /** One acceptance shows that the path is open; that others failed is not the path's fault. */
-function sayOfAllowed(c: Connection, matrix: Matrix): Say {
-  if (c.accepted === true && c.rolesKnown) {
-    if (isOneEndOnly(matrix)) return unreadable("one-end-only");
-    return c.disagree ? unreadable("sightings-disagree") : supports("allowed-and-used");
-  }
-  return c.final || c.accepted !== null ? { kind: "silent" } : { kind: "pending" };
+function sayOfAllowed(c: Connection): Say {
+  if (c.accepted === true && c.rolesKnown) return supports("allowed-and-used");
+  return c.final || c.accepted !== null ? silent("allowed-and-refused") : PENDING;
 }
 
 function sayOfDenied(c: Connection, expectation: Expectation, matrix: Matrix): Say {
   // The deciding object stands first; those behind it may well allow the path.
   const isPacketLayer = PACKET_LAYER.has(expectation.pathBecause[0]?.kind ?? "");
   if (c.accepted === true || (c.established && isPacketLayer)) {
-    return isOneEndOnly(matrix) ? unreadable("one-end-only") : contradicts("denied-and-accepted");
+    return contradicts("denied-and-accepted");
   }
   if (c.established) {
     // A server that nobody saw alive may have died, whoever it would have let in.
-    if (isTurnedDown(c) && matrix.servedOthers) return supports("denied-and-refused");
-    return c.final ? unreadable("not-answered") : { kind: "pending" };
+    if (isTurnedDown(c)) return ifServed("denied-and-refused", matrix, "not-answered");
+    return c.final ? unreadable("not-answered") : PENDING;
   }
-  if (c.oneSided && !c.refused) return c.final ? unreadable("one-sided") : { kind: "pending" };
-  if (isTooYoung(c)) return { kind: "pending" };
+  if (c.oneSided && !c.refused) return c.final ? unreadable("one-sided") : PENDING;
+  if (isTooYoung(c)) return PENDING;
   return isPacketLayer ? sayOfStopped(c, matrix) : unreadable("not-answered");
 }
 
@@ -59,11 +55,20 @@ function sayOfDenied(c: Connection, expectation: Expectation, matrix: Matrix): S
 function sayOfStopped(c: Connection, matrix: Matrix): Say {
   if (matrix.server === "seen") return unreadable("reached-the-server");
   if (matrix.server === "absent" && matrix.client === "seen") {
-    if (!matrix.servedOthers) return unreadable("served-nobody");
-    return supports(c.refused ? "denied-and-refused" : "denied-and-dropped");
+    return ifServed(
+      c.refused ? "denied-and-refused" : "denied-and-dropped",
+      matrix,
+      "served-nobody",
+    );
   }
-  if (matrix.servedOthers && matrix.clientMisses) return unreadable("one-direction");
+  if (matrix.clientMisses) return unreadable("one-direction");
   return unreadable(c.refused || matrix.serverHides ? "server-unseen" : "server-silent");
+}
+
+/** A proof where the same servers and port served somebody else in the window. */
+function ifServed(proof: Reason, { servers }: Matrix, reason: Reason): Say {
+  if (servers === null) return unreadable(reason);
+  return supports(proof, { served: servers, reason });
 }
 
 /** The server refused what the client showed or said; that it went away refuses nothing. */
@@ -78,7 +83,7 @@ function isTooYoung(c: Connection): boolean {
 }
 
 /** Why a path cannot be decided by a passive observer (product.md, policy.md §7). */
-export function undecidableReason(expectation: Expectation): Reason {
+function undecidableReason(expectation: Expectation): Reason {
   const inBand = expectation.pathBecause.some((b) => /denial-in-band|inside/.test(b.sentence));
   return inBand ? "denial-in-band" : "rule-not-observable";
 }

@@ -1,32 +1,23 @@
 /** Judges one connection against what is declared about transport. */
 import type { Expectation } from "../policy/expectation.ts";
 import { holdAgainst } from "./crypto.ts";
-import { isOneEndOnly } from "./matrix.ts";
-import type { Matrix } from "./matrix.ts";
 import type { Connection } from "./pair.ts";
-import { contradicts, supports, unreadable } from "./weigh.ts";
-import type { Say } from "./weigh.ts";
+import { contradicts, PENDING, silent, supports, undemanded, unreadable } from "./say.ts";
+import type { Say } from "./say.ts";
 
 const VERSIONS = ["SSLv2", "SSLv3", "TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
 
-/** What the connection says; the requirement is one of the four that are declared. */
-export function sayOfTransport(
-  c: Connection,
-  transport: Expectation["transport"],
-  matrix: Matrix,
-): Say {
-  if (c.oneSided) return c.final ? unreadable("one-sided") : { kind: "pending" };
-  if (!c.established) return { kind: "silent" }; // never reached the server's transport
-  if (c.accepted === true) {
-    if (isOneEndOnly(matrix)) return unreadable("one-end-only");
-    const say = sayOfAccepted(c, transport);
-    return c.disagree && say.kind === "supports" ? unreadable("sightings-disagree") : say;
-  }
-  if (c.accepted === false) return sayOfRefused(c, transport.required);
-  if (!c.final) return { kind: "pending" };
-  if (c.posture === "none") return { kind: "silent" };
-  if (c.midstream) return unreadable("joined-midstream");
-  return unreadable("not-answered");
+/** What the connection says; of a version that demands nothing, whatever is sent is nothing. */
+export function sayOfTransport(c: Connection, { transport }: Expectation): Say {
+  const { required } = transport;
+  if (required === null) return silent();
+  if (c.oneSided) return c.final ? unreadable("one-sided") : PENDING;
+  if (!c.established) return silent(); // never reached the server's transport
+  if (c.accepted === true) return sayOfAccepted(c, transport);
+  if (c.accepted === false) return sayOfRefused(c, required);
+  if (!c.final) return PENDING;
+  if (c.posture === "none") return silent();
+  return unreadable(c.midstream ? "joined-midstream" : "not-answered");
 }
 
 function sayOfAccepted(c: Connection, transport: Expectation["transport"]): Say {
@@ -37,7 +28,7 @@ function sayOfAccepted(c: Connection, transport: Expectation["transport"]): Say 
   if (isTls && minVersion && c.version && isOlder(c.version, minVersion)) {
     return contradicts("version-too-low");
   }
-  const say = sayOfRequired(c, transport.required, isTls);
+  const say = sayOfRequired(c, transport, isTls);
   if (!isTls || !crypto || c.tls === null || say.kind === "contradicts") return say;
   const held = holdAgainst(crypto, c.tls);
   if (held === "misses") return contradicts("crypto-misses-profile");
@@ -46,7 +37,7 @@ function sayOfAccepted(c: Connection, transport: Expectation["transport"]): Say 
 
 function sayOfRequired(
   c: Connection,
-  required: Expectation["transport"]["required"],
+  { required, minVersion, crypto }: Expectation["transport"],
   isTls: boolean,
 ): Say {
   switch (required) {
@@ -58,9 +49,9 @@ function sayOfRequired(
     case "tls":
       return isTls ? supports("tls-observed") : contradicts("plaintext-accepted");
     default:
-      if (!isTls) return supports("plaintext-allowed");
-      if (c.posture !== "mtls") return supports("tls-observed");
-      return supports(c.inferred ? "mtls-inferred" : "mtls-observed");
+      if (!isTls) return undemanded("plaintext-allowed");
+      if (minVersion || crypto) return supports("tls-observed");
+      return undemanded(c.posture === "mtls" ? "mtls-undemanded" : "tls-undemanded");
   }
 }
 

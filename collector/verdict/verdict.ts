@@ -1,9 +1,11 @@
 /** Describes what was judged of one edge in one window: the verdict, its reasons, its coverage. */
 import type { Because } from "../policy/expectation.ts";
 
-/** Five words, never fewer; only the first counts as success (product.md, honesty rule 1). */
+/** Six words, never fewer; only the first counts as success (product.md, honesty rule 1). */
 export const VERDICTS = [
   ...(["confirmed", "violated", "unproven", "undecidable", "unexpected"] as const),
+  // What was declared can be met by anything: that it was met is no merit.
+  "nothing-demanded",
 ] as const;
 export type VerdictWord = (typeof VERDICTS)[number];
 
@@ -14,7 +16,9 @@ export const REASONS = {
   "mtls-observed": "mutual TLS was accepted; the client's certificate was read",
   "mtls-inferred": "mutual TLS 1.3 was accepted; the client certificate is inferred from sizes",
   "tls-observed": "TLS was accepted where TLS is required",
-  "plaintext-allowed": "plaintext was accepted where it is what is declared",
+  "plaintext-allowed": "plaintext was accepted, and nothing declared forbids it",
+  "tls-undemanded": "TLS was accepted, and nothing declared demands it",
+  "mtls-undemanded": "mutual TLS was accepted, and nothing declared demands it",
   "plaintext-refused": "plaintext was tried, and the server refused it",
   "client-cert-missing": "a client without a certificate was refused",
   "client-cert-refused": "a client certificate was presented, and the server refused it",
@@ -23,7 +27,6 @@ export const REASONS = {
   "version-too-low": "an older TLS version was accepted than the declared minimum",
   "crypto-misses-profile": "cryptography was negotiated that misses a declared profile",
   "crypto-not-seen": "whether the cryptography meets the declared profile was not on the wire",
-  "mtls-refused-plaintext": "encryption was accepted where only plaintext is declared",
   "server-cert-expired": "the client refused the server's expired certificate",
   "server-cert-refused": "the client refused the server's certificate",
   "handshake-failed": "handshakes failed for another reason",
@@ -130,12 +133,16 @@ export type Verdict = {
   sentence: string;
   /** Rests on the sizes of encrypted records. */
   inferred: boolean;
-  /** Connections in the window by what they say; `pending` are still under way. */
+  /**
+   * Connections in the window by what they say; `pending` are still under way, of `undemanded` ones
+   * nothing was demanded.
+   */
   counts: {
     supporting: number;
     contradicting: number;
     unreadable: number;
     pending: number;
+    undemanded: number;
   };
   /** One-sided 95 % upper bound of the rate of contradictions; null unless sampled. */
   bound: number | null;

@@ -1,27 +1,28 @@
 /** Finds what a window shows beside verdicts: blind spots, forged traffic, rules slipped past. */
-import type { Holder } from "../attribution/holder.ts";
-import { isOneEndOnly } from "./matrix.ts";
-import type { Sights } from "./matrix.ts";
+import { isForeign } from "./foreign.ts";
 import { findScans } from "./movement.ts";
-import type { Connection } from "./pair.ts";
+import type { Sighting } from "../attribution/attribute.ts";
+import type { Tally } from "./tally.ts";
 import type { ClusterFinding, NodeCoverage } from "./verdict.ts";
+import type { WindowInput } from "./window-input.ts";
 
-type Found = { code: string; subject: string; sentence: string };
+type Found = Omit<ClusterFinding, "from" | "to">;
 
-export type Seen = {
-  from: string;
-  to: string;
-  connections: readonly Connection[];
-  nodes: readonly NodeCoverage[];
-  sights: Sights;
-  /** Reports whether policy denies what shows the client's identity, and allows what does not. */
-  isDeniedByIdentity: (c: Connection, client: Holder, server: Holder) => boolean;
-};
-
-export function findInWindow(seen: Seen): ClusterFinding[] {
-  const { from, to, connections } = seen;
-  const found = [...findInNodes(seen.nodes), ...findOneEnded(seen), ...findSlipped(seen)];
-  return [...findScans(connections, from, to), ...found.map((one) => ({ ...one, from, to }))];
+/** In [fromMs, toMs), milliseconds since the epoch. */
+export function findInWindow(
+  tally: Tally,
+  nodes: readonly NodeCoverage[],
+  { fromMs, toMs, sightings }: Pick<WindowInput, "fromMs" | "toMs" | "sightings">,
+): ClusterFinding[] {
+  const [from, to] = [fromMs, toMs].map((ms) => new Date(ms).toISOString()) as [string, string];
+  const found = [
+    ...findScans(tally),
+    ...findInNodes(nodes),
+    ...findOneEnded(tally),
+    ...findSlipped(tally),
+    ...findForeign(sightings),
+  ];
+  return found.map((one) => ({ ...one, from, to }));
 }
 
 function findInNodes(nodes: readonly NodeCoverage[]): Found[] {
@@ -44,14 +45,8 @@ function findInNodes(nodes: readonly NodeCoverage[]): Found[] {
 }
 
 /** One finding about each end that shows accepted connections which never came to the other. */
-function findOneEnded({ connections, sights }: Seen): Found[] {
-  const bySubject = new Map<string, number>();
-  for (const c of connections) {
-    if (c.accepted !== true || !isOneEndOnly(sights.of(c))) continue;
-    const subject = c.atClient ? c.clientName : c.serverName;
-    bySubject.set(subject, (bySubject.get(subject) ?? 0) + 1);
-  }
-  return [...bySubject].map(([subject, count]) => ({
+function findOneEnded({ oneEnded }: Tally): Found[] {
+  return sorted(oneEnded).map(([subject, count]) => ({
     code: "one-end-only",
     subject,
     sentence:
@@ -61,15 +56,8 @@ function findOneEnded({ connections, sights }: Seen): Found[] {
 }
 
 /** One finding about each server whose denial by identity let a client pass that showed none. */
-function findSlipped({ connections, isDeniedByIdentity }: Seen): Found[] {
-  const byServer = new Map<string, string>();
-  for (const c of connections) {
-    const isBare = c.posture === "plaintext" || c.posture === "tls";
-    if (!isBare || c.accepted !== true || byServer.has(c.serverName)) continue;
-    if (c.client === null || c.server === null || !c.rolesKnown) continue;
-    if (isDeniedByIdentity(c, c.client, c.server)) byServer.set(c.serverName, c.clientName);
-  }
-  return [...byServer].map(([subject, client]) => ({
+function findSlipped({ slipped }: Tally): Found[] {
+  return sorted(slipped).map(([subject, client]) => ({
     code: "denial-slipped-past",
     subject,
     sentence:
@@ -77,3 +65,22 @@ function findSlipped({ connections, isDeniedByIdentity }: Seen): Found[] {
       "which a rule denies when it is shown: demand mutual TLS there",
   }));
 }
+
+/** One finding about each agent that speaks of pods which are not on its node. */
+function findForeign(sightings: readonly Sighting[]): Found[] {
+  const byNode = new Map<string, number>();
+  for (const sighting of sightings) {
+    // What passes an uplink on its way between others is no pod's.
+    if (sighting.attributed.observation.vantage === null || !isForeign(sighting)) continue;
+    byNode.set(sighting.node, (byNode.get(sighting.node) ?? 0) + 1);
+  }
+  return sorted(byNode).map(([node, count]) => ({
+    code: "foreign-pod",
+    subject: `node/${node}`,
+    sentence:
+      `the agent of node ${node} told ${count} connections at the interfaces of pods that run ` +
+      "elsewhere: they were kept apart; its certificate may be in other hands",
+  }));
+}
+
+const sorted = <T>(of: ReadonlyMap<string, T>) => [...of].sort(([a], [b]) => (a < b ? -1 : 1));

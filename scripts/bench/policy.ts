@@ -4,7 +4,7 @@
  */
 import { toClusterObject, type JsonMap } from "../../collector/attribution/cluster-object.ts";
 import { Inventory } from "../../collector/attribution/inventory.ts";
-import { PolicyHistory } from "../../collector/policy/history.ts";
+import { PolicyHistory } from "../../collector/policy/history/history.ts";
 
 const PODS = 5000;
 const POLICIES = 2000;

@@ -89,7 +89,7 @@ export function readdress(frame: Frame, i: number, shift: number): void {
 const offsets = new WeakMap<Frame, { sequence: number; acknowledgment: number }>();
 
 export const isEnd = (frame: Frame): boolean => (frame.flags & (FIN | 4)) !== 0;
-export const isBeginning = (frame: Frame): boolean => (frame.flags & SYN) !== 0;
+const isBeginning = (frame: Frame): boolean => (frame.flags & SYN) !== 0;
 
 /** One segment of the server's that goes on where its recorded data ended, and its answer. */
 export function bulkOf(template: Template, length: number): { data: Frame; answer: Frame } | null {

@@ -5,6 +5,7 @@ import { parse } from "yaml";
 
 export const VERDICTS = [
   ...(["confirmed", "violated", "unproven", "undecidable", "unexpected"] as const),
+  "nothing-demanded",
 ] as const;
 
 export type Case = {

@@ -82,7 +82,14 @@ export function formatCase({ case: c, ok, seen }: CaseResult): string {
 
 /** The verdicts of exercised edges, the worst first, one line each. */
 export function formatVerdicts(outcome: Outcome): string {
-  const order = ["violated", "unexpected", "unproven", "undecidable", "confirmed"];
+  const order = [
+    "violated",
+    "unexpected",
+    "unproven",
+    "undecidable",
+    "nothing-demanded",
+    "confirmed",
+  ];
   const nameOf = topOwners();
   const rows = outcome.verdicts
     .filter((v) => v.firstSeen !== null)

@@ -14,6 +14,12 @@ export type Node = {
   watched: readonly (readonly [number, number])[];
   /** Of the frames at its interfaces the kernel drops so many. */
   dropShare: number;
+  /** Share of flows that its agent reads: the same ones as the agents of other nodes. */
+  sampling: number;
+  /** Its agent gave up what it had seen in that time, and tells how much that was. */
+  gaveUp: readonly [number, number] | null;
+  /** Of attempts that nobody answers its agent keeps the first, and counts the others. */
+  isFlooded: boolean;
 };
 
 /** What answers behind a pod's port. `dying`: it takes connections and closes them wordlessly. */
@@ -56,6 +62,8 @@ export type Cluster = {
   plugin: "drops" | "resets" | "ignores";
   /** Milliseconds until a change of policy acts. */
   lagMs: number;
+  /** Whoever stole this node's certificate makes up what its agent says. */
+  stolen: Node | null;
   /** The plugin rewrites clients' addresses to their nodes' between nodes. */
   masquerades: boolean;
 };
@@ -89,6 +97,7 @@ export function makeCluster(draw: Draw): Cluster {
     plugin: draw.pick(["drops", "drops", "resets", "ignores"] as const),
     lagMs: draw.between(0, 5_000),
     masquerades: draw.chance(0.1),
+    stolen: draw.chance(0.1) ? draw.pick(nodes) : null,
   };
 }
 
@@ -107,6 +116,9 @@ function makeNode(draw: Draw, i: number): Node {
     ...{ name: `node-${i}`, address: `192.168.0.${i + 1}`, watched },
     offsetMs: draw.chance(0.3) ? Math.round(draw.between(-2_000, 2_000)) : 0,
     dropShare: draw.chance(0.1) ? 0.3 : 0,
+    sampling: draw.chance(0.05) ? 0.5 : 1,
+    gaveUp: draw.chance(0.05) ? [gapMs, gapMs + 10_000] : null,
+    isFlooded: draw.chance(0.05),
   };
 }
 

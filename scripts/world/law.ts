@@ -4,12 +4,13 @@
  */
 import { attribute } from "../../collector/attribution/attribute.ts";
 import { toClusterObject } from "../../collector/attribution/cluster-object.ts";
-import type { JsonMap } from "../../collector/attribution/cluster-object.ts";
+import type { ClusterObject, JsonMap } from "../../collector/attribution/cluster-object.ts";
 import { clocksApart } from "../../collector/attribution/clocks.ts";
 import { Inventory } from "../../collector/attribution/inventory.ts";
-import { GRACE_MS, PolicyHistory } from "../../collector/policy/history.ts";
+import { GRACE_MS, PolicyHistory } from "../../collector/policy/history/history.ts";
 import { NOTHING_DECLARED } from "../../collector/verdict/declared-edges.ts";
 import { judgeWindow } from "../../collector/verdict/window.ts";
+import type { WindowInput } from "../../collector/verdict/window-input.ts";
 import type { Aspect, Verdict } from "../../collector/verdict/verdict.ts";
 import {
   admits,
@@ -28,7 +29,7 @@ import type { Told } from "./sights.ts";
 import { makeTraffic } from "./traffic.ts";
 import type { Attempt } from "./traffic.ts";
 
-const EPOCH_MS = Date.parse("2026-11-22T01:00:00Z");
+export const EPOCH_MS = Date.parse("2026-11-22T01:00:00Z");
 /** Sightings of one connection, by clocks that differ, lie so far beyond the window. */
 const MARGIN_MS = 5_000;
 
@@ -44,19 +45,19 @@ export function makeWorld(seed: number): World {
 const object = (body: JsonMap) => toClusterObject(body, null)!;
 
 /** The window's verdicts, by the real attribution, policy and judge. */
-export function judgeWorld({ cluster, told }: World): Verdict[] {
+export const judgeWorld = (world: World): Verdict[] => judgeWindow(inputOf(world)).verdicts;
+
+/** What the window is judged from. */
+export function inputOf({ cluster, told }: World): WindowInput {
   const inventory = new Inventory();
-  for (const node of cluster.nodes) inventory.apply(object(nodeObject(node)), EPOCH_MS - 1e9);
-  for (const pod of new Map(cluster.pods.map((pod) => [pod.app, pod])).values()) {
-    inventory.apply(object(serviceObject(pod)), EPOCH_MS - 1e9);
-  }
-  for (const pod of cluster.pods) {
-    const manifest = object(podObject(pod, EPOCH_MS));
-    inventory.apply(manifest, EPOCH_MS + pod.bornMs);
-    if (pod.diedMs < Infinity) inventory.remove(manifest, EPOCH_MS + pod.diedMs);
-  }
   const history = new PolicyHistory();
-  declare(cluster, history);
+  for (const { object, fromMs, toMs, isReplaced } of changesOf(cluster)) {
+    inventory.apply(object, EPOCH_MS + fromMs);
+    history.apply(object, EPOCH_MS + fromMs);
+    if (toMs === Infinity || isReplaced) continue;
+    inventory.remove(object, EPOCH_MS + toMs);
+    history.remove(object, EPOCH_MS + toMs);
+  }
   const [fromMs, toMs] = [EPOCH_MS, EPOCH_MS + WINDOW_MS];
   const clocksApartMs = clocksApart(cluster.nodes.map((node) => node.offsetMs));
   const sightings = told.observations
@@ -69,38 +70,51 @@ export function judgeWorld({ cluster, told }: World): Verdict[] {
       node,
       attributed: attribute(observation, inventory, clocksApartMs),
     }));
-  return judgeWindow({
-    ...{
-      fromMs,
-      toMs,
-      clocksApartMs,
-      sightings,
-      coverage: told.coverage,
-      pods: inventory.pods(toMs - 1),
-    },
+  return {
+    ...{ fromMs, toMs, clocksApartMs, sightings, coverage: told.coverage },
+    pods: inventory.pods(toMs - 1),
     lives: inventory.podsBetween(fromMs, toMs),
     nodes: inventory.nodes(toMs - 1),
     expect: (...question) => history.expect(...question),
     zonesOf: () => [],
     declared: NOTHING_DECLARED,
     tolerance: 0.01,
-  }).verdicts;
+  };
 }
 
-function declare(cluster: Cluster, history: PolicyHistory): void {
-  const spaces = new Map(cluster.pods.map((pod) => [pod.app, pod.namespace]));
-  for (const [app, namespace] of spaces) {
-    let before: JsonMap[] = [];
-    for (const { fromMs, value } of cluster.rules.get(app)!) {
-      const nowMs = EPOCH_MS + fromMs;
-      const now = ruleObjects(app, namespace, value);
-      for (const body of now) history.apply(object(body), nowMs);
-      const kinds = new Set(now.map((body) => body["kind"]));
-      for (const body of before) if (!kinds.has(body["kind"])) history.remove(object(body), nowMs);
-      before = now;
-    }
-  }
+/** An object of the cluster, as it was in [fromMs, toMs) of the world's time. */
+export type Declared = {
+  object: ClusterObject;
+  fromMs: number;
+  toMs: number;
+  /** Then another version of it is there. */
+  isReplaced: boolean;
+};
+
+/** Everything that the cluster's API tells, in the order of its beginning. */
+export function changesOf(cluster: Cluster): Declared[] {
+  const byApp = new Map(cluster.pods.map((pod) => [pod.app, pod]));
+  const lasting = [...cluster.nodes.map(nodeObject), ...[...byApp.values()].map(serviceObject)].map(
+    (body) => ({ object: object(body), ...FOR_EVER }),
+  );
+  const pods = cluster.pods.map((pod) => ({
+    object: object(podObject(pod, EPOCH_MS)),
+    ...{ fromMs: pod.bornMs, toMs: pod.diedMs, isReplaced: false },
+  }));
+  const rules = [...byApp.values()].flatMap(({ app, namespace }) =>
+    cluster.rules.get(app)!.flatMap(({ fromMs, toMs, value }) => {
+      const next = cluster.rules.get(app)!.find((other) => other.fromMs === toMs);
+      const later = next ? ruleObjects(app, namespace, next.value).map(({ kind }) => kind) : [];
+      return ruleObjects(app, namespace, value).map((body) => ({
+        object: object(body),
+        ...{ fromMs: Math.max(fromMs, FOR_EVER.fromMs), toMs },
+        isReplaced: later.includes(body["kind"]),
+      }));
+    }),
+  );
+  return [...lasting, ...pods, ...rules].sort((a, b) => a.fromMs - b.fromMs);
 }
+const FOR_EVER = { fromMs: -1e9, toMs: Infinity, isReplaced: false };
 
 /** What is true of an edge in the window, and whether who watches whole can tell. */
 export type Truth = {
@@ -200,18 +214,16 @@ export type Breach = { seed: number; edge: string; aspect: Aspect; what: string;
 
 /** How many edges who watches whole could decide, and how many were decided. */
 export type Decided = { decidable: number; decided: number };
+export type Held = { breaches: Breach[]; decided: Decided };
 
-export function holdToLaw(
-  world: World,
-  judge: (world: World) => Verdict[] = judgeWorld,
-): { breaches: Breach[]; decided: Decided } {
+export function holdToLaw(world: World, verdicts: readonly Verdict[]): Held {
   const breaches: Breach[] = [];
   const decided = { decidable: 0, decided: 0 };
-  const verdicts = judge(world);
   const truths = truthOf(world);
   const find = (edge: string, aspect: Aspect) =>
     verdicts.find((v) => v.edge.id === edge && v.aspect === aspect);
   for (const v of verdicts) {
+    if (isOfLiar(world.cluster, v)) continue;
     const known = truths.get(v.edge.id);
     const fail = (what: string) =>
       breaches.push({
@@ -225,7 +237,7 @@ export function holdToLaw(
     for (const aspect of ["path", "transport"] as const) {
       const verdict = find(edge, aspect);
       const told = verdict ? `${verdict.verdict} ${verdict.reason}` : "nothing";
-      if (!known.isWatched || world.cluster.masquerades) continue;
+      if (!known.isWatched || world.cluster.masquerades || world.cluster.stolen) continue;
       if (known.mustBeTold[aspect]) {
         if (verdict?.verdict !== "violated") {
           breaches.push({
@@ -243,6 +255,13 @@ export function holdToLaw(
     }
   }
   return { breaches, decided };
+}
+
+/** Of an edge of the node's own pods whoever has its certificate may say what it likes. */
+function isOfLiar({ stolen, pods }: Cluster, { edge }: Verdict): boolean {
+  if (stolen === null) return false;
+  const apps = pods.filter(({ node }) => node === stolen).map(({ app }) => app);
+  return apps.includes(edge.client.name) || apps.includes(edge.server.name);
 }
 
 /** One version of the policy, everything served, in postures that tell what they are. */

@@ -3,7 +3,7 @@ import type { Coverage } from "../../protocol/coverage.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
 import type { Observation } from "../../protocol/observation.ts";
 import { BEHIND_MS, serviceAddress, WINDOW_MS } from "./cluster.ts";
-import type { Cluster, Pod } from "./cluster.ts";
+import type { Cluster, Node, Pod } from "./cluster.ts";
 import type { Draw } from "./draw.ts";
 import type { Attempt, Posture } from "./traffic.ts";
 
@@ -68,11 +68,86 @@ export function tell(cluster: Cluster, attempts: readonly Attempt[], draw: Draw,
     for (const vantage of ["client", "server"] as const) {
       if (vantage === "server" && !reaches) continue;
       const seen = sighting(cluster, attempt, vantage, facts, draw, epochMs);
-      if (seen !== null) told.observations.push(seen);
+      if (seen !== null && !isLeftOut(told, attempt, vantage, seen)) told.observations.push(seen);
     }
   }
   for (const pod of cluster.pods) told.coverage.push(...coverageOf(pod, draw, epochMs));
+  if (cluster.stolen) told.observations.push(...lies(cluster, cluster.stolen, draw, epochMs));
+  if (cluster.stolen) told.coverage.push(...falseCoverage(cluster, cluster.stolen, epochMs));
   return told;
+}
+
+/** What an agent saw and does not tell: it counts it, in coverage rows of its own. */
+function isLeftOut(
+  told: Told,
+  { client, server, serial, startMs }: Attempt,
+  vantage: "client" | "server",
+  { node: name, observation: { record, interface: at } }: Told["observations"][number],
+): boolean {
+  const { node } = vantage === "client" ? client : server;
+  if (serial % 10 >= node.sampling * 10) return true;
+  const row = (fields: Partial<Coverage>) => {
+    const from_ms = Date.parse(record.start);
+    const words = { ...NOTHING_WATCHED, interface: at, from_ms, to_ms: from_ms + 1, ...fields };
+    told.coverage.push({ node: name, coverage: words });
+    return true;
+  };
+  if (node.gaveUp && node.gaveUp[0] <= startMs && startMs < node.gaveUp[1]) {
+    const [from_ms, to_ms] = [Date.parse(record.start), Date.parse(record.end)];
+    const discards = [{ interface: at, from_ms, to_ms, observations: 1 }];
+    return row({ interface: "*", discards });
+  }
+  const isUnanswered = record.state === "unanswered" || record.state === "refused";
+  if (!node.isFlooded || !isUnanswered) return false;
+  const own = vantage === "client" ? client.address : server.address;
+  return row({ addresses: [own], floods: [{ source: record.src_ip, attempts: 1 }] });
+}
+
+const NOTHING_WATCHED: Coverage = {
+  ...{ interface: "*", addresses: [], from_ms: 0, to_ms: 0, source: "ring-cutoff", sampling: 1 },
+  ...{ delivered: 0, dropped: 0, cut_off: 0, packets: 0, stopped: {}, discarded: {} },
+};
+
+/** What somebody says who has a node's certificate, of pods of any node. */
+function lies(cluster: Cluster, node: Node, draw: Draw, epochMs: number): Told["observations"] {
+  return Array.from({ length: draw.whole(2, 8) }, (_, i) => {
+    const [client, server] = [draw.pick(cluster.pods), draw.pick(cluster.pods)];
+    const startMs = draw.between(-10_000, WINDOW_MS);
+    const fate = draw.pick(["served", "served", "blocked", "turned-down"] as const);
+    const lie: Attempt = {
+      ...{ serial: 9_000 + i, client, server, port: server.port, isByService: false, fate },
+      posture: draw.pick(["mtls", "plaintext", "tls"] as const),
+      ...{ startMs, endMs: startMs + 500, isReset: false },
+    };
+    const at = draw.pick(["client", "server", "uplink"] as const);
+    const time = (ms: number) => new Date(epochMs + ms).toISOString();
+    const flow = `${node.name}.9.${i}`;
+    const record = {
+      ...recordOf(lie, shown(draw, lie)),
+      start: time(startMs),
+      end: time(lie.endMs),
+    };
+    const place =
+      at === "uplink" ? { interface: "eth0", interface_kind: at } : { interface: "veth-lie" };
+    return {
+      node: node.name,
+      observation: {
+        ...{ flow, revision: 1, final: true, vantage: at === "uplink" ? null : at, sampling: 1 },
+        ...{ ...place, isn: [lie.serial * 2, lie.serial * 2 + 1], record },
+      },
+    };
+  });
+}
+
+/** And that it watched the pods of others. */
+function falseCoverage(cluster: Cluster, node: Node, epochMs: number): Told["coverage"] {
+  return cluster.pods.map(({ address }) => ({
+    node: node.name,
+    coverage: {
+      ...{ ...NOTHING_WATCHED, interface: `veth-lie-${address}`, addresses: [address] },
+      ...{ from_ms: epochMs - 120_000, to_ms: epochMs + TOLD_MS, delivered: 1_000, packets: 1_000 },
+    },
+  }));
 }
 
 function sighting(
@@ -93,19 +168,14 @@ function sighting(
   const isOver = seenMs === endMs;
   const time = (ms: number) => new Date(epochMs + ms + node.offsetMs).toISOString();
   const isMasked = cluster.masquerades && vantage === "server" && client.node !== server.node;
-  const ends = {
-    src_ip: isMasked ? client.node.address : client.address,
-    src_port: isMasked ? 1_024 + serial : 30_000 + serial,
+  const record: Flow = {
+    ...recordOf(attempt, facts),
+    ...{ start: time(Math.max(startMs, sees[0])), end: time(seenMs) },
+    ...(isMasked ? { src_ip: client.node.address, src_port: 1_024 + serial } : {}),
     ...(attempt.isByService && vantage === "client"
       ? { dst_ip: serviceAddress(port), dst_port: 80 }
-      : { dst_ip: server.address, dst_port: port }),
-  };
-  const record: Flow = {
-    ...{ start: time(Math.max(startMs, sees[0])), end: time(seenMs), proto: "tcp", ...ends },
-    ...{ client_basis: "syn", encap: [], packets: [5, 4], bytes: [500, 400] },
-    ...{ state: isOver ? "closed" : "established", midstream: false, protocol: null },
-    ...{ encryption: "none", upgraded_from: null, handshake: null, failure: null },
-    ...{ accepted: null, tls: null, history: "", findings: [], notes: [], ...facts },
+      : {}),
+    state: facts.state ?? (isOver ? "closed" : "established"),
     ...(isMidway ? joined(facts) : {}),
   };
   const answered = record.packets[1] > 0 && !isMidway;
@@ -118,10 +188,21 @@ function sighting(
         final: isOver,
         interface: `veth-${vantage === "client" ? client.name : server.name}`,
       },
-      ...{ vantage, sampling: 1 },
+      ...{ vantage, sampling: node.sampling },
       isn: isMidway ? [null, null] : [serial * 2, answered ? serial * 2 + 1 : null],
       record,
     },
+  };
+}
+
+/** As it stands between the pods' own addresses, when it was over. */
+function recordOf({ client, server, port, serial }: Attempt, facts: Partial<Flow>): Flow {
+  return {
+    ...{ start: "", end: "", proto: "tcp", src_ip: client.address, src_port: 30_000 + serial },
+    ...{ dst_ip: server.address, dst_port: port, state: "closed", midstream: false },
+    ...{ client_basis: "syn", encap: [], packets: [5, 4], bytes: [500, 400], protocol: null },
+    ...{ encryption: "none", upgraded_from: null, handshake: null, failure: null },
+    ...{ accepted: null, tls: null, history: "", findings: [], notes: [], ...facts },
   };
 }
 
@@ -151,7 +232,7 @@ function coverageOf(pod: Pod, draw: Draw, epochMs: number): Told["coverage"] {
           ...{ interface: `veth-${pod.name}`, addresses: [pod.address], source: "ring-cutoff" },
           from_ms: epochMs + at + node.offsetMs,
           to_ms: epochMs + until + node.offsetMs,
-          ...{ sampling: 1, delivered, packets: delivered },
+          ...{ sampling: node.sampling, delivered, packets: delivered },
           dropped: Math.round((delivered * node.dropShare) / (1 - node.dropShare)),
           ...{ cut_off: 0, stopped: {}, discarded: {} },
         },
@@ -165,5 +246,6 @@ function coverageOf(pod: Pod, draw: Draw, epochMs: number): Told["coverage"] {
 /** Reports whether a pod's interface was watched whole all the time of the world that counts. */
 export function isWatchedWhole({ node, bornMs, diedMs }: Pod): boolean {
   const [from, to] = [Math.max(bornMs, -60_000), Math.min(diedMs, TOLD_MS)];
-  return node.dropShare === 0 && node.watched.some(([a, b]) => a <= from && to <= b);
+  if (node.dropShare > 0 || node.sampling < 1 || node.gaveUp || node.isFlooded) return false;
+  return node.watched.some(([a, b]) => a <= from && to <= b);
 }

@@ -7,7 +7,7 @@ import path from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import t from "tap";
 import { Cursor } from "../../agent/read/cursor.ts";
-import { alike, isOver } from "../../agent/tls/alike.ts";
+import { alike } from "../../agent/tls/alike.ts";
 import { readClientFlight } from "../../agent/tls/client-flight.ts";
 import {
   knownClientHello,
@@ -15,7 +15,8 @@ import {
   readSsl2ClientHello,
 } from "../../agent/tls/client-hello.ts";
 import { ja3, ja4 } from "../../agent/tls/fingerprint.ts";
-import { CLIENT, Handshake, SERVER } from "../../agent/tls/handshake.ts";
+import { Handshake } from "../../agent/tls/handshake.ts";
+import { CLIENT, SERVER } from "../../agent/tls/side.ts";
 import { Letters } from "../../agent/tls/letters.ts";
 import { knownServerHello, readServerHello } from "../../agent/tls/server-hello.ts";
 import type { ServerHello } from "../../agent/tls/server-hello.ts";
@@ -484,7 +485,7 @@ t.test(
       return Object.assign(h, over, { flight: { kind: "presented", records: 3 } }, change);
     };
     const first = alike(make());
-    t.ok(isOver(first));
+    t.ok(first.settle());
     t.equal(alike(make()), first);
     t.equal(alike(make({ finishedEnd: 900 })), first, "its place in the stream is told to nobody");
     const chain = (fingerprint: string) => [{ fingerprint }];
@@ -517,9 +518,9 @@ t.test(
         { serverHello: { ...hello, version: 0x0303 } },
       ],
     ];
-    for (const change of open) t.notOk(isOver(make(change)), JSON.stringify(change));
+    for (const change of open) t.notOk(make(change).settle(), JSON.stringify(change));
     const old = { serverHello: { ...hello, version: 0x0303 }, clientFinished: true };
-    t.ok(isOver(make({ ...old, serverFinished: true })), "TLS 1.2 with both Finished");
+    t.ok(make({ ...old, serverFinished: true }).settle(), "TLS 1.2 with both Finished");
   },
 );
 

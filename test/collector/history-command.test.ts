@@ -8,7 +8,7 @@ import { Declaration } from "../../collector/declaration.ts";
 import { encodeEntry, type JsonObject } from "../../collector/evidence/entry.ts";
 import { createKeys, EvidenceLog } from "../../collector/evidence/log.ts";
 import { runDiff, runHistory } from "../../collector/history-command.ts";
-import { toVersionEntry } from "../../collector/policy/version-entry.ts";
+import { toVersionEntry } from "../../collector/policy/history/version-entry.ts";
 import { read } from "./manifests.ts";
 
 const netpol = (name: string, spec: string) =>

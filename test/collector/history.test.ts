@@ -3,9 +3,9 @@ import t from "tap";
 import { parse } from "yaml";
 import { toClusterObject, type ClusterObject } from "../../collector/attribution/cluster-object.ts";
 import { Declaration } from "../../collector/declaration.ts";
-import { PolicyHistory } from "../../collector/policy/history.ts";
-import { parseVersionEntry, toVersionEntry } from "../../collector/policy/version-entry.ts";
-import { toWorkloadObjects } from "../../collector/policy/workload-object.ts";
+import { PolicyHistory } from "../../collector/policy/history/history.ts";
+import { parseVersionEntry, toVersionEntry } from "../../collector/policy/history/version-entry.ts";
+import { toWorkloadObjects } from "../../collector/policy/history/workload-object.ts";
 import { end, read } from "./manifests.ts";
 
 const netpol = (name: string, spec: string) =>

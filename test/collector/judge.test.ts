@@ -19,6 +19,7 @@ import { covered, PODS, seen } from "../seen.ts";
 
 const WINDOW_MS = 60_000;
 const CLOSE_MS = 15_000;
+const RETENTION_MS = 120 * WINDOW_MS;
 const FROM = Date.parse("2026-11-22T01:00:00Z");
 /** When the window that begins at FROM is due. */
 const DUE = FROM + WINDOW_MS + CLOSE_MS;
@@ -113,6 +114,7 @@ class Bench {
     return new Judge({
       ...{ store, log: this.log, evidenceDirectory: this.evidence, tolerance: 0.01 },
       ...{ declaration: this.declaration, windowMs: WINDOW_MS, closeMs: CLOSE_MS },
+      retentionMs: RETENTION_MS,
     });
   }
 
@@ -300,10 +302,45 @@ t.test("coverage that comes late takes back a blind spot, and what rested on it"
   await bench.end();
 });
 
+t.test("what a spool brings hours later judges its windows again, some at a time", async (t) => {
+  const bench = await new Bench().start();
+  await bench.judge.step(FROM);
+  const windows = 100;
+  for (let i = 0; i < windows; i++) await bench.judge.step(DUE + i * WINDOW_MS);
+  for (let i = 0; i < 30; i++) {
+    const atMs = FROM + i * WINDOW_MS;
+    await bench.bring(["web > ledger plain accepted"], ALL, atMs);
+  }
+  const dueMs = DUE + windows * WINDOW_MS;
+  const first = await bench.judge.step(dueMs);
+  t.strictSame(
+    [first.length, first.at(-1)!.fromMs],
+    [9, FROM + windows * WINDOW_MS],
+    "and the new",
+  );
+  // Killed in between, it begins with the late ones anew, and tells nothing twice.
+  await bench.crash();
+  for (let i = 0; i < 3; i++) await bench.judge.step(dueMs + WINDOW_MS + i);
+  while ((await bench.judge.step(dueMs + WINDOW_MS + 10)).length > 0);
+  const violated = bench.rows().filter((row) => {
+    const { verdict } = row.body as { verdict?: Verdict };
+    return row.aspect === "transport" && verdict?.verdict === "violated";
+  });
+  t.strictSame(
+    violated.map((row) => (row.fromMs - FROM) / WINDOW_MS),
+    Array.from({ length: 30 }, (_, i) => i),
+  );
+  const told = bench.told().filter((line) => line.includes("transport violated"));
+  t.equal(told.length, 30);
+  t.equal(bench.judge.counters.tooLate, 0);
+  t.strictSame(agree(bench), []);
+  await bench.end();
+});
+
 t.test("what comes too late for any window is counted", async (t) => {
   const bench = await new Bench().start();
   await bench.judge.step(FROM);
-  const later = FROM + 30 * WINDOW_MS;
+  const later = FROM + RETENTION_MS + 2 * WINDOW_MS;
   await bench.judge.step(later + CLOSE_MS);
   await bench.bring(["web > ledger mtls accepted"]);
   await bench.judge.step(later + CLOSE_MS + WINDOW_MS);
@@ -537,7 +574,7 @@ t.test("a manifest broken while it runs: told, the rest loads, dependents unprov
     ["whole", {}, "transport confirmed mtls-observed"],
     ["broken", { "mesh.yaml": "kind: [\n  oops: }\n" }, "transport unproven policy-incomplete"],
     ["mended", { "mesh.yaml": STRICT }, "transport confirmed mtls-observed"],
-    ["gone", { "mesh.yaml": "# nothing\n" }, "transport confirmed mtls-observed"],
+    ["gone", { "mesh.yaml": "# nothing\n" }, "transport nothing-demanded mtls-undemanded"],
   ];
   for (const [i, [name, files, wanted]] of steps.entries()) {
     const fromMs = FROM + i * WINDOW_MS;

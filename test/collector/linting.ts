@@ -1,12 +1,12 @@
 /** Runs the linter on small manifests for its tests, and holds what it finds against its place. */
 import type { Test } from "tap";
 import type { ClusterObject } from "../../collector/attribution/cluster-object.ts";
-import { parseManifests, type Declared } from "../../collector/policy/declared.ts";
+import { parseManifests, type Declared } from "../../collector/policy/manifest/declared.ts";
 import { ALL_RULES } from "../../collector/policy/lint/families.ts";
 import { lint, type LintReport } from "../../collector/policy/lint/lint.ts";
 import type { Profile } from "../../collector/policy/lint/rule.ts";
-import type { Origin } from "../../collector/policy/place.ts";
-import { toInventory } from "../../collector/policy/policy-command.ts";
+import type { Origin } from "../../collector/policy/manifest/place.ts";
+import { toInventory } from "../../collector/policy/answer/policy-command.ts";
 
 export const NOW_MS = Date.parse("2026-11-22T12:00:00Z");
 

@@ -1,9 +1,9 @@
 /** Reads small manifests for the tests of policy, and says in short what they require. */
 import type { Holder, Transport } from "../../collector/attribution/holder.ts";
-import { parseManifests, type Declared } from "../../collector/policy/declared.ts";
+import { parseManifests, type Declared } from "../../collector/policy/manifest/declared.ts";
 import type { Expectation, Posture } from "../../collector/policy/expectation.ts";
 import { judgeWire, Policy, type End } from "../../collector/policy/policy.ts";
-import { toInventory } from "../../collector/policy/policy-command.ts";
+import { toInventory } from "../../collector/policy/answer/policy-command.ts";
 
 export function read(text: string, file = "a.yaml"): Declared {
   const declared: Declared = { objects: [], problems: [], unknownKinds: [], files: [] };

@@ -7,9 +7,9 @@ import t from "tap";
 import { toClusterObject, type ClusterObject } from "../../collector/attribution/cluster-object.ts";
 import { Inventory } from "../../collector/attribution/inventory.ts";
 import type { Holder } from "../../collector/attribution/holder.ts";
-import { NetworkLayer } from "../../collector/policy/network-layer.ts";
-import { holds } from "../../collector/policy/port-set.ts";
-import { findFaults } from "../../collector/policy/shape.ts";
+import { NetworkLayer } from "../../collector/policy/packet/network-layer.ts";
+import { holds } from "../../collector/policy/packet/port-set.ts";
+import { findFaults } from "../../collector/policy/manifest/shape.ts";
 
 const SEED = 20_260_822;
 

@@ -16,11 +16,11 @@ import {
   parseSelector,
   SELECTOR_DEPTH_LIMIT,
   SELECTOR_LENGTH_LIMIT,
-} from "../../collector/policy/calico/selector.ts";
+} from "../../collector/policy/packet/calico/selector.ts";
 import { Policy } from "../../collector/policy/policy.ts";
-import { runAllowed, runExplain } from "../../collector/policy/policy-command.ts";
-import { formatPortSet } from "../../collector/policy/port-set.ts";
-import { formatProblem } from "../../collector/policy/problem.ts";
+import { runAllowed, runExplain } from "../../collector/policy/answer/policy-command.ts";
+import { formatPortSet } from "../../collector/policy/packet/port-set.ts";
+import { formatProblem } from "../../collector/policy/manifest/problem.ts";
 import type { Transport } from "../../collector/attribution/holder.ts";
 import { end, expectOf, inBand, read } from "./manifests.ts";
 

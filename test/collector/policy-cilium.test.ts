@@ -10,13 +10,13 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import t from "tap";
 import { toExternal, type Transport } from "../../collector/attribution/holder.ts";
-import { isRelevant } from "../../collector/policy/cilium/identity.ts";
+import { isRelevant } from "../../collector/policy/packet/cilium/identity.ts";
 import type { PathDecision } from "../../collector/policy/expectation.ts";
-import { NetworkLayer } from "../../collector/policy/network-layer.ts";
-import { holds } from "../../collector/policy/port-set.ts";
+import { NetworkLayer } from "../../collector/policy/packet/network-layer.ts";
+import { holds } from "../../collector/policy/packet/port-set.ts";
 import { Policy } from "../../collector/policy/policy.ts";
-import { runAllowed } from "../../collector/policy/policy-command.ts";
-import { formatProblem } from "../../collector/policy/problem.ts";
+import { runAllowed } from "../../collector/policy/answer/policy-command.ts";
+import { formatProblem } from "../../collector/policy/manifest/problem.ts";
 import { end, expectOf, inBand, read } from "./manifests.ts";
 
 const pod = (name: string, labels: string, spec = "", status = "") => {

@@ -4,10 +4,10 @@
  */
 import t from "tap";
 import { Inventory } from "../../collector/attribution/inventory.ts";
-import { listAllowed } from "../../collector/policy/allowed.ts";
-import { formatPortSet } from "../../collector/policy/port-set.ts";
-import { formatProblem } from "../../collector/policy/problem.ts";
-import { findFaults } from "../../collector/policy/shape.ts";
+import { listAllowed } from "../../collector/policy/answer/allowed.ts";
+import { formatPortSet } from "../../collector/policy/packet/port-set.ts";
+import { formatProblem } from "../../collector/policy/manifest/problem.ts";
+import { findFaults } from "../../collector/policy/manifest/shape.ts";
 import type { Transport } from "../../collector/attribution/holder.ts";
 import { expectOf, read } from "./manifests.ts";
 

@@ -8,10 +8,10 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import t from "tap";
-import { precedenceOf } from "../../collector/policy/consul/intentions.ts";
+import { precedenceOf } from "../../collector/policy/mesh/consul/intentions.ts";
 import { Policy } from "../../collector/policy/policy.ts";
-import { runAllowed, runExplain } from "../../collector/policy/policy-command.ts";
-import { formatProblem } from "../../collector/policy/problem.ts";
+import { runAllowed, runExplain } from "../../collector/policy/answer/policy-command.ts";
+import { formatProblem } from "../../collector/policy/manifest/problem.ts";
 import { end, expectOf, inBand, read, wire } from "./manifests.ts";
 
 const INJECT = "consul.hashicorp.com/connect-inject: 'true'";

@@ -8,10 +8,10 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import t from "tap";
-import { parsePorts } from "../../collector/policy/linkerd/settings.ts";
+import { parsePorts } from "../../collector/policy/mesh/linkerd/settings.ts";
 import { Policy } from "../../collector/policy/policy.ts";
-import { runAllowed, runExplain } from "../../collector/policy/policy-command.ts";
-import { formatProblem } from "../../collector/policy/problem.ts";
+import { runAllowed, runExplain } from "../../collector/policy/answer/policy-command.ts";
+import { formatProblem } from "../../collector/policy/manifest/problem.ts";
 import { end, expectOf, inBand, read, wire } from "./manifests.ts";
 
 type Options = { annotations?: string; labels?: string; spec?: string; ip?: string };

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import t from "tap";
-import { runLint } from "../../collector/policy/lint-command.ts";
+import { runLint } from "../../collector/policy/lint/lint-command.ts";
 import { formatText } from "../../collector/policy/lint/format.ts";
 import { LEVELS } from "../../collector/policy/lint/rule.ts";
 import { formatSarif } from "../../collector/policy/lint/sarif.ts";

@@ -2,8 +2,8 @@
 import t from "tap";
 import type { ClusterObject } from "../../collector/attribution/cluster-object.ts";
 import { judgeWire, Policy } from "../../collector/policy/policy.ts";
-import { holds } from "../../collector/policy/port-set.ts";
-import { findFaults } from "../../collector/policy/shape.ts";
+import { holds } from "../../collector/policy/packet/port-set.ts";
+import { findFaults } from "../../collector/policy/manifest/shape.ts";
 import { drawAdminPolicy } from "./naive/admin-policy.ts";
 import { drawAuthorizationPolicy } from "./naive/authorization-policy.ts";
 import {

@@ -2,7 +2,7 @@
 import t from "tap";
 import type { Transport } from "../../collector/attribution/holder.ts";
 import { Policy } from "../../collector/policy/policy.ts";
-import { formatPortSet } from "../../collector/policy/port-set.ts";
+import { formatPortSet } from "../../collector/policy/packet/port-set.ts";
 import { end, expectOf, read } from "./manifests.ts";
 
 const pod = (name: string, spec = "", more = "") => {

@@ -6,7 +6,7 @@ import t from "tap";
 import { toClusterObject, type ClusterObject } from "../../collector/attribution/cluster-object.ts";
 import { Inventory } from "../../collector/attribution/inventory.ts";
 import { judgeWire, Policy } from "../../collector/policy/policy.ts";
-import { runAllowed, runExplain } from "../../collector/policy/policy-command.ts";
+import { runAllowed, runExplain } from "../../collector/policy/answer/policy-command.ts";
 import {
   EVERYTHING,
   formatPortSet,
@@ -14,8 +14,8 @@ import {
   onePort,
   subtract,
   union,
-} from "../../collector/policy/port-set.ts";
-import { formatProblem } from "../../collector/policy/problem.ts";
+} from "../../collector/policy/packet/port-set.ts";
+import { formatProblem } from "../../collector/policy/manifest/problem.ts";
 import { end, expectOf, read } from "./manifests.ts";
 
 const pod = (name: string, labels: string, more = "") =>

@@ -3,8 +3,8 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import t from "tap";
 import { Policy } from "../../collector/policy/policy.ts";
-import { formatProblem } from "../../collector/policy/problem.ts";
-import { formatSegmentationSchema } from "../../collector/policy/segmentation-shape.ts";
+import { formatProblem } from "../../collector/policy/manifest/problem.ts";
+import { formatSegmentationSchema } from "../../collector/policy/segmentation/shape.ts";
 import { end, expectOf, read } from "./manifests.ts";
 
 const pod = (name: string, labels: string, more = "") => {
@@ -165,7 +165,10 @@ t.test("an actor may be an end whose address is not known; and it may lead anywh
 });
 
 t.test("the JSON Schema is what the shape says", async (t) => {
-  const file = path.resolve(import.meta.dirname, "../../collector/policy/segmentation.schema.json");
+  const file = path.resolve(
+    import.meta.dirname,
+    "../../collector/policy/segmentation/segmentation.schema.json",
+  );
   const same = readFileSync(file, "utf8") === formatSegmentationSchema();
   t.ok(same, "run `node scripts/segmentation-schema.ts` after a change");
   const schema = JSON.parse(formatSegmentationSchema());

@@ -5,15 +5,16 @@ import t, { type Test } from "tap";
 import { attribute } from "../../collector/attribution/attribute.ts";
 import { Inventory } from "../../collector/attribution/inventory.ts";
 import type { Expectation } from "../../collector/policy/expectation.ts";
-import type { Problem } from "../../collector/policy/problem.ts";
+import type { Problem } from "../../collector/policy/manifest/problem.ts";
 import type { CryptoProfile } from "../../protocol/crypto-profile.ts";
 import { upperBound } from "../../collector/verdict/confidence.ts";
 import { listDeclaredEdges } from "../../collector/verdict/declared-edges.ts";
 import { pairSightings } from "../../collector/verdict/pair.ts";
-import type { Sighting } from "../../collector/verdict/pair.ts";
+import type { Sighting } from "../../collector/attribution/attribute.ts";
 import { REASONS } from "../../collector/verdict/verdict.ts";
 import type { Verdict } from "../../collector/verdict/verdict.ts";
 import { judgeWindow } from "../../collector/verdict/window.ts";
+import type { WindowInput } from "../../collector/verdict/window-input.ts";
 import type { WindowJudgement } from "../../collector/verdict/window.ts";
 import { clusterObjects, covered, NOBODY, PODS, seen } from "../seen.ts";
 import { seeded } from "../../scripts/world/draw.ts";
@@ -81,8 +82,12 @@ function sightingsOf(lines: readonly string[]): Sighting[] {
 }
 
 function judge(sightings: readonly Sighting[], world: World): WindowJudgement {
+  return judgeWindow(inputFor(sightings, world));
+}
+
+function inputFor(sightings: readonly Sighting[], world: World): WindowInput {
   const expectations = (world.expect ?? ["mtls allowed:NetworkPolicy"]).map(expectation);
-  return judgeWindow({
+  return {
     ...{ fromMs: FROM, toMs: TO, clocksApartMs: APART_MS, sightings },
     coverage: (world.coverage ?? EVERYTHING).map((line) => covered(line, FROM)),
     pods: inventory.pods(FROM),
@@ -96,7 +101,7 @@ function judge(sightings: readonly Sighting[], world: World): WindowJudgement {
     zonesOf: () => [],
     declared: listDeclaredEdges(inventory.pods(FROM), () => expectations[0]!),
     tolerance: world.tolerance ?? 0.01,
-  });
+  };
 }
 
 function exercised(judgement: WindowJudgement): Verdict[] {
@@ -385,6 +390,34 @@ t.test("rule 4: a refusal proves what it refuses, and nothing else", async (t) =
   ]);
 });
 
+t.test("what anything meets is no success, whatever was seen", async (t) => {
+  for (const required of ["any", "plaintext"]) {
+    const expect = [`${required} allowed:NetworkPolicy`] as const;
+    check(
+      t,
+      "transport",
+      [
+        ["web > ledger plain accepted", "nothing-demanded plaintext-allowed 0/0/0"],
+        ["web > ledger tls accepted", "nothing-demanded tls-undemanded 0/0/0"],
+        ["web > ledger mtls accepted", "nothing-demanded mtls-undemanded 0/0/0"],
+        // The one whom a stricter rule would refuse is told.
+        [
+          "web > ledger mtls accepted x5, web > ledger plain accepted",
+          "nothing-demanded plaintext-allowed 0/0/0",
+        ],
+        ["web > ledger plain accepted basis=port", "unproven roles-unknown 0/0/1"],
+      ],
+      { expect },
+    );
+  }
+  const expect = ["any allowed:NetworkPolicy min=TLSv1.2"] as const;
+  check(t, "transport", [
+    ["web > ledger tls accepted", "confirmed tls-observed 1/0/0", { expect }],
+    ["web > ledger tls1.0 accepted", "violated version-too-low 0/1/0", { expect }],
+    ["web > ledger plain accepted", "nothing-demanded plaintext-allowed 0/0/0", { expect }],
+  ]);
+});
+
 t.test("a connection that never reached the server says nothing of its transport", async (t) => {
   check(t, "transport", [
     ["web > ledger rst", "nothing"],
@@ -397,11 +430,11 @@ t.test("a connection that never reached the server says nothing of its transport
 t.test("what could not be read of the policy leaves nothing proven, nor refuted", async (t) => {
   const expect = ["mtls allowed:NetworkPolicy doubtful"] as const;
   const rows: Row[] = [
-    ["web > ledger mtls accepted", "unproven policy-incomplete 1/0/0"],
-    ["web > ledger plain accepted", "unproven policy-incomplete 0/1/0"],
+    ["web > ledger mtls accepted", "unproven policy-incomplete 0/0/1"],
+    ["web > ledger plain accepted", "unproven policy-incomplete 0/0/1"],
   ];
   check(t, "transport", rows, { expect });
-  check(t, "path", [["web > ledger plain accepted", "unproven policy-incomplete 1/0/0"]], {
+  check(t, "path", [["web > ledger plain accepted", "unproven policy-incomplete 0/0/1"]], {
     expect,
   });
 });
@@ -413,7 +446,8 @@ t.test("within the grace of a change both versions must agree, and it says so", 
   check(t, "transport", [
     ["web > ledger plain accepted", "unproven policy-changed 0/0/1", { expect: tightened }],
     ["web > ledger resumed accepted", "unproven session-resumed 0/0/1", { expect: tightened }],
-    ["web > ledger mtls accepted", "confirmed mtls-observed 1/0/0", { expect: tightened }],
+    // One of them demands nothing: that it was met is no merit.
+    ["web > ledger mtls accepted", "nothing-demanded mtls-undemanded 0/0/0", { expect: tightened }],
   ]);
   check(t, "path", [
     ["web > ledger plain accepted", "unproven policy-changed 0/0/1", { expect: closed }],
@@ -631,6 +665,37 @@ t.test("of datagrams the client must have sent the first one", async (t) => {
   ]);
 });
 
+t.test("an agent speaks only for pods on its node", async (t) => {
+  const stolen = (lines: readonly string[]) =>
+    sightingsOf(lines).map((sighting) => ({ ...sighting, node: "a" }));
+  const denied = { expect: ["- denied:NetworkPolicy"] } as const;
+  const told = judge(stolen(["cart > ledger plain accepted @s x3"]), denied);
+  t.strictSame(exercised(told), []);
+  const [found, ...others] = told.findings.filter(({ code }) => code === "foreign-pod");
+  t.match(found?.sentence, /^the agent of node a told 3 connections .* elsewhere/);
+  t.equal(found?.subject, "node/a");
+  t.strictSame(others, []);
+  // Its own end of the same connections is heard.
+  const own = judge(sightingsOf(["cart > ledger plain accepted @c"]), {
+    ...denied,
+    coverage: without("ledger"),
+  });
+  t.equal(tell(exercised(own)[0]), "violated denied-and-accepted 0/1/0");
+  // Nor does it watch for others.
+  const claimed = covered("ledger -10..70", FROM);
+  const world = { coverage: without("ledger", "web") };
+  const told2 = sightingsOf(["web > ledger mtls accepted"]);
+  t.equal(tell(exercised(judge(told2, world))[0]), "unproven partly-watched 1/0/0");
+  for (const [node, wanted] of [
+    ["a", "unproven partly-watched 1/0/0"],
+    ["b", "confirmed allowed-and-used 1/0/0"],
+  ] as const) {
+    const { coverage, ...rest } = inputFor(told2, world);
+    const input = { ...rest, coverage: [...coverage, { ...claimed, node }] };
+    t.equal(tell(exercised(judgeWindow(input))[0]), wanted, node);
+  }
+});
+
 t.test("a client that was not seen to take part has tried nothing", async (t) => {
   const denied = { expect: ["- denied:NetworkPolicy"] } as const;
   const undeclared = { expect: ["- undeclared"] } as const;
@@ -638,7 +703,7 @@ t.test("a client that was not seen to take part has tried nothing", async (t) =>
   check(t, "path", [
     ["web > ledger unasked @c", "unproven one-end-only 0/0/1", denied],
     ["web > ledger unasked", unseen, denied],
-    ["web > ledger unasked @c", unseen, undeclared],
+    ["web > ledger unasked @c", "unproven one-end-only 0/0/1", undeclared],
     ["web > ledger plain s-only @s", unseen, denied],
     ["web > ledger plain s-only @s", unseen, undeclared],
   ]);
@@ -667,9 +732,9 @@ t.test("what nothing is declared about is unexpected, whatever came of it", asyn
 });
 
 t.test("an address that nobody is known to have held leaves the edge unproven", async (t) => {
-  check(t, "path", [[`web > ${NOBODY} plain accepted @c`, "unproven not-attributable 0/0/0"]]);
+  check(t, "path", [[`web > ${NOBODY} plain accepted @c`, "unproven not-attributable 0/0/1"]]);
   const found = exercised(judge(sightingsOf([`${NOBODY} > ledger plain accepted @s`]), {}));
-  t.strictSame(found.map(tell), ["unproven not-attributable 0/0/0"]);
+  t.strictSame(found.map(tell), ["unproven not-attributable 0/0/1"]);
 });
 
 // ---- pairing -------------------------------------------------------------------------------

@@ -8,12 +8,12 @@ const SEEDS = 20_000;
 /** Share of what can be decided that must be. */
 const DECIDED_FROM = 0.97;
 
-function holdAll(seeds: number, judge?: (world: World) => Verdict[]) {
+function holdAll(seeds: number, judge: (world: World) => Verdict[] = judgeWorld) {
   const stories = new Map<string, string>();
   let [decidable, decided] = [0, 0];
   for (let seed = 1; seed <= seeds; seed++) {
     const world = makeWorld(seed);
-    const held = holdToLaw(world, judge);
+    const held = holdToLaw(world, judge(world));
     decidable += held.decided.decidable;
     decided += held.decided.decided;
     for (const breach of held.breaches) stories.set(breach.what, storyOf(world, breach));

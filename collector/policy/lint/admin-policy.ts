@@ -10,9 +10,9 @@ import {
 } from "../../attribution/cluster-object.ts";
 import { formatHolder, type Holder } from "../../attribution/holder.ts";
 import { readSelector, selects } from "../../attribution/selector.ts";
-import { formatObject } from "../because.ts";
-import type { Direction } from "../network-policy.ts";
-import type { Step } from "../place.ts";
+import { formatObject } from "../decision/because.ts";
+import type { Direction } from "../packet/network-policy.ts";
+import type { Step } from "../manifest/place.ts";
 import { CONFIGURATION, BOUNDARY, type Rule } from "./rule.ts";
 import { isWholeRange } from "./network-policy.ts";
 import { numbered, type Scope } from "./scope.ts";

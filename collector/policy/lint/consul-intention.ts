@@ -1,7 +1,7 @@
 /** Checks where Consul's intentions and proxies let in more than is named. */
 import { isMap, listAt, textAt, valueAt } from "../../attribution/cluster-object.ts";
-import { formatObject } from "../because.ts";
-import { ConsulSettings } from "../consul/settings.ts";
+import { formatObject } from "../decision/because.ts";
+import { ConsulSettings } from "../mesh/consul/settings.ts";
 import { ACCESS, ENCRYPTION, type Rule } from "./rule.ts";
 import { numbered, type Scope } from "./scope.ts";
 

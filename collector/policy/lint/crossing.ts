@@ -1,10 +1,10 @@
 /** Checks where a segmentation file and the NetworkPolicy family contradict each other. */
 import { groupKind, type ClusterObject } from "../../attribution/cluster-object.ts";
 import type { Holder, Transport } from "../../attribution/holder.ts";
-import { formatObject } from "../because.ts";
+import { formatObject } from "../decision/because.ts";
 import type { Because } from "../expectation.ts";
-import { isUnreadPolicy } from "../known-kinds.ts";
-import { NetworkLayer } from "../network-layer.ts";
+import { isUnreadPolicy } from "../manifest/known-kinds.ts";
+import { NetworkLayer } from "../packet/network-layer.ts";
 import {
   EVERYTHING,
   intersect,
@@ -14,9 +14,9 @@ import {
   TRANSPORTS,
   union,
   type PortSet,
-} from "../port-set.ts";
-import type { Segmentation as Spec } from "../segmentation-shape.ts";
-import { Segmentations } from "../segmentation.ts";
+} from "../packet/port-set.ts";
+import type { Segmentation as Spec } from "../segmentation/shape.ts";
+import { Segmentations } from "../segmentation/segmentation.ts";
 import { CONFIGURATION, type Rule } from "./rule.ts";
 import type { Scope } from "./scope.ts";
 import { nameZone, podsByZone, segmentations, specOf } from "./zone.ts";

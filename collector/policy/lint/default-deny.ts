@@ -1,7 +1,7 @@
 /** Checks which namespaces let in, or out, what no policy speaks of. */
 import type { Holder } from "../../attribution/holder.ts";
-import { NetworkLayer } from "../network-layer.ts";
-import type { Direction } from "../network-policy.ts";
+import { NetworkLayer } from "../packet/network-layer.ts";
+import type { Direction } from "../packet/network-policy.ts";
 import { BOUNDARY, type Rule } from "./rule.ts";
 import { nameWorkloads, type Scope } from "./scope.ts";
 

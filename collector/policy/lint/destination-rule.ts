@@ -10,8 +10,8 @@ import {
 } from "../../attribution/cluster-object.ts";
 import { formatHolder, namedPort, toServiceHolder, type Holder } from "../../attribution/holder.ts";
 import { hasLabels } from "../../attribution/selector.ts";
-import { formatObject } from "../because.ts";
-import type { Step } from "../place.ts";
+import { formatObject } from "../decision/because.ts";
+import type { Step } from "../manifest/place.ts";
 import { CONFIGURATION, ENCRYPTION, type Rule } from "./rule.ts";
 import { numbered, type Scope } from "./scope.ts";
 

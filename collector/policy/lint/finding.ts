@@ -1,7 +1,7 @@
 /** Turns what the checks found into findings: placed, weighed, named the same at every run. */
 import { createHash } from "node:crypto";
-import { formatPath } from "../problem.ts";
-import type { Places } from "../place.ts";
+import { formatPath } from "../manifest/problem.ts";
+import type { Places } from "../manifest/place.ts";
 import { IGNORE, readIgnored, REASON } from "./manifest.ts";
 import { LEVELS, levelOf, type Level, type Profile, type Rule } from "./rule.ts";
 import type { Found } from "./scope.ts";

@@ -9,9 +9,9 @@ import {
 } from "../../attribution/cluster-object.ts";
 import { formatHolder, type Holder } from "../../attribution/holder.ts";
 import { hasLabels } from "../../attribution/selector.ts";
-import { byAge, formatObject } from "../because.ts";
-import { readMeshed } from "../meshed.ts";
-import { ServiceTargets } from "../service-target.ts";
+import { byAge, formatObject } from "../decision/because.ts";
+import { readMeshed } from "../mesh/meshed.ts";
+import { ServiceTargets } from "../mesh/service-target.ts";
 import { CONFIGURATION, ENCRYPTION, type Rule } from "./rule.ts";
 import { nameWorkloads, type Scope } from "./scope.ts";
 

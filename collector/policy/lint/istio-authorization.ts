@@ -10,10 +10,10 @@ import {
 } from "../../attribution/cluster-object.ts";
 import { formatHolder, type Holder } from "../../attribution/holder.ts";
 import { hasLabels } from "../../attribution/selector.ts";
-import { formatObject } from "../because.ts";
-import { isDryRun } from "../istio/authorization-policy.ts";
-import { OF_TCP, OF_TUNNEL, TCP_KEYS, TUNNEL_KEYS } from "../istio/source-match.ts";
-import type { Step } from "../place.ts";
+import { formatObject } from "../decision/because.ts";
+import { isDryRun } from "../mesh/istio/authorization-policy.ts";
+import { OF_TCP, OF_TUNNEL, TCP_KEYS, TUNNEL_KEYS } from "../mesh/istio/source-match.ts";
+import type { Step } from "../manifest/place.ts";
 import { ACCESS, CONFIGURATION, IDENTITY, type Rule } from "./rule.ts";
 import { nameWorkloads, numbered, type Scope } from "./scope.ts";
 

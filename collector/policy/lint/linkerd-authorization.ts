@@ -1,13 +1,13 @@
 /** Checks where Linkerd's policy lets in who proves no identity, or is passed over. */
 import { listAt, textAt, valueAt, type ClusterObject } from "../../attribution/cluster-object.ts";
 import { formatHolder, type Holder } from "../../attribution/holder.ts";
-import { formatObject } from "../because.ts";
-import { Authorizations, parentServers, routeKey } from "../linkerd/authorization.ts";
-import { Servers, type Server } from "../linkerd/server.ts";
-import { readClusterSettings, toDefaultPolicy } from "../linkerd/settings.ts";
-import { kindOf } from "../linkerd/shape.ts";
-import { readMeshed } from "../meshed.ts";
-import type { Step } from "../place.ts";
+import { formatObject } from "../decision/because.ts";
+import { Authorizations, parentServers, routeKey } from "../mesh/linkerd/authorization.ts";
+import { Servers, type Server } from "../mesh/linkerd/server.ts";
+import { readClusterSettings, toDefaultPolicy } from "../mesh/linkerd/settings.ts";
+import { kindOf } from "../mesh/linkerd/shape.ts";
+import { readMeshed } from "../mesh/meshed.ts";
+import type { Step } from "../manifest/place.ts";
 import { ACCESS, CONFIGURATION, ENCRYPTION, IDENTITY, type Rule } from "./rule.ts";
 import { nameWorkloads, numbered, type Scope } from "./scope.ts";
 

@@ -1,8 +1,8 @@
 /** Checks declared policy by every rule, and tells what was found, and what could not be judged. */
 import type { ClusterObject } from "../../attribution/cluster-object.ts";
 import type { Inventory } from "../../attribution/inventory.ts";
-import type { Declared } from "../declared.ts";
-import { Places, type Origin } from "../place.ts";
+import type { Declared } from "../manifest/declared.ts";
+import { Places, type Origin } from "../manifest/place.ts";
 import { ALL_RULES, FAMILIES } from "./families.ts";
 import { toFindings, type Finding } from "./finding.ts";
 import { LEVELS, levelOf, type Level, type Profile, type Rule } from "./rule.ts";

@@ -1,8 +1,8 @@
 /** Checks what of the manifests could not be read, is not valid, or is of a kind not read. */
 import { groupKind, keyOf, type ClusterObject } from "../../attribution/cluster-object.ts";
-import { formatObject } from "../because.ts";
-import { isKnownKind, isUnreadPolicy } from "../known-kinds.ts";
-import { formatPath } from "../problem.ts";
+import { formatObject } from "../decision/because.ts";
+import { isKnownKind, isUnreadPolicy } from "../manifest/known-kinds.ts";
+import { formatPath } from "../manifest/problem.ts";
 import { CONFIGURATION, type Rule } from "./rule.ts";
 import { nameSome, type Scope } from "./scope.ts";
 

@@ -1,7 +1,7 @@
 /** Checks where a workload, or some of its ports, stays outside of the mesh of its namespace. */
 import { textAt, type ClusterObject } from "../../attribution/cluster-object.ts";
 import { formatHolder, type Holder } from "../../attribution/holder.ts";
-import { readMeshed, SIDECARS, type Mesh } from "../meshed.ts";
+import { readMeshed, SIDECARS, type Mesh } from "../mesh/meshed.ts";
 import { ENCRYPTION, type Rule } from "./rule.ts";
 import type { Scope } from "./scope.ts";
 

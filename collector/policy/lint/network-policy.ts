@@ -9,11 +9,11 @@ import {
 import { parseRange } from "../../attribution/address.ts";
 import { formatHolder, namedPort, type Holder } from "../../attribution/holder.ts";
 import { readSelector, selects } from "../../attribution/selector.ts";
-import { formatObject } from "../because.ts";
-import type { Direction } from "../network-policy.ts";
-import { readPeers, readPorts, type Peer, type Ternary } from "../peer.ts";
-import { ServiceTargets } from "../service-target.ts";
-import { and } from "../ternary.ts";
+import { formatObject } from "../decision/because.ts";
+import type { Direction } from "../packet/network-policy.ts";
+import { readPeers, readPorts, type Peer } from "../packet/peer.ts";
+import { and, type Ternary } from "../decision/ternary.ts";
+import { ServiceTargets } from "../mesh/service-target.ts";
 import { ACCESS, BOUNDARY, CONFIGURATION, type Rule } from "./rule.ts";
 import { nameSome, nameWorkloads, numbered, type Scope } from "./scope.ts";
 

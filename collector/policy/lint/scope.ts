@@ -9,17 +9,17 @@ import {
 import { formatHolder, namespaceText, toExternal, type Holder } from "../../attribution/holder.ts";
 import { KINDS_OF_INVENTORY, type Inventory } from "../../attribution/inventory.ts";
 import { selects, type Selector } from "../../attribution/selector.ts";
-import type { Declared } from "../declared.ts";
-import { readMeshConfig, type MeshConfig } from "../istio/mesh-config.ts";
-import { PeerAuthentications, type Effective } from "../istio/peer-authentication.ts";
-import { ServicePorts, type ListenerProtocol } from "../istio/service-port.ts";
-import type { Ternary } from "../peer.ts";
-import type { Step } from "../place.ts";
-import { onePerSort } from "../pod-sort.ts";
+import type { Declared } from "../manifest/declared.ts";
+import { readMeshConfig, type MeshConfig } from "../mesh/istio/mesh-config.ts";
+import { PeerAuthentications, type Effective } from "../mesh/istio/peer-authentication.ts";
+import { ServicePorts, type ListenerProtocol } from "../mesh/istio/service-port.ts";
+import type { Ternary } from "../decision/ternary.ts";
+import type { Step } from "../manifest/place.ts";
+import { onePerSort } from "../manifest/pod-sort.ts";
 import { Policy } from "../policy.ts";
-import type { Fault, Problem } from "../problem.ts";
-import { ServiceTargets } from "../service-target.ts";
-import { findFaults } from "../shape.ts";
+import type { Fault, Problem } from "../manifest/problem.ts";
+import { ServiceTargets } from "../mesh/service-target.ts";
+import { findFaults } from "../manifest/shape.ts";
 import type { Rule } from "./rule.ts";
 
 /** What a check found: `object` is null for text that could not be read as one. */

@@ -8,9 +8,8 @@ import {
 } from "../../attribution/cluster-object.ts";
 import type { Holder } from "../../attribution/holder.ts";
 import { hasLabels, readSelector, selects } from "../../attribution/selector.ts";
-import { formatObject } from "../because.ts";
-import type { Ternary } from "../peer.ts";
-import { and } from "../ternary.ts";
+import { formatObject } from "../decision/because.ts";
+import { and, type Ternary } from "../decision/ternary.ts";
 import { CONFIGURATION, type Rule } from "./rule.ts";
 import type { Scope } from "./scope.ts";
 

@@ -1,9 +1,9 @@
 /** Checks where a segmentation file leaves a way into a zone open, or says what cannot hold. */
 import { valueAt, type ClusterObject } from "../../attribution/cluster-object.ts";
 import { formatHolder, type Holder } from "../../attribution/holder.ts";
-import { formatObject } from "../because.ts";
-import type { Segmentation as Spec } from "../segmentation-shape.ts";
-import { DAY_MS, endOf, findZone, isSelected } from "../segmentation.ts";
+import { formatObject } from "../decision/because.ts";
+import type { Segmentation as Spec } from "../segmentation/shape.ts";
+import { DAY_MS, endOf, findZone, isSelected } from "../segmentation/segmentation.ts";
 import { BOUNDARY, CONFIGURATION, ENCRYPTION, type Rule } from "./rule.ts";
 import { nameWorkloads, type Scope } from "./scope.ts";
 

@@ -6,7 +6,7 @@ import {
 } from "../../../collector/attribution/cluster-object.ts";
 import type { Holder, Transport } from "../../../collector/attribution/holder.ts";
 import { Inventory } from "../../../collector/attribution/inventory.ts";
-import type { PodsInBlocks } from "../../../collector/policy/peer.ts";
+import type { PodsInBlocks } from "../../../collector/policy/packet/peer.ts";
 import type { Random } from "./random.ts";
 import { drawLabels, type Labels } from "./selector.ts";
 

@@ -1,4 +1,4 @@
-/** Judges segmentation files by the description above their schema (segmentation-shape.ts). */
+/** Judges segmentation files by the description above their schema (segmentation/shape.ts). */
 import type { NaiveEnd, Question } from "./cluster.ts";
 import { SPACES } from "./cluster.ts";
 import type { Path } from "./network-tiers.ts";

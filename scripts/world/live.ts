@@ -1,0 +1,218 @@
+/**
+ * Lives through a world: its agents converse with a collector that stores, judges, writes its log,
+ * is killed and begun again, while links are down and rows come late.
+ */
+import { mkdirSync } from "node:fs";
+import path from "node:path";
+import { Packr } from "msgpackr";
+import { Declaration } from "../../collector/declaration.ts";
+import { DISK, EvidenceLog } from "../../collector/evidence/log.ts";
+import { formatKeys } from "../../collector/evidence/note.ts";
+import { Conversation, Ingested } from "../../collector/ingest/conversation.ts";
+import { Judge } from "../../collector/judge.ts";
+import { GRACE_MS } from "../../collector/policy/history/history.ts";
+import { openSqlite } from "../../collector/store/sqlite.ts";
+import type { Store } from "../../collector/store/store.ts";
+import type { Verdict } from "../../collector/verdict/verdict.ts";
+import type { Coverage } from "../../protocol/coverage.ts";
+import type { Observation } from "../../protocol/observation.ts";
+import { UPLINK_VERSION } from "../../protocol/uplink-limits.ts";
+import { WINDOW_MS } from "./cluster.ts";
+import type { Node } from "./cluster.ts";
+import { Draw } from "./draw.ts";
+import { changesOf, EPOCH_MS } from "./law.ts";
+import type { World } from "./law.ts";
+
+const STEP_MS = 5_000;
+const CLOSE_MS = 15_000;
+const BATCH_MS = 5_000;
+/** A flow that lives for longer is told of before it ends. */
+const TOLD_AFTER_MS = 3_000;
+/** World's time at which the collector is begun first. */
+const BEGIN_MS = -60_000;
+
+const packr = new Packr({ useRecords: true });
+const { signer } = formatKeys("world/log", new Uint8Array(32).fill(7));
+const silent = () => {};
+
+/** What befalls a collector and the links to it; all times are the world's. */
+export type Fate = {
+  /** [killed, begun again). */
+  restarts: readonly (readonly [number, number])[];
+  /** By node, spans in which its agent cannot reach the collector. */
+  outages: ReadonlyMap<Node, readonly [number, number]>;
+  endMs: number;
+};
+
+export function makeFate({ cluster }: World, draw: Draw): Fate {
+  const restarts = draw.chance(0.6) ? [draw.between(-30_000, 120_000)] : [];
+  const outages = new Map<Node, readonly [number, number]>();
+  for (const node of cluster.nodes) {
+    if (!draw.chance(0.3)) continue;
+    const from = draw.between(-30_000, 70_000);
+    outages.set(node, [from, from + draw.pick([10_000, 60_000, 300_000, 1_500_000])]);
+  }
+  const lateMs = Math.max(0, ...[...outages.values()].map(([, to]) => to));
+  return {
+    restarts: restarts.map((ms) => [ms, ms + draw.between(100, 20_000)] as const),
+    outages,
+    endMs: Math.max(WINDOW_MS + 90_000, lateMs + WINDOW_MS),
+  };
+}
+
+type Rows = { observations: Observation[]; coverage: Coverage[] };
+
+/** An agent's spool: batches by the time at which they were closed, sent in order. */
+class Agent {
+  readonly node: Node;
+  readonly #batches: { atMs: number; rows: Rows }[];
+  #conversation: Conversation | null = null;
+  #acknowledged = 0;
+
+  constructor(node: Node, told: World["told"]) {
+    this.node = node;
+    const byTime = new Map<number, Rows>();
+    const at = (ms: number) => {
+      const atMs = Math.ceil((ms - node.offsetMs - EPOCH_MS) / BATCH_MS) * BATCH_MS;
+      const rows = byTime.get(atMs) ?? { observations: [], coverage: [] };
+      byTime.set(atMs, rows);
+      return rows;
+    };
+    for (const { observation } of told.observations.filter((o) => o.node === node.name)) {
+      for (const one of revisionsOf(observation)) {
+        at(Date.parse(one.record.end)).observations.push(one);
+      }
+    }
+    for (const { coverage } of told.coverage.filter((c) => c.node === node.name)) {
+      at(coverage.to_ms).coverage.push(coverage);
+    }
+    const sorted = [...byTime].sort(([a], [b]) => a - b);
+    this.#batches = sorted.map(([atMs, rows]) => ({ atMs, rows }));
+  }
+
+  /** Sends what is closed and was not acknowledged; the last batch once more after a break. */
+  async send(all: Ingested, nowMs: number): Promise<void> {
+    const { node } = this;
+    const clock_ms = EPOCH_MS + nowMs + node.offsetMs;
+    if (this.#conversation === null || this.#conversation.closed) {
+      this.#conversation = new Conversation(all, node.name, {
+        ...{ send: silent, close: silent, terminate: silent },
+      });
+      const hello = { type: "hello", version: UPLINK_VERSION, node: node.name };
+      const spool = { spool: `spool-of-${node.name}`, first_seq: 1, software: "world" };
+      await this.#conversation.take(packr.pack({ ...hello, ...spool, clock_ms }));
+      this.#acknowledged = Math.max(0, this.#acknowledged - 1);
+    }
+    for (; this.#acknowledged < this.#batches.length; this.#acknowledged++) {
+      const { atMs, rows } = this.#batches[this.#acknowledged]!;
+      if (atMs > nowMs) return;
+      const seq = this.#acknowledged + 1;
+      await this.#conversation.take(packr.pack({ type: "batch", seq, clock_ms, ...rows }));
+      if (this.#conversation.closed) throw new Error(`batch ${seq} of ${node.name} was refused`);
+    }
+  }
+
+  /** The link broke, or the collector is gone. */
+  lose(): void {
+    this.#conversation?.end();
+    this.#conversation = null;
+  }
+}
+
+/** What an agent tells of a flow while it lives, and at its end. */
+function revisionsOf(observation: Observation): Observation[] {
+  const { record } = observation;
+  const seenMs = Date.parse(record.end) - Date.parse(record.start);
+  if (seenMs <= 2 * TOLD_AFTER_MS) return [observation];
+  const end = new Date(Date.parse(record.start) + TOLD_AFTER_MS).toISOString();
+  const isSilent = record.state === "unanswered";
+  const state = isSilent ? "attempted" : record.state === "refused" ? "refused" : "established";
+  const early = { ...observation, final: false, record: { ...record, end, state } as const };
+  return [early, { ...observation, revision: 2 }];
+}
+
+/** Everything of a collector that is gone with its process; the directory is not. */
+class Collector {
+  readonly store: Store;
+  readonly ingested: Ingested;
+  readonly declaration = new Declaration(GRACE_MS, silent);
+  readonly judge: Judge;
+  readonly #log: EvidenceLog;
+
+  private constructor(store: Store, log: EvidenceLog, directory: string, now: () => number) {
+    this.store = store;
+    this.#log = log;
+    this.ingested = new Ingested(store, silent, now);
+    this.judge = new Judge({
+      ...{ store, log, evidenceDirectory: directory, declaration: this.declaration },
+      ...{ windowMs: WINDOW_MS, closeMs: CLOSE_MS, tolerance: 0.01 },
+      retentionMs: 86_400_000,
+    });
+    this.judge.restore();
+    this.declaration.restore(store.policies(), store.cursor("window"));
+  }
+
+  static async begin(directory: string, now: () => number): Promise<Collector> {
+    const evidence = path.join(directory, "evidence");
+    mkdirSync(evidence, { recursive: true });
+    const store = openSqlite(path.join(directory, "store"));
+    // The machine does not fail here: what is written is there.
+    const files = { ...DISK, sync: async () => {} };
+    const log = await EvidenceLog.open({ directory: evidence, signer, log: silent, files });
+    return new Collector(store, log, evidence, now);
+  }
+
+  async end(): Promise<void> {
+    await this.#log.close();
+    await this.store.close();
+  }
+}
+
+/** All judgements of the world's window, in order: the last is what stands. */
+export async function live(world: World, fate: Fate, directory: string): Promise<Verdict[][]> {
+  let nowMs = BEGIN_MS;
+  const clock = () => EPOCH_MS + nowMs;
+  const changes = changesOf(world.cluster);
+  const agents = world.cluster.nodes.map((node) => new Agent(node, world.told));
+  const judgements: Verdict[][] = [];
+  const start = async () => {
+    const begun = await Collector.begin(directory, clock);
+    for (const { object, fromMs, toMs } of changes) {
+      if (fromMs <= nowMs && nowMs < toMs) begun.declaration.applyFirst(object, clock());
+    }
+    begun.declaration.endFirst(clock());
+    return begun;
+  };
+  let collector: Collector | null = await start();
+  const restarts = [...fate.restarts];
+  for (; nowMs <= fate.endMs; nowMs += STEP_MS) {
+    const restart = restarts[0];
+    if (collector !== null && restart && restart[0] <= nowMs) {
+      await collector.end();
+      collector = null;
+      for (const agent of agents) agent.lose();
+    }
+    if (collector === null && restart && restart[1] <= nowMs) {
+      restarts.shift();
+      collector = await start();
+    }
+    if (collector === null) continue;
+    const lastMs = nowMs - STEP_MS;
+    for (const { object, fromMs, toMs, isReplaced } of changes) {
+      const { declaration } = collector;
+      if (lastMs < toMs && toMs <= nowMs && !isReplaced)
+        declaration.remove(object, EPOCH_MS + toMs);
+      if (lastMs < fromMs && fromMs <= nowMs) declaration.apply(object, EPOCH_MS + fromMs);
+    }
+    for (const agent of agents) {
+      const outage = fate.outages.get(agent.node);
+      if (outage && outage[0] <= nowMs && nowMs < outage[1]) agent.lose();
+      else await agent.send(collector.ingested, nowMs);
+    }
+    for (const { fromMs, judgement } of await collector.judge.step(clock())) {
+      if (fromMs === EPOCH_MS) judgements.push(judgement.verdicts);
+    }
+  }
+  await collector?.end();
+  return judgements;
+}
