@@ -23,7 +23,8 @@ export function knownOf(table: FlowTable, flow: number, reading: Reading | undef
   const server = table.sideFlags(flow * 2 + 1 - clientSide);
   const flags = table.sideFlags(flow * 2) | table.sideFlags(flow * 2 + 1);
   let known = 0;
-  if ((table.flowFlags(flow) & (Fact.established | Fact.refused)) !== 0) known |= Known.reached;
+  const isEstablished = (table.flowFlags(flow) & Fact.established) !== 0;
+  if (isEstablished || table.refusedBy(flow) !== 0) known |= Known.reached;
   const isAnswered = reading?.tls ? reading.tls.answered : (server & Side.answered) !== 0;
   if (isAnswered) known |= Known.answered;
   if (reading?.tls && reading.tls.finishedEnd >= 0) known |= Known.finished;

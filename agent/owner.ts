@@ -1,7 +1,7 @@
 /** Tells the packets at a pod's interface that it sends, or is sent, under its own addresses. */
 import { Direction } from "./capture/frame-source.ts";
 import type { Watch } from "./capture/frame-source.ts";
-import { Encap, Packet, STOP_NAMES } from "./decode/packet.ts";
+import { Encap, Packet, STOP_NAMES, Unreachable } from "./decode/packet.ts";
 import { Fact, keyAt } from "./flow/flow-record.ts";
 import type { FlowRecords } from "./flow/flow-record.ts";
 import { addressWords } from "../protocol/address.ts";
@@ -46,7 +46,7 @@ export class Owner {
     if (this.#read !== this.#watch.addresses) this.#take(this.#watch.addresses);
     if (!(isIpv4(p) ? this.#hasIpv4 : this.#hasIpv6)) return Refusal.none;
     // An ICMP error stands for the packet that it quotes, and goes the other way.
-    const isQuoted = p.unreachable === 1;
+    const isQuoted = p.unreachable !== Unreachable.none;
     const mayBeSource = direction !== (isQuoted ? Direction.inbound : Direction.outbound);
     const mayBeDestination = direction !== (isQuoted ? Direction.outbound : Direction.inbound);
     if (mayBeSource && this.#owns(p.source0, p.source1, p.source2, p.source3)) return Refusal.none;

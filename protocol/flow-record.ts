@@ -51,6 +51,19 @@ const STATES = [
   ...(["attempted", "unanswered", "refused", "established", "closed", "reset"] as const),
 ] as const;
 
+/**
+ * What refused a flow: a RST, or "destination unreachable" of either ICMP by its code (RFC 792,
+ * RFC 1122 §3.2.2.1, RFC 1812 §5.2.7.1; RFC 4443 §3.1). Which codes are called alike stands in
+ * `agent/decode/ip.ts`. `icmp-other`: another code, or several that differ.
+ */
+const REFUSALS = [
+  "rst",
+  ...(["icmp-net-unreachable", "icmp-host-unreachable", "icmp-protocol-unreachable"] as const),
+  ...(["icmp-port-unreachable", "icmp-net-prohibited", "icmp-host-prohibited"] as const),
+  ...(["icmp-admin-prohibited", "icmp-policy-failed", "icmp-reject-route", "icmp-other"] as const),
+] as const;
+export type RefusalName = (typeof REFUSALS)[number];
+
 /** `unknown`: bytes seen, nothing matched. `none`: no payload at all. */
 const ENCRYPTIONS = [
   ...(["plaintext", "tls", "dtls", "quic", "encrypted-other", "unknown", "none"] as const),
@@ -204,6 +217,8 @@ export const Flow = Type.Object({
   packets: pair,
   bytes: pair,
   state: oneOf(STATES),
+  /** Null where nothing refused. Absent of agents that do not tell. */
+  refused_by: Type.Optional(nullable(oneOf(REFUSALS))),
   midstream: Type.Boolean(),
   protocol: nullable(oneOf(PROTOCOLS)),
   encryption: oneOf(ENCRYPTIONS),

@@ -6,7 +6,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
-import { ENCAP_NAMES, PROTO_NAMES } from "../agent/assess/observe.ts";
+import { ENCAP_NAMES, PROTO_NAMES } from "../agent/assess/names.ts";
 import { FAILURES } from "../agent/assess/words.ts";
 import { WRAPPED_LINKS } from "../agent/capture/link-names.ts";
 import { LinkType } from "../agent/decode/ethernet.ts";

@@ -5,7 +5,7 @@ import { CLIENT, SERVER } from "../tls/side.ts";
 import type { Handshake } from "../tls/handshake.ts";
 import type { Flow, Tls } from "../../protocol/flow-record.ts";
 import type { Reading } from "./reading.ts";
-import { basisWords, endWords, failureWords } from "./words.ts";
+import { basisWords, endWords, failureWords, refusalWords } from "./words.ts";
 
 /** One field of the record, its value, why it has it, and where the rule is written. */
 export type Conclusion = { field: string; value: string; why: string; source: string | null };
@@ -72,7 +72,7 @@ function stateWhy(record: Flow): string {
     case "unanswered":
       return "a SYN was sent, and nobody answered it";
     case "refused":
-      return "the first packet was answered by a RST or an ICMP error";
+      return refusedWhy(record);
     case "closed":
       return `${joined}both sides sent a FIN`;
     case "reset":
@@ -80,6 +80,12 @@ function stateWhy(record: Flow): string {
     default:
       return `${joined}${endWords(record)}`;
   }
+}
+
+function refusedWhy({ refused_by: by }: Flow): string {
+  if (by === "icmp-other")
+    return "ICMP errors came back, of several kinds or one without a name here";
+  return `${by ? refusalWords(by) : "a RST or an ICMP error"} came back, and nothing else`;
 }
 
 function protocolWhy({ protocol, upgraded_from, encryption }: Flow): string {

@@ -12,8 +12,9 @@ import type { AnswerKind, Transport } from "../tls/trace.ts";
 import { Cursor } from "../read/cursor.ts";
 import { readClientHello } from "../tls/client-hello.ts";
 import { readServerHello } from "../tls/server-hello.ts";
-import type { Flow, ProtocolName } from "../../protocol/flow-record.ts";
+import type { Flow, ProtocolName, RefusalName } from "../../protocol/flow-record.ts";
 import type { Trace, TracedPacket } from "./trace.ts";
+import { refusalWords } from "./words.ts";
 
 /** One thing that was read. */
 export type Step = {
@@ -106,6 +107,13 @@ export class Explanation implements Trace {
       const behind = acked > 0 ? `, having had ${acked} bytes of the ${who(other(role))}'s` : "";
       this.#ofRole(role, null, null, `RST: it breaks off${behind}`, "RFC 9293 §3.5.2");
     }
+  }
+
+  error(kind: RefusalName, sender: string, refuses: boolean): void {
+    const why = "the flow was answered before, or this quotes not what opened it";
+    const means = refuses ? "" : `: refuses nothing, ${why}`;
+    const what = `${refusalWords(kind)}, from ${sender}${means}`;
+    this.#tell(null, null, null, what, sender.includes(":") ? "RFC 4443 §3.1" : "RFC 792");
   }
 
   /** The first payload of a side, what was cut off, and what is missing. */

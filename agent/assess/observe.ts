@@ -13,41 +13,13 @@ import { SERVER } from "../tls/side.ts";
 import type { Handshake } from "../tls/handshake.ts";
 import { formatAddress, formatTime } from "../../protocol/address.ts";
 import type { Failure, Flow, ProtocolName, ResumedFrom, Tls } from "../../protocol/flow-record.ts";
+import { ENCAP_NAMES, PROTO_NAMES, REFUSAL_NAMES } from "./names.ts";
 import type { Reading } from "./reading.ts";
 import { clientCertOf, tlsOf } from "./tls-record.ts";
 
 /** Seconds of capture without an answer after which an attempt counts as unanswered. */
 const UNANSWERED_SECONDS = 30;
 
-export const ENCAP_NAMES: ReadonlyMap<number, string> = new Map([
-  [Encap.vlan, "vlan"],
-  [Encap.qinq, "qinq"],
-  [Encap.mpls, "mpls"],
-  [Encap.pppoe, "pppoe"],
-  [Encap.vxlan, "vxlan"],
-  [Encap.geneve, "geneve"],
-  [Encap.gre, "gre"],
-  [Encap.erspan, "erspan"],
-  [Encap.ipip, "ipip"],
-  [Encap.sixInFour, "6in4"],
-  [Encap.gtp, "gtp"],
-  [Encap.ah, "ah"],
-  [Encap.etherip, "etherip"],
-  [Encap.srv6, "srv6"],
-  [Encap.nsh, "nsh"],
-  [Encap.gue, "gue"],
-  [Encap.fou, "fou"],
-  [Encap.l2tp, "l2tp"],
-  [Encap.vntag, "vntag"],
-  [Encap.etag, "etag"],
-  [Encap.cmd, "cmd"],
-]);
-export const PROTO_NAMES: ReadonlyMap<number, Flow["proto"]> = new Map([
-  [IpProtocol.tcp, "tcp"],
-  [IpProtocol.udp, "udp"],
-  [IpProtocol.esp, "esp"],
-  [IpProtocol.sctp, "sctp"],
-]);
 /** Wrappers that are told with their identifier. */
 const IDENTIFIED: ReadonlySet<number> = new Set([Encap.vlan, Encap.vxlan, Encap.geneve]);
 
@@ -125,6 +97,7 @@ export function observe(
     packets: [table.packets(client), table.packets(server)],
     bytes: [table.bytes(client), table.bytes(server)],
     state,
+    refused_by: REFUSAL_NAMES.get(table.refusedBy(flow)) ?? null,
     midstream: isJoined(facts, isTcp, clientSide),
     protocol: protocolOf(reading),
     encryption: encryptionOf(table, flow, reading),
@@ -179,7 +152,7 @@ function stateOf(table: FlowTable, flow: number, isTcp: boolean, nowUs: number):
   const facts = table.flowFlags(flow);
   const low = table.sideFlags(flow * 2);
   const high = table.sideFlags(flow * 2 + 1);
-  if ((facts & Fact.refused) !== 0) return "refused";
+  if (table.refusedBy(flow) !== 0) return "refused";
   if (!isTcp) return (facts & Fact.established) !== 0 ? "established" : "attempted";
   if ((low & high & Side.fin) !== 0) return "closed";
   if (((low | high) & Side.rst) !== 0) return "reset";

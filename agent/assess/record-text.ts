@@ -21,6 +21,7 @@ function areSame(one: readonly string[], other: readonly string[]): boolean {
 function saysTheSame(a: Flow, b: Flow): boolean {
   return (
     a.state === b.state &&
+    a.refused_by === b.refused_by &&
     a.midstream === b.midstream &&
     a.protocol === b.protocol &&
     a.encryption === b.encryption &&
@@ -36,7 +37,8 @@ function saysTheSame(a: Flow, b: Flow): boolean {
 
 function tailText(r: Flow, tls: string): string {
   return (
-    `"state":"${r.state}","midstream":${r.midstream},"protocol":${word(r.protocol)},` +
+    `"state":"${r.state}","refused_by":${word(r.refused_by ?? null)},` +
+    `"midstream":${r.midstream},"protocol":${word(r.protocol)},` +
     `"encryption":"${r.encryption}","upgraded_from":${word(r.upgraded_from)},` +
     `"handshake":${word(r.handshake)},"failure":${JSON.stringify(r.failure)},` +
     `"accepted":${r.accepted},"tls":${tls},` +

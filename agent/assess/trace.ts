@@ -2,7 +2,7 @@
 import type { Signature } from "../identify/signatures.ts";
 import type { UpgradeState } from "../identify/upgrade.ts";
 import type { TlsTrace } from "../tls/trace.ts";
-import type { ProtocolName } from "../../protocol/flow-record.ts";
+import type { ProtocolName, RefusalName } from "../../protocol/flow-record.ts";
 
 /** What one packet of the flow was; offsets are in the streams, -1 where they are not known. */
 export type TracedPacket = {
@@ -22,6 +22,8 @@ export type TracedPacket = {
 
 export type Trace = TlsTrace & {
   packet(packet: TracedPacket): void;
+  /** An ICMP error of this sender's quoted a packet of the flow, and refused it or did not. */
+  error(kind: RefusalName, sender: string, refuses: boolean): void;
   /** The first bytes of a side, as many as had come, matched. */
   matched(role: number, signature: Signature, length: number): void;
   /** Nothing matched these first bytes of a side. */

@@ -2,8 +2,11 @@
 import { IpProtocol, Tcp } from "../decode/packet.ts";
 import type { Packet } from "../decode/packet.ts";
 import { Side } from "../flow/flow-record.ts";
+import { News } from "../flow/flow-table.ts";
 import type { FlowTable } from "../flow/flow-table.ts";
 import { CLIENT, SERVER } from "../tls/side.ts";
+import { formatAddress } from "../../protocol/address.ts";
+import { REFUSAL_NAMES } from "./names.ts";
 import type { Trace } from "./trace.ts";
 
 /** The packet was just taken by the table, as one of `flow`; its positions are in `view`. */
@@ -14,7 +17,12 @@ export function tellPacket(
   view: DataView,
   trace: Trace,
 ): void {
-  if (packet.unreachable === 1) return;
+  const kind = REFUSAL_NAMES.get(packet.unreachable);
+  if (kind !== undefined) {
+    const { errorSource0, errorSource1, errorSource2, errorSource3 } = packet;
+    const sender = formatAddress(errorSource0, errorSource1, errorSource2, errorSource3);
+    return trace.error(kind, sender, (table.news & News.refused) !== 0);
+  }
   const isTcp = packet.protocol === IpProtocol.tcp;
   const at = flow * 2 + table.side;
   const peer = flow * 2 + 1 - table.side;

@@ -1,5 +1,5 @@
 /** Says in words what the record says in codes. */
-import type { Failure, Flow, MeshTarget } from "../../protocol/flow-record.ts";
+import type { Failure, Flow, MeshTarget, RefusalName } from "../../protocol/flow-record.ts";
 
 /** Every failure code as a sentence without its end. */
 export const FAILURES: Readonly<Record<string, string>> = {
@@ -59,15 +59,22 @@ export function targetWords(target: MeshTarget): string {
   return `${name ?? identity ?? "an unnamed service"}${more === "" ? "" : ` (${more})`}`;
 }
 
+/** `ICMP port unreachable`: what came from the server, or from anybody on the way to it. */
+export function refusalWords(kind: RefusalName): string {
+  if (kind === "rst") return "RST";
+  if (kind === "icmp-other") return "ICMP destination unreachable";
+  return kind.replace("icmp", "ICMP").replaceAll("-", " ");
+}
+
 /** How a flow ended, where nothing failed. */
-export function endWords({ state, packets, proto }: Flow): string {
+export function endWords({ state, refused_by, packets, proto }: Flow): string {
   switch (state) {
     case "attempted":
       return proto === "tcp" || packets[1] > 0 ? "no answer seen" : "one direction only";
     case "unanswered":
       return "no answer";
     case "refused":
-      return "refused";
+      return refused_by ? `refused: ${refusalWords(refused_by)}` : "refused";
     case "established":
       return proto === "tcp" ? "still open at the capture's end" : "answered";
     default:

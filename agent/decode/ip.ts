@@ -1,7 +1,7 @@
 /** Decodes IPv4 and IPv6 headers, and hands what they carry on to the transport. */
 import { Fragment } from "./fragments.ts";
 import type { Fragments } from "./fragments.ts";
-import { Encap, IpProtocol, Stop, wrap } from "./packet.ts";
+import { Encap, IpProtocol, Stop, Unreachable, wrap } from "./packet.ts";
 import type { Packet } from "./packet.ts";
 import { decodeTransport } from "./transport.ts";
 import { decodeTunnel, isTunnel } from "./tunnel.ts";
@@ -10,6 +10,25 @@ import { decodeTunnel, isTunnel } from "./tunnel.ts";
 const EXTENSIONS_LIMIT = 10;
 /** Type of a routing header with segments (RFC 8754 §2): what it carries is SRv6's. */
 const SEGMENT_ROUTING = 4;
+
+/**
+ * By code of "destination unreachable" in IPv4 (RFC 792; 6 to 12 RFC 1122 §3.2.2.1; 13 to 15
+ * RFC 1812 §5.2.7.1). 4, "fragmentation needed" (RFC 1191 §4), asks for smaller packets, and
+ * refuses nothing.
+ */
+const UNREACHABLE4: readonly number[] = [
+  ...[Unreachable.net, Unreachable.host, Unreachable.protocol, Unreachable.port],
+  ...[Unreachable.none, Unreachable.other], // 5: a source route failed
+  ...[Unreachable.net, Unreachable.host, Unreachable.other], // unknown, unknown, source isolated
+  ...[Unreachable.netProhibited, Unreachable.hostProhibited],
+  ...[Unreachable.net, Unreachable.host], // for this type of service
+  ...[Unreachable.adminProhibited, Unreachable.other, Unreachable.other], // 14, 15: precedence
+];
+/** The same in IPv6 (RFC 4443 §3.1): 0 is no route, 3 an address that cannot be reached. */
+const UNREACHABLE6: readonly number[] = [
+  ...[Unreachable.net, Unreachable.adminProhibited, Unreachable.other, Unreachable.host],
+  ...[Unreachable.port, Unreachable.policyFailed, Unreachable.rejectRoute],
+];
 
 /** Decodes an IP packet whose version is told by its first four bits. */
 export function decodeIp(view: DataView, at: number, end: number, packet: Packet): Stop {
@@ -231,15 +250,15 @@ export function decodeCarried(
 
 /**
  * Decodes an ICMP destination-unreachable (RFC 792, type 3; RFC 4443 §3.1, type 1): the packet it
- * quotes names the flow that did not get through. Other messages carry no flow; "fragmentation
- * needed" (RFC 1191 §4: type 3, code 4) asks for smaller packets and refuses nothing.
+ * quotes names the flow that did not get through. Other messages carry no flow.
  */
 function decodeIcmp(view: DataView, at: number, end: number, packet: Packet): Stop {
   if (end - at < 8) return Stop.truncated;
   const isIcmp4 = packet.protocol === IpProtocol.icmp;
-  const isError = view.getUint8(at) === (isIcmp4 ? 3 : 1);
-  const isTooBig = isIcmp4 && view.getUint8(at + 1) === 4;
-  if (!isError || isTooBig) return Stop.notTransport;
+  if (view.getUint8(at) !== (isIcmp4 ? 3 : 1)) return Stop.notTransport;
+  const code = view.getUint8(at + 1);
+  const unreachable = (isIcmp4 ? UNREACHABLE4 : UNREACHABLE6)[code] ?? Unreachable.other;
+  if (unreachable === Unreachable.none) return Stop.notTransport;
   const quoted = at + 8;
   const ipLength = packet.ipLength;
   if (end - quoted < 28) return Stop.truncated;
@@ -249,7 +268,11 @@ function decodeIcmp(view: DataView, at: number, end: number, packet: Packet): St
   if (headerLength < 20) return Stop.malformed;
   const transportAt = quoted + headerLength;
   if (end - transportAt < 8) return Stop.truncated;
-  packet.unreachable = 1;
+  packet.unreachable = unreachable;
+  packet.errorSource0 = packet.source0;
+  packet.errorSource1 = packet.source1;
+  packet.errorSource2 = packet.source2;
+  packet.errorSource3 = packet.source3;
   if (version === 4) {
     if ((view.getUint16(quoted + 6) & 0x1fff) !== 0) return Stop.fragment;
     readIpv4Addresses(view, quoted, packet);

@@ -52,6 +52,24 @@ export const Encap = {
 /** What a number is of that names what is not read: see `Packet.unread`. */
 export const Unread = { etherType: 0, ppp: 1, llc: 2, ipProtocol: 3 } as const;
 
+/**
+ * Why what an ICMP error quotes did not come to its destination, for both versions alike: those
+ * that have no name of their own here are `other`.
+ */
+export const Unreachable = {
+  none: 0,
+  net: 1,
+  host: 2,
+  protocol: 3,
+  port: 4,
+  netProhibited: 5,
+  hostProhibited: 6,
+  adminProhibited: 7,
+  policyFailed: 8,
+  rejectRoute: 9,
+  other: 10,
+} as const;
+
 /** TCP flags as they stand in the header's byte 13 (RFC 9293 §3.1). */
 export const Tcp = { fin: 1, syn: 2, rst: 4, psh: 8, ack: 16 } as const;
 
@@ -103,8 +121,13 @@ export class Packet {
   payloadEnd = 0;
   /** Payload's length on the wire; more than `payloadEnd - payloadAt` where a snap cut it. */
   payloadLength = 0;
-  /** 1 when an ICMP error is about the flow that the other fields name. */
-  unreachable = 0;
+  /** Of an ICMP error, about the flow that the other fields name: one of `Unreachable`; else 0. */
+  unreachable: number = Unreachable.none;
+  /** Who sent that error; of other packets, who sent an earlier one. */
+  errorSource0 = 0;
+  errorSource1 = 0;
+  errorSource2 = 0;
+  errorSource3 = 0;
   encapCount = 0;
   readonly encap = new Int32Array(ENCAP_LIMIT);
   /** What the positions are in: the frame's view, or one where fragments were put together. */

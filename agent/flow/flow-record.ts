@@ -3,7 +3,7 @@
  * two lines of a processor's cache, and not one in each of a dozen arrays.
  *
  *      byte    0  key: ends, ports, protocol and lane (`flow-key.ts`)
- *             40  flags of the flow | its client's side | SYNs | direction, client's basis
+ *             40  flags of the flow | its client's side | SYNs | refusal, direction, basis
  *             44  flags of the sides, low and high | number of its wrappers (2)
  *             48  latest packet | earliest packet (8 each, microseconds since the epoch)
  *             64  packets, low and high | bytes, low and high (8 each)
@@ -53,13 +53,15 @@ export const Side = {
 export const Fact = {
   midstream: 1, // the first packet was no SYN
   established: 2,
-  refused: 4,
-  disagreed: 8,
-  noSlot: 16,
-  snapped: 32, // a payload was captured in part only
-  fromHigh: 64, // the high end sent the first packet
-  renegotiated: 128, // TLS ≤ 1.2: the client began a handshake behind application data
+  disagreed: 4,
+  noSlot: 8,
+  snapped: 16, // a payload was captured in part only
+  fromHigh: 32, // the high end sent the first packet
+  renegotiated: 64, // TLS ≤ 1.2: the client began a handshake behind application data
 } as const;
+
+/** What refused a flow where no ICMP error did, whose kinds are those of `Unreachable`. */
+export const BY_RST = 15;
 
 /** Where a flow's record, and its key, begin among the words; and among the others. */
 export const keyAt = (flow: number): number => flow * WORDS;
@@ -113,7 +115,17 @@ export class FlowRecords {
 
   /** Which way the first packet crossed the interface, as its source numbers that. */
   firstDirection(flow: number): number {
-    return this.octets[byteAt(flow) + BASIS]! >> 2;
+    return (this.octets[byteAt(flow) + BASIS]! >> 2) & 3;
+  }
+
+  /** What answered its first packets instead of the server: `Unreachable` or `BY_RST`; else 0. */
+  refusedBy(flow: number): number {
+    return this.octets[byteAt(flow) + BASIS]! >> 4;
+  }
+
+  protected setRefusedBy(flow: number, by: number): void {
+    const at = byteAt(flow) + BASIS;
+    this.octets[at] = (this.octets[at]! & 15) | (by << 4);
   }
 
   protected nameClient(flow: number, side: number, basis: number): void {
@@ -167,6 +179,11 @@ export class FlowRecords {
     return this.keys[keyAt(at >> 1) + FIRST + (at & 1)]!;
   }
 
+  /** Initial sequence number of a side whose SYN was seen, at flow * 2 + side; else no number. */
+  isn(at: number): number {
+    return (this.first(at) - 1) | 0;
+  }
+
   /** Highest stream offset of the other side that this side acknowledged. */
   acked(at: number): number {
     return this.keys[keyAt(at >> 1) + ACKED + (at & 1)]!;
@@ -180,6 +197,19 @@ export class FlowRecords {
   /** Of its opening, or -1. */
   slot(at: number): number {
     return this.keys[keyAt(at >> 1) + SLOT + (at & 1)]!;
+  }
+
+  /** Adds what the source counted of a side, and did not hand over. */
+  countCutOff(at: number, packets: number, bytes: number): void {
+    const d = doubleAt(at >> 1) + (at & 1);
+    this.doubles[d + PACKETS]! += packets;
+    this.doubles[d + OCTETS]! += bytes;
+    this.octets[byteAt(at >> 1) + SIDE_FLAGS + (at & 1)]! |= Side.cutOff;
+  }
+
+  /** Reports whether the number is a flow in use. */
+  isOpen(flow: number): boolean {
+    return this.packets(flow * 2) + this.packets(flow * 2 + 1) > 0;
   }
 
   /** The clock was set back: ages are kept. */

@@ -5,13 +5,13 @@
  * A flow is a number, an index into every array here, from `take` until `release`. Its two ends are
  * kept in a canonical order, low end first; a packet's side is 0 when the low end sent it, else 1.
  */
-import { IpProtocol, Tcp } from "../decode/packet.ts";
+import { IpProtocol, Tcp, Unreachable } from "../decode/packet.ts";
 import type { Packet } from "../decode/packet.ts";
 import { Ages } from "./ages.ts";
 import { Buckets, PROBES_LIMIT } from "./buckets.ts";
 import { Closings, PROMPT_US } from "./closings.ts";
 import { isLowEnd, writeKey } from "./flow-key.ts";
-import { ACKED, BASIS, FIRST, FLAGS, LAST_US, OCTETS, PACKETS } from "./flow-record.ts";
+import { ACKED, BASIS, BY_RST, FIRST, FLAGS, LAST_US, OCTETS, PACKETS } from "./flow-record.ts";
 import { SENT, SIDE_FLAGS, SLOT, START_US, SYNS, WRAPPERS } from "./flow-record.ts";
 import { Fact, FlowRecords, Side, byteAt, doubleAt, halfAt, keyAt } from "./flow-record.ts";
 import { Openings } from "./opening.ts";
@@ -128,7 +128,9 @@ export class FlowTable extends FlowRecords {
     const meta = packet.protocol | (lane << 8);
     const hash = this.#buckets.hashOf(packet, side, meta);
     let flow = this.#buckets.find(packet, side, meta, hash);
-    if (packet.unreachable === 1) return flow < 0 ? -2 : this.#refuse(flow, 1 - side);
+    if (packet.unreachable !== Unreachable.none) {
+      return flow < 0 ? -2 : this.#takeError(flow, side, packet);
+    }
     if (flow >= 0 && packet.protocol === IpProtocol.tcp && this.#opensAnew(flow, side, packet)) {
       this.displaced = flow;
       return -1;
@@ -145,11 +147,6 @@ export class FlowTable extends FlowRecords {
     else this.#followUdp(flow, side, packet);
     this.renew(flow);
     return flow;
-  }
-
-  /** Initial sequence number of a side whose SYN was seen, at flow * 2 + side; else no number. */
-  isn(at: number): number {
-    return (this.first(at) - 1) | 0;
   }
 
   /** Reports whether a packet starts a new connection between ends that had one before. */
@@ -223,10 +220,14 @@ export class FlowTable extends FlowRecords {
     const isSynOnly = (flags & Tcp.syn) !== 0 && !isAnswer;
     const bothSpoke = this.doubles[doubleAt(flow) + PACKETS + peer]! > 0 && !isSynOnly;
     const joined = (facts & Fact.midstream) !== 0 && !isSynOnly;
-    if (isAnswer || bothSpoke || joined) {
-      this.note(flow, Fact.established);
-      this.news |= News.established;
-    }
+    if (isAnswer || bothSpoke || joined) this.#noteEstablished(flow);
+  }
+
+  /** An ICMP error that came before was soft: the client tried on, and had an answer (RFC 5461). */
+  #noteEstablished(flow: number): void {
+    if (this.refusedBy(flow) !== BY_RST) this.setRefusedBy(flow, Unreachable.none);
+    this.note(flow, Fact.established);
+    this.news |= News.established;
   }
 
   #takePayload(
@@ -299,7 +300,7 @@ export class FlowTable extends FlowRecords {
     const names = isAnswer && this.basis(flow) !== Basis.flags;
     if (!established && ((other & Side.syn) !== 0 || names)) {
       if (names) this.nameClient(flow, peer, Basis.flags);
-      this.note(flow, Fact.refused);
+      this.setRefusedBy(flow, BY_RST);
       this.news |= News.refused;
     }
   }
@@ -311,8 +312,7 @@ export class FlowTable extends FlowRecords {
     const sideFlags = byteAt(flow) + SIDE_FLAGS;
     const peer = 1 - side;
     if (doubles[packets + side] === packet.parts && doubles[packets + peer]! > 0) {
-      this.note(flow, Fact.established);
-      this.news |= News.established;
+      this.#noteEstablished(flow);
     }
     if (packet.payloadLength === 0) return;
     const flags = octets[sideFlags + side]! | Side.data;
@@ -325,15 +325,32 @@ export class FlowTable extends FlowRecords {
     }
   }
 
-  /** An ICMP error quoted a packet of `side`: its destination cannot be reached. */
-  #refuse(flow: number, answering: number): number {
-    if ((this.flowFlags(flow) & (Fact.established | Fact.refused)) === 0) {
-      this.note(flow, Fact.refused);
-      this.news |= News.refused;
-      this.side = answering;
-    }
+  /**
+   * An ICMP error quoted a packet of `side`, which did not arrive. It refuses what nobody has yet
+   * answered, and nothing else (RFC 5927 §5.2). Of two that differ neither is the reason.
+   */
+  #takeError(flow: number, side: number, packet: Packet): number {
+    const before = this.refusedBy(flow);
+    const isAnswered = (this.flowFlags(flow) & Fact.established) !== 0 || before === BY_RST;
+    if (isAnswered || !this.#quotesAttempt(flow, side, packet)) return flow;
+    const kind = packet.unreachable;
+    const isSame = before === Unreachable.none || before === kind;
+    this.setRefusedBy(flow, isSame ? kind : Unreachable.other);
+    this.news |= News.refused;
+    this.side = 1 - side;
     this.renew(flow);
     return flow;
+  }
+
+  /**
+   * Reports whether an ICMP error quotes what opens the flow. Of TCP that is a SYN, known by its
+   * sequence number: who did not see it cannot write one (RFC 5927 §4.1). Datagrams have nothing
+   * of the kind; but who refuses the server's has not refused the client.
+   */
+  #quotesAttempt(flow: number, side: number, packet: Packet): boolean {
+    if (packet.protocol !== IpProtocol.tcp) return this.client(flow) === side;
+    const at = flow * 2 + side;
+    return (this.sideFlags(at) & Side.syn) !== 0 && this.isn(at) === packet.sequence;
   }
 
   /** No more bytes of this side are kept; its slot is returned. */
@@ -344,14 +361,6 @@ export class FlowTable extends FlowRecords {
     if (slot < 0) return;
     this.openings.release(slot);
     this.keys[w] = -1;
-  }
-
-  /** Adds what the source counted of a side, and did not hand over. */
-  countCutOff(at: number, packets: number, bytes: number): void {
-    const d = doubleAt(at >> 1) + (at & 1);
-    this.doubles[d + PACKETS]! += packets;
-    this.doubles[d + OCTETS]! += bytes;
-    this.octets[byteAt(at >> 1) + SIDE_FLAGS + (at & 1)]! |= Side.cutOff;
   }
 
   /** Something of the flow came at `nowUs`, be it counted elsewhere; `news` tells of it. */
@@ -385,11 +394,6 @@ export class FlowTable extends FlowRecords {
   /** Some flow's connection has ended, or was refused. */
   get hasEnded(): boolean {
     return this.#ages.oldest(List.ended) >= 0;
-  }
-
-  /** Reports whether the number is a flow in use. */
-  isOpen(flow: number): boolean {
-    return this.packets(flow * 2) + this.packets(flow * 2 + 1) > 0;
   }
 
   /** Any flow that is still in use, or -1: for the end of a capture. */
@@ -489,8 +493,7 @@ export class FlowTable extends FlowRecords {
     const low = this.octets[byteAt(flow) + SIDE_FLAGS]!;
     const high = this.octets[byteAt(flow) + SIDE_FLAGS + 1]!;
     if (((low | high) & Side.rst) !== 0 || (low & high & Side.fin) !== 0) return List.ended;
-    const flags = this.flowFlags(flow);
-    if ((flags & Fact.refused) !== 0) return List.ended;
-    return (flags & Fact.established) !== 0 ? List.living : List.attempt;
+    if (this.refusedBy(flow) !== 0) return List.ended;
+    return (this.flowFlags(flow) & Fact.established) !== 0 ? List.living : List.attempt;
   }
 }

@@ -2,6 +2,7 @@
 import t from "tap";
 import { LinkType, decodeFrame } from "../../agent/decode/ethernet.ts";
 import { ENCAP_LIMIT, Encap, Packet, STOP_NAMES, Stop } from "../../agent/decode/packet.ts";
+import { Unreachable } from "../../agent/decode/packet.ts";
 import { formatAddress, formatTime } from "../../protocol/address.ts";
 import { ACK, SYN, ethernet, extension, ipv4, ipv6, join, latin1 } from "../frames.ts";
 import { hex, random, tag, tcp, u16, u32, udp, viewOf } from "../frames.ts";
@@ -16,6 +17,9 @@ function decode(frame: Uint8Array, linkType: number = LinkType.ethernet, around 
   return decodeFrame(viewOf(ring), 64, 64 + frame.length, linkType, packet);
 }
 
+const unreachableName = () =>
+  Object.entries(Unreachable).find(([, kind]) => kind === packet.unreachable)![0];
+
 /** What a decoded packet says, in one line. */
 function said(frame: Uint8Array): string {
   const p = packet;
@@ -28,7 +32,7 @@ function said(frame: Uint8Array): string {
     const name = names.find(([, kind]) => kind === word >>> 24)![0];
     return ` ${name}:${word & 0xffffff}`;
   });
-  const kind = p.unreachable === 1 ? "unreachable " : "";
+  const kind = p.unreachable === 0 ? "" : `${unreachableName()} `;
   const payload = `${p.payloadAt - 64}..${p.payloadEnd - 64}/${p.payloadLength}`;
   const place = p.payloadEnd - 64 <= frame.length ? payload : "beyond the frame";
   return `${kind}${p.protocol} ${source}:${p.sourcePort} > ${destination}:${p.destinationPort} ${place}${via.join("")}`;
@@ -299,7 +303,7 @@ const VECTORS: readonly Vector[] = [
       ),
     ),
     headers: 14 + 20 + 8 + 28,
-    said: `unreachable 17 ${V4}:53 70..70/0`,
+    said: `port 17 ${V4}:53 70..70/0`,
   },
   {
     name: "icmp6 administratively prohibited about tcp",
@@ -311,7 +315,7 @@ const VECTORS: readonly Vector[] = [
       0x86dd,
     ),
     headers: 14 + 40 + 8 + 40 + 8,
-    said: `unreachable 6 ${V6}:443 122..122/0`,
+    said: `adminProhibited 6 ${V6}:443 122..122/0`,
   },
 ];
 
@@ -483,6 +487,40 @@ function patch(bytes: Uint8Array, ...changes: number[]): Uint8Array<ArrayBuffer>
 function icmpAbout(quoted: Uint8Array, type: number, code: number): Uint8Array {
   return ethernet(ipv4({ protocol: 1 }, join([type, code, 0, 0, 0, 0, 0, 0], quoted)));
 }
+
+/** By code, from 0. IPv4: RFC 792, RFC 1122 §3.2.2.1, RFC 1812 §5.2.7.1; IPv6: RFC 4443 §3.1. */
+const CODES4 =
+  "net host protocol port none other net host other netProhibited hostProhibited net host " +
+  "adminProhibited other other other";
+const CODES6 =
+  "net adminProhibited other host port policyFailed rejectRoute other other other other";
+
+t.test("icmp errors: what every code says, and who says it", async (t) => {
+  const sender = () => {
+    const { errorSource0, errorSource1, errorSource2, errorSource3 } = packet;
+    return formatAddress(errorSource0, errorSource1, errorSource2, errorSource3);
+  };
+  for (const [code, name] of [...CODES4.split(" "), "other"].entries()) {
+    const quote = ipv4({}, tcp({ flags: SYN })).subarray(0, 28);
+    const message = join([3, code === 17 ? 255 : code, 0, 0, 0, 0, 0, 0], quote);
+    const stop = decode(ethernet(ipv4({ protocol: 1, source: "192.0.2.1" }, message)));
+    t.equal(STOP_NAMES[stop], name === "none" ? "notTransport" : "none", `IPv4, ${code}`);
+    t.equal(unreachableName(), name);
+    if (name !== "none") t.equal(sender(), "192.0.2.1");
+  }
+  for (const [code, name] of CODES6.split(" ").entries()) {
+    const message = join([1, code, 0, 0, 0, 0, 0, 0], ipv6({}, tcp({ flags: SYN })));
+    const frame = ethernet(ipv6({ next: 58, source: "2001:db8::1" }, message), 0x86dd);
+    t.equal(STOP_NAMES[decode(frame)], "none", `IPv6, ${code}`);
+    t.strictSame([unreachableName(), sender()], [name, "2001:db8::1"]);
+  }
+  // "Packet too big" (RFC 4443 §3.2) refuses nothing, nor does an echo; and what comes behind an
+  // error is none.
+  const tooBig = join([2, 0, 0, 0, 0, 0, 5, 0], ipv6({}, tcp({ flags: SYN })));
+  t.equal(decode(ethernet(ipv6({ next: 58 }, tooBig), 0x86dd)), Stop.notTransport);
+  t.equal(decode(ethernet(inIpv4)), Stop.none);
+  t.equal(unreachableName(), "none");
+});
 
 t.test("what carries no flow stops for the reason that names it", async (t) => {
   for (const [name, stop, frame, linkType] of STOPS) {

@@ -11,7 +11,7 @@ import { randomness } from "../../agent/assess/explain.ts";
 import { formatExplained, explainFlow } from "../../agent/explain-flow.ts";
 import type { Explained } from "../../agent/explain-flow.ts";
 import { painter } from "../../agent/assess/sentence.ts";
-import { latin1, random, u16 } from "../frames.ts";
+import { SYN, ethernet, ipv4, join, latin1, random, tcp, u16 } from "../frames.ts";
 import { GOLDEN, framesOf, placeOf } from "./captures.ts";
 import type { Frame } from "./captures.ts";
 import { CLIENT_HELLO, talk, text } from "./talk.ts";
@@ -337,4 +337,27 @@ t.test("--help teaches with examples", async (t) => {
     t.match(help, flag);
   }
   t.ok(help.split("\n").every((line) => line.length <= 100));
+});
+
+t.test("icmp errors: who sent them, and what they refuse", async (t) => {
+  const syn = (sequence: number) => ipv4({}, tcp({ flags: SYN, sequence }));
+  const error = (sequence: number) =>
+    ipv4(
+      { protocol: 1, source: "192.0.2.1", destination: "10.0.0.1" },
+      join([3, 13, 0, 0, 0, 0, 0, 0], syn(sequence).subarray(0, 28)),
+    );
+  const file = capture(
+    [syn(7), error(8), error(7)].map((packet, i) => ({
+      ...{ bytes: ethernet(packet), timeUs: 1.7e15 + i, linkType: 1 },
+    })),
+  );
+  const explained = await explainFlow([file], 1);
+  const [, forged, real] = explained.steps;
+  const what = "ICMP admin prohibited, from 192.0.2.1";
+  t.match(forged, { frame: 2, side: null, what: new RegExp(`^${what}: refuses nothing, `) });
+  t.match(real, { frame: 3, side: null, what: new RegExp(`^${what}$`), source: "RFC 792" });
+  t.match(conclusion(explained, "state"), {
+    ...{ value: "refused", why: "ICMP admin prohibited came back, and nothing else" },
+  });
+  t.match(shown(explained), "tcp without payload; refused: ICMP admin prohibited ");
 });

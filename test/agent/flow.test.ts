@@ -3,10 +3,10 @@ import { spawnSync } from "node:child_process";
 import path from "node:path";
 import t from "tap";
 import { decodeFrame } from "../../agent/decode/ethernet.ts";
-import { Packet } from "../../agent/decode/packet.ts";
+import { Packet, Unreachable } from "../../agent/decode/packet.ts";
 import { PROBES_LIMIT } from "../../agent/flow/buckets.ts";
 import { hashOf, isLowEnd } from "../../agent/flow/flow-key.ts";
-import { Fact, Side } from "../../agent/flow/flow-record.ts";
+import { BY_RST, Fact, Side } from "../../agent/flow/flow-record.ts";
 import { Basis } from "../../agent/flow/roles.ts";
 import { FlowTable, News, TICK_US } from "../../agent/flow/flow-table.ts";
 import { Floods } from "../../agent/flow/floods.ts";
@@ -210,9 +210,13 @@ const OPTIONS = {
 type Ports = { client: number; server: number };
 const PORTS: Ports = { client: 40000, server: 443 };
 
-/** `> SA 100 200 text`: who sends, flags, sequence, acknowledgment, payload. */
+/**
+ * `> SA 100 200 text`: who sends, flags, sequence, acknowledgment, payload; `port! > S 100 0`: an
+ * ICMP error that quotes this.
+ */
 function packetOf(step: string, { client, server } = PORTS): { packet: Packet; view: DataView } {
-  const [way, flags = "", sequence = 0, acknowledgment = 0, ...text] = step.split(" ");
+  const [, error = "none", quoted = ""] = /^(?:(\w+)! )?(.*)$/.exec(step)!;
+  const [way, flags = "", sequence = 0, acknowledgment = 0, ...text] = quoted.split(" ");
   const segment = tcp(
     {
       ...(way === ">" ? { from: client, to: server } : { from: server, to: client }),
@@ -225,6 +229,7 @@ function packetOf(step: string, { client, server } = PORTS): { packet: Packet; v
   const view = viewOf(ipv4(way === ">" ? CLIENT_END : SERVER_END, segment));
   const packet = new Packet();
   decodeFrame(view, 0, view.byteLength, 101, packet);
+  packet.unreachable = Unreachable[error as keyof typeof Unreachable];
   return { packet, view };
 }
 
@@ -233,6 +238,11 @@ const NEWS_NAMES = Object.entries(News);
 const FACT_NAMES = Object.entries(Fact).filter(([name]) => name !== "fromHigh");
 const namesOf = (bits: number, names: [string, number][]) =>
   names.filter(([, bit]) => (bits & bit) !== 0).map(([name]) => name);
+
+const refusalName = (table: FlowTable, flow: number) =>
+  Object.entries({ ...Unreachable, rst: BY_RST }).find(
+    ([, by]) => by === table.refusedBy(flow),
+  )![0];
 
 /** Runs a script of segments through a table and tells what came of it. */
 function follow(script: string, ports?: Ports) {
@@ -264,6 +274,7 @@ function follow(script: string, ports?: Ports) {
   return {
     openings: [opening(client), opening(1 - client)],
     facts: namesOf(table.flowFlags(flow), FACT_NAMES),
+    refusedBy: refusalName(table, flow),
     packets: [table.packets(flow * 2 + client), table.packets(flow * 2 + 1 - client)],
     client: packetSide(table, flow, client),
     news,
@@ -370,10 +381,10 @@ t.test("tcp: what names the client, and what is a guess", async (t) => {
 });
 
 t.test("tcp: a reset that answers a SYN refuses it, be the SYN seen or not", async (t) => {
-  t.strictSame(follow("< RA 0 100").facts, ["midstream", "refused"]);
-  t.strictSame(follow("> S 99 0 | < RA 0 100").facts, ["refused"]);
-  t.strictSame(follow("< RA 500 100").facts, ["midstream"]);
-  t.strictSame(follow("< R 0").facts, ["midstream"]);
+  t.match(follow("< RA 0 100"), { facts: ["midstream"], refusedBy: "rst" });
+  t.match(follow("> S 99 0 | < RA 0 100"), { facts: [], refusedBy: "rst" });
+  t.match(follow("< RA 500 100"), { facts: ["midstream"], refusedBy: "none" });
+  t.match(follow("< R 0"), { facts: ["midstream"], refusedBy: "none" });
 });
 
 t.test("tcp: the same ends connect anew only with another SYN", async (t) => {
@@ -616,13 +627,94 @@ function count(f: SlowFlow, said: Said, nowUs: number, length: number): void {
 t.test("an ICMP error refuses the attempt that it quotes, and no other flow", async (t) => {
   const table = new FlowTable(OPTIONS);
   const { packet, view } = packetOf("> S 99 0");
+  table.direction = 2;
   const flow = table.take(packet, view, 0);
-  packet.unreachable = 1;
+  table.direction = 1; // it comes the other way
+  packet.unreachable = Unreachable.host;
   t.equal(table.take(packet, view, 1), -2, "the same ends on another lane are another flow");
   t.equal(table.take(packet, view, 0), flow);
   t.strictSame(namesOf(table.news, NEWS_NAMES), ["refused"]);
   t.equal(table.packets(flow * 2) + table.packets(flow * 2 + 1), 1, "it is no packet of the flow");
   t.ok((table.sideFlags(flow * 2) & Side.rst) === 0);
+  t.equal(table.isOver(flow), true);
+  t.equal(table.firstDirection(flow), 2);
+});
+
+t.test("icmp errors about tcp: what they refuse, and by which kind", async (t) => {
+  const check = (script: string, by: string, facts: string[] = []) =>
+    t.match(follow(script), { refusedBy: by, facts: facts.length > 0 ? facts : [] }, script);
+  for (const kind of Object.keys(Unreachable).slice(1)) check(`> S 99 0 | ${kind}! > S 99 0`, kind);
+  check("> S 99 0 | host! > S 99 0 | > S 99 0 | host! > S 99 0", "host");
+  // A SYN's data is quoted with the SYN's own number (RFC 7413).
+  check("> S 99 0 hello | port! > S 99 0", "port");
+  // Forged: whoever did not see the SYN does not know its number, and what is behind was not sent.
+  for (const number of ["98", "100", "0", "4294967295", "2147483747"]) {
+    check(`> S 99 0 | adminProhibited! > S ${number} 0`, "none");
+  }
+  check("> S 99 0 | adminProhibited! < SA 99 100", "none"); // of a side that has sent nothing
+  for (const number of ["99", "4294967295"]) {
+    check(`> RA 100 0 | port! > S ${number} 0`, "none", ["midstream"]); // no SYN was seen
+  }
+  // Of several kinds neither is the reason; a RST is the other end's own answer.
+  check("> S 99 0 | net! > S 99 0 | > S 99 0 | adminProhibited! > S 99 0", "other");
+  check("> S 99 0 | adminProhibited! > S 99 0 | > S 99 0 | < RA 0 100", "rst");
+  check("> S 99 0 | < RA 0 100 | adminProhibited! > S 99 0", "rst");
+  check("> S 99 0 | < RA 0 100 | > A 100 500", "rst", ["established"]);
+  // What is answered is not refused: the error was soft (RFC 5461 §2.2), before or behind.
+  const answered = "< SA 499 100 | > A 100 500";
+  check(`> S 99 0 | host! > S 99 0 | > S 99 0 | ${answered}`, "none", ["established"]);
+  for (const quoted of ["> S 99 0", "> A 100 500", "< SA 499 100"]) {
+    check(`> S 99 0 | ${answered} | adminProhibited! ${quoted}`, "none", ["established"]);
+  }
+  check("> A 100 500 hello | port! > A 100 500", "none", ["midstream", "established"]);
+  // A late one about the connection before is none of the next one's.
+  check(`> S 99 0 | ${answered} | < R 500 0 | > S 7000 0 | port! > S 99 0`, "none");
+});
+
+t.test(
+  "an attempt that is answered behind an ICMP error lives; a forged error moves nothing",
+  async (t) => {
+    const { table, flow, news } = follow("> S 99 0 | net! > S 99 0 | > S 99 0 | < SA 499 100");
+    t.strictSame(news, ["opened", "refused", "established"]);
+    t.equal(table.isOver(flow), false);
+    table.nowUs = 50e6;
+    t.equal(table.expired(table.nowUs), -1, "it is kept as long as living ones are");
+
+    const forged = follow("> S 99 0");
+    const lastUs = forged.table.lastUs(forged.flow);
+    const { packet, view } = packetOf("port! > S 98 0");
+    forged.table.nowUs = 5e6;
+    t.equal(forged.table.take(packet, view, 0), forged.flow);
+    t.strictSame([forged.table.news, forged.table.lastUs(forged.flow)], [0, lastUs]);
+  },
+);
+
+t.test("icmp errors about datagrams: the client's, until the server speaks", async (t) => {
+  const packet = new Packet();
+  const check = (script: string, by: string, facts: string[] = []) => {
+    const table = new FlowTable(OPTIONS);
+    let flow = -1;
+    for (const step of script.split(" | ")) {
+      const [, error = "none", way] = /^(?:(\w+)! )?([<>])$/.exec(step)!;
+      const ports = way === ">" ? { from: 40000, to: 53 } : { from: 53, to: 40000 };
+      const ends = way === ">" ? CLIENT_END : SERVER_END;
+      const view = viewOf(ipv4({ ...ends, protocol: 17 }, udp(latin1("hello"), ports)));
+      decodeFrame(view, 0, view.byteLength, 101, packet);
+      packet.unreachable = Unreachable[error as keyof typeof Unreachable];
+      table.nowUs++;
+      flow = table.take(packet, view, 0);
+    }
+    const told = [refusalName(table, flow), ...namesOf(table.flowFlags(flow), FACT_NAMES)];
+    t.strictSame(told, [by, ...facts], script);
+  };
+  check("> | port! >", "port"); // RFC 1122 §4.1.3.1
+  check("> | port! > | > | port! >", "port");
+  check("> | port! > | > | adminProhibited! >", "other");
+  check("> | < | port! >", "none", ["established"]);
+  check("> | port! > | > | <", "none", ["established"]);
+  // A client that has gone refuses the answer, and nobody has refused the client.
+  check("< | port! <", "none");
+  check("> | < | port! <", "none", ["established"]);
 });
 
 t.test("not one garbage collection in a million packets", async (t) => {

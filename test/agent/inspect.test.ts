@@ -284,6 +284,7 @@ t.test("200,000 mutated frames: nothing thrown, everything accounted for", async
 
 /** Of records that say the same of TLS, or have none; each makes another text. */
 const DIFFERENCES: readonly Partial<Flow>[] = [
+  ...[{ state: "refused", refused_by: "rst" }, { refused_by: "icmp-other" }],
   ...[{ state: "reset" }, { state: "closed" }, { midstream: true }, { midstream: false }],
   ...[{ protocol: "smtp" }, { encryption: "plaintext" }, { upgraded_from: "smtp" }],
   ...[{ handshake: "complete" }, { handshake: "failed" }, { accepted: true }, { accepted: null }],
