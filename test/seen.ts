@@ -92,7 +92,11 @@ const POSTURES: Record<string, Partial<Flow>> = {
 const OUTCOMES: Record<string, Partial<Flow>> = {
   accepted: { state: "closed", accepted: true },
   open: { state: "established" },
-  rst: { state: "refused" },
+  rst: { state: "refused", refused_by: "rst" },
+  unreachable: { state: "refused", refused_by: "icmp-host-unreachable" },
+  "no-port": { state: "refused", refused_by: "icmp-port-unreachable" },
+  prohibited: { state: "refused", refused_by: "icmp-admin-prohibited" },
+  untold: { state: "refused" },
   syn: { state: "attempted", packets: [1, 0] },
   silent: { state: "unanswered", packets: [4, 0] },
   "client-rst": { state: "reset", packets: [2, 0] },

@@ -4,7 +4,7 @@ import type { Holder } from "../attribution/holder.ts";
 import { joinBetween, joinMasked } from "./between.ts";
 import type { Provenance, Sighting } from "../attribution/attribute.ts";
 import type { Posture } from "../policy/expectation.ts";
-import type { Flow } from "../../protocol/flow-record.ts";
+import type { Flow, RefusalName } from "../../protocol/flow-record.ts";
 import type { Observation } from "../../protocol/observation.ts";
 
 /** `not-tls`: bytes that are no TLS, named or not. `resumed`, `unknown`: TLS that is not proven. */
@@ -46,6 +46,8 @@ export type Connection = {
   disagree: boolean;
   /** The SYN was answered by RST or ICMP. */
   refused: boolean;
+  /** By which of them, where all that saw it say the same. */
+  refusedBy: RefusalName | null;
   /** The SYN has waited in vain. */
   unanswered: boolean;
   /** A sighting at the client's, and one at the server's veth. */
@@ -162,6 +164,7 @@ function merge(sightings: Sighting[]): Connection {
     oneSided: sightings.every((s) => isOneSided(s.attributed.observation)),
     disagree: mixed || (accepted.includes(true) && accepted.includes(false)),
     refused: records.some((r) => r.state === "refused"),
+    refusedBy: refusedByOf(records),
     unanswered: records.some((r) => r.state === "unanswered"),
     atClient: atClient.length > 0,
     atServer: atServer.length > 0,
@@ -196,6 +199,11 @@ function hasSpoken({ packets, history }: Flow): boolean {
 /** A node's address stands for any of its pods at others; at its own pods it is the node's. */
 function isMasked(client: Holder | null, server: Holder | null): boolean {
   return client?.kind === "node" && client.node !== (server?.node ?? null);
+}
+
+function refusedByOf(records: readonly Flow[]): RefusalName | null {
+  const all = records.filter((r) => r.state === "refused").map((r) => r.refused_by ?? null);
+  return all.every((by) => by === all[0]) ? (all[0] ?? null) : null;
 }
 
 /** A client that gives up with RST before an answer has reached nobody. */

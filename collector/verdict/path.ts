@@ -1,4 +1,5 @@
 /** Judges one connection against what is declared about its path. */
+import type { RefusalName } from "../../protocol/flow-record.ts";
 import type { Expectation } from "../policy/expectation.ts";
 import type { Matrix } from "./matrix.ts";
 import type { Connection } from "./pair.ts";
@@ -10,6 +11,15 @@ import type { Say } from "./say.ts";
 const PACKET_LAYER: ReadonlySet<string> = new Set([
   ...["NetworkPolicy", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "ClusterNetworkPolicy"],
   ...["CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "GlobalNetworkPolicy"],
+]);
+
+/**
+ * Answers for a server that it never saw the attempt of. That a net, a host or a port cannot be
+ * reached is no policy's word: port unreachable is kube-proxy's for a Service without endpoints.
+ */
+const SAYS_PROHIBITED: ReadonlySet<RefusalName> = new Set([
+  ...(["rst", "icmp-net-prohibited", "icmp-host-prohibited", "icmp-admin-prohibited"] as const),
+  "icmp-policy-failed",
 ]);
 
 export function sayOfPath(c: Connection, expectation: Expectation, matrix: Matrix): Say {
@@ -55,6 +65,9 @@ function sayOfDenied(c: Connection, expectation: Expectation, matrix: Matrix): S
 function sayOfStopped(c: Connection, matrix: Matrix): Say {
   if (matrix.server === "seen") return unreadable("reached-the-server");
   if (matrix.server === "absent" && matrix.client === "seen") {
+    if (c.refused && !(c.refusedBy !== null && SAYS_PROHIBITED.has(c.refusedBy))) {
+      return unreadable("unreachable");
+    }
     return ifServed(
       c.refused ? "denied-and-refused" : "denied-and-dropped",
       matrix,

@@ -72,6 +72,8 @@ export const REASONS = {
   "server-unseen":
     "the attempt was refused, and may have reached the server where not all is seen: " +
     "nothing shows that the policy refused it",
+  unreachable:
+    "an ICMP error said that the server cannot be reached: no policy of the network says that",
   "served-nobody":
     "the attempt never reached the server, which served nobody else in the window: " +
     "it may have been unreachable for all",

@@ -33,7 +33,10 @@ const SHOWN: Record<Posture, Partial<Flow>> = {
 
 /** What the packets of an attempt show of it, wherever they were seen from the start on. */
 function shown(draw: Draw, { posture, fate, isReset }: Attempt): Partial<Flow> {
-  if (isReset) return { state: "refused", packets: [1, 0] };
+  if (isReset) {
+    const by = fate === "blocked" ? BY_POLICY : fate === "gone" ? BY_NOBODY : (["rst"] as const);
+    return { state: "refused", refused_by: draw.pick(by), packets: [1, 0] };
+  }
   switch (fate) {
     case "blocked":
     case "gone":
@@ -53,6 +56,8 @@ function shown(draw: Draw, { posture, fate, isReset }: Attempt): Partial<Flow> {
       return { ...SHOWN[posture], accepted: true };
   }
 }
+const BY_POLICY = ["rst", "icmp-admin-prohibited", "icmp-port-unreachable"] as const;
+const BY_NOBODY = ["rst", "icmp-host-unreachable", "icmp-port-unreachable"] as const;
 const DIED_OVER_TLS = { mtls: "client-cert-refused", tls: "client-cert-missing" } as const;
 
 const refusal = (code: string, confidence: "certain" | "likely" = "likely"): Partial<Flow> => ({

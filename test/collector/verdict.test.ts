@@ -525,6 +525,12 @@ t.test("rule 4: a reset by the server's own kernel is no proof of a packet filte
       [`web > ledger rst @c, ${others}`, "unproven server-unseen 0/0/1", unwatched],
       [`web > ledger rst @c via=ledger-svc, ${others}`, "confirmed denied-and-refused 1/0/0"],
       ["web > ledger rst via=ledger-svc", "unproven reached-the-server 0/0/1"],
+      // Of ICMP errors only those that say "prohibited" are a policy's; others are a route's.
+      [`web > ledger prohibited @c, ${others}`, "confirmed denied-and-refused 1/0/0"],
+      [`web > ledger unreachable @c, ${others}`, "unproven unreachable 0/0/1"],
+      [`web > ledger no-port @c, ${others}`, "unproven unreachable 0/0/1"],
+      [`web > ledger untold @c, ${others}`, "unproven unreachable 0/0/1"],
+      ["web > ledger prohibited @c", "unproven served-nobody 0/0/1"],
     ];
     check(t, "path", rows, { expect });
   }
