@@ -28,8 +28,8 @@ export type WorkloadWatched = Watched & {
   least: number;
 };
 
-type Life = { fromMs: number; toMs: number };
-const ALWAYS: Life = { fromMs: -Infinity, toMs: Infinity };
+type Span = { fromMs: number; toMs: number };
+const ALWAYS: Span = { fromMs: -Infinity, toMs: Infinity };
 
 const NOTHING: Watched = {
   ...{ share: 0, delivered: 0, dropped: 0, sampling: 1, oneDirection: false, unread: 0, lost: 0 },
@@ -68,6 +68,9 @@ export class WindowCoverage {
   readonly #byNode = new Map<string, NodeWord[]>();
   /** By workload: its pods that lived in the window, and how well all of them were watched. */
   readonly #lives = new Map<string, Binding<Holder>[]>();
+  readonly #pods = new Map<Holder, Watched>();
+  /** By pod, for each address at which nothing was lost: when it was watched. */
+  readonly #lossless = new Map<Holder, Span[][]>();
   readonly #workloads = new Map<string, WorkloadWatched>();
   /** Of each node, observations that were given up, by interface. */
   readonly #lost = new Map<string, Map<string, number>>();
@@ -107,9 +110,16 @@ export class WindowCoverage {
     }
   }
 
-  /** How well a pod was watched while it lived, by any of its addresses. */
-  ofPod(holder: Holder | null, life: Life = ALWAYS): Watched {
-    if (!holder) return NOTHING;
+  /** How well a pod was watched in the window, by any of its addresses. */
+  ofPod(holder: Holder | null): Watched {
+    // What is outside has no interface that an agent could watch.
+    if (!holder || holder.kind === "external") return NOTHING;
+    const known = this.#pods.get(holder) ?? this.#ofLife(holder, ALWAYS);
+    this.#pods.set(holder, known);
+    return known;
+  }
+
+  #ofLife(holder: Holder, life: Span): Watched {
     const all = holder.addresses.map((a) => this.#add(wordsOf(this.#byAddress, holder, a), life));
     return all.sort((a, b) => b.share - a.share)[0] ?? NOTHING;
   }
@@ -120,14 +130,14 @@ export class WindowCoverage {
     const known = this.#workloads.get(name);
     if (known) return known;
     const lives = this.#lives.get(name) ?? [];
-    const all = lives.map((life) => ({ ...this.ofPod(life.value, life), ms: this.#lived(life) }));
+    const all = lives.map((life) => ({ ...this.#ofLife(life.value, life), ms: this.#lived(life) }));
     const alone = this.ofPod(holder);
     const watched = all.length > 0 ? addUp(all) : { ...alone, least: alone.share };
     this.#workloads.set(name, watched);
     return watched;
   }
 
-  #lived({ fromMs, toMs }: Life): number {
+  #lived({ fromMs, toMs }: Span): number {
     return Math.min(toMs, this.#toMs) - Math.max(fromMs, this.#fromMs);
   }
 
@@ -139,21 +149,23 @@ export class WindowCoverage {
   isWhole(holder: Holder, fromMs: number, toMs: number, tolerance: number): boolean {
     const from = Math.max(fromMs, this.#fromMs - this.apartMs);
     const to = Math.min(toMs, this.#toMs + this.apartMs);
-    return holder.addresses.some((address) => {
+    if (holder.kind === "external") return false;
+    const spans = this.#lossless.get(holder) ?? this.#losslessOf(holder, tolerance);
+    this.#lossless.set(holder, spans);
+    return spans.some((own) => own.some((span) => span.fromMs <= from && to <= span.toMs));
+  }
+
+  #losslessOf(holder: Holder, tolerance: number): Span[][] {
+    return holder.addresses.flatMap((address) => {
       const words = wordsOf(this.#near, holder, address);
       const { delivered, dropped, unread, lost, sampling, oneDirection } = this.#add(words);
-      if (sampling < 1 || oneDirection || lost > 0) return false;
-      if (dropped + unread > tolerance * (delivered + dropped)) return false;
-      let reached = from;
-      const spans = words.map((w) => w.coverage).sort((a, b) => a.from_ms - b.from_ms);
-      for (const span of spans) {
-        if (span.from_ms <= reached) reached = Math.max(reached, span.to_ms);
-      }
-      return spans.some((span) => span.from_ms <= from && from <= span.to_ms) && reached >= to;
+      if (sampling < 1 || oneDirection || lost > 0) return [];
+      if (dropped + unread > tolerance * (delivered + dropped)) return [];
+      return [joined(words.map(({ coverage: c }) => ({ fromMs: c.from_ms, toMs: c.to_ms })))];
     });
   }
 
-  #add(words: readonly NodeWord[], life: Life = ALWAYS): Watched {
+  #add(words: readonly NodeWord[], life: Span = ALWAYS): Watched {
     const lifeFrom = Math.max(life.fromMs, this.#fromMs);
     const lifeTo = Math.min(life.toMs, this.#toMs);
     const spans = words
@@ -262,6 +274,17 @@ function addUp(pods: readonly (Watched & { ms: number })[]): WorkloadWatched {
     unread: sum((pod) => pod.unread),
     lost: sum((pod) => pod.lost),
   };
+}
+
+/** Spans that touch are one. */
+function joined(spans: Span[]): Span[] {
+  const all: Span[] = [];
+  for (const span of spans.sort((a, b) => a.fromMs - b.fromMs)) {
+    const last = all.at(-1);
+    if (last && span.fromMs <= last.toMs) last.toMs = Math.max(last.toMs, span.toMs);
+    else all.push({ ...span });
+  }
+  return all;
 }
 
 /** What was told of an address by the agent of the node where its holder runs. */

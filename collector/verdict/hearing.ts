@@ -1,4 +1,6 @@
 /** Hears what each connection of a window says, and adds it to a tally. */
+import { formatHolder, toExternal } from "../attribution/holder.ts";
+import type { Holder } from "../attribution/holder.ts";
 import type { Expectation } from "../policy/expectation.ts";
 import { CARRIERS, expectedOf, sayOf, shownBy } from "./expect.ts";
 import type { Known } from "./expect.ts";
@@ -6,12 +8,15 @@ import { isOneEndOnly, portOf } from "./matrix.ts";
 import type { Matrix, Sights } from "./matrix.ts";
 import type { Connection } from "./pair.ts";
 import { unreadable } from "./say.ts";
-import { edgeOf, Tally } from "./tally.ts";
+import { Tally } from "./tally.ts";
 import type { Ends } from "./tally.ts";
 import type { WindowInput } from "./window-input.ts";
 
 /** What nobody held is one end: a scan of a subnet, or made-up sources, are no thousand edges. */
 const NOBODY = "unattributed[Unknown]";
+/** Whoever sends a SYN alone may write any source: outside of what is declared they are one. */
+const ANYBODY: Holder = { ...toExternal("unanswered"), addresses: [] };
+const ANYBODY_NAME = formatHolder(ANYBODY);
 
 export class Hearing {
   readonly tally = new Tally();
@@ -28,39 +33,51 @@ export class Hearing {
   add(c: Connection): void {
     const { tally } = this;
     const matrix = this.#sights.of(c);
-    this.#noteOthers(c, matrix);
-    const carrier = CARRIERS[c.proto];
-    if (!carrier) return;
+    const isAnybody = this.#isAnybody(c);
     const ends: Ends = {
-      ...{ client: c.client, server: c.server },
-      clientName: c.client ? c.clientName : NOBODY,
+      ...{ client: isAnybody ? ANYBODY : c.client, server: c.server },
+      clientName: isAnybody ? ANYBODY_NAME : c.client ? c.clientName : NOBODY,
       serverName: c.server ? c.serverName : NOBODY,
       provenance: { client: c.clientProvenance, server: c.serverProvenance },
     };
+    this.#noteOthers(c, matrix, ends.clientName);
+    const carrier = CARRIERS[c.proto];
+    if (!carrier) return;
     const id = `${ends.clientName} -> ${ends.serverName} : ${c.port}/${c.proto}`;
     if (!c.client || !c.server) {
       const path = { say: unreadable("not-attributable"), met: null };
-      tally.addEdge(edgeOf(id, ends, c, { path, transport: null }, false));
+      tally.addConnection(id, ends, c, { path }, false);
       return;
     }
     const { fromMs, toMs, clocksApartMs: apartMs, expect } = this.#input;
     const known: Known = { c, client: c.client, server: c.server, carrier, fromMs, toMs, apartMs };
     const expected = expectedOf(known, expect, shownBy(c));
     const inGrace = expected.atStart.length + expected.later.length > 1;
-    tally.addEdge(edgeOf(id, ends, c, sayOf(c, expected, matrix), inGrace));
+    tally.addConnection(id, ends, c, sayOf(c, expected, matrix), inGrace);
     if (this.#slipsPast(id, known, expected.atStart[0])) {
       tally.addSlipped(c.serverName, c.clientName);
     }
   }
 
+  /** An address outside that is in no zone, is nobody's actor, and had no answer to answer. */
+  #isAnybody({ client, established }: Connection): boolean {
+    if (client?.kind !== "external" || established) return false;
+    const { zonesOf, actorOf } = this.#input;
+    return zonesOf(client).length === 0 && !actorOf?.(client);
+  }
+
   /** What it shows of others: who served, who may be behind an address, who tries what. */
-  #noteOthers(c: Connection, matrix: Matrix): void {
+  #noteOthers(c: Connection, matrix: Matrix, client: string): void {
     const { tally } = this;
     const port = `${c.port}/${c.proto}`;
     tally.sampling = Math.min(tally.sampling, c.sampling);
     if (c.clientIsNode) tally.masked.add(portOf(c.serverName, c));
-    if (c.client === null && c.server !== null) tally.unknown.add(`> ${c.serverName} ${port}`);
-    if (c.server === null) tally.unknown.add(`${c.client ? c.clientName : ""} > ${port}`);
+    // What never was established contradicts nothing, whoever it was.
+    const isHeld = c.established || c.accepted === true;
+    if (isHeld && c.client === null && c.server !== null) {
+      tally.unknown.add(`> ${c.serverName} ${port}`);
+    }
+    if (isHeld && c.server === null) tally.unknown.add(`${c.client ? c.clientName : ""} > ${port}`);
     const isMadeUp = isOneEndOnly(matrix);
     if (c.accepted === true && isMadeUp) {
       tally.addOneEnded(c.atClient ? c.clientName : c.serverName, 1);
@@ -72,7 +89,7 @@ export class Hearing {
     // A server's clients are no targets.
     if (!c.rolesKnown && c.midstream) return;
     const { dst_ip: address } = c.sightings[0]!.attributed.observation.record;
-    const targets = tally.targetsOf(c.client ? c.clientName : NOBODY);
+    const targets = tally.targetsOf(client);
     targets.add(`${address} ${port}`, c.accepted === true);
   }
 

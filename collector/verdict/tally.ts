@@ -73,10 +73,33 @@ export class Tally {
   /** The smallest share of flows that any agent read. */
   sampling = 1;
 
-  addEdge(edge: EdgeTally): void {
-    const known = this.edges.get(edge.id);
-    if (known) mergeEdge(known, edge);
-    else this.edges.set(edge.id, edge);
+  /** Adds one connection of an edge, with what it says of each aspect. */
+  addConnection(
+    id: string,
+    ends: Ends,
+    c: Connection,
+    said: Partial<Record<Aspect, Said>>,
+    inGrace: boolean,
+  ): void {
+    const flows = c.sightings.map((s) => s.id).sort();
+    const [startMs, flow] = [c.startMs, flows[0]!];
+    let edge = this.edges.get(id);
+    if (edge === undefined) {
+      edge = newEdge(id, c, { startMs, flow, ...ends });
+      this.edges.set(id, edge);
+    } else if (comesBefore(startMs, flow, edge.first)) edge.first = { startMs, flow, ...ends };
+    if (said.path) addSaid(edge.cells.path, said.path, startMs, flow);
+    if (said.transport) addSaid(edge.cells.transport, said.transport, startMs, flow);
+    edge.connections++;
+    edge.bytes += c.bytes;
+    edge.lastMs = Math.max(edge.lastMs, c.endMs);
+    edge.sampling = Math.min(edge.sampling, c.sampling);
+    edge.inferred ||= c.inferred;
+    edge.inGrace ||= inGrace;
+    for (const finding of c.findings) edge.findings.add(finding);
+    if (c.protocol !== null) edge.protocols.add(c.protocol);
+    if (c.version !== null) edge.tlsVersions.add(c.version);
+    edge.flows = firstOf(edge.flows, flows);
   }
 
   targetsOf(client: string): Targets {
@@ -96,7 +119,11 @@ export class Tally {
 
   /** Takes over what `other` holds; it is not to be used any more. */
   merge(other: Tally): void {
-    for (const edge of other.edges.values()) this.addEdge(edge);
+    for (const [id, edge] of other.edges) {
+      const known = this.edges.get(id);
+      if (known) mergeEdge(known, edge);
+      else this.edges.set(id, edge);
+    }
     for (const name of other.served) this.served.add(name);
     for (const name of other.masked) this.masked.add(name);
     for (const name of other.unknown) this.unknown.add(name);
@@ -107,35 +134,27 @@ export class Tally {
   }
 }
 
-/** The edge of one connection, with what it says of both aspects. */
-export function edgeOf(
-  id: string,
-  ends: Ends,
-  c: Connection,
-  said: Record<Aspect, Said | null>,
-  inGrace: boolean,
-): EdgeTally {
-  const flows = c.sightings.map((s) => s.id).sort();
-  const first = { startMs: c.startMs, flow: flows[0]! };
+function newEdge(id: string, c: Connection, first: EdgeTally["first"]): EdgeTally {
   return {
-    ...{ id, port: c.port, proto: c.proto, inGrace, inferred: c.inferred },
-    first: { ...first, ...ends },
-    cells: { path: cellsOf(said.path, first), transport: cellsOf(said.transport, first) },
-    ...{ connections: 1, bytes: c.bytes, lastMs: c.endMs, sampling: c.sampling },
-    findings: new Set(c.findings),
-    protocols: new Set(c.protocol === null ? [] : [c.protocol]),
-    tlsVersions: new Set(c.version === null ? [] : [c.version]),
-    flows: flows.slice(0, FLOWS_TOLD),
+    ...{ id, port: c.port, proto: c.proto, first, inGrace: false, inferred: false },
+    cells: { path: new Map(), transport: new Map() },
+    ...{ connections: 0, bytes: 0, lastMs: c.endMs, sampling: 1, flows: [] },
+    ...{ findings: new Set(), protocols: new Set(), tlsVersions: new Set() },
   };
 }
 
-function cellsOf(said: Said | null, first: Moment): Map<string, Cell> {
-  if (said === null) return new Map();
+function addSaid(cells: Map<string, Cell>, said: Said, startMs: number, flow: string): void {
   const { say, met } = said;
   const reason = say.kind === "pending" ? null : say.reason;
   const unless = (say.kind === "supports" && say.unless) || null;
-  const name = [say.kind, reason, unless?.served, unless?.reason].join(" ");
-  return new Map([[name, { kind: say.kind, reason, unless, count: 1, first: { ...first, met } }]]);
+  const name = `${say.kind} ${reason}${unless ? ` ${unless.served} ${unless.reason}` : ""}`;
+  const cell = cells.get(name);
+  if (cell === undefined) {
+    cells.set(name, { kind: say.kind, reason, unless, count: 1, first: { startMs, flow, met } });
+    return;
+  }
+  cell.count++;
+  if (comesBefore(startMs, flow, cell.first)) cell.first = { startMs, flow, met };
 }
 
 function mergeEdge(into: EdgeTally, from: EdgeTally): void {
@@ -164,7 +183,11 @@ function mergeEdge(into: EdgeTally, from: EdgeTally): void {
 }
 
 export function isBefore(a: Moment, b: Moment): boolean {
-  return a.startMs < b.startMs || (a.startMs === b.startMs && a.flow < b.flow);
+  return comesBefore(a.startMs, a.flow, b);
+}
+
+function comesBefore(startMs: number, flow: string, other: Moment): boolean {
+  return startMs < other.startMs || (startMs === other.startMs && flow < other.flow);
 }
 
 /** The smallest names of both, which are sorted. */

@@ -55,7 +55,7 @@ export function weigh(cells: readonly Cell[], tolerance: number): Weighed | null
   if (counts.pending > 0) return found("unproven", "not-answered");
   const silence = mostOf(cells, "silent");
   return silence
-    ? { ...found("unproven", silence), counts: { ...NO_COUNTS, unreadable: 1 } }
+    ? { ...found("unproven", silence), counts: { ...NO_COUNTS, unreadable: count("silent") } }
     : null;
 }
 

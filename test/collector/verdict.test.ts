@@ -671,6 +671,29 @@ t.test("of datagrams the client must have sent the first one", async (t) => {
   ]);
 });
 
+t.test("made-up sources are one client, and take no proof back", async (t) => {
+  const outside = Array.from({ length: 300 }, (_, i) => `198.51.100.${i % 250} > ledger rst @s`);
+  const nobody = Array.from({ length: 100 }, (_, i) => `10.0.9.${i} > ledger rst @s`);
+  const real = ["203.0.113.9 > ledger mtls accepted @s", "web > ledger mtls accepted"];
+  const { verdicts, findings } = judge(sightingsOf([...outside, ...nobody, ...real]), {});
+  const seen = verdicts.filter((v) => v.firstSeen !== null);
+  t.strictSame([...new Set(seen.map((v) => v.edge.client.name))].sort(), [
+    ...["203.0.113.9", "unanswered", "unattributed", "web"],
+  ]);
+  const of = (name: string) => seen.filter((v) => v.edge.client.name === name).map(tell);
+  t.strictSame(of("unanswered"), ["unproven allowed-and-refused 0/0/300"]);
+  t.strictSame(of("unattributed"), ["unproven not-attributable 0/0/100"]);
+  t.strictSame(of("web"), ["confirmed allowed-and-used 1/0/0", "confirmed mtls-observed 1/0/0"]);
+  t.strictSame(findings, []);
+  // Whoever got an answer may have been any client.
+  const held = judge(sightingsOf([...real, "10.0.9.7 > ledger plain accepted @s"]), {});
+  const web = exercised(held).filter((v) => v.edge.client.name === "web");
+  t.strictSame(web.map(tell), [
+    "unproven not-attributable 1/0/0",
+    "unproven not-attributable 1/0/0",
+  ]);
+});
+
 t.test("an agent speaks only for pods on its node", async (t) => {
   const stolen = (lines: readonly string[]) =>
     sightingsOf(lines).map((sighting) => ({ ...sighting, node: "a" }));
