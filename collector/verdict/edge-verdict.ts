@@ -17,6 +17,9 @@ import type { WindowInput } from "./window-input.ts";
 
 const time = (ms: number) => new Date(ms).toISOString();
 
+/** Where meshes take connections to any port: HBONE of Istio ambient, Linkerd's own transport. */
+const TUNNEL_PORTS = [15008, 4143];
+
 /** What of an edge is known whatever its connections say. */
 type Base = {
   edge: Edge;
@@ -65,7 +68,11 @@ export class EdgeJudge {
       const isSampled = base.coverage.sampling < 1;
       const isLost = (base.coverage.lost ?? 0) > 0;
       const told: Reason = isLost ? "observations-lost" : "not-exercised";
-      const silence: Reason = isSampled ? "not-in-sample" : told;
+      const isInside = TUNNEL_PORTS.some((at) =>
+        this.#tally.edges.has(`${names.clientName} -> ${names.serverName} : ${at}/tcp`),
+      );
+      const unseen: Reason = isInside ? "covered-by-tunnel" : told;
+      const silence: Reason = isSampled ? "not-in-sample" : unseen;
       const reason = seen ? silence : "no-agent";
       const weighed: Weighed = { verdict: "unproven", reason, counts: NO_COUNTS };
       return this.#verdict(base, "transport", weighed, expectation, null);

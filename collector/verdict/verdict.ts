@@ -58,6 +58,8 @@ export const REASONS = {
   "partly-watched": "the agents watched too little of the window to speak of all of it",
   "not-in-sample": "no traffic was seen on the edge in the sample of flows that the agents read",
   "not-exercised": "the edge was watched, and no traffic was seen on it",
+  "covered-by-tunnel":
+    "the two spoke through the mesh's tunnel: whether it was on this port is inside of it",
   "no-agent": "no agent watched either end in the window",
   "not-attributable": "an address could not be attributed at that time",
   "policy-incomplete": "a declared object that may concern the edge could not be read",

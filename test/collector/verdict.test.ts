@@ -1034,6 +1034,17 @@ t.test("a declared edge without traffic is unproven: not exercised, or not watch
   t.strictSame(quiet(EVERYTHING), ["transport unproven not-exercised 0/0/0"]);
   t.strictSame(quiet(without("web")), ["transport unproven not-exercised 0/0/0"]);
   t.strictSame(quiet(without("web", "ledger")), ["transport unproven no-agent 0/0/0"]);
+  // Through a mesh's tunnel nobody sees which port is meant.
+  for (const [line, wanted] of [
+    ["web > ledger mtls? accepted port=15008", "covered-by-tunnel"],
+    ["web > ledger mtls? accepted port=4143", "covered-by-tunnel"],
+    ["web > ledger mtls? accepted port=9000", "not-exercised"],
+    ["cart > ledger mtls? accepted port=15008", "not-exercised"],
+  ] as const) {
+    const told = judge(sightingsOf([line]), {}).verdicts.filter((v) => v.firstSeen === null);
+    const of = told.find((v) => /^shop\/web.*pay\/ledger.*8443/.test(v.edge.id));
+    t.equal(tell(of), `unproven ${wanted} 0/0/0`, line);
+  }
   t.equal(judge([], { expect: ["any allowed:NetworkPolicy"] }).verdicts.length, 0);
   t.equal(judge([], { expect: ["mtls undeclared"] }).verdicts.length, 0);
 });
