@@ -284,12 +284,13 @@ class FakeApi {
   /** A kind of which only a newer version is served, one in its second group, one forbidden. */
   readonly others: Record<string, unknown> = {
     "/apis/y.io": { versions: [{ version: "v2" }], preferredVersion: { version: "v2" } },
+    "/apis/y.io/v2": { resources: [{ name: "news", kind: "New" }] },
     "/apis/y.io/v2/news": {
       metadata: { resourceVersion: "1" },
       items: [{ metadata: { name: "newer" }, status: { podIP: "v2" } }],
     },
     "/apis/b.io": { versions: [{ version: "v1" }], preferredVersion: { version: "v1" } },
-    "/apis/b.io/v1": { resources: [{ name: "olds" }] },
+    "/apis/b.io/v1": { resources: [{ name: "olds", kind: "Old" }] },
     "/apis/b.io/v1/olds": { metadata: { resourceVersion: "1" }, items: [] },
     "/apis/z.io": "forbidden",
   };
