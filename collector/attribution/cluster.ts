@@ -232,7 +232,8 @@ export class Cluster {
           this.tell("", `*.${group}`, NONE);
         } catch (error) {
           if (this.stopping.signal.aborted) return;
-          isWhole = false;
+          // As with a kind that is followed, what may not be read is told, and not waited for.
+          if ((error as Partial<ApiError>).status !== 403) isWhole = false;
           this.tell("", `*.${group}`, `failed: ${(error as Error).message}`, lookedMs);
         }
       }

@@ -5,8 +5,8 @@ import { Timeline } from "./timeline.ts";
 
 export type Endpoint = {
   address: string;
-  /** The pod that it stands for, if it tells one. */
-  pod: { namespace: string; name: string; uid: string | null } | null;
+  /** The pod that it stands for, if it tells one, by the key of its object. */
+  pod: { key: string; uid: string | null } | null;
 };
 
 type Slice = { service: string; endpoints: readonly Endpoint[] };
@@ -74,10 +74,11 @@ function readEndpoint(body: Json): Endpoint[] {
   const is = (condition: string) => valueAt(body, "conditions", condition);
   const isDraining = is("serving") === true && is("terminating") === true;
   if (is("ready") === false && !isDraining) return [];
-  const name = textAt(body, "targetRef", "name");
-  const isPod = name !== null && textAt(body, "targetRef", "kind") === "Pod";
+  const [kind, name] = [textAt(body, "targetRef", "kind"), textAt(body, "targetRef", "name")];
   const namespace = textAt(body, "targetRef", "namespace") ?? "";
-  const pod = isPod ? { namespace, name, uid: textAt(body, "targetRef", "uid") } : null;
+  const key = name === null ? "" : keyOf({ apiVersion: "v1", kind: "Pod", namespace, name });
+  const isPod = name !== null && kind === "Pod";
+  const pod = isPod ? { key, uid: textAt(body, "targetRef", "uid") } : null;
   return listAt(body, "addresses").flatMap((text) => {
     const address = toCanonicalAddress(String(text));
     return address === null ? [] : [{ address, pod }];

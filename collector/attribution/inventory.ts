@@ -162,12 +162,10 @@ export class Inventory {
   /** Who an endpoint was; null where that is not known. */
   whoWas({ address, pod }: Endpoint, atMs: number, apartMs: number): Holder | null {
     if (pod === null) return this.lookUp(address, atMs, apartMs).holder;
-    const { namespace, name, uid } = pod;
-    const timeline = this.holders.get(keyOf({ apiVersion: "v1", kind: "Pod", namespace, name }));
-    const isIt = (b: Binding<Holder>) => uid === null || b.value.uid === uid;
-    const near = timeline?.bindings.filter(
-      (b) => isIt(b) && b.fromMs <= atMs + apartMs && atMs - apartMs < b.toMs,
-    );
+    const isIt = (b: Binding<Holder>) => pod.uid === null || b.value.uid === pod.uid;
+    const near = this.holders
+      .get(pod.key)
+      ?.bindings.filter((b) => isIt(b) && b.fromMs <= atMs + apartMs && atMs - apartMs < b.toMs);
     return near?.findLast((b) => b.fromMs <= atMs)?.value ?? near?.[0]?.value ?? null;
   }
 

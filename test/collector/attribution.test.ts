@@ -1,7 +1,5 @@
 /** Tests who held an address when, what an observation is attributed to, and the cluster's watch. */
 import http from "node:http";
-import type { AddressInfo } from "node:net";
-import { KubeConfig } from "@kubernetes/client-node";
 import t from "tap";
 import {
   formatAddress,
@@ -21,6 +19,7 @@ import { formatHolder } from "../../collector/attribution/holder.ts";
 import { Inventory } from "../../collector/attribution/inventory.ts";
 import { readSelector, selects } from "../../collector/attribution/selector.ts";
 import type { Observation } from "../../protocol/observation.ts";
+import { listenOnLoopback } from "./served-api.ts";
 
 function object(body: JsonMap): ClusterObject {
   return toClusterObject(body, null)!;
@@ -362,15 +361,7 @@ class FakeApi {
 
 t.test("the cluster's state survives whatever breaks, and equals a fresh list", async (t) => {
   const api = new FakeApi();
-  await new Promise<void>((resolve) => api.server.listen(0, "127.0.0.1", resolve));
-  const { port } = api.server.address() as AddressInfo;
-  const kubeConfig = new KubeConfig();
-  kubeConfig.loadFromOptions({
-    clusters: [{ name: "c", server: `http://127.0.0.1:${port}`, skipTLSVerify: true }],
-    users: [{ name: "u", token: "t" }],
-    contexts: [{ name: "x", cluster: "c", user: "u" }],
-    currentContext: "x",
-  });
+  const kubeConfig = await listenOnLoopback(api.server);
   const known = new Map<string, string>();
   const lines: string[] = [];
   const blind: string[] = [];

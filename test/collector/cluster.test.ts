@@ -236,6 +236,12 @@ t.test(
     await until(() => !troubles().includes(egress) && !troubles().includes(configs));
     t.strictSame(troubles(), [news]);
 
+    api.refused.set("*.policy.linkerd.io", 403);
+    await until(() => troubles().includes("*.policy.linkerd.io"));
+    t.ok(troubles().includes("*.policy.linkerd.io"));
+    api.refused.delete("*.policy.linkerd.io");
+    await until(() => !troubles().includes("*.policy.linkerd.io"));
+
     api.refused.set("*.cilium.io", 500);
     await until(() => troubles().includes("*.cilium.io"));
     t.ok(troubles().includes("*.cilium.io"), "which kinds there are is not known");

@@ -6,6 +6,20 @@ import { KubeConfig } from "@kubernetes/client-node";
 /** One kind in one version of its group; core kinds have the group "". */
 export type ServedKind = { group: string; version: string; plural: string; kind: string };
 
+/** Begins to listen; returns what a client needs to know. */
+export async function listenOnLoopback(server: http.Server): Promise<KubeConfig> {
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  const kubeConfig = new KubeConfig();
+  kubeConfig.loadFromOptions({
+    clusters: [{ name: "c", server: `http://127.0.0.1:${port}`, skipTLSVerify: true }],
+    users: [{ name: "u", token: "t" }],
+    contexts: [{ name: "x", cluster: "c", user: "u" }],
+    currentContext: "x",
+  });
+  return kubeConfig;
+}
+
 export class ServedApi {
   readonly kinds: ServedKind[] = [];
   /** Objects, by plural and group: `pods.`, `servers.policy.linkerd.io`. */
@@ -17,17 +31,8 @@ export class ServedApi {
   readonly #watches: http.ServerResponse[] = [];
   readonly #server = http.createServer((request, response) => this.#answer(request, response));
 
-  async listen(): Promise<KubeConfig> {
-    await new Promise<void>((resolve) => this.#server.listen(0, "127.0.0.1", resolve));
-    const { port } = this.#server.address() as AddressInfo;
-    const kubeConfig = new KubeConfig();
-    kubeConfig.loadFromOptions({
-      clusters: [{ name: "c", server: `http://127.0.0.1:${port}`, skipTLSVerify: true }],
-      users: [{ name: "u", token: "t" }],
-      contexts: [{ name: "x", cluster: "c", user: "u" }],
-      currentContext: "x",
-    });
-    return kubeConfig;
+  listen(): Promise<KubeConfig> {
+    return listenOnLoopback(this.#server);
   }
 
   serve(apiVersion: string, kind: string, plural: string, ...items: object[]): void {
