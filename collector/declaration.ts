@@ -38,6 +38,8 @@ export class Declaration {
   /** Resources that cannot be followed, by name; how many of the problems they are. */
   readonly #blind = new Map<string, Trouble & { kind: string }>();
   #blindTold = 0;
+  /** Keys of what the log has of resources that could not be listed yet. */
+  readonly #unlisted = new Map<string, ClusterObject>();
   readonly #graceMs: number;
   #stamp = "";
 
@@ -80,9 +82,12 @@ export class Declaration {
     }
   }
 
-  /** Takes an object of the first whole list: nobody saw when it came to be there. */
-  applyFirst(object: ClusterObject, nowMs: number): void {
-    this.inventory.apply(object, -Infinity);
+  /**
+   * Takes an object of the first whole list: nobody saw when it came to be there. `heldMs`: by then
+   * it held what it tells, and before that since it began; -Infinity for manifests.
+   */
+  applyFirst(object: ClusterObject, nowMs: number, heldMs = -Infinity): void {
+    this.inventory.apply(object, heldMs);
     this.#first?.add(keyOf(object));
     const isRestored = this.#knownMs !== -Infinity;
     this.#note(this.history.apply(object, isRestored ? nowMs : -Infinity, this.#knownMs));
@@ -94,13 +99,19 @@ export class Declaration {
     if (first === null) return;
     this.#first = null;
     for (const [key, { object }] of [...this.history.versions.inForce()]) {
-      const isBlind = [...this.#blind.values()].some(({ kind }) => kind === object.kind);
-      if (!first.has(key) && !isBlind) this.remove(object, nowMs, this.#knownMs);
+      if (first.has(key)) continue;
+      if (this.#isBlind(object.kind)) this.#unlisted.set(key, object);
+      else this.remove(object, nowMs, this.#knownMs);
     }
+  }
+
+  #isBlind(kind: string): boolean {
+    return [...this.#blind.values()].some((trouble) => trouble.kind === kind);
   }
 
   /** Takes what came about after `sinceMs`, and at `nowMs` at the latest. */
   apply(object: ClusterObject, nowMs: number, sinceMs = nowMs): void {
+    this.#unlisted.delete(keyOf(object));
     this.inventory.apply(object, nowMs);
     this.#note(this.history.apply(object, nowMs, sinceMs));
   }
@@ -129,10 +140,29 @@ export class Declaration {
     if (version) this.#changes.push({ version, removed: false, type });
   }
 
-  /** Takes that the cluster cannot be followed for one resource, or can again (null). */
-  setBlind(kind: string, name: string, trouble: Trouble | null): void {
-    if (trouble === null) this.#blind.delete(name);
-    else this.#blind.set(name, { kind, ...trouble });
+  /**
+   * Takes that the cluster cannot be followed for one resource, or can again (null). What was not
+   * known for longer than the grace stays so for that time, whenever that is judged.
+   */
+  setBlind(kind: string, name: string, trouble: Trouble | null, nowMs: number): void {
+    this.inventory.setBlind(kind, trouble?.sinceMs ?? null);
+    if (trouble !== null) {
+      this.#blind.set(name, { kind, ...trouble });
+      return;
+    }
+    const before = this.#blind.get(name);
+    if (before === undefined) return;
+    this.#blind.delete(name);
+    const { sinceMs } = before;
+    if (nowMs - sinceMs >= this.#graceMs) {
+      this.history.forgo({ sinceMs, atMs: nowMs, namespaces: "all" });
+    }
+    if (this.#isBlind(kind)) return;
+    for (const [key, object] of this.#unlisted) {
+      if (object.kind !== kind) continue;
+      this.#unlisted.delete(key);
+      this.remove(object, nowMs, this.#knownMs);
+    }
   }
 
   /** Makes problems of what has not been known for longer than the grace: call before judging. */
@@ -140,8 +170,8 @@ export class Declaration {
     const long = [...this.#blind].filter(([, { sinceMs }]) => nowMs - sinceMs >= this.#graceMs);
     if (long.length === 0 && this.#blindTold === 0) return;
     const problems = long.map(([name, { kind, sinceMs, reason }]) => {
-      const since = new Date(sinceMs).toISOString();
-      const told = `${name} is not known since ${since}: ${reason}`;
+      const since = sinceMs === -Infinity ? "" : ` since ${new Date(sinceMs).toISOString()}`;
+      const told = `${name} is not known${since}: ${reason}`;
       return { ...NOWHERE, file: "cluster", kind, reason: told };
     });
     this.#problems.splice(this.#problems.length - this.#blindTold, this.#blindTold, ...problems);

@@ -5,6 +5,7 @@ import { KubeConfig } from "@kubernetes/client-node";
 import { pino } from "pino";
 import { startApi } from "./api/server.ts";
 import { Cluster } from "./attribution/cluster.ts";
+import type { ClusterEvents } from "./attribution/cluster.ts";
 import { readCollectorConfig } from "./config.ts";
 import type { CollectorConfig } from "./config.ts";
 import { Declaration } from "./declaration.ts";
@@ -13,6 +14,7 @@ import { EvidenceLog } from "./evidence/log.ts";
 import { listen } from "./ingest/ingest.ts";
 import { Judge } from "./judge.ts";
 import { collectorMetrics } from "./metrics.ts";
+import { isKnownKind, isUnreadPolicy, UNREAD_GROUPS } from "./policy/manifest/known-kinds.ts";
 import { openSqlite } from "./store/sqlite.ts";
 import type { Store } from "./store/store.ts";
 import { ConfigError } from "../protocol/config-error.ts";
@@ -139,6 +141,9 @@ async function retain(
 /** What is declared is followed until `stop`; `ready` once it is known as a whole. */
 type Following = { ready: () => boolean; stop: () => void };
 
+/** Reports whether a kind would make doubtful, as a manifest of it does. */
+const isUnread = (kind: string) => isUnreadPolicy(kind) && !isKnownKind(kind);
+
 /** Follows manifests or a cluster. */
 async function followDeclared(
   config: CollectorConfig,
@@ -159,16 +164,18 @@ async function followDeclared(
     const told = `collector: cannot load ${kubernetes}: ${(error as Error).message}`;
     throw new ConfigError("CONFIG_KUBERNETES", told, error);
   }
-  const cluster: Cluster = new Cluster(kube, {
+  const events: ClusterEvents = {
     // What the first list holds was there before: nobody knows since when.
     applied: (object, nowMs, sinceMs) => {
       if (cluster.isSynced) declaration.apply(object, nowMs, sinceMs);
-      else declaration.applyFirst(object, nowMs);
+      else declaration.applyFirst(object, nowMs, nowMs);
     },
     removed: (object, nowMs, sinceMs) => declaration.remove(object, nowMs, sinceMs),
-    blind: (kind, name, trouble) => declaration.setBlind(kind, name, trouble),
+    blind: (...trouble) => declaration.setBlind(...trouble),
     log: (line) => log("info", line),
-  });
+  };
+  const unread = { groups: UNREAD_GROUPS, decides: isUnread };
+  const cluster: Cluster = new Cluster(kube, events, { unread });
   cluster.start();
   const ready = () => {
     if (!cluster.isSynced) return false;

@@ -71,6 +71,16 @@ export function parseRange(text: string): AddressRange | null {
   return { family: address.family, first, last: first + (1n << size) - 1n };
 }
 
+/** RFC 1918 §3, RFC 6598 §7 (shared with carriers), RFC 4193 §3.1 (unique local). */
+const PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"].map(
+  (text) => parseRange(text)!,
+);
+
+/** Reports whether an address means somebody else in each network: none of the Internet's. */
+export function isPrivate(address: Address): boolean {
+  return PRIVATE.some((range) => inRange(range, address));
+}
+
 export function inRange(range: AddressRange, address: Address): boolean {
   return (
     range.family === address.family && range.first <= address.value && address.value <= range.last

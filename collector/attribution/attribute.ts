@@ -1,7 +1,6 @@
 /** Attributes an observation: who its client was, and who its server, at the time it began. */
 import type { Observation } from "../../protocol/observation.ts";
-import { toCanonicalAddress } from "./address.ts";
-import { isMap, labelsAt, listAt, valueAt, type ClusterObject } from "./cluster-object.ts";
+import { isMap, labelsAt, valueAt } from "./cluster-object.ts";
 import { formatHolder, namedPort, type Holder, type HolderPort } from "./holder.ts";
 import type { Inventory, LookUp } from "./inventory.ts";
 import { hasLabels } from "./selector.ts";
@@ -51,7 +50,8 @@ export function attribute(observation: Observation, inventory: Inventory, apartM
   let service: Holder | null = null;
   if (found.holder?.kind === "service") {
     service = found.holder;
-    const backend = resolveService(service, record.dst_port, String(record.proto), inventory, atMs);
+    const { dst_port: port, proto } = record;
+    const backend = resolveService(service, port, String(proto), inventory, atMs, apartMs);
     serverPort = backend.port;
     reasons.push(...backend.reasons);
     const provenance = backend.holder === null ? null : ("inferred" as const);
@@ -66,6 +66,9 @@ const SENTENCES = {
   ambiguous: "several held the address at that time",
   "not-held-then": "nobody is known to have held the address at that time",
   "pod-network": "the address belongs to the pod network, and no pod is known to have held it",
+  "service-network": "the address is among those of Services, and none is known to have held it",
+  private: "the address is a private one, and nobody is known to have held it",
+  "not-listed": "it is not known which nodes, pods and Services there are",
   "not-an-address": "it is no address",
 } as const;
 
@@ -113,49 +116,51 @@ function resolveService(
   proto: string,
   inventory: Inventory,
   atMs: number,
+  apartMs: number,
 ): Backend {
   const name = formatHolder(service);
   const offered = service.ports.find((p) => p.port === port && p.transport.toLowerCase() === proto);
   if (offered === undefined) {
     return { holder: null, port: null, reasons: [`${name} offers no port ${port}/${proto}`] };
   }
-  const pods = backendsOf(service, inventory, atMs);
-  if (pods.length === 0) {
+  if (service.namespace === "default" && service.name === "kubernetes") {
+    const target = typeof offered.target === "number" ? offered.target : null;
+    return { holder: service, port: target, reasons: [`server: the API server, by ${name}`] };
+  }
+  const backends = backendsOf(service, inventory, atMs, apartMs);
+  if (backends.length === 0) {
     return { holder: null, port: null, reasons: [`${name} has no known backend`] };
   }
-  const ports = new Set(pods.map((pod) => targetOn(pod, offered)));
-  const workloads = new Set(pods.map(formatHolder));
+  const known = backends.filter((backend) => backend !== null);
+  if (known.length < backends.length) {
+    const reason = `${name} has a backend of which it is not known who it was`;
+    return { holder: null, port: null, reasons: [reason] };
+  }
+  const ports = new Set(known.map((backend) => targetOn(backend, offered)));
+  const workloads = new Set(known.map(formatHolder));
   const target = ports.size === 1 ? [...ports][0]! : null;
   if (workloads.size === 1) {
-    return { holder: pods[0]!, port: target, reasons: [`server: one of the backends of ${name}`] };
+    return { holder: known[0]!, port: target, reasons: [`server: one of the backends of ${name}`] };
   }
   const reason = `${name} has backends of several workloads: ${[...workloads].join(", ")}`;
   return { holder: null, port: target, reasons: [reason] };
 }
 
-/** By EndpointSlices where the Service has any, else by its selector. */
-function backendsOf(service: Holder, inventory: Inventory, atMs: number): Holder[] {
-  const slices = [...inventory.current("EndpointSlice", service.namespace)].filter(
-    (slice) => slice.labels["kubernetes.io/service-name"] === service.name,
-  );
-  if (slices.length > 0) {
-    const addresses = new Set(slices.flatMap(addressesOf));
-    const holders = [...addresses].flatMap((text) => inventory.whoHad(text, atMs) ?? []);
-    return holders.filter((holder) => holder.kind === "pod");
-  }
-  const object = inventory.get("Service", service.namespace, service.name);
-  const selector = valueAt(object?.body, "spec", "selector");
+/** Whom it led to then: by EndpointSlices where it had any, else by its selector. */
+function backendsOf(
+  service: Holder,
+  inventory: Inventory,
+  atMs: number,
+  apartMs: number,
+): (Holder | null)[] {
+  const endpoints = inventory.endpointsOf(service, atMs, apartMs);
+  if (endpoints !== null) return endpoints.map((one) => inventory.whoWas(one, atMs, apartMs));
+  const selector = valueAt(service.spec, "selector");
   if (!isMap(selector)) return [];
   const wanted = labelsAt(selector);
   return inventory
     .pods(atMs)
     .filter((pod) => pod.namespace === service.namespace && hasLabels(pod.labels, wanted));
-}
-
-function addressesOf(slice: ClusterObject): string[] {
-  return listAt(slice.body, "endpoints").flatMap((endpoint) =>
-    listAt(endpoint, "addresses").flatMap((text) => toCanonicalAddress(String(text)) ?? []),
-  );
 }
 
 function targetOn(pod: Holder, { target, transport, port }: HolderPort): number | null {

@@ -4,6 +4,7 @@ import https from "node:https";
 import { setTimeout as delay } from "node:timers/promises";
 import type { KubeConfig } from "@kubernetes/client-node";
 import {
+  groupKind,
   isMap,
   keyOf,
   listAt,
@@ -14,6 +15,7 @@ import {
   type Json,
   type ObjectName,
 } from "./cluster-object.ts";
+import { Discovery, type Served } from "./discovery.ts";
 import { nameOf, RESOURCES, type Resource } from "./resource.ts";
 
 /**
@@ -29,13 +31,19 @@ export type ClusterEvents = {
    * Since `sinceMs` it is not known what there is of a resource, or it is known again (null). Of
    * one that is not served it is known: nothing.
    */
-  blind: (kind: string, name: string, trouble: Trouble | null) => void;
+  blind: (kind: string, name: string, trouble: Trouble | null, nowMs: number) => void;
 };
 
+/** `sinceMs` is -Infinity for what was never known. */
 export type Trouble = { sinceMs: number; reason: string };
+
+/** Kinds of some groups that decide and are not read: `decides` is asked for `KIND.GROUP`. */
+export type Unread = { groups: readonly string[]; decides: (groupKind: string) => boolean };
 
 export type ClusterOptions = {
   resources?: readonly Resource[];
+  /** Of these it is told whether there are any. */
+  unread?: Unread;
   /** First delay after a failure; doubled by each further one up to the last. */
   firstDelayMs?: number;
   lastDelayMs?: number;
@@ -48,11 +56,17 @@ const BYTES_LIMIT = 256 << 20;
 const PAGE_LIMIT = 500;
 /** The server ends a watch after so long; well before the silence limit. */
 const WATCH_S = 240;
+/** So often it is looked for objects that are not read: within the grace after a change. */
+const LOOK_MS = 15_000;
 
 const NOT_SERVED = "not served";
+const WATCHING = "watching";
+const NONE = "none";
+/** What is told of a resource of which it is known what there is. */
+const KNOWN: ReadonlySet<string> = new Set([WATCHING, NOT_SERVED, NONE]);
 
-/** A resource with the version in which it is served now: `v1`, `policy.linkerd.io/v1beta3`. */
-type Served = Resource & { apiVersion: string };
+/** Where the objects of a kind are found. */
+type Path = Served & { fieldSelector?: string | undefined };
 
 /** How a watch came to its end: null for the version asks for a fresh list. */
 type Watched = {
@@ -60,7 +74,8 @@ type Watched = {
   events: number;
   /** When the server was last heard. */
   aliveMs: number;
-  ended: boolean;
+  /** It did not end at once: what failed before it is over. */
+  lasted: boolean;
   broken: string | null;
 };
 
@@ -76,26 +91,36 @@ export class Cluster {
   private readonly kubeConfig: KubeConfig;
   private readonly events: ClusterEvents;
   private readonly resources: readonly Resource[];
+  private readonly unread: Unread | null;
+  private readonly discovery = new Discovery((path) => this.getJsonIfThere(path));
   private readonly firstDelayMs: number;
   private readonly lastDelayMs: number;
   private readonly silenceMs: number;
   private readonly stopping = new AbortController();
   private readonly states = new Map<string, string>();
+  /** When it was last known what there is of a resource that is told as trouble, by its name. */
   private readonly blindSince = new Map<string, number>();
+  /** Names of which it was known at some time what there is. */
+  private readonly known = new Set<string>();
+  /** Names of which the first answer has come. */
   private readonly listed = new Set<string>();
+  private hasLooked = false;
   private running: Promise<unknown> = Promise.resolve();
 
   constructor(kubeConfig: KubeConfig, events: ClusterEvents, options: ClusterOptions = {}) {
     this.kubeConfig = kubeConfig;
     this.events = events;
     this.resources = options.resources ?? RESOURCES;
+    this.unread = options.unread ?? null;
     this.firstDelayMs = options.firstDelayMs ?? 200;
     this.lastDelayMs = options.lastDelayMs ?? 30_000;
     this.silenceMs = options.silenceMs ?? (WATCH_S + 60) * 1000;
   }
 
   start(): void {
-    this.running = Promise.all(this.resources.map((resource) => this.follow(resource)));
+    const following = this.resources.map((resource) => this.follow(resource));
+    if (this.unread !== null) following.push(this.lookForUnread(this.unread));
+    this.running = Promise.all(following);
   }
 
   async stop(): Promise<void> {
@@ -105,90 +130,133 @@ export class Cluster {
 
   /** Every resource was listed at least once, is not served, or may not be read. */
   get isSynced(): boolean {
+    if (this.unread !== null && !this.hasLooked) return false;
     return this.resources.every((resource) => this.listed.has(nameOf(resource)));
   }
 
   /** Lists, then watches from there; lists afresh when the version is gone or sense is lost. */
   private async follow(resource: Resource): Promise<void> {
+    const { kind } = resource;
+    const name = nameOf(resource);
     const present = new Map<string, ClusterObject>();
-    let served: Served | null = null;
+    let path: Path | null = null;
     let version: string | null = null;
     let failures = 0;
+    let failedMs = -Infinity;
     let aliveMs = -Infinity;
     while (!this.stopping.signal.aborted) {
       try {
-        if (served === null || version === null) {
-          served = await this.find(resource);
-          version = await this.list(served, present, aliveMs);
+        if (path === null || version === null) {
+          const served = await this.discovery.find(resource, Date.now(), failedMs);
+          if (served === null) throw new ApiError(404, NOT_SERVED);
+          path = { ...served, fieldSelector: resource.fieldSelector };
+          version = await this.list(path, present, aliveMs);
         }
-        this.listed.add(nameOf(resource));
-        this.tell(resource, "watching");
-        const seen = await this.watch(served, version, present);
+        this.listed.add(name);
+        this.tell(kind, name, WATCHING);
+        const seen = await this.watch(path, version, present);
         aliveMs = seen.aliveMs;
-        failures = seen.events > 0 || seen.ended ? 0 : failures + 1;
+        failures = seen.events > 0 || seen.lasted ? 0 : failures + 1;
         version = seen.version;
         if (seen.broken !== null) {
           failures++;
-          this.tell(resource, `watch broke: ${seen.broken}`);
+          failedMs = Date.now();
+          this.tell(kind, name, `watch broke: ${seen.broken}`);
         }
         if (failures > 0) await this.wait(failures);
       } catch (error) {
         if (this.stopping.signal.aborted) return;
         const { status } = error as Partial<ApiError>;
         // What may not be read is told as such; to wait for it would judge nothing at all.
-        const isSettled = status === 404 || status === 403;
-        if (isSettled) this.listed.add(nameOf(resource));
+        if (status === 404 || status === 403) this.listed.add(name);
         if (status === 404) this.drop(present);
-        this.tell(resource, status === 404 ? NOT_SERVED : `failed: ${(error as Error).message}`);
+        this.tell(kind, name, status === 404 ? NOT_SERVED : `failed: ${(error as Error).message}`);
         version = null;
-        failures++;
-        await this.wait(isSettled ? 100 : failures);
+        failures = status === 404 ? 0 : failures + 1;
+        failedMs = Date.now();
+        // A kind that is not served comes with a CRD, some day. Rights come within seconds where an
+        // API server has just started: it answers 403 until it has read who may do what.
+        await this.wait(status === 404 ? Infinity : failures);
       }
     }
   }
 
   private async wait(failures: number): Promise<void> {
-    const ms = Math.min(this.firstDelayMs * 2 ** Math.min(failures - 1, 20), this.lastDelayMs);
+    await this.pause(
+      Math.min(this.firstDelayMs * 2 ** Math.min(failures - 1, 20), this.lastDelayMs),
+    );
+  }
+
+  private async pause(ms: number): Promise<void> {
     await delay(ms, undefined, { signal: this.stopping.signal }).catch(() => {});
   }
 
-  private tell(resource: Resource, state: string): void {
-    const name = nameOf(resource);
+  /** `knownMs`: when it was last known what there is, if that is not now. */
+  private tell(kind: string, name: string, state: string, knownMs = Date.now()): void {
     if (this.states.get(name) === state) return;
+    // That there is nothing of what nobody asked for is no news.
+    const isNews = state !== NONE || this.states.has(name);
     this.states.set(name, state);
-    this.events.log(`cluster: ${name}: ${state}`);
-    if (state === "watching" || state === NOT_SERVED) {
+    if (isNews) this.events.log(`cluster: ${name}: ${state}`);
+    if (KNOWN.has(state)) {
+      this.known.add(name);
       this.blindSince.delete(name);
-      return this.events.blind(resource.kind, name, null);
+      return this.events.blind(kind, name, null, Date.now());
     }
-    const sinceMs = this.blindSince.get(name) ?? Date.now();
+    const lastMs = this.known.has(name) ? knownMs : -Infinity;
+    const sinceMs = this.blindSince.get(name) ?? lastMs;
     this.blindSince.set(name, sinceMs);
-    this.events.blind(resource.kind, name, { sinceMs, reason: state });
+    this.events.blind(kind, name, { sinceMs, reason: state }, Date.now());
   }
 
-  /** Which of the groups serves the kind now, and in which version. */
-  private async find(resource: Resource): Promise<Served> {
-    for (const group of resource.groups) {
-      if (group === "") return { ...resource, apiVersion: resource.version };
-      try {
-        const found = await this.getJson(`/apis/${group}`);
-        const versions = listAt(found, "versions").map((entry) => textAt(entry, "version"));
-        const preferred = textAt(found, "preferredVersion", "version");
-        const version = versions.includes(resource.version) ? resource.version : preferred;
-        if (version === null) throw new Error(`${group} names no version`);
-        const apiVersion = `${group}/${version}`;
-        if (resource.groups.length > 1 && !(await this.serves(apiVersion, resource))) continue;
-        return { ...resource, apiVersion };
-      } catch (error) {
-        if ((error as Partial<ApiError>).status !== 404) throw error;
+  /** Tells whether there are objects of kinds that may decide and are not read; looks again. */
+  private async lookForUnread({ groups, decides }: Unread): Promise<void> {
+    const told = new Map<string, Map<string, string>>();
+    let failures = 0;
+    let lookedMs = -Infinity;
+    while (!this.stopping.signal.aborted) {
+      const startMs = Date.now();
+      let isWhole = true;
+      for (const group of groups) {
+        const before = told.get(group) ?? new Map<string, string>();
+        try {
+          const served = await this.discovery.kindsOf(group, startMs, lookedMs);
+          const now = new Map<string, string>();
+          for (const one of served.filter((kind) => decides(groupKind(kind)))) {
+            const name = `${one.plural}.${group}`;
+            now.set(name, one.kind);
+            this.tell(one.kind, name, await this.stateOf(one), lookedMs);
+          }
+          for (const [name, kind] of before) if (!now.has(name)) this.tell(kind, name, NONE);
+          told.set(group, now);
+          this.tell("", `*.${group}`, NONE);
+        } catch (error) {
+          if (this.stopping.signal.aborted) return;
+          // As with a kind that is followed, what may not be read is told, and not waited for.
+          if ((error as Partial<ApiError>).status !== 403) isWhole = false;
+          this.tell("", `*.${group}`, `failed: ${(error as Error).message}`, lookedMs);
+        }
       }
+      lookedMs = startMs;
+      failures = isWhole ? 0 : failures + 1;
+      this.hasLooked ||= isWhole;
+      if (isWhole) await this.pause(Math.min(LOOK_MS, this.lastDelayMs));
+      else await this.wait(failures);
     }
-    throw new ApiError(404, `404 ${resource.groups.join(", ")}`);
   }
 
-  private async serves(apiVersion: string, { plural }: Resource): Promise<boolean> {
-    const found = await this.getJson(`/apis/${apiVersion}`);
-    return listAt(found, "resources").some((entry) => textAt(entry, "name") === plural);
+  /** One object is as good as many. Where nobody may list them, there may be some. */
+  private async stateOf(served: Served): Promise<string> {
+    try {
+      const page = await this.getJson(pathOf(served, { limit: "1" }));
+      return listAt(page, "items").length > 0 ? "there are some, and they are not read" : NONE;
+    } catch (error) {
+      const { status } = error as Partial<ApiError>;
+      // Not served any more, or a kind that is no more than asked and answered.
+      if (status === 404 || status === 405) return NONE;
+      if (status === 403) return "may not be listed: whether there are any is not known";
+      throw error;
+    }
   }
 
   /** The kind is gone, and its objects with it. */
@@ -200,7 +268,7 @@ export class Cluster {
 
   /** Makes `present` equal to what the API holds; returns the version to watch from. */
   private async list(
-    resource: Served,
+    path: Path,
     present: Map<string, ClusterObject>,
     aliveMs: number,
   ): Promise<string | null> {
@@ -210,12 +278,12 @@ export class Cluster {
     do {
       const query: Record<string, string> = { limit: String(PAGE_LIMIT) };
       if (next !== null) query["continue"] = next;
-      const page = await this.getJson(pathOf(resource, query));
+      const page = await this.getJson(pathOf(path, query));
       if (!Array.isArray(valueAt(page, "items"))) throw new Error("the answer is no list");
       version = textAt(page, "metadata", "resourceVersion");
       next = textAt(page, "metadata", "continue");
       for (const item of listAt(page, "items")) {
-        const object = this.toObject(resource, item);
+        const object = this.toObject(path, item);
         if (object !== null) found.set(keyOf(object), object);
       }
     } while (next !== null);
@@ -231,7 +299,7 @@ export class Cluster {
 
   /** Takes events until the stream ends; a null version asks for a fresh list. */
   private async watch(
-    resource: Served,
+    path: Path,
     from: string | null,
     present: Map<string, ClusterObject>,
   ): Promise<Watched> {
@@ -241,7 +309,7 @@ export class Cluster {
       timeoutSeconds: String(WATCH_S),
       resourceVersion: from ?? "0",
     };
-    const stream = await this.open(pathOf(resource, query));
+    const stream = await this.open(pathOf(path, query));
     const openedMs = Date.now();
     let version: string | null = from;
     let events = 0;
@@ -255,11 +323,11 @@ export class Cluster {
         if (type === "ERROR") {
           // 410 Gone, and anything else that the server gives up for: begin from a list.
           const broken = textAt(body, "message") ?? "the server ended the watch";
-          return { version: null, events, aliveMs, ended: false, broken };
+          return { version: null, events, aliveMs, lasted: false, broken };
         }
         version = textAt(body, "metadata", "resourceVersion") ?? version;
         if (type === "BOOKMARK") continue;
-        const object = this.toObject(resource, body);
+        const object = this.toObject(path, body);
         if (object === null || !["ADDED", "MODIFIED", "DELETED"].includes(type ?? "")) {
           throw new Error("an event is none of the kinds known");
         }
@@ -270,13 +338,15 @@ export class Cluster {
       }
       if (!stream.complete) throw new Error("the connection was cut");
       // One that ends at once, and tells nothing, counts as a failure: it would be asked for ever.
-      const ended = Date.now() - openedMs > this.firstDelayMs;
-      return { version, events, aliveMs: Date.now(), ended, broken: null };
+      const nowMs = Date.now();
+      const lasted = nowMs - openedMs > this.firstDelayMs;
+      return { version, events, aliveMs: nowMs, lasted, broken: null };
     } catch (error) {
       if (this.stopping.signal.aborted) throw error;
       // Whether everything before the break arrived is not known: begin from a list.
       const broken = (error as Error).message;
-      return { version: null, events, aliveMs, ended: false, broken };
+      const lasted = Date.now() - openedMs > this.lastDelayMs;
+      return { version: null, events, aliveMs, lasted, broken };
     } finally {
       stream.destroy();
     }
@@ -300,6 +370,16 @@ export class Cluster {
   /** Lists leave out what kind their items are. */
   private toObject({ apiVersion, kind }: Served, body: Json | undefined): ClusterObject | null {
     return isMap(body) ? toClusterObject({ apiVersion, kind, ...body }, null) : null;
+  }
+
+  /** Null for what is not there. */
+  private async getJsonIfThere(path: string): Promise<Json | null> {
+    try {
+      return await this.getJson(path);
+    } catch (error) {
+      if ((error as Partial<ApiError>).status === 404) return null;
+      throw error;
+    }
   }
 
   private async getJson(path: string): Promise<Json> {
@@ -338,8 +418,8 @@ export class Cluster {
   }
 }
 
-function pathOf(resource: Served, query: Record<string, string>): string {
-  const { apiVersion, plural, fieldSelector } = resource;
+function pathOf(path: Path, query: Record<string, string>): string {
+  const { apiVersion, plural, fieldSelector } = path;
   const root = apiVersion.includes("/") ? "apis" : "api";
   const selected = fieldSelector === undefined ? query : { ...query, fieldSelector };
   return `/${root}/${apiVersion}/${plural}?${new URLSearchParams(selected).toString()}`;

@@ -1,7 +1,6 @@
 /** Describes who holds an address: a pod, a node, a Service, or somebody outside the cluster. */
 import { parseAddress, type Address } from "./address.ts";
 import {
-  isMap,
   labelsAt,
   listAt,
   textAt,
@@ -13,6 +12,7 @@ import {
 
 export type Transport = "TCP" | "UDP" | "SCTP";
 
+/** `kind` has its API group behind it where it is none of Kubernetes': `Rollout.argoproj.io`. */
 export type Workload = { kind: string; namespace: string; name: string };
 
 /** A port that a pod's manifest names, or one that a Service offers. */
@@ -36,6 +36,8 @@ export type Holder = {
   /** All addresses, canonical; empty where the manifest shows none. */
   addresses: readonly string[];
   /** One ownerReference up; a pod without owner is its own. Null for what runs no workload. */
+  owner: Workload | null;
+  /** The root of its owners, as far as that is known: the Deployment, not the ReplicaSet. */
   workload: Workload | null;
   serviceAccount: string | null;
   node: string | null;
@@ -47,7 +49,7 @@ export type Holder = {
   /** Containers' names, init containers that keep running beside the others too. */
   containers: readonly string[];
   ports: readonly HolderPort[];
-  /** The pod's spec, as its manifest or its template has it; null for what is no pod. */
+  /** Of a pod, as its manifest or its template has it, or of a Service; null for all else. */
   spec: Json;
   uid: string | null;
   /** The object that says all this, at the version that opened the binding; null for outside. */
@@ -69,6 +71,7 @@ export function toExternal(address: string): Holder {
     namespace: "",
     name: address,
     addresses: [address],
+    owner: null,
     workload: null,
     serviceAccount: null,
     node: null,
@@ -117,6 +120,7 @@ export function toServiceHolder(
     namespaceLabels: space.labels,
     namespaceAnnotations: space.annotations,
     ports: listAt(service.body, "spec", "ports").flatMap(readServicePort),
+    spec: valueAt(service.body, "spec") ?? null,
     uid: service.uid,
     object: pin(service),
   };
@@ -128,7 +132,7 @@ export function toPodHolder(
   pod: { name: string; labels: Labels; annotations: Labels },
   spec: Json | undefined,
   addresses: readonly string[],
-  workload: Workload,
+  { owner, root }: { owner: Workload; root: Workload },
   space: NamespaceText,
 ): Holder {
   const sidecars = listAt(spec, "initContainers").filter(
@@ -140,7 +144,8 @@ export function toPodHolder(
     kind: "pod",
     namespace: object.namespace,
     addresses,
-    workload,
+    owner,
+    workload: root,
     serviceAccount:
       textAt(spec, "serviceAccountName") ?? textAt(spec, "serviceAccount") ?? "default",
     node: textAt(spec, "nodeName"),
@@ -182,18 +187,6 @@ function readServicePort(value: Json): HolderPort[] {
       appProtocol: textAt(value, "appProtocol"),
     },
   ];
-}
-
-/** One ownerReference up, the controlling one; static pods belong to themselves, not the Node. */
-export function workloadOf(object: ClusterObject): Workload {
-  const owners = listAt(object.body, "metadata", "ownerReferences").filter(isMap);
-  const owner = owners.find((o) => o["controller"] === true) ?? null;
-  const name = textAt(owner ?? undefined, "name");
-  const kind = textAt(owner ?? undefined, "kind");
-  if (name === null || kind === "Node") {
-    return { kind: object.kind, namespace: object.namespace, name: object.name };
-  }
-  return { kind: kind ?? "Pod", namespace: object.namespace, name };
 }
 
 /** The API server gives each Namespace its name as a label; manifests often leave it out. */

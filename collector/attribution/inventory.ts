@@ -1,11 +1,14 @@
 /** Knows which pod, node or Service held an address at which time. */
 import {
   inRange,
+  isPrivate,
   parseAddress,
   parseRange,
   toCanonicalAddress,
+  type Address,
   type AddressRange,
 } from "./address.ts";
+import { Endpoints, type Endpoint } from "./endpoints.ts";
 import {
   groupKind,
   keyOf,
@@ -21,15 +24,23 @@ import {
   toNodeHolder,
   toPodHolder,
   toServiceHolder,
-  workloadOf,
   type Holder,
+  type Workload,
 } from "./holder.ts";
+import { isPassing, ownerOf, rootOf, selfOf } from "./owner.ts";
 import { Timeline } from "./timeline.ts";
 import type { Binding } from "./timeline.ts";
 import { templatePods, WORKLOAD_KINDS } from "./workload.ts";
 
 /** Why an address has no holder at a time. */
-export type LookUpReason = "ambiguous" | "not-held-then" | "pod-network" | "not-an-address";
+export type LookUpReason =
+  | "ambiguous"
+  | "not-held-then"
+  | "pod-network"
+  | "service-network"
+  | "private"
+  | "not-listed"
+  | "not-an-address";
 
 export type LookUp = {
   holder: Holder | null;
@@ -45,6 +56,12 @@ export const KINDS_OF_INVENTORY: ReadonlySet<string> = new Set([
   ...WORKLOAD_KINDS,
 ]);
 
+/** What the API server is called at an address that is no node's. */
+const API_SERVER = "default/kubernetes";
+
+/** Who holds an address that is not outside: while one of these is not known, nothing is. */
+const HOLDING_KINDS: ReadonlySet<string> = new Set(["Node", "Pod", "Service"]);
+
 const NOBODY = { holder: null, fromMs: null, toMs: null };
 
 export class Inventory {
@@ -52,8 +69,13 @@ export class Inventory {
   private readonly objects = new Map<string, ClusterObject>();
   /** The same, by kind and namespace. */
   private readonly groups = new Map<string, Map<string, ClusterObject>>();
+  private readonly endpoints = new Endpoints();
   /** Ranges that the nodes give to pods; null when a node changed since. */
   private podRanges: AddressRange[] | null = null;
+  /** Of each family, from the lowest to the highest address that a Service was ever given. */
+  private readonly serviceRanges = new Map<4 | 6, AddressRange>();
+  /** Since when a kind that holds addresses is not known. */
+  private readonly blindSince = new Map<string, number>();
   /** By key of the object; a holder differs when anything about it differs. */
   private readonly holders = new Map<string, Timeline<Holder>>();
   /** Keys of the objects that hold, or held, an address. */
@@ -66,23 +88,36 @@ export class Inventory {
   apply(object: ClusterObject, nowMs: number): void {
     if (!KINDS_OF_INVENTORY.has(groupKind(object))) return;
     const key = keyOf(object);
+    if (object.kind === "EndpointSlice") {
+      const fromMs = this.endpoints.isKnown(key) ? nowMs : startOf(object, nowMs);
+      return this.endpoints.apply(object, fromMs);
+    }
     const before = this.objects.get(key);
     if (before !== undefined && before.uid !== object.uid) this.end(key, nowMs);
     this.objects.set(key, object);
     this.groupOf(object.kind, object.namespace).set(key, object);
     if (object.kind === "Node") this.podRanges = null;
+    if (object.kind === "Service") this.widen(object);
     if (object.kind === "Namespace") this.renewNamespace(object.name, nowMs);
     else this.renew(key, object, nowMs);
+    if (isPassing(object)) this.renewPodsOf(selfOf(object), nowMs);
   }
 
   remove(object: ObjectName, nowMs: number): void {
     const { kind, namespace, name } = object;
     const key = keyOf(object);
+    if (kind === "EndpointSlice") return this.endpoints.remove(key, nowMs);
     if (!this.objects.delete(key)) return;
     this.groupOf(kind, namespace).delete(key);
     if (kind === "Node") this.podRanges = null;
     if (kind === "Namespace") this.renewNamespace(name, nowMs);
     else this.end(key, nowMs);
+  }
+
+  /** Takes that since then it is not known what there is of a kind, or that it is known again. */
+  setBlind(kind: string, sinceMs: number | null): void {
+    if (sinceMs === null) this.blindSince.delete(kind);
+    else if (HOLDING_KINDS.has(kind)) this.blindSince.set(kind, sinceMs);
   }
 
   /** Who had the address then; null when that cannot be told, see `lookUp` for the reason. */
@@ -111,8 +146,27 @@ export class Inventory {
     if (found.length === 1) return found[0]!;
     if (found.length > 1) return { ...NOBODY, reason: "ambiguous" };
     if (keys !== undefined) return { ...NOBODY, reason: "not-held-then" };
-    if (this.isPodNetwork(text)) return { ...NOBODY, reason: "pod-network" };
-    return { holder: toExternal(text), reason: null, fromMs: null, toMs: null };
+    const outside = { reason: null, fromMs: null, toMs: null };
+    if (this.isApiServer(text, atMs, apartMs)) {
+      return { holder: { ...toExternal(text), name: API_SERVER }, ...outside };
+    }
+    const reason = this.whyInside(parseAddress(text)!, atMs + apartMs);
+    return reason === null ? { holder: toExternal(text), ...outside } : { ...NOBODY, reason };
+  }
+
+  /** Where a Service led then, by a clock that may be so far off; null for one without slices. */
+  endpointsOf(service: Holder, atMs: number, apartMs: number): Endpoint[] | null {
+    return this.endpoints.of(service.namespace, service.name, atMs - apartMs, atMs + apartMs);
+  }
+
+  /** Who an endpoint was; null where that is not known. */
+  whoWas({ address, pod }: Endpoint, atMs: number, apartMs: number): Holder | null {
+    if (pod === null) return this.lookUp(address, atMs, apartMs).holder;
+    const isIt = (b: Binding<Holder>) => pod.uid === null || b.value.uid === pod.uid;
+    const near = this.holders
+      .get(pod.key)
+      ?.bindings.filter((b) => isIt(b) && b.fromMs <= atMs + apartMs && atMs - apartMs < b.toMs);
+    return near?.findLast((b) => b.fromMs <= atMs)?.value ?? near?.[0]?.value ?? null;
   }
 
   /** Every pod at that time; a workload that has no pods yet is there as its template says. */
@@ -149,6 +203,7 @@ export class Inventory {
 
   /** Forgets bindings that ended before; call it with the age of the oldest window still judged. */
   forget(beforeMs: number): void {
+    this.endpoints.forget(beforeMs);
     for (const [key, timeline] of this.holders) {
       if (!timeline.forget(beforeMs)) continue;
       this.holders.delete(key);
@@ -189,6 +244,20 @@ export class Inventory {
     }
   }
 
+  /** Pods that an owner between them and their workload was not yet known to. */
+  private renewPodsOf(owner: Workload, nowMs: number): void {
+    for (const [key, pod] of this.groupOf("Pod", owner.namespace)) {
+      const { kind, name } = ownerOf(pod);
+      if (kind === owner.kind && name === owner.name) this.renew(key, pod, nowMs);
+    }
+  }
+
+  /** What is declared of what stands between a pod and its workload. */
+  private findOwner({ kind, namespace, name }: Workload): ClusterObject | null {
+    const apiVersion = kind === "Job" ? "batch/v1" : "apps/v1";
+    return this.objects.get(keyOf({ apiVersion, kind, namespace, name })) ?? null;
+  }
+
   private renew(key: string, object: ClusterObject, nowMs: number): void {
     const holder = this.toHolder(object, nowMs);
     if (holder === null) return this.end(key, nowMs);
@@ -197,18 +266,22 @@ export class Inventory {
     const current = timeline.current;
     if (current !== null && isSame(current.value, holder)) return;
     const fresh = timeline.bindings.length === 0;
-    timeline.open(holder, fresh ? startOf(object, nowMs) : nowMs);
-    for (const address of holder.addresses) this.claim(address, key, nowMs);
+    const fromMs = fresh ? startOf(object, nowMs) : nowMs;
+    timeline.open(holder, fromMs);
+    for (const address of holder.addresses) this.claim(address, key, fromMs, nowMs);
   }
 
   /** Whoever had the address before does not have it any more: a pod's end is told late. */
-  private claim(address: string, key: string, nowMs: number): void {
+  private claim(address: string, key: string, fromMs: number, nowMs: number): void {
     const keys = this.byAddress.get(address) ?? new Set<string>();
     this.byAddress.set(address, keys);
     for (const other of keys) {
       if (other === key || nowMs === -Infinity || !other.startsWith("Pod./")) continue;
       const timeline = this.holders.get(other);
-      if (timeline?.current?.value.addresses.includes(address)) timeline.close(nowMs);
+      const held = timeline?.current;
+      // Who began later may be the one that has it: then nobody is known to.
+      if (!held?.value.addresses.includes(address) || held.fromMs > fromMs) continue;
+      timeline!.close(nowMs);
     }
     keys.add(key);
   }
@@ -233,22 +306,58 @@ export class Inventory {
         const shared = valueAt(object.body, "spec", "hostNetwork") === true;
         const addresses = shared || finished ? [] : podAddresses(object);
         const spec = valueAt(object.body, "spec");
-        return toPodHolder(object, object, spec, addresses, workloadOf(object), space);
+        const root = rootOf(object, (owner) => this.findOwner(owner));
+        return toPodHolder(
+          object,
+          object,
+          spec,
+          addresses,
+          { owner: ownerOf(object), root },
+          space,
+        );
       }
       default:
         return null;
     }
   }
 
-  /** An address that a node may give to pods is not outside, even when no pod is known to it. */
-  private isPodNetwork(text: string): boolean {
-    const address = parseAddress(text)!;
+  /** Why an address that nobody held may be somebody's in the cluster; null where it is not. */
+  private whyInside(address: Address, untilMs: number): LookUpReason | null {
     this.podRanges ??= [...this.current("Node")].flatMap(({ body }) =>
       [...listAt(body, "spec", "podCIDRs"), valueAt(body, "spec", "podCIDR")].flatMap((range) =>
         typeof range === "string" ? (parseRange(range) ?? []) : [],
       ),
     );
-    return this.podRanges.some((range) => inRange(range, address));
+    if (this.podRanges.some((range) => inRange(range, address))) return "pod-network";
+    const services = this.serviceRanges.get(address.family);
+    if (services !== undefined && inRange(services, address)) return "service-network";
+    if (isPrivate(address)) return "private";
+    const isBlind = [...this.blindSince.values()].some((sinceMs) => sinceMs <= untilMs);
+    return isBlind ? "not-listed" : null;
+  }
+
+  /** Reports whether it is one of the API server's, which no node or pod of the cluster holds. */
+  private isApiServer(text: string, atMs: number, apartMs: number): boolean {
+    const found = this.endpoints.of("default", "kubernetes", atMs - apartMs, atMs + apartMs);
+    return found?.some(({ address }) => address === text) === true;
+  }
+
+  private widen(service: ClusterObject): void {
+    const { body } = service;
+    for (const text of [
+      valueAt(body, "spec", "clusterIP"),
+      ...listAt(body, "spec", "clusterIPs"),
+    ]) {
+      const address = typeof text === "string" ? parseAddress(text) : null; // not `None`
+      if (address === null) continue;
+      const { family, value } = address;
+      const { first, last } = this.serviceRanges.get(family) ?? { first: value, last: value };
+      this.serviceRanges.set(family, {
+        family,
+        first: value < first ? value : first,
+        last: value > last ? value : last,
+      });
+    }
   }
 }
 
@@ -258,12 +367,19 @@ function isSame(a: Holder, b: Holder): boolean {
   return text(a) === text(b);
 }
 
-/** When the object's addresses became its own, as far as it tells. */
+/**
+ * Since when it has been as it is, as far as it tells: a pod has its addresses since it started,
+ * where a Service leads since it was last written, a node is what it is since it was made.
+ */
 function startOf(object: ClusterObject, nowMs: number): number {
   if (nowMs === -Infinity) return -Infinity;
-  const started = Date.parse(textAt(object.body, "status", "startTime") ?? "");
-  const fromMs = Number.isNaN(started) ? object.createdMs : started;
-  return Math.min(nowMs, fromMs ?? nowMs);
+  const { kind, body, createdMs } = object;
+  const leads = kind === "Service" || kind === "EndpointSlice";
+  const written = leads ? listAt(body, "metadata", "managedFields") : [];
+  const times = [textAt(body, "status", "startTime"), ...written.map((w) => textAt(w, "time"))]
+    .map((text) => Date.parse(text ?? ""))
+    .filter((ms) => !Number.isNaN(ms));
+  return Math.min(nowMs, times.length > 0 ? Math.max(...times) : (createdMs ?? nowMs));
 }
 
 function addressesAt(object: ClusterObject, field: string, ...path: string[]): string[] {

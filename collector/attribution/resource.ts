@@ -4,8 +4,9 @@
 export type Resource = {
   /** API groups, the empty one for Kubernetes' core: the first that serves the kind is followed. */
   groups: readonly string[];
-  /** The version that is read best; where the group has it not, the one that it prefers. */
+  /** The version that is read best; where that has not the kind, another of the group's. */
   version: string;
+  /** As a ClusterRole names it; what is asked for is what the API itself says. */
   plural: string;
   kind: string;
   /** Follows some objects of the kind only: `metadata.name=istio`. */
@@ -18,11 +19,11 @@ export function nameOf({ groups, plural, fieldSelector }: Resource): string {
   return `${plural}${groups[0] === "" ? "" : `.${groups[0]}`}${which}`;
 }
 
-/** `NetworkPolicy` as `networkpolicies`, `Mesh` as `meshes`; what is plural already stays. */
+/** `NetworkPolicy` as `networkpolicies`, `Gateway` as `gateways`, `Mesh` as `meshes`. */
 function toPlural(kind: string): string {
   const lower = kind.toLowerCase();
   if (/(intentions|defaults|services)$/.test(lower)) return lower;
-  if (lower.endsWith("y")) return `${lower.slice(0, -1)}ies`;
+  if (/[^aeiou]y$/.test(lower)) return `${lower.slice(0, -1)}ies`;
   return /(s|sh)$/.test(lower) ? `${lower}es` : `${lower}s`;
 }
 

@@ -7,7 +7,8 @@ import {
   valueAt,
   type ClusterObject,
 } from "./cluster-object.ts";
-import { toPodHolder, workloadOf, type Holder, type NamespaceText } from "./holder.ts";
+import { toPodHolder, type Holder, type NamespaceText, type Workload } from "./holder.ts";
+import { isPassing, ownerOf, selfOf } from "./owner.ts";
 
 const TEMPLATE = ["spec", "template"];
 /** Where each kind keeps its pod template; with the API groups that it was ever in. */
@@ -29,6 +30,9 @@ const TEMPLATES: Readonly<Record<string, readonly string[]>> = {
 
 export const WORKLOAD_KINDS = Object.keys(TEMPLATES);
 
+/** Who usually owns what stands between a workload and its pods, where nothing tells. */
+const PARENTS: Readonly<Record<string, string>> = { ReplicaSet: "Deployment", Job: "CronJob" };
+
 /**
  * Pods as the templates say, without addresses. Left out: a workload whose pods are there; one
  * that another declared workload owns (a Deployment's ReplicaSet); one whose pods are there by way
@@ -40,20 +44,21 @@ export function templatePods(
   space: (namespace: string) => NamespaceText,
 ): Holder[] {
   const templates = [...objects].filter((object) => groupKind(object) in TEMPLATES);
-  const declared = new Set(templates.map((o) => `${o.kind}/${o.namespace}/${o.name}`));
+  const declared = new Set(templates.map((object) => nameOf(selfOf(object))));
   const running = new Set<string>();
-  for (const { workload } of pods) {
-    if (workload === null) continue;
-    running.add(`${workload.kind}/${workload.namespace}/${workload.name}`);
-    const parent = workload.name.replace(/-[a-z0-9]+$/, "");
-    if (workload.kind === "ReplicaSet") running.add(`Deployment/${workload.namespace}/${parent}`);
-    if (workload.kind === "Job") running.add(`CronJob/${workload.namespace}/${parent}`);
+  for (const { owner, workload } of pods) {
+    if (owner === null || workload === null) continue;
+    const { kind, namespace, name } = owner;
+    for (const one of [owner, workload]) running.add(nameOf(one));
+    const parent = PARENTS[kind];
+    if (parent === undefined) continue;
+    running.add(nameOf({ kind: parent, namespace, name: name.replace(/-[a-z0-9]+$/, "") }));
   }
   return templates.flatMap((object) => {
-    const workload = workloadOf(object);
-    const owned = workload.name !== object.name || workload.kind !== object.kind;
-    if (owned && declared.has(`${workload.kind}/${workload.namespace}/${workload.name}`)) return [];
-    if (running.has(`${object.kind}/${object.namespace}/${object.name}`)) return [];
+    const [self, owner] = [selfOf(object), ownerOf(object)];
+    const isOwned = nameOf(owner) !== nameOf(self);
+    if (isOwned && declared.has(nameOf(owner))) return [];
+    if (running.has(nameOf(self))) return [];
     const template = valueAt(object.body, ...TEMPLATES[groupKind(object)]!);
     if (!isMap(template)) return [];
     const pod = {
@@ -61,8 +66,10 @@ export function templatePods(
       labels: labelsAt(template, "metadata", "labels"),
       annotations: labelsAt(template, "metadata", "annotations"),
     };
-    const self = { kind: object.kind, namespace: object.namespace, name: object.name };
+    const workloads = { owner: self, root: isPassing(self) ? owner : self };
     const spec = valueAt(template, "spec");
-    return [toPodHolder(object, pod, spec, [], self, space(object.namespace))];
+    return [toPodHolder(object, pod, spec, [], workloads, space(object.namespace))];
   });
 }
+
+const nameOf = ({ kind, namespace, name }: Workload) => `${kind}/${namespace}/${name}`;

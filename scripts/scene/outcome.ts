@@ -2,7 +2,6 @@
 import type { FindingsAnswer, VerdictsAnswer } from "../../collector/api/answers.ts";
 import type { Verdict } from "../../collector/verdict/verdict.ts";
 import type { Case } from "./expectation.ts";
-import { readManifests } from "./plan.ts";
 
 export type CaseResult = {
   case: Case;
@@ -20,20 +19,7 @@ export type Outcome = {
   asDeclared: number;
 };
 
-/** Verdicts name workloads one owner up (`web-6f7c[ReplicaSet]`); cases name the Deployment. */
-function topOwners(): (namespace: string, name: string) => string {
-  const owners = new Map<string, string>();
-  for (const { kind, metadata } of readManifests()) {
-    if (kind !== "ReplicaSet") continue;
-    const owner = metadata.ownerReferences?.[0]?.name;
-    if (owner) owners.set(`${metadata.namespace}/${metadata.name}`, owner);
-  }
-  return (namespace, name) => {
-    const known = owners.get(`${namespace}/${name}`);
-    // Without the ReplicaSet object: its name is the Deployment's and the template's hash.
-    return `${namespace}/${known ?? name.replace(/-[0-9a-f]{8,10}$/, "")}`;
-  };
-}
+const nameOf = ({ namespace, name }: Verdict["edge"]["client"]) => `${namespace}/${name}`;
 
 export function checkCases(
   cases: readonly Case[],
@@ -41,13 +27,12 @@ export function checkCases(
   told: VerdictsAnswer,
   findings: FindingsAnswer,
 ): Outcome {
-  const nameOf = topOwners();
   const verdicts = told.verdicts.map(({ verdict }) => verdict as Verdict);
   const results = cases.map((c): CaseResult => {
     const edges = verdicts.filter(
       (v) =>
-        nameOf(v.edge.client.namespace, v.edge.client.name) === c.client &&
-        nameOf(v.edge.server.namespace, v.edge.server.name) === c.server &&
+        nameOf(v.edge.client) === c.client &&
+        nameOf(v.edge.server) === c.server &&
         v.edge.port === c.port &&
         v.edge.proto === c.proto,
     );
@@ -90,13 +75,12 @@ export function formatVerdicts(outcome: Outcome): string {
     "nothing-demanded",
     "confirmed",
   ];
-  const nameOf = topOwners();
   const rows = outcome.verdicts
     .filter((v) => v.firstSeen !== null)
     .sort((a, b) => order.indexOf(a.verdict) - order.indexOf(b.verdict))
     .map((v) => {
-      const client = nameOf(v.edge.client.namespace, v.edge.client.name);
-      const server = nameOf(v.edge.server.namespace, v.edge.server.name);
+      const client = nameOf(v.edge.client);
+      const server = nameOf(v.edge.server);
       const edge = `${client} -> ${server}:${v.edge.port}/${v.edge.proto}`;
       return [v.verdict, v.aspect, edge, v.reason];
     });

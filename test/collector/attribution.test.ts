@@ -1,7 +1,5 @@
 /** Tests who held an address when, what an observation is attributed to, and the cluster's watch. */
 import http from "node:http";
-import type { AddressInfo } from "node:net";
-import { KubeConfig } from "@kubernetes/client-node";
 import t from "tap";
 import {
   formatAddress,
@@ -21,6 +19,7 @@ import { formatHolder } from "../../collector/attribution/holder.ts";
 import { Inventory } from "../../collector/attribution/inventory.ts";
 import { readSelector, selects } from "../../collector/attribution/selector.ts";
 import type { Observation } from "../../protocol/observation.ts";
+import { listenOnLoopback } from "./served-api.ts";
 
 function object(body: JsonMap): ClusterObject {
   return toClusterObject(body, null)!;
@@ -284,12 +283,13 @@ class FakeApi {
   /** A kind of which only a newer version is served, one in its second group, one forbidden. */
   readonly others: Record<string, unknown> = {
     "/apis/y.io": { versions: [{ version: "v2" }], preferredVersion: { version: "v2" } },
+    "/apis/y.io/v2": { resources: [{ name: "news", kind: "New" }] },
     "/apis/y.io/v2/news": {
       metadata: { resourceVersion: "1" },
       items: [{ metadata: { name: "newer" }, status: { podIP: "v2" } }],
     },
     "/apis/b.io": { versions: [{ version: "v1" }], preferredVersion: { version: "v1" } },
-    "/apis/b.io/v1": { resources: [{ name: "olds" }] },
+    "/apis/b.io/v1": { resources: [{ name: "olds", kind: "Old" }] },
     "/apis/b.io/v1/olds": { metadata: { resourceVersion: "1" }, items: [] },
     "/apis/z.io": "forbidden",
   };
@@ -361,15 +361,7 @@ class FakeApi {
 
 t.test("the cluster's state survives whatever breaks, and equals a fresh list", async (t) => {
   const api = new FakeApi();
-  await new Promise<void>((resolve) => api.server.listen(0, "127.0.0.1", resolve));
-  const { port } = api.server.address() as AddressInfo;
-  const kubeConfig = new KubeConfig();
-  kubeConfig.loadFromOptions({
-    clusters: [{ name: "c", server: `http://127.0.0.1:${port}`, skipTLSVerify: true }],
-    users: [{ name: "u", token: "t" }],
-    contexts: [{ name: "x", cluster: "c", user: "u" }],
-    currentContext: "x",
-  });
+  const kubeConfig = await listenOnLoopback(api.server);
   const known = new Map<string, string>();
   const lines: string[] = [];
   const blind: string[] = [];

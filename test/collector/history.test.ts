@@ -1,7 +1,11 @@
 /** Tests which policy was in force at an instant: versions, grace, what the evidence log keeps. */
 import t from "tap";
 import { parse } from "yaml";
-import { toClusterObject, type ClusterObject } from "../../collector/attribution/cluster-object.ts";
+import {
+  toClusterObject,
+  type ClusterObject,
+  type JsonMap,
+} from "../../collector/attribution/cluster-object.ts";
 import { Declaration } from "../../collector/declaration.ts";
 import { PolicyHistory } from "../../collector/policy/history/history.ts";
 import { parseVersionEntry, toVersionEntry } from "../../collector/policy/history/version-entry.ts";
@@ -164,7 +168,7 @@ t.test("replicas are one sort of pod, whatever a network plugin writes on each",
 t.test("a kind that cannot be followed makes doubtful what is judged", async (t) => {
   const declaration = new Declaration(15_000, () => {});
   const reason = "failed: 403 Forbidden";
-  declaration.setBlind("NetworkPolicy", "networkpolicies", { sinceMs: 1000, reason });
+  declaration.setBlind("NetworkPolicy", "networkpolicies", { sinceMs: 1000, reason }, 1000);
   declaration.tellBlind(10_000);
   t.equal(declaration.problems.length, 0, "a break shorter than the grace is none");
   declaration.tellBlind(20_000);
@@ -173,7 +177,136 @@ t.test("a kind that cannot be followed makes doubtful what is judged", async (t)
     atMs: 20_000,
   }).atStart;
   t.equal(expectation.doubts?.length, 1);
-  declaration.setBlind("NetworkPolicy", "networkpolicies", null);
+  declaration.setBlind("NetworkPolicy", "networkpolicies", null, 21_000);
   declaration.tellBlind(21_000);
   t.equal(declaration.problems.length, 0);
+});
+
+const generation = (object: ClusterObject, count: number, uid = "u-1"): ClusterObject => {
+  const metadata = { ...(object.body["metadata"] as JsonMap), generation: count, uid };
+  return toClusterObject({ ...object.body, metadata }, null)!;
+};
+
+t.test("what changed twice where nobody watched was something that nobody knows", async (t) => {
+  const seen = (count: number, sinceMs: number, object = DENY, uid = "u-1") => {
+    const history = new PolicyHistory({}, 15_000);
+    history.apply(generation(DENY, 1), -Infinity);
+    history.apply(generation(object, count, uid), 200_000, sinceMs);
+    return history;
+  };
+  const skipped = seen(3, 100_000);
+  t.strictSame(paths(skipped, 99_999), ["denied"]);
+  t.strictSame(paths(skipped, 100_000), ["denied", "undecidable"], "the same before and after");
+  t.strictSame(paths(skipped, 214_999), ["denied", "undecidable"], "and what it was may act late");
+  t.strictSame(paths(skipped, 215_000), ["denied"]);
+  t.strictSame(paths(seen(2, 100_000, ALLOW), 150_000), ["denied", "allowed"], "one change");
+  t.strictSame(paths(seen(3, 100_000, ALLOW), 150_000), ["denied", "allowed", "undecidable"]);
+  t.strictSame(paths(seen(1, 100_000), 150_000), ["denied"], "none");
+  t.strictSame(paths(seen(3, 200_000), 150_000), ["denied"], "no break: each change was seen");
+  t.strictSame(paths(seen(1, 100_000, DENY, "u-2"), 150_000), ["denied", "undecidable"], "anew");
+  const lived = skipped.expect(CLIENT, SERVER, 80, "TCP", { atMs: 50_000, toMs: 120_000 });
+  t.equal(lived.atStart.at(-1)!.path, "undecidable", "a connection that lived into that time");
+
+  const elsewhere = read(pod("c/w") + pod("c/v"));
+  const [client, server] = [end(elsewhere, "c/w"), end(elsewhere, "c/v")];
+  const others = (history: PolicyHistory) =>
+    history.expect(client, server, 80, "TCP", { atMs: 150_000 }).atStart.map((e) => e.path);
+  t.strictSame(others(skipped), ["undeclared"], "a NetworkPolicy is its namespace's own");
+  const mesh = version(
+    "{apiVersion: security.istio.io/v1, kind: PeerAuthentication, " +
+      "metadata: {name: p, namespace: istio-system}, spec: {}}",
+  );
+  const wide = new PolicyHistory({}, 15_000);
+  wide.apply(generation(mesh, 1), -Infinity);
+  wide.apply(generation(mesh, 5), 200_000, 100_000);
+  t.strictSame(others(wide), ["undeclared", "undecidable"], "a mesh's may be everybody's");
+});
+
+t.test("what came about where nobody watched may have been something else before", async (t) => {
+  const history = new PolicyHistory({}, 15_000);
+  history.apply(generation(DENY, 4), 200_000, 100_000);
+  t.strictSame(paths(history, 150_000), ["undeclared", "denied", "undecidable"]);
+  const gone = new PolicyHistory({}, 15_000);
+  gone.apply(generation(DENY, 1), -Infinity);
+  gone.remove(DENY, 200_000, 100_000);
+  gone.apply(generation(DENY, 1, "u-2"), 200_000, 100_000);
+  t.strictSame(paths(gone, 150_000), ["denied", "undecidable"], "it was not there for a time");
+});
+
+t.test("a new start knows by the log's generations what it missed", async (t) => {
+  const first = new Declaration(15_000, () => {});
+  first.applyFirst(generation(DENY, 2), 1000);
+  first.endFirst(1000);
+  const entries = (declaration: Declaration) =>
+    declaration.changes.map(({ version, removed }) => ({ body: toVersionEntry(version, removed) }));
+  const log = entries(first);
+  const again = (count: number) => {
+    const declaration = new Declaration(15_000, () => {});
+    declaration.restore(log, 100_000);
+    declaration.applyFirst(generation(DENY, count), 500_000);
+    declaration.endFirst(500_000);
+    return declaration;
+  };
+  t.strictSame(paths(again(2).history, 300_000), ["denied"]);
+  t.equal(again(2).changes.length, 0);
+  const missed = again(4);
+  t.strictSame(paths(missed.history, 300_000), ["denied", "undecidable"]);
+  t.strictSame(paths(missed.history, 600_000), ["denied"]);
+  const [told] = entries(missed);
+  t.match(told?.body, { generation: 4, changed_after: "1970-01-01T00:01:40.000Z" });
+  const later = new Declaration(15_000, () => {});
+  later.restore([...log, told!], 600_000);
+  later.applyFirst(generation(DENY, 4), 900_000);
+  later.endFirst(900_000);
+  t.strictSame(paths(later.history, 300_000), ["denied", "undecidable"], "the log remembers");
+  t.strictSame(paths(later.history, 700_000), ["denied"]);
+});
+
+t.test("a time in which a kind was not known stays so when it is known again", async (t) => {
+  const declaration = new Declaration(15_000, () => {});
+  declaration.applyFirst(DENY, 1000);
+  declaration.endFirst(1000);
+  const name = "networkpolicies";
+  const reason = "failed: 403 Forbidden";
+  declaration.setBlind("NetworkPolicy", name, { sinceMs: 100_000, reason }, 100_000);
+  declaration.setBlind("NetworkPolicy", name, null, 110_000);
+  t.strictSame(paths(declaration.history, 105_000), ["denied"], "shorter than the grace");
+  declaration.setBlind("NetworkPolicy", name, { sinceMs: 200_000, reason }, 200_000);
+  declaration.setBlind("NetworkPolicy", name, null, 260_000);
+  t.strictSame(paths(declaration.history, 199_999), ["denied"]);
+  t.strictSame(paths(declaration.history, 230_000), ["denied", "undecidable"]);
+  t.strictSame(paths(declaration.history, 275_000), ["denied"]);
+});
+
+t.test(
+  "what the log has of a kind that may be listed later ends then, if it is gone",
+  async (t) => {
+    const first = new Declaration(15_000, () => {});
+    first.applyFirst(DENY, 1000);
+    first.endFirst(1000);
+    const log = first.changes.map(({ version, removed }) => ({
+      body: toVersionEntry(version, removed),
+    }));
+    const later = (...listed: ClusterObject[]) => {
+      const declaration = new Declaration(15_000, () => {});
+      declaration.restore(log, 100_000);
+      const trouble = { sinceMs: -Infinity, reason: "failed: 403 Forbidden" };
+      declaration.setBlind("NetworkPolicy", "n", trouble, 500_000);
+      declaration.endFirst(500_000);
+      t.strictSame(paths(declaration.history, 550_000), ["denied"], "as the log has it");
+      for (const object of listed) declaration.apply(object, 600_000, -Infinity);
+      declaration.setBlind("NetworkPolicy", "n", null, 600_000);
+      return paths(declaration.history, 700_000);
+    };
+    t.strictSame(later(), ["undeclared"]);
+    t.strictSame(later(DENY), ["denied"]);
+  },
+);
+
+t.test("Gateways decide what their listeners take", async (t) => {
+  const history = new PolicyHistory();
+  for (const group of ["networking.istio.io", "gateway.networking.k8s.io"]) {
+    const gateway = version(`{apiVersion: ${group}/v1, kind: Gateway, metadata: {name: g}}`);
+    t.ok(history.apply(gateway, 1000), group);
+  }
 });

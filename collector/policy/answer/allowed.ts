@@ -81,24 +81,25 @@ export function listAllowed(
 
 /** Workloads, each with one pod of every sort that its pods come in. */
 function listEnds(inventory: Inventory): End[] {
-  const pods = onePerSort(inventory.pods(-Infinity), (pod) => {
+  const pods = onePerSort(inventory.pods(-Infinity).map(toDeclared), (pod) => {
     const { namespace, labels, ports, serviceAccount, annotations } = pod;
     return JSON.stringify([
       ...[formatHolder(pod), namespace, Object.entries(labels).sort(), ports, serviceAccount],
       annotations["sidecar.istio.io/inject"],
     ]);
   });
-  return [...Map.groupBy(pods.map(toDeclared), formatHolder)].map(([name, holders]) => {
+  return [...Map.groupBy(pods, formatHolder)].map(([name, holders]) => {
     return { name, holders };
   });
 }
 
 /**
  * A pod as policies name it: without its address of the moment, and as if it had a network of its
- * own (whether rules hold for pods on the node's network is the network plugin's choice).
+ * own (whether rules hold for pods on the node's network is the network plugin's choice). Its name
+ * is one owner up, as with other tools that read manifests.
  */
 function toDeclared(pod: Holder): Holder {
-  return { ...pod, addresses: [], hostNetwork: false };
+  return { ...pod, workload: pod.owner, addresses: [], hostNetwork: false };
 }
 
 function formatPair({ from, to, ports }: AllowedPair): string {

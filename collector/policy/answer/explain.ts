@@ -2,7 +2,8 @@
 import { ConfigError } from "../../../protocol/config-error.ts";
 import { toCanonicalAddress } from "../../attribution/address.ts";
 import type { ClusterObject } from "../../attribution/cluster-object.ts";
-import { formatHolder, toExternal, type Holder, type Transport } from "../../attribution/holder.ts";
+import { formatHolder, toExternal } from "../../attribution/holder.ts";
+import type { Holder, Transport, Workload } from "../../attribution/holder.ts";
 import type { Inventory } from "../../attribution/inventory.ts";
 import { combine } from "../decision/because.ts";
 import type { Because, Expectation, PathDecision, Posture } from "../expectation.ts";
@@ -106,9 +107,9 @@ function findEnds(name: string, pods: readonly Holder[]): Holder[] {
   const found = pods.filter((pod) => {
     if (pod.namespace !== namespace) return false;
     const isPod = pod.name === own && (kind === undefined || kind === "Pod");
-    const { workload } = pod;
-    const isWorkload = workload?.name === own && (kind === undefined || workload?.kind === kind);
-    return isPod || isWorkload;
+    return (
+      isPod || [pod.owner, pod.workload].some((one) => one !== null && isNamed(one, own!, kind))
+    );
   });
   if (found.length === 0) {
     const near = new Set(pods.filter((p) => p.namespace === namespace).map(formatHolder));
@@ -119,6 +120,12 @@ function findEnds(name: string, pods: readonly Holder[]): Holder[] {
     );
   }
   return onePerSort(found, sortOfReplica);
+}
+
+/** A kind of another API group may be named with it, or without. */
+function isNamed(workload: Workload, name: string, kind: string | undefined): boolean {
+  if (workload.name !== name) return false;
+  return kind === undefined || workload.kind === kind || workload.kind.startsWith(`${kind}.`);
 }
 
 /** `8080`, `53/udp`. */

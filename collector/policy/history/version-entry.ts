@@ -73,7 +73,7 @@ export function parseVersionEntry(
   if (type !== "policy" && type !== "workload") return null;
   const packed = textAt(entry, "object_gzip");
   const body = packed === null ? valueAt(entry, "object") : unpack(packed);
-  const pinned = toClusterObject(body, null);
+  const pinned = toClusterObject(withGeneration(body, valueAt(entry, "generation")), null);
   if (pinned === null) return null;
   const resourceVersion = textAt(entry, "resource_version");
   const object = { ...pinned, uid: textAt(entry, "uid"), resourceVersion };
@@ -85,6 +85,13 @@ export function parseVersionEntry(
   const sinceMs = at("changed_after", firstSeenMs);
   const version = { object, sinceMs, firstSeenMs, lastSeenMs: at("last_seen", Infinity) };
   return { version, removed: valueAt(entry, "removed") === true, type };
+}
+
+/** The API server's count of changes is told beside the object: it declares nothing. */
+function withGeneration(body: Json | undefined, generation: Json | undefined): Json | undefined {
+  const metadata = valueAt(body, "metadata");
+  if (!isMap(body) || !isMap(metadata) || typeof generation !== "number") return body;
+  return { ...body, metadata: { ...metadata, generation } };
 }
 
 function unpack(text: string): Json {

@@ -16,7 +16,7 @@ import { kept, readAnnotations } from "../manifest/pod-sort.ts";
 /** Labels that controllers make up for each rollout or run: no policy is written with them. */
 const MADE_UP = new Set([
   ...["pod-template-hash", "controller-revision-hash", "pod-template-generation"],
-  ...["controller-uid", "batch.kubernetes.io/controller-uid"],
+  ...["controller-uid", "batch.kubernetes.io/controller-uid", "rollouts-pod-template-hash"],
 ]);
 /** Fields of a container that decisions rest on: ports, probes, what a proxy is told. */
 const CONTAINER_FIELDS = [
@@ -58,7 +58,7 @@ function bodyOf({ namespace, workload, labels, annotations, spec, ...pod }: Hold
       namespace,
       labels: kept(labels, (key) => !MADE_UP.has(key)),
       annotations: readAnnotations(annotations),
-      ...(isOwn ? {} : { ownerReferences: [{ kind, name, controller: true }] }),
+      ...(isOwn ? {} : { ownerReferences: [referenceTo(kind, name)] }),
     },
     spec: {
       serviceAccountName: pod.serviceAccount,
@@ -68,6 +68,14 @@ function bodyOf({ namespace, workload, labels, annotations, spec, ...pod }: Hold
       initContainers: listAt(spec, "initContainers").map(prune),
     },
   };
+}
+
+/** The version of a group is not known, and of no matter to who it is. */
+function referenceTo(kind: string, name: string): JsonMap {
+  const dot = kind.indexOf(".");
+  if (dot < 0) return { kind, name, controller: true };
+  const apiVersion = `${kind.slice(dot + 1)}/unknown`;
+  return { apiVersion, kind: kind.slice(0, dot), name, controller: true };
 }
 
 /** Values of variables stay out but for the meshes' own: a program's may be secrets. */

@@ -29,10 +29,11 @@ const POLICY_KINDS: ReadonlySet<string> = new Set([
 const CONTEXT_KINDS: ReadonlySet<string> = new Set([
   ...["Ingress.networking.k8s.io", "Route.route.openshift.io"],
   ...["ServiceEntry.networking.istio.io", "DestinationRule.networking.istio.io"],
-  ...["Sidecar.networking.istio.io", "ConfigMap."],
+  ...["Sidecar.networking.istio.io", "Gateway.networking.istio.io", "ConfigMap."],
   ...["HTTPRoute.policy.linkerd.io", "HTTPLocalRateLimitPolicy.policy.linkerd.io"],
   "ExportedServices.consul.hashicorp.com",
   ...["HTTPRoute.gateway.networking.k8s.io", "GRPCRoute.gateway.networking.k8s.io"],
+  "Gateway.gateway.networking.k8s.io",
   "ServiceAccount.",
 ]);
 
@@ -49,6 +50,12 @@ export function isKnownKind(kind: string): boolean {
   const isRead = KINDS_OF_INVENTORY.has(kind) || POLICY_KINDS.has(kind) || CONTEXT_KINDS.has(kind);
   return isRead || SILENT_KINDS.has(kind);
 }
+
+/** Kinds that decide nothing but about pods of their own namespace. */
+export const CONFINED_KINDS: ReadonlySet<string> = new Set([
+  ...["NetworkPolicy.networking.k8s.io", "CiliumNetworkPolicy.cilium.io"],
+  ...ofCalico("NetworkPolicy"),
+]);
 
 /** Of the inventory, what decisions rest on beside the ends themselves. */
 const SURROUNDINGS: ReadonlySet<string> = new Set(["Namespace.", "Node.", "Service."]);
@@ -78,13 +85,18 @@ const CILIUM_STATE: ReadonlySet<string> = new Set(
   ].map((kind) => `${kind}.cilium.io`),
 );
 
-/** Kinds that may decide about a path or transport, where they are not read: by API group. */
-const UNREAD: readonly RegExp[] = [
-  /^[^.]+\.(cilium\.io|(crd\.)?projectcalico\.org|policy\.linkerd\.io)$/,
-  /^TrafficPermissions\.auth\.consul\.hashicorp\.com$/,
-];
+/** Kinds that may decide about a path or transport where they are not read, by API group. */
+const UNREAD: ReadonlyMap<string, RegExp> = new Map([
+  ...["cilium.io", "policy.linkerd.io", ...CALICO_GROUPS].map((group) => [group, /./] as const),
+  ["auth.consul.hashicorp.com", /^TrafficPermissions$/],
+]);
+
+/** Groups of which any kind may be one that decides and is not read. */
+export const UNREAD_GROUPS: readonly string[] = [...UNREAD.keys()];
 
 /** Reports whether a kind that is not read may decide about a path, or about transport. */
 export function isUnreadPolicy(kind: string): boolean {
-  return !CILIUM_STATE.has(kind) && UNREAD.some((group) => group.test(kind));
+  const dot = kind.indexOf(".");
+  const names = UNREAD.get(kind.slice(dot + 1));
+  return names !== undefined && names.test(kind.slice(0, dot)) && !CILIUM_STATE.has(kind);
 }

@@ -23,7 +23,15 @@ export function onePerSort(pods: readonly Holder[], sortOf: (pod: Holder) => str
 
 /** All but what tells replicas of one template apart; the node counts for pods on its network. */
 export function sortOfReplica(pod: Holder): string {
-  const { uid: _uid, object: _object, spec: _spec, node, name: _name, ...rest } = pod;
+  const {
+    uid: _uid,
+    object: _object,
+    spec: _spec,
+    node,
+    name: _name,
+    owner: _owner,
+    ...rest
+  } = pod;
   const annotations = readAnnotations(pod.annotations);
   return JSON.stringify([{ ...rest, annotations }, pod.hostNetwork ? node : null]);
 }
