@@ -2,6 +2,7 @@
 import { readdirSync, statSync } from "node:fs";
 import path from "node:path";
 import { keyOf } from "./attribution/cluster-object.ts";
+import type { DeclaredJournal } from "./declared-journal.ts";
 import type { ClusterObject, Json, ObjectName } from "./attribution/cluster-object.ts";
 import type { Trouble } from "./attribution/cluster.ts";
 import type { Holder } from "./attribution/holder.ts";
@@ -41,9 +42,14 @@ export class Declaration {
   /** Keys of what the log has of resources that could not be listed yet. */
   readonly #unlisted = new Map<string, ClusterObject>();
   readonly #graceMs: number;
+  readonly #journal: DeclaredJournal | null;
+  /** Keys of what the journal has of the inventory, until the first whole list has ended. */
+  readonly #journaled = new Map<string, ClusterObject>();
   #stamp = "";
 
-  constructor(graceMs: number, log: Log) {
+  /** Without a journal nothing outlives the process but what the evidence log has. */
+  constructor(graceMs: number, log: Log, journal: DeclaredJournal | null = null) {
+    this.#journal = journal;
     this.#log = log;
     this.#graceMs = graceMs;
     this.history = new PolicyHistory({ problems: this.#problems }, graceMs);
@@ -80,6 +86,27 @@ export class Declaration {
       else this.history.apply(object, firstSeenMs, sinceMs);
       this.#knownMs = knownMs;
     }
+    this.#replay();
+  }
+
+  /** Takes what the journal has: of policy, what the evidence log has not yet. */
+  #replay(): void {
+    if (this.#journal === null) return;
+    for (const { object, atMs, sinceMs, removed } of this.#journal.noted()) {
+      const latest = this.history.versions.of(object).at(-1);
+      // The log's times are whole milliseconds.
+      const isLogged = latest !== undefined && latest.firstSeenMs >= Math.floor(atMs);
+      if (removed) {
+        this.inventory.remove(object, atMs);
+        this.#journaled.delete(keyOf(object));
+        if (!isLogged) this.#noteRemoved(this.history.remove(object, atMs, sinceMs));
+        continue;
+      }
+      this.inventory.apply(object, atMs);
+      this.#journaled.set(keyOf(object), object);
+      if (!isLogged) this.#note(this.history.apply(object, atMs, sinceMs));
+    }
+    this.#knownMs = Math.max(this.#knownMs, this.#journal.knownMs);
   }
 
   /**
@@ -87,10 +114,16 @@ export class Declaration {
    * it held what it tells, and before that since it began; -Infinity for manifests.
    */
   applyFirst(object: ClusterObject, nowMs: number, heldMs = -Infinity): void {
-    this.inventory.apply(object, heldMs);
-    this.#first?.add(keyOf(object));
+    const key = keyOf(object);
+    const before = this.#journaled.get(key);
+    // Another of that name came about while nobody looked: how long the first was there is not known.
+    if (before && before.uid !== object.uid) this.inventory.remove(before, this.#knownMs);
+    this.inventory.apply(object, before ? nowMs : heldMs);
+    this.#first?.add(key);
     const isRestored = this.#knownMs !== -Infinity;
-    this.#note(this.history.apply(object, isRestored ? nowMs : -Infinity, this.#knownMs));
+    const atMs = isRestored ? nowMs : -Infinity;
+    this.#journal?.apply(object, before ? nowMs : heldMs, this.#knownMs);
+    this.#note(this.history.apply(object, atMs, this.#knownMs));
   }
 
   /** Takes that the first list was whole: what the log has beyond it went in the meantime. */
@@ -103,6 +136,12 @@ export class Declaration {
       if (this.#isBlind(object.kind)) this.#unlisted.set(key, object);
       else this.remove(object, nowMs, this.#knownMs);
     }
+    for (const [key, object] of this.#journaled) {
+      if (first.has(key) || this.#isBlind(object.kind)) continue;
+      this.inventory.remove(object, this.#knownMs);
+      this.#journal?.remove(object, this.#knownMs, this.#knownMs);
+    }
+    this.#journaled.clear();
   }
 
   #isBlind(kind: string): boolean {
@@ -113,13 +152,14 @@ export class Declaration {
   apply(object: ClusterObject, nowMs: number, sinceMs = nowMs): void {
     this.#unlisted.delete(keyOf(object));
     this.inventory.apply(object, nowMs);
+    this.#journal?.apply(object, nowMs, sinceMs);
     this.#note(this.history.apply(object, nowMs, sinceMs));
   }
 
   remove(object: ObjectName, nowMs: number, sinceMs = nowMs): void {
     this.inventory.remove(object, nowMs);
-    const version = this.history.remove(object, nowMs, sinceMs);
-    if (version) this.#changes.push({ version, removed: true, type: "policy" });
+    this.#journal?.remove(object, nowMs, sinceMs);
+    this.#noteRemoved(this.history.remove(object, nowMs, sinceMs));
   }
 
   /** Takes which sorts of pods there are at an instant: what decisions on them rest on. */
@@ -134,6 +174,10 @@ export class Declaration {
       const version = this.workloads.remove(object, nowMs);
       if (version) this.#changes.push({ version, removed: true, type: "workload" });
     }
+  }
+
+  #noteRemoved(version: Version | null): void {
+    if (version) this.#changes.push({ version, removed: true, type: "policy" });
   }
 
   #note(version: Version | null, type: EntryType = "policy"): void {

@@ -9,6 +9,7 @@ import type { ClusterEvents } from "./attribution/cluster.ts";
 import { readCollectorConfig } from "./config.ts";
 import type { CollectorConfig } from "./config.ts";
 import { Declaration } from "./declaration.ts";
+import { DeclaredJournal } from "./declared-journal.ts";
 import type { Log } from "./declaration.ts";
 import { EvidenceLog } from "./evidence/log.ts";
 import { listen } from "./ingest/ingest.ts";
@@ -43,7 +44,8 @@ export async function runCollector(flags: Record<string, string | undefined>): P
   mkdirSync(evidenceDirectory, { recursive: true, mode: 0o700 });
   const store = openSqlite(path.join(config.data, "store"));
   const evidence = await EvidenceLog.open({ directory: evidenceDirectory, signer, log });
-  const declaration = new Declaration(config.graceMs, log);
+  const journal = new DeclaredJournal(store);
+  const declaration = new Declaration(config.graceMs, log, journal);
   const judge = new Judge({
     store,
     log: evidence,
@@ -90,7 +92,7 @@ export async function runCollector(flags: Record<string, string | undefined>): P
   process.once("SIGINT", () => stop.abort());
   process.once("SIGTERM", () => stop.abort());
   try {
-    await judgeUntil(stop.signal, judge, following, evidence, log, judged);
+    await judgeUntil(stop.signal, { judge, following, evidence, journal, log, judged });
   } finally {
     clearInterval(retention);
     following.stop();
@@ -129,6 +131,7 @@ async function retain(
   try {
     while (store.expireFlows(flowsBefore) > 0) await breathe();
     while (store.expireVerdicts(edgesBefore) > 0) await breathe();
+    while (store.expireDeclared(flowsBefore) > 0) await breathe();
   } catch (error) {
     log("error", `retention: ${(error as Error).message}; tried again later`);
   }
@@ -186,18 +189,25 @@ async function followDeclared(
   return { ready, stop: () => void cluster.stop() };
 }
 
+type Judging = {
+  judge: Judge;
+  following: Following;
+  evidence: EvidenceLog;
+  journal: DeclaredJournal;
+  log: Log;
+  judged: (windows: number) => void;
+};
+
 async function judgeUntil(
   signal: AbortSignal,
-  judge: Judge,
-  following: Following,
-  evidence: EvidenceLog,
-  log: Log,
-  judged: (windows: number) => void,
+  { judge, following, evidence, journal, log, judged }: Judging,
 ): Promise<void> {
   while (!signal.aborted) {
     try {
+      const isReady = following.ready();
+      journal.flush(Date.now());
       // Windows wait for the first whole list: half a policy would be judged by half.
-      const windows = following.ready() ? await judge.step(Date.now()) : [];
+      const windows = isReady ? await judge.step(Date.now()) : [];
       judged(windows.length);
       for (const { fromMs, judgement } of windows) {
         const count = judgement.verdicts.length;

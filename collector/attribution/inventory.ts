@@ -265,8 +265,7 @@ export class Inventory {
     this.holders.set(key, timeline);
     const current = timeline.current;
     if (current !== null && isSame(current.value, holder)) return;
-    const fresh = timeline.bindings.length === 0;
-    const fromMs = fresh ? startOf(object, nowMs) : nowMs;
+    const fromMs = current === null ? startOf(object, nowMs) : nowMs;
     timeline.open(holder, fromMs);
     for (const address of holder.addresses) this.claim(address, key, fromMs, nowMs);
   }

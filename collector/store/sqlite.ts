@@ -12,11 +12,19 @@ import { DatabaseSync, type SQLOutputValue } from "node:sqlite";
 import type { Coverage } from "../../protocol/coverage.ts";
 import { ConfigError } from "../../protocol/config-error.ts";
 import type { Observation } from "../../protocol/observation.ts";
-import type { Appended, Gap, PolicyRow, Received, SpoolState, Store } from "./store.ts";
+import type {
+  Appended,
+  DeclaredRow,
+  Gap,
+  PolicyRow,
+  Received,
+  SpoolState,
+  Store,
+} from "./store.ts";
 import type { StoredCoverage, StoredObservation } from "./store.ts";
 import type { VerdictKey, VerdictQuery, VerdictRow } from "./store.ts";
 
-const SCHEMA_VERSION = 2;
+const SCHEMA_VERSION = 3;
 /** A transaction takes batches until it has this many rows: some 20 ms (measured). */
 const GROUP_ROWS = 2000;
 /** Most rows that one statement deletes, so that no transaction grows without bound. */
@@ -63,6 +71,15 @@ CREATE TABLE policies (entry INTEGER PRIMARY KEY, body TEXT NOT NULL);
 UPDATE cursors SET at = 0 WHERE name = 'logged';
 `;
 
+// Since version 3: who held which address, and what was declared, whatever becomes of the process.
+const DECLARED = `
+CREATE TABLE declared (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, at_ms REAL NOT NULL,
+  since_ms REAL NOT NULL, removed INTEGER NOT NULL, body TEXT NOT NULL
+);
+CREATE INDEX declared_key ON declared (key, id);
+`;
+
 const SQL = {
   acknowledged: "SELECT acknowledged FROM spools WHERE node = ? AND spool = ?",
   heard: `INSERT INTO spools VALUES (?, ?, 0, ?, ?, ?) ON CONFLICT DO UPDATE SET
@@ -99,6 +116,13 @@ const SQL = {
     AND (?3 IS NULL OR aspect = ?3) ORDER BY from_ms, aspect LIMIT ?4`,
   savePolicy: "INSERT INTO policies VALUES (?, ?) ON CONFLICT DO NOTHING",
   policies: "SELECT entry, body FROM policies ORDER BY entry",
+  saveDeclared: `INSERT INTO declared (key, at_ms, since_ms, removed, body)
+    VALUES (?, ?, ?, ?, ?)`,
+  declared: "SELECT * FROM declared ORDER BY id",
+  // What came after it, or its own end, was before.
+  expireDeclared: `DELETE FROM declared WHERE id IN (SELECT id FROM declared AS d
+    WHERE at_ms < ?1 AND (removed = 1 OR EXISTS
+      (SELECT 1 FROM declared AS n WHERE n.key = d.key AND n.id > d.id AND n.at_ms < ?1)) ORDER BY id LIMIT ?2)`,
   newestWindow: `SELECT from_ms, to_ms FROM verdicts WHERE aspect = ?
     ORDER BY from_ms DESC LIMIT 1`,
 } as const;
@@ -133,7 +157,7 @@ function prepareSchema(database: DatabaseSync, file: string): void {
     throw new ConfigError("CONFIG_STORE_VERSION", told);
   }
   if (found === SCHEMA_VERSION) return;
-  const steps = [SCHEMA, POLICIES].slice(found).join("");
+  const steps = [SCHEMA, POLICIES, DECLARED].slice(found).join("");
   database.exec(`BEGIN; ${steps} PRAGMA user_version = ${SCHEMA_VERSION}; COMMIT`);
 }
 
@@ -257,6 +281,27 @@ class SqliteStore implements Store {
     }
   }
 
+  saveDeclared(rows: readonly DeclaredRow[], knownMs: number): void {
+    this.#transaction(() => {
+      for (const { key, atMs, sinceMs, removed, body } of rows) {
+        this.#sql.saveDeclared.run(key, atMs, sinceMs, Number(removed), JSON.stringify(body));
+      }
+      this.#sql.moveCursor.run("declared", Math.floor(knownMs));
+    });
+  }
+
+  *declared(): IterableIterator<DeclaredRow> {
+    for (const row of this.#database.prepare(SQL.declared).iterate()) {
+      yield {
+        key: String(row["key"]),
+        atMs: Number(row["at_ms"]),
+        sinceMs: Number(row["since_ms"]),
+        removed: row["removed"] === 1,
+        body: JSON.parse(String(row["body"])) as unknown,
+      };
+    }
+  }
+
   newestWindow(aspect: string): { fromMs: number; toMs: number } | null {
     const row = this.#sql.newestWindow.get(aspect);
     return row ? { fromMs: Number(row["from_ms"]), toMs: Number(row["to_ms"]) } : null;
@@ -271,6 +316,10 @@ class SqliteStore implements Store {
 
   expireVerdicts(beforeMs: number): number {
     return this.#expire("verdicts", "(from_ms, edge, aspect)", "to_ms", beforeMs);
+  }
+
+  expireDeclared(beforeMs: number): number {
+    return this.#untilNone((limit) => this.#sql.expireDeclared.run(beforeMs, limit));
   }
 
   async close(): Promise<void> {
@@ -325,8 +374,12 @@ class SqliteStore implements Store {
   #expire(table: string, key: string, column: string, beforeMs: number): number {
     const inner = `SELECT ${key.replace(/[()]/g, "")} FROM ${table} WHERE ${column} < ? LIMIT ?`;
     const some = this.#database.prepare(`DELETE FROM ${table} WHERE ${key} IN (${inner})`);
+    return this.#untilNone((limit) => some.run(beforeMs, limit));
+  }
+
+  #untilNone(some: (limit: number) => { changes: number | bigint }): number {
     for (let total = 0; ;) {
-      const deleted = Number(some.run(beforeMs, EXPIRE_ROWS_LIMIT).changes);
+      const deleted = Number(some(EXPIRE_ROWS_LIMIT).changes);
       total += deleted;
       if (deleted < EXPIRE_ROWS_LIMIT) return total;
     }

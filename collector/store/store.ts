@@ -68,6 +68,18 @@ export type VerdictQuery = {
 /** One entry of the evidence log about a policy object; kept as long as the log is. */
 export type PolicyRow = { entry: number; body: unknown };
 
+/** An object of the cluster as it was from then on; or that it was gone. Times are the collector's. */
+export type DeclaredRow = {
+  /** Names the object among all. */
+  key: string;
+  atMs: number;
+  /** It came about after this: behind a break nobody knows when. */
+  sinceMs: number;
+  removed: boolean;
+  /** Any JSON. */
+  body: unknown;
+};
+
 /**
  * Law: what `append` resolved for is on the disk, once; what `saveVerdicts` returned for is on the
  * disk together with its cursors, so whoever consumes by cursor loses and repeats nothing, whenever
@@ -107,9 +119,16 @@ export type Store = {
   /** The window that begins last among those with rows of the aspect; null when there is none. */
   newestWindow(aspect: string): { fromMs: number; toMs: number } | null;
 
+  /** Notes what was declared, and that up to `knownMs` nothing else changed. */
+  saveDeclared(rows: readonly DeclaredRow[], knownMs: number): void;
+  /** All that was noted, in the order of noting. */
+  declared(): IterableIterator<DeclaredRow>;
+
   /** Deletes observations and coverage received before `beforeMs`; returns how many. */
   expireFlows(beforeMs: number): number;
   /** Deletes verdicts whose window ended before `beforeMs`; returns how many. */
   expireVerdicts(beforeMs: number): number;
+  /** Deletes what was declared and replaced, or gone, before `beforeMs`; returns how many. */
+  expireDeclared(beforeMs: number): number;
   close(): Promise<void>;
 };

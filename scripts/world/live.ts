@@ -6,6 +6,7 @@ import { mkdirSync } from "node:fs";
 import path from "node:path";
 import { Packr } from "msgpackr";
 import { Declaration } from "../../collector/declaration.ts";
+import { DeclaredJournal } from "../../collector/declared-journal.ts";
 import { DISK, EvidenceLog } from "../../collector/evidence/log.ts";
 import { formatKeys } from "../../collector/evidence/note.ts";
 import { Conversation, Ingested } from "../../collector/ingest/conversation.ts";
@@ -135,7 +136,8 @@ function revisionsOf(observation: Observation): Observation[] {
 class Collector {
   readonly store: Store;
   readonly ingested: Ingested;
-  readonly declaration = new Declaration(GRACE_MS, silent);
+  readonly declaration: Declaration;
+  readonly journal: DeclaredJournal;
   readonly judge: Judge;
   readonly #log: EvidenceLog;
 
@@ -143,6 +145,8 @@ class Collector {
     this.store = store;
     this.#log = log;
     this.ingested = new Ingested(store, silent, now);
+    this.journal = new DeclaredJournal(store);
+    this.declaration = new Declaration(GRACE_MS, silent, this.journal);
     this.judge = new Judge({
       ...{ store, log, evidenceDirectory: directory, declaration: this.declaration },
       ...{ windowMs: WINDOW_MS, closeMs: CLOSE_MS, tolerance: 0.01 },
@@ -178,7 +182,9 @@ export async function live(world: World, fate: Fate, directory: string): Promise
   const start = async () => {
     const begun = await Collector.begin(directory, clock);
     for (const { object, fromMs, toMs } of changes) {
-      if (fromMs <= nowMs && nowMs < toMs) begun.declaration.applyFirst(object, clock());
+      if (fromMs <= nowMs && nowMs < toMs) {
+        begun.declaration.applyFirst(object, clock(), clock());
+      }
     }
     begun.declaration.endFirst(clock());
     return begun;
@@ -209,6 +215,7 @@ export async function live(world: World, fate: Fate, directory: string): Promise
       if (outage && outage[0] <= nowMs && nowMs < outage[1]) agent.lose();
       else await agent.send(collector.ingested, nowMs);
     }
+    collector.journal.flush(clock());
     for (const { fromMs, judgement } of await collector.judge.step(clock())) {
       if (fromMs === EPOCH_MS) judgements.push(judgement.verdicts);
     }
