@@ -216,7 +216,7 @@ export class Declaration {
     const problems = long.map(([name, { kind, sinceMs, reason }]) => {
       const since = sinceMs === -Infinity ? "" : ` since ${new Date(sinceMs).toISOString()}`;
       const told = `${name} is not known${since}: ${reason}`;
-      return { ...NOWHERE, file: "cluster", kind, reason: told };
+      return { ...NOWHERE, file: "cluster", kind: kind || null, reason: told };
     });
     this.#problems.splice(this.#problems.length - this.#blindTold, this.#blindTold, ...problems);
     this.#blindTold = problems.length;
