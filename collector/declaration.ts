@@ -43,6 +43,8 @@ export class Declaration {
   readonly #unlisted = new Map<string, ClusterObject>();
   readonly #graceMs: number;
   readonly #journal: DeclaredJournal | null;
+  /** What came about since is known up to when the journal was last written. */
+  #isJournaled = false;
   /** Keys of what the journal has of the inventory, until the first whole list has ended. */
   readonly #journaled = new Map<string, ClusterObject>();
   #stamp = "";
@@ -106,6 +108,7 @@ export class Declaration {
       this.#journaled.set(keyOf(object), object);
       if (!isLogged) this.#note(this.history.apply(object, atMs, sinceMs));
     }
+    this.#isJournaled = this.#journal.knownMs !== -Infinity;
     this.#knownMs = Math.max(this.#knownMs, this.#journal.knownMs);
   }
 
@@ -116,14 +119,14 @@ export class Declaration {
   applyFirst(object: ClusterObject, nowMs: number, heldMs = -Infinity): void {
     const key = keyOf(object);
     const before = this.#journaled.get(key);
-    // Another of that name came about while nobody looked: how long the first was there is not known.
-    if (before && before.uid !== object.uid) this.inventory.remove(before, this.#knownMs);
-    this.inventory.apply(object, before ? nowMs : heldMs);
-    this.#first?.add(key);
     const isRestored = this.#knownMs !== -Infinity;
-    const atMs = isRestored ? nowMs : -Infinity;
-    this.#journal?.apply(object, before ? nowMs : heldMs, this.#knownMs);
-    this.#note(this.history.apply(object, atMs, this.#knownMs));
+    const fromMs = this.#isJournaled ? nowMs : heldMs;
+    // It became another unseen: until when it was as before is not known.
+    if (before && this.#journal?.differs(object)) this.inventory.remove(before, this.#knownMs);
+    this.inventory.apply(object, fromMs);
+    this.#first?.add(key);
+    this.#journal?.apply(object, fromMs, this.#knownMs);
+    this.#note(this.history.apply(object, isRestored ? nowMs : -Infinity, this.#knownMs));
   }
 
   /** Takes that the first list was whole: what the log has beyond it went in the meantime. */
@@ -253,7 +256,7 @@ export class Declaration {
     }
     for (const [key, object] of found) {
       if (isFirst) this.applyFirst(object, nowMs);
-      else if (this.#held.get(key)?.hash !== object.hash) this.apply(object, nowMs);
+      else if (differs(this.#held.get(key), object)) this.apply(object, nowMs);
     }
     this.endFirst(nowMs);
     this.#held = found;
@@ -261,6 +264,11 @@ export class Declaration {
     const others = kinds > 0 ? `, ${kinds} documents of kinds that are not read` : "";
     this.#log("info", `read ${found.size} objects from ${declared.files.length} files${others}`);
   }
+}
+
+/** An object's hash leaves out its status, which has a pod's addresses. */
+function differs(before: ClusterObject | undefined, object: ClusterObject): boolean {
+  return JSON.stringify(before?.body) !== JSON.stringify(object.body);
 }
 
 const NOWHERE = { line: 1, column: 1, kind: null, name: null, namespaces: "all" as const };

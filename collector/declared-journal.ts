@@ -59,6 +59,12 @@ export class DeclaredJournal {
     }
   }
 
+  /** Reports whether it is another than what was noted of it last. */
+  differs(object: ClusterObject): boolean {
+    const key = keyOf(object);
+    return this.#gists.get(key) !== gistOf(object, key);
+  }
+
   apply(object: ClusterObject, atMs: number, sinceMs: number): void {
     const key = keyOf(object);
     const gist = gistOf(object, key);

@@ -265,7 +265,9 @@ export class Inventory {
     this.holders.set(key, timeline);
     const current = timeline.current;
     if (current !== null && isSame(current.value, holder)) return;
-    const fromMs = current === null ? startOf(object, nowMs) : nowMs;
+    // The same one anew, or otherwise, is so from now on; another one of that name since it began.
+    const isNew = timeline.bindings.at(-1)?.value.uid !== holder.uid || holder.uid === null;
+    const fromMs = current === null && isNew ? startOf(object, nowMs) : nowMs;
     timeline.open(holder, fromMs);
     for (const address of holder.addresses) this.claim(address, key, fromMs, nowMs);
   }

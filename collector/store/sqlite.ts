@@ -122,7 +122,8 @@ const SQL = {
   // What came after it, or its own end, was before.
   expireDeclared: `DELETE FROM declared WHERE id IN (SELECT id FROM declared AS d
     WHERE at_ms < ?1 AND (removed = 1 OR EXISTS
-      (SELECT 1 FROM declared AS n WHERE n.key = d.key AND n.id > d.id AND n.at_ms < ?1)) ORDER BY id LIMIT ?2)`,
+      (SELECT 1 FROM declared AS n WHERE n.key = d.key AND n.id > d.id AND n.at_ms < ?1))
+    ORDER BY id LIMIT ?2)`,
   newestWindow: `SELECT from_ms, to_ms FROM verdicts WHERE aspect = ?
     ORDER BY from_ms DESC LIMIT 1`,
 } as const;

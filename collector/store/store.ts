@@ -68,7 +68,7 @@ export type VerdictQuery = {
 /** One entry of the evidence log about a policy object; kept as long as the log is. */
 export type PolicyRow = { entry: number; body: unknown };
 
-/** An object of the cluster as it was from then on; or that it was gone. Times are the collector's. */
+/** An object as it was from then on, or that it was gone; by the collector's clock. */
 export type DeclaredRow = {
   /** Names the object among all. */
   key: string;

@@ -211,6 +211,9 @@ function truth(cluster: Cluster, near: readonly Attempt[]): Truth {
   };
 }
 
+const LOST = "lost a violation";
+export const isLost = ({ what }: Breach): boolean => what === LOST;
+
 export type Breach = { seed: number; edge: string; aspect: Aspect; what: string; verdict: string };
 
 /** How many edges who watches whole could decide, and how many were decided. */
@@ -245,7 +248,7 @@ export function holdToLaw(world: World, verdicts: readonly Verdict[]): Held {
             seed: world.seed,
             edge,
             aspect,
-            what: "lost a violation",
+            what: LOST,
             verdict: told,
           });
         }

@@ -2,7 +2,8 @@
  * Lives through a world: its agents converse with a collector that stores, judges, writes its log,
  * is killed and begun again, while links are down and rows come late.
  */
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import os from "node:os";
 import path from "node:path";
 import { Packr } from "msgpackr";
 import { Declaration } from "../../collector/declaration.ts";
@@ -21,8 +22,8 @@ import { UPLINK_VERSION } from "../../protocol/uplink-limits.ts";
 import { WINDOW_MS } from "./cluster.ts";
 import type { Node } from "./cluster.ts";
 import { Draw } from "./draw.ts";
-import { changesOf, EPOCH_MS } from "./law.ts";
-import type { World } from "./law.ts";
+import { changesOf, EPOCH_MS, holdToLaw, isLost } from "./law.ts";
+import type { Held, World } from "./law.ts";
 
 const STEP_MS = 5_000;
 const CLOSE_MS = 15_000;
@@ -37,7 +38,7 @@ const { signer } = formatKeys("world/log", new Uint8Array(32).fill(7));
 const silent = () => {};
 
 /** What befalls a collector and the links to it; all times are the world's. */
-export type Fate = {
+type Fate = {
   /** [killed, begun again). */
   restarts: readonly (readonly [number, number])[];
   /** By node, spans in which its agent cannot reach the collector. */
@@ -45,7 +46,10 @@ export type Fate = {
   endMs: number;
 };
 
-export function makeFate({ cluster }: World, draw: Draw): Fate {
+/** Draws of fates are none of the world's. */
+const FATES = 1_000_000_007;
+
+function makeFate({ cluster }: World, draw: Draw): Fate {
   const restarts = draw.chance(0.6) ? [draw.between(-30_000, 120_000)] : [];
   const outages = new Map<Node, readonly [number, number]>();
   for (const node of cluster.nodes) {
@@ -55,7 +59,7 @@ export function makeFate({ cluster }: World, draw: Draw): Fate {
   }
   const lateMs = Math.max(0, ...[...outages.values()].map(([, to]) => to));
   return {
-    restarts: restarts.map((ms) => [ms, ms + draw.between(100, 20_000)] as const),
+    restarts: restarts.map((ms) => [ms, ms + draw.between(STEP_MS, 25_000)] as const),
     outages,
     endMs: Math.max(WINDOW_MS + 90_000, lateMs + WINDOW_MS),
   };
@@ -173,7 +177,7 @@ class Collector {
 }
 
 /** All judgements of the world's window, in order: the last is what stands. */
-export async function live(world: World, fate: Fate, directory: string): Promise<Verdict[][]> {
+async function live(world: World, fate: Fate, directory: string): Promise<Verdict[][]> {
   let nowMs = BEGIN_MS;
   const clock = () => EPOCH_MS + nowMs;
   const changes = changesOf(world.cluster);
@@ -189,31 +193,34 @@ export async function live(world: World, fate: Fate, directory: string): Promise
     begun.declaration.endFirst(clock());
     return begun;
   };
+  const hear = async ({ declaration, ingested }: Collector, sinceMs: number) => {
+    for (const { object, fromMs, toMs, isReplaced } of changes) {
+      const ends = sinceMs < toMs && toMs <= nowMs && !isReplaced;
+      if (ends) declaration.remove(object, EPOCH_MS + toMs);
+      if (sinceMs < fromMs && fromMs <= nowMs) declaration.apply(object, EPOCH_MS + fromMs);
+    }
+    for (const agent of agents) {
+      const outage = fate.outages.get(agent.node);
+      if (outage && outage[0] <= nowMs && nowMs < outage[1]) agent.lose();
+      else await agent.send(ingested, nowMs);
+    }
+  };
   let collector: Collector | null = await start();
   const restarts = [...fate.restarts];
   for (; nowMs <= fate.endMs; nowMs += STEP_MS) {
     const restart = restarts[0];
-    if (collector !== null && restart && restart[0] <= nowMs) {
-      await collector.end();
-      collector = null;
-      for (const agent of agents) agent.lose();
-    }
     if (collector === null && restart && restart[1] <= nowMs) {
       restarts.shift();
       collector = await start();
     }
     if (collector === null) continue;
-    const lastMs = nowMs - STEP_MS;
-    for (const { object, fromMs, toMs, isReplaced } of changes) {
-      const { declaration } = collector;
-      if (lastMs < toMs && toMs <= nowMs && !isReplaced)
-        declaration.remove(object, EPOCH_MS + toMs);
-      if (lastMs < fromMs && fromMs <= nowMs) declaration.apply(object, EPOCH_MS + fromMs);
-    }
-    for (const agent of agents) {
-      const outage = fate.outages.get(agent.node);
-      if (outage && outage[0] <= nowMs && nowMs < outage[1]) agent.lose();
-      else await agent.send(collector.ingested, nowMs);
+    await hear(collector, nowMs - STEP_MS);
+    if (restart && restart[0] <= nowMs && nowMs < restart[1]) {
+      // Killed with what it had not written yet.
+      await collector.end();
+      collector = null;
+      for (const agent of agents) agent.lose();
+      continue;
     }
     collector.journal.flush(clock());
     for (const { fromMs, judgement } of await collector.judge.step(clock())) {
@@ -222,4 +229,34 @@ export async function live(world: World, fate: Fate, directory: string): Promise
   }
   await collector?.end();
   return judgements;
+}
+
+/** Where there is memory in place of a disk: what is synced here need not outlive anything. */
+const TEMPORARY = existsSync("/dev/shm") ? "/dev/shm" : os.tmpdir();
+
+/** Every judgement must be true; the last must have lost nothing, and decided enough. */
+export async function holdLiveToLaw(world: World): Promise<Held> {
+  const fate = makeFate(world, new Draw(world.seed + FATES));
+  const directory = mkdtempSync(path.join(TEMPORARY, "wireproof-world-"));
+  let judgements: Verdict[][];
+  try {
+    judgements = await live(world, fate, directory);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+  if (judgements.length === 0) throw new Error(`world ${world.seed}: its window was never judged`);
+  const held = judgements.map((verdicts) => holdToLaw(world, verdicts));
+  const last = held.at(-1)!;
+  const untrue = held.slice(0, -1).flatMap(({ breaches }) => breaches.filter((b) => !isLost(b)));
+  return { breaches: [...untrue, ...last.breaches], decided: last.decided };
+}
+
+/** What befell the collector and its links, for a person. */
+export function formatFate(world: World): string {
+  const { restarts, outages } = makeFate(world, new Draw(world.seed + FATES));
+  const span = ([from, to]: readonly [number, number]) =>
+    `${(from / 1000).toFixed(1)}..${(to / 1000).toFixed(1)} s`;
+  const killed = restarts.map((restart) => `killed ${span(restart)}`);
+  const cut = [...outages].map(([{ name }, outage]) => `${name} cut off ${span(outage)}`);
+  return `  ${[...killed, ...cut].join(", ") || "undisturbed"}`;
 }

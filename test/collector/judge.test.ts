@@ -5,6 +5,7 @@ import os from "node:os";
 import path from "node:path";
 import t from "tap";
 import { Declaration } from "../../collector/declaration.ts";
+import { DeclaredJournal } from "../../collector/declared-journal.ts";
 import { parseEntry } from "../../collector/evidence/entry.ts";
 import type { JsonObject } from "../../collector/evidence/entry.ts";
 import { createKeys, DISK, EvidenceLog } from "../../collector/evidence/log.ts";
@@ -69,6 +70,7 @@ class Bench {
   store!: Store;
   log!: EvidenceLog;
   declaration!: Declaration;
+  journal!: DeclaredJournal;
   judge!: Judge;
   readonly #seq = new Map<string, number>();
 
@@ -90,6 +92,7 @@ class Bench {
 
   read(nowMs: number): void {
     this.declaration.readManifests(path.join(this.directory, "manifests"), nowMs);
+    this.journal.flush(nowMs);
   }
 
   /** A new process on the same files. */
@@ -102,7 +105,8 @@ class Bench {
     fs.mkdirSync(this.evidence, { recursive: true });
     const files = options.files ? { files: options.files } : {};
     this.log = await EvidenceLog.open({ directory: this.evidence, signer, log: say, ...files });
-    this.declaration = new Declaration(15_000, say);
+    this.journal = new DeclaredJournal(this.store);
+    this.declaration = new Declaration(15_000, say, this.journal);
     this.judge = this.newJudge(this.store);
     this.judge.restore();
     this.declaration.restore(this.store.policies(), this.store.cursor("window"));
@@ -564,6 +568,68 @@ t.test(
     await bench.end();
   },
 );
+
+// ---- what is declared, and a new start ---------------------------------------------------------
+
+t.test("who held an address, and which policy was in force, outlives the process", async (t) => {
+  const bench = await new Bench().start();
+  await bench.judge.step(FROM);
+  // The ledger goes, and the cart's next pod has its address; the mesh is let loose.
+  const moved = FILES["pods.yaml"]
+    .replace(/---\n\{apiVersion: v1, kind: Pod, metadata: \{name: ledger.*\n/, "")
+    .replace(`podIP: ${PODS.cart.ip}`, `podIP: ${PODS.ledger.ip}`);
+  t.notMatch(moved, /name: ledger/);
+  bench.declare({ "pods.yaml": moved, "mesh.yaml": PERMISSIVE });
+  bench.read(FROM + 30_000);
+  await bench.end();
+  // No window was judged yet: the evidence log knows nothing of it.
+  await bench.start({ nowMs: FROM + 50_000 });
+  await bench.bring(["web > ledger plain accepted"], ALL, FROM + 1_000);
+  await bench.judge.step(DUE);
+  t.equal(bench.verdict("transport"), "transport violated plaintext-accepted");
+  t.notOk(bench.told().some((line) => line.startsWith("web>cart")));
+  // What went while nobody looked was last there when it was looked for last.
+  bench.declare(FILES);
+  await bench.end();
+  await bench.start({ nowMs: DUE + 90_000 });
+  const at = (ms: number) => bench.declaration.inventory.whoHad(PODS.ledger.ip, ms)?.name ?? null;
+  t.strictSame(
+    [FROM, FROM + 29_999, FROM + 30_000, DUE - 16_000, DUE, DUE + 89_999, DUE + 90_000].map(at),
+    ["ledger", "ledger", "cart", "cart", null, null, "ledger"],
+  );
+  await bench.end();
+});
+
+t.test("the journal keeps what still counts, and what is in force", async (t) => {
+  const bench = await new Bench().start();
+  const names = () => [...bench.store.declared()].map(({ key, atMs }) => `${key} ${atMs}`);
+  const mesh = "PeerAuthentication.security.istio.io/pay/default";
+  for (const [i, text] of [PERMISSIVE, STRICT, "# none\n", PERMISSIVE].entries()) {
+    bench.declare({ "mesh.yaml": text });
+    bench.read(FROM + i * 1_000);
+  }
+  const of = (key: string) => names().filter((name) => name.startsWith(key));
+  t.strictSame(
+    of(mesh),
+    ["-Infinity", ...[0, 1, 2, 3].map((s) => FROM + s * 1_000)].map((at) => `${mesh} ${at}`),
+  );
+  const pods = of("Pod./").length;
+  t.equal(bench.store.expireDeclared(FROM + 1_500), 2);
+  t.strictSame(
+    of(mesh),
+    [1, 2, 3].map((s) => `${mesh} ${FROM + s * 1_000}`),
+  );
+  t.equal(bench.store.expireDeclared(FROM + 2_500), 2, "an end, and what it ended");
+  t.strictSame(of(mesh), [`${mesh} ${FROM + 3_000}`]);
+  t.equal(bench.store.expireDeclared(FROM + 9_000), 0, "what is in force stays");
+  t.equal(of("Pod./").length, pods);
+  // The same content again is not noted again.
+  const size = names().length;
+  bench.declare({ "mesh.yaml": `${PERMISSIVE}# said otherwise\n` });
+  bench.read(FROM + 10_000);
+  t.equal(names().length, size);
+  await bench.end();
+});
 
 // ---- manifests that change while it runs -----------------------------------------------------
 

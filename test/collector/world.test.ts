@@ -3,8 +3,10 @@ import t from "tap";
 import type { Verdict } from "../../collector/verdict/verdict.ts";
 import { holdToLaw, judgeWorld, makeWorld, storyOf } from "../../scripts/world/law.ts";
 import type { World } from "../../scripts/world/law.ts";
+import { formatFate, holdLiveToLaw } from "../../scripts/world/live.ts";
 
 const SEEDS = 20_000;
+const LIVE_SEEDS = 400;
 /** Share of what can be decided that must be. */
 const DECIDED_FROM = 0.97;
 
@@ -27,6 +29,23 @@ t.test("what is confirmed or violated is true, no violation is lost, enough is d
   t.ok(decidable > SEEDS / 10, `${decidable} edges can be decided`);
   t.ok(share >= DECIDED_FROM, `${share} of them are`);
   t.end();
+});
+
+t.test("a collector that is killed, and hears late, keeps the law", async (t) => {
+  const stories: string[] = [];
+  let [decidable, decided] = [0, 0];
+  for (let seed = 1; seed <= LIVE_SEEDS; seed++) {
+    const world = makeWorld(seed);
+    const held = await holdLiveToLaw(world);
+    decidable += held.decided.decidable;
+    decided += held.decided.decided;
+    for (const breach of held.breaches) {
+      stories.push(`${storyOf(world, breach)}\n${formatFate(world)}`);
+    }
+  }
+  t.strictSame(stories, []);
+  t.ok(decidable > LIVE_SEEDS / 12, `${decidable} edges can be decided`);
+  t.ok(decided / decidable >= DECIDED_FROM, `${decided} of them are`);
 });
 
 t.test("a judge that says too much, or too little, is found out", (t) => {
