@@ -83,6 +83,13 @@ const POSTURES: Record<string, Partial<Flow>> = {
   mtls: tls("TLSv1.2", "yes"),
   "mtls?": tls("TLSv1.3", "inferred-yes"),
   resumed: tls("TLSv1.3", "resumed"),
+  meshed: {
+    ...{ encryption: "tls", protocol: "tls" },
+    tls: { ...NO_TLS, version: "TLSv1.3", mutual: "inferred-yes", mesh: "istio" },
+  },
+  null: negotiated("TLSv1.2", "TLS_RSA_WITH_NULL_SHA256", null),
+  anon: negotiated("TLSv1.2", "TLS_DH_anon_WITH_AES_128_CBC_SHA", null),
+  integrity: negotiated("TLSv1.3", "TLS_SHA256_SHA256", "secp256r1"),
   pq: negotiated("TLSv1.3", "TLS_AES_256_GCM_SHA384", "X25519MLKEM768"),
   "3des": negotiated("TLSv1.2", "TLS_RSA_WITH_3DES_EDE_CBC_SHA", null),
   unread: tls("TLSv1.3", null),

@@ -17,6 +17,8 @@ export type AttributedEnd = {
   toMs: number | null;
   /** What the certificate named, where one was read. */
   spiffe: string | null;
+  /** It named another than who held the address, by which the end goes all the same. */
+  isOther: boolean;
 };
 
 export type Attributed = {
@@ -75,7 +77,14 @@ const SENTENCES = {
 function toEnd(found: LookUp, side: string, address: string, reasons: string[]): AttributedEnd {
   const { holder, reason, fromMs, toMs } = found;
   if (reason !== null) reasons.push(`${side} ${address}: ${SENTENCES[reason]}`);
-  return { holder, provenance: holder === null ? null : "address", fromMs, toMs, spiffe: null };
+  return {
+    holder,
+    provenance: holder === null ? null : "address",
+    fromMs,
+    toMs,
+    spiffe: null,
+    isOther: false,
+  };
 }
 
 /** The only SPIFFE name of a certificate (SPIFFE X.509-SVID §2: exactly one URI). */
@@ -86,7 +95,7 @@ function spiffeOf(names: readonly string[] | undefined): string | null {
 
 /**
  * Holds the identity that was read against the holder of the address. Where they agree, the end
- * rests on the certificate; where not, on neither: the certificate's word stands in `spiffe`.
+ * rests on the certificate; where not, on the address: packets went there, whoever was shown.
  */
 function checkIdentity(
   end: AttributedEnd,
@@ -102,8 +111,7 @@ function checkIdentity(
   if (namespace === parts[1] && serviceAccount === parts[2]) end.provenance = "certificate";
   else {
     reasons.push(`${side}: ${formatHolder(end.holder)} held the address, and showed ${spiffe}`);
-    end.holder = null;
-    end.provenance = null;
+    end.isOther = true;
   }
 }
 

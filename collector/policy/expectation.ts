@@ -35,6 +35,10 @@ export type Expectation = {
     refuses: readonly Posture[];
     /** The lowest TLS version that a declared path asks for: `TLSv1.2`. */
     minVersion?: string | null;
+    /** The mesh whose own policy requires mutual TLS, by its own authority; absent elsewhere. */
+    mesh?: "istio" | "linkerd" | "consul";
+    /** The trust domain that the mesh's settings declare; null where they do not. */
+    trustDomain?: string | null;
     /** Profiles that what is negotiated must meet, all of them. */
     crypto?: readonly CryptoProfile[];
   };

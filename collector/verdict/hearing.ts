@@ -8,6 +8,7 @@ import { isOneEndOnly, portOf } from "./matrix.ts";
 import type { Matrix, Sights } from "./matrix.ts";
 import type { Connection } from "./pair.ts";
 import { unreadable } from "./say.ts";
+import { isAlien } from "./transport.ts";
 import { Tally } from "./tally.ts";
 import type { Ends } from "./tally.ts";
 import type { WindowInput } from "./window-input.ts";
@@ -54,6 +55,7 @@ export class Hearing {
     const expected = expectedOf(known, expect, shownBy(c));
     const inGrace = expected.atStart.length + expected.later.length > 1;
     tally.addConnection(id, ends, c, sayOf(c, expected, matrix), inGrace);
+    if (isAlien(c, expected.atStart[0].transport)) tally.addAlien(c.clientName, c.serverName);
     if (this.#slipsPast(id, known, expected.atStart[0])) {
       tally.addSlipped(c.serverName, c.clientName);
     }

@@ -32,6 +32,7 @@ export type Connection = {
   version: string | null;
   /** Of the sighting that read the handshake. */
   tls: Flow["tls"];
+  identity: ShownIdentity;
   protocol: string | null;
   accepted: boolean | null;
   failure: string | null;
@@ -61,6 +62,16 @@ export type Connection = {
   sampling: number;
   bytes: number;
   findings: readonly string[];
+};
+
+/** What the certificates said of both ends, where they stood in clear. */
+export type ShownIdentity = {
+  /** An end showed another than who held its address. */
+  isOther: boolean;
+  /** The client's certificate was signed by itself. */
+  isSelfSigned: boolean;
+  /** SPIFFE trust domains of both ends, as far as they are known. */
+  trustDomains: readonly string[];
 };
 
 /** Groups sightings by connection, by clocks so far apart, and merges what each saw. */
@@ -155,6 +166,7 @@ function merge(sightings: Sighting[]): Connection {
     inferred,
     version: tls.find((t) => t.version !== null)?.version ?? null,
     tls: tls.find((t) => t.version !== null) ?? null,
+    identity: identityOf(sightings),
     protocol: records.find((r) => r.protocol !== null)?.protocol ?? null,
     accepted: accepted.includes(true) ? true : accepted.includes(false) ? false : null,
     failure: failed?.failure?.code ?? null,
@@ -199,6 +211,19 @@ function hasSpoken({ packets, history }: Flow): boolean {
 /** A node's address stands for any of its pods at others; at its own pods it is the node's. */
 function isMasked(client: Holder | null, server: Holder | null): boolean {
   return client?.kind === "node" && client.node !== (server?.node ?? null);
+}
+
+function identityOf(sightings: readonly Sighting[]): ShownIdentity {
+  const ends = sightings.flatMap(({ attributed: { client, server } }) => [client, server]);
+  const domains = ends.flatMap(({ spiffe }) => /^spiffe:\/\/([^/]+)/.exec(spiffe ?? "")?.[1] ?? []);
+  const certificates = sightings.map(
+    (s) => s.attributed.observation.record.tls?.client_certificate,
+  );
+  return {
+    isOther: ends.some((end) => end.isOther),
+    isSelfSigned: certificates.some((certificate) => certificate?.self_signed === true),
+    trustDomains: [...new Set(domains)].sort(),
+  };
 }
 
 function refusedByOf(records: readonly Flow[]): RefusalName | null {

@@ -68,6 +68,8 @@ export class Tally {
   readonly oneEnded = new Map<string, number>();
   /** By server, the first client in the alphabet that a denial by identity did not stop. */
   readonly slipped = new Map<string, string>();
+  /** By client, the first in the alphabet of the servers that took an identity not its own. */
+  readonly aliens = new Map<string, string>();
   /** What each client tried to reach. */
   readonly targets = new Map<string, Targets>();
   /** The smallest share of flows that any agent read. */
@@ -109,8 +111,11 @@ export class Tally {
   }
 
   addSlipped(server: string, client: string): void {
-    const known = this.slipped.get(server);
-    if (known === undefined || client < known) this.slipped.set(server, client);
+    keepFirst(this.slipped, server, client);
+  }
+
+  addAlien(client: string, server: string): void {
+    keepFirst(this.aliens, client, server);
   }
 
   addOneEnded(subject: string, count: number): void {
@@ -129,9 +134,15 @@ export class Tally {
     for (const name of other.unknown) this.unknown.add(name);
     for (const [subject, count] of other.oneEnded) this.addOneEnded(subject, count);
     for (const [server, client] of other.slipped) this.addSlipped(server, client);
+    for (const [client, server] of other.aliens) this.addAlien(client, server);
     for (const [client, tried] of other.targets) this.targetsOf(client).merge(tried);
     this.sampling = Math.min(this.sampling, other.sampling);
   }
+}
+
+function keepFirst(map: Map<string, string>, key: string, value: string): void {
+  const known = map.get(key);
+  if (known === undefined || value < known) map.set(key, value);
 }
 
 function newEdge(id: string, c: Connection, first: EdgeTally["first"]): EdgeTally {

@@ -25,6 +25,10 @@ function sayOfAccepted(c: Connection, transport: Expectation["transport"]): Say 
   if (c.midstream && c.posture === "unknown") return unreadable("joined-midstream");
   if (c.posture === "unknown" && c.version === null) return unreadable("mutual-unknown");
   const isTls = c.posture !== "plaintext" && c.posture !== "none";
+  const isDemanded = transport.required === "mtls" || transport.required === "tls";
+  if (isTls && isDemanded && NO_ENCRYPTION.test(c.tls?.cipher_suite ?? "")) {
+    return contradicts("suite-not-encrypting");
+  }
   if (isTls && minVersion && c.version && isOlder(c.version, minVersion)) {
     return contradicts("version-too-low");
   }
@@ -35,14 +39,11 @@ function sayOfAccepted(c: Connection, transport: Expectation["transport"]): Say 
   return held === "meets" || say.kind !== "supports" ? say : unreadable("crypto-not-seen");
 }
 
-function sayOfRequired(
-  c: Connection,
-  { required, minVersion, crypto }: Expectation["transport"],
-  isTls: boolean,
-): Say {
+function sayOfRequired(c: Connection, transport: Expectation["transport"], isTls: boolean): Say {
+  const { required, minVersion, crypto } = transport;
   switch (required) {
     case "mtls":
-      if (c.posture === "mtls") return supports(c.inferred ? "mtls-inferred" : "mtls-observed");
+      if (c.posture === "mtls") return sayOfMutual(c, transport);
       if (c.posture === "tls") return contradicts("one-way-tls");
       if (c.posture === "plaintext") return contradicts("plaintext-accepted");
       return unreadable(c.posture === "resumed" ? "session-resumed" : "mutual-unknown");
@@ -54,6 +55,29 @@ function sayOfRequired(
       return undemanded(c.posture === "mtls" ? "mtls-undemanded" : "tls-undemanded");
   }
 }
+
+/** A mesh's own demand is met by its own identities; another's mutual TLS is none of its. */
+function sayOfMutual(c: Connection, transport: Expectation["transport"]): Say {
+  const { mesh, trustDomain } = transport;
+  if (isAlien(c, transport)) {
+    return mesh && trustDomain ? contradicts("foreign-identity") : unreadable("identity-doubtful");
+  }
+  if (mesh && !c.tls?.mesh?.startsWith(mesh)) return unreadable("mesh-unseen");
+  return supports(c.inferred ? "mtls-inferred" : "mtls-observed");
+}
+
+/** Shows an identity that is not its own, or none of those that the mesh declares. */
+export function isAlien(c: Connection, { mesh, trustDomain }: Expectation["transport"]): boolean {
+  if (c.posture !== "mtls" || c.accepted !== true) return false;
+  const { isOther, isSelfSigned, trustDomains } = c.identity;
+  return isOther || (mesh !== undefined && isSelfSigned) || isOfAnother(trustDomains, trustDomain);
+}
+
+const isOfAnother = (domains: readonly string[], own: string | null | undefined): boolean =>
+  typeof own === "string" && domains.some((domain) => domain !== own);
+
+/** Suites that do not encrypt, or do not authenticate the server (RFC 5246 §A.5, RFC 9150). */
+const NO_ENCRYPTION = /_WITH_NULL_|_anon_|^TLS_SHA(256|384)_SHA(256|384)$/;
 
 /**
  * A refusal by the server of what is forbidden proves enforcement; of what is allowed, it proves

@@ -24,6 +24,14 @@ export const REASONS = {
   "client-cert-refused": "a client certificate was presented, and the server refused it",
   "plaintext-accepted": "plaintext was accepted where encryption is required",
   "one-way-tls": "TLS without a client certificate was accepted where mutual TLS is required",
+  "suite-not-encrypting":
+    "a suite without encryption, or without authentication, was accepted where TLS is required",
+  "foreign-identity":
+    "mutual TLS was accepted with an identity that is none of the mesh's, or not the pod's own",
+  "identity-doubtful":
+    "mutual TLS was accepted with an identity that is not the pod's own, or not known to be the " +
+    "mesh's",
+  "mesh-unseen": "mutual TLS was accepted, and nothing shows that it is the mesh's own",
   "version-too-low": "an older TLS version was accepted than the declared minimum",
   "crypto-misses-profile": "cryptography was negotiated that misses a declared profile",
   "crypto-not-seen": "whether the cryptography meets the declared profile was not on the wire",

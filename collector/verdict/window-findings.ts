@@ -21,6 +21,7 @@ export function findInWindow(
     ...findOneEnded(tally),
     ...findSlipped(tally),
     ...findForeign(sightings),
+    ...findAliens(tally),
   ];
   return found.map((one) => ({ ...one, from, to }));
 }
@@ -63,6 +64,17 @@ function findSlipped({ slipped }: Tally): Found[] {
     sentence:
       `${client} was accepted by ${subject} without showing an identity, ` +
       "which a rule denies when it is shown: demand mutual TLS there",
+  }));
+}
+
+/** One finding about each client whose certificate names another, or another mesh. */
+function findAliens({ aliens }: Tally): Found[] {
+  return sorted(aliens).map(([subject, server]) => ({
+    code: "foreign-identity",
+    subject,
+    sentence:
+      `${subject} was let in by ${server} with mutual TLS, and an identity in it is not that of ` +
+      "the pod, or none of the mesh's: find who holds that certificate",
   }));
 }
 

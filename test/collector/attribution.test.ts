@@ -265,7 +265,11 @@ t.test("an observation is attributed by address, certificate and Service", async
   const proven = attribute(observation("10.0.0.2", "10.0.0.1", 80, [name]), inventory);
   t.equal(proven.client.provenance, "certificate");
   const lying = attribute(observation("10.0.0.1", "10.0.0.2", 80, [name]), inventory);
-  t.equal(lying.client.holder, null, "the certificate contradicts the address");
+  t.strictSame(
+    [lying.client.holder?.name, lying.client.provenance, lying.client.isOther],
+    ["front", "address", true],
+    "the certificate contradicts the address, by which it goes",
+  );
   t.equal(lying.client.spiffe, name);
   t.equal(
     attribute(observation("198.51.100.1", "10.0.0.2", 80), inventory).client.holder?.kind,

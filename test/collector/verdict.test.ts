@@ -27,7 +27,7 @@ const inventory = new Inventory();
 for (const object of clusterObjects()) inventory.apply(object, -Infinity);
 
 /**
- * `mtls denied:NetworkPolicy min=TLSv1.2 doubtful`: what is required of transport (`-` for
+ * `mtls denied:NetworkPolicy min=TLSv1.2 doubtful istio domain=cluster.local`: what is required of transport (`-` for
  * nothing), and the path with the kinds of the objects that decided it, the first one foremost.
  */
 function expectation(text: string): Expectation {
@@ -48,6 +48,8 @@ function expectation(text: string): Expectation {
       ...{ accepts: [], refuses: [] },
       minVersion: more.find((w) => w.startsWith("min="))?.slice(4) ?? null,
       ...toCrypto(more.find((w) => w.startsWith("crypto="))?.slice(7)),
+      ...(more.includes("istio") ? { mesh: "istio" as const } : {}),
+      trustDomain: more.find((w) => w.startsWith("domain="))?.slice(7) ?? null,
     },
     pathBecause: kinds.map(because),
     transportBecause: [because("PeerAuthentication")],
@@ -388,6 +390,54 @@ t.test("rule 4: a refusal proves what it refuses, and nothing else", async (t) =
     ["web > ledger tls left=server-cert-name", "unproven server-cert-refused 0/0/1"],
     ["web > ledger tls refused=no-common-cipher", "unproven handshake-failed 0/0/1"],
   ]);
+});
+
+t.test("suites that do not encrypt, or authenticate nobody, are no encryption", async (t) => {
+  for (const suite of ["null", "anon", "integrity"]) {
+    for (const required of ["mtls", "tls"]) {
+      const expect = [`${required} allowed:NetworkPolicy`] as const;
+      const wanted = "violated suite-not-encrypting 0/1/0";
+      check(t, "transport", [[`web > ledger ${suite} accepted`, wanted]], { expect });
+    }
+  }
+});
+
+t.test("a mesh's own demand is met by its own identities alone", async (t) => {
+  const shown = (client: Partial<Sighting["attributed"]["client"]>, how = "meshed") =>
+    sightingsOf([`web > ledger ${how} accepted`]).map((sighting) => ({
+      ...sighting,
+      attributed: {
+        ...sighting.attributed,
+        client: { ...sighting.attributed.client, ...client },
+      },
+    }));
+  const own = { spiffe: "spiffe://cluster.local/ns/shop/sa/web" };
+  const other = { spiffe: "spiffe://cluster.local/ns/dev/sa/curl", isOther: true };
+  const alien = { spiffe: "spiffe://evil.example/ns/shop/sa/web" };
+  const rows: [string, Sighting[], string][] = [
+    ["istio domain=cluster.local", shown({}), "confirmed* mtls-inferred 1/0/0"],
+    ["istio domain=cluster.local", shown(own), "confirmed* mtls-inferred 1/0/0"],
+    ["istio", shown(own), "confirmed* mtls-inferred 1/0/0"],
+    ["istio domain=cluster.local", shown(other), "violated foreign-identity 0/1/0"],
+    ["istio domain=cluster.local", shown(alien), "violated foreign-identity 0/1/0"],
+    ["istio", shown(other), "unproven identity-doubtful 0/0/1"],
+    ["-", shown(other), "unproven identity-doubtful 0/0/1"],
+    ["-", shown(alien), "confirmed* mtls-inferred 1/0/0"],
+    ["istio domain=cluster.local", shown({}, "mtls?"), "unproven mesh-unseen 0/0/1"],
+    ["-", shown({}, "mtls?"), "confirmed* mtls-inferred 1/0/0"],
+  ];
+  for (const [demands, sightings, wanted] of rows) {
+    const judgement = judge(sightings, { expect: [`mtls allowed:NetworkPolicy ${demands}`] });
+    const found = exercised(judgement);
+    const why = `${demands} ${sightings[0]!.attributed.client.spiffe}`;
+    t.equal(tell(found.find((v) => v.aspect === "transport")), wanted, why);
+    // The path goes by the address, whoever was shown.
+    const path = found.find((v) => v.aspect === "path");
+    t.equal(path?.edge.id, "shop/web[Pod] -> pay/ledger[Pod] : 8443/tcp");
+    t.equal(tell(path), "confirmed allowed-and-used 1/0/0");
+    const isTold = judgement.findings.some((f) => f.code === "foreign-identity");
+    t.equal(isTold, /foreign|doubtful/.test(wanted), why);
+  }
 });
 
 t.test("what anything meets is no success, whatever was seen", async (t) => {
