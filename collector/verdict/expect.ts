@@ -47,8 +47,17 @@ export function shownBy({ posture }: Connection): Posture | null {
   return posture === "plaintext" || posture === "tls" || posture === "mtls" ? posture : null;
 }
 
+/** Agents tell of a living flow again within this time: what they would have seen, they have told. */
+const TOLD_WITHIN_MS = 30_000;
+
 /** What it says of both aspects, as far as it may prove or contradict. */
-export function sayOf(c: Connection, expected: Expected, matrix: Matrix): Record<Aspect, Said> {
+export function sayOf(
+  { c: told, toMs }: Known,
+  expected: Expected,
+  matrix: Matrix,
+): Record<Aspect, Said> {
+  const isOverdue = !told.final && toMs - told.startMs > TOLD_WITHIN_MS;
+  const c = isOverdue ? { ...told, final: true } : told;
   const { atStart, later } = expected;
   const met = later.at(-1) ?? atStart[0];
   const ask = (of: (expectation: Expectation) => Say): Said => {

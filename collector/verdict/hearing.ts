@@ -54,7 +54,7 @@ export class Hearing {
     const known: Known = { c, client: c.client, server: c.server, carrier, fromMs, toMs, apartMs };
     const expected = expectedOf(known, expect, shownBy(c));
     const inGrace = expected.atStart.length + expected.later.length > 1;
-    tally.addConnection(id, ends, c, sayOf(c, expected, matrix), inGrace);
+    tally.addConnection(id, ends, c, sayOf(known, expected, matrix), inGrace);
     if (isAlien(c, expected.atStart[0].transport)) tally.addAlien(c.clientName, c.serverName);
     if (this.#slipsPast(id, known, expected.atStart[0])) {
       tally.addSlipped(c.serverName, c.clientName);

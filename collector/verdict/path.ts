@@ -53,7 +53,7 @@ function sayOfDenied(c: Connection, expectation: Expectation, matrix: Matrix): S
     if (isTurnedDown(c)) return ifServed("denied-and-refused", matrix, "not-answered");
     return c.final ? unreadable("not-answered") : PENDING;
   }
-  if (c.oneSided && !c.refused) return c.final ? unreadable("one-sided") : PENDING;
+  if (c.oneSided && !c.refused) return unreadable("one-sided");
   if (isTooYoung(c)) return PENDING;
   return isPacketLayer ? sayOfStopped(c, matrix) : unreadable("not-answered");
 }

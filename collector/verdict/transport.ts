@@ -11,13 +11,13 @@ const VERSIONS = ["SSLv2", "SSLv3", "TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
 export function sayOfTransport(c: Connection, { transport }: Expectation): Say {
   const { required } = transport;
   if (required === null) return silent();
-  if (c.oneSided) return c.final ? unreadable("one-sided") : PENDING;
+  if (c.oneSided) return unreadable("one-sided");
   if (!c.established) return silent(); // never reached the server's transport
   if (c.accepted === true) return sayOfAccepted(c, transport);
   if (c.accepted === false) return sayOfRefused(c, required);
+  if (c.midstream && c.posture !== "none") return unreadable("joined-midstream");
   if (!c.final) return PENDING;
-  if (c.posture === "none") return silent();
-  return unreadable(c.midstream ? "joined-midstream" : "not-answered");
+  return c.posture === "none" ? silent() : unreadable("not-answered");
 }
 
 function sayOfAccepted(c: Connection, transport: Expectation["transport"]): Say {

@@ -227,7 +227,7 @@ t.test("rule 1: what was seen through a gap is unproven", async (t) => {
     ["web > ledger mtls c-only @c", "unproven one-sided 0/0/1"],
     ["web > ledger mtls s-only @s", "unproven one-sided 0/0/1"],
     ["web > ledger mtls open", "unproven not-answered 0/0/1"],
-    ["web > ledger mtls open live", "unproven not-answered 0/0/0/1"],
+    ["web > ledger mtls open live +40", "unproven not-answered 0/0/0/1"],
   ]);
 });
 
@@ -440,6 +440,27 @@ t.test("a mesh's own demand is met by its own identities alone", async (t) => {
   }
 });
 
+t.test("what stays open for longer than agents take to tell of it is unreadable", async (t) => {
+  check(t, "transport", [
+    ["web > ledger mtls open live +29", "unproven not-answered 0/0/1"],
+    ["web > ledger mtls open live +31", "unproven not-answered 0/0/0/1"],
+    // It weighs against what others show.
+    [
+      "web > ledger mtls accepted, web > ledger mtls open live +31",
+      "confirmed mtls-observed 1/0/0/1",
+    ],
+    ["web > ledger mtls accepted, web > ledger mtls open live", "unproven partly-unreadable 1/0/1"],
+    // One side alone, or what was joined, tells no more with time.
+    ["web > ledger mtls c-only live +50", "unproven one-sided 0/0/1"],
+    ["web > ledger bytes mid live +50 @s", "unproven joined-midstream 0/0/1"],
+  ]);
+  const denied = { expect: ["- denied:NetworkPolicy"] } as const;
+  check(t, "path", [
+    ["web > ledger syn live @c +31", "unproven not-answered 0/0/0/1", denied],
+    ["web > ledger syn live @c +29", "unproven served-nobody 0/0/1", denied],
+  ]);
+});
+
 t.test("what anything meets is no success, whatever was seen", async (t) => {
   for (const required of ["any", "plaintext"]) {
     const expect = [`${required} allowed:NetworkPolicy`] as const;
@@ -524,7 +545,7 @@ t.test("an allowed path is shown by one acceptance; without one it is unproven",
     ["web > ledger plain accepted, web > ledger rst x9", "confirmed allowed-and-used 1/0/0"],
     ["web > ledger rst", "unproven allowed-and-refused 0/0/1"],
     ["web > ledger silent", "unproven allowed-and-refused 0/0/1"],
-    ["web > ledger syn live", "unproven not-answered 0/0/0/1"],
+    ["web > ledger syn live +40", "unproven not-answered 0/0/0/1"],
   ]);
 });
 
@@ -548,7 +569,7 @@ t.test("above the packet layer a connection is only accepted when it is answered
   const rows: Row[] = [
     ["web > ledger mtls accepted", "violated denied-and-accepted 0/1/0"],
     ["web > ledger mtls open", "unproven not-answered 0/0/1"],
-    ["web > ledger mtls open live", "unproven not-answered 0/0/0/1"],
+    ["web > ledger mtls open live +40", "unproven not-answered 0/0/0/1"],
     // Refused behind the handshake: by the mesh, where the application is there for others.
     [
       "web > ledger mtls refused=client-cert-refused, cart > ledger mtls accepted",
@@ -649,7 +670,7 @@ t.test("rule 4: silence proves a denial only by what stands beside it", async (t
       world("web -10..70", "twin-1 -10..70"),
     ],
     // Still young, or given up by the client, or seen in one direction only.
-    ["web > ledger syn live @c", "unproven not-answered 0/0/0/1"],
+    ["web > ledger syn live @c +40", "unproven not-answered 0/0/0/1"],
     ["web > ledger client-rst", "unproven reached-the-server 0/0/1"],
     ["web > ledger plain c-only @c", "unproven one-sided 0/0/1"],
   ];
@@ -805,7 +826,7 @@ t.test("what nothing is declared about is unexpected, whatever came of it", asyn
     ["web > ledger plain accepted", "unexpected nothing-declared 0/0/0"],
     ["web > ledger rst", "unexpected nothing-declared 0/0/0"],
     ["web > ledger silent", "unexpected nothing-declared 0/0/0"],
-    ["web > ledger syn live", "unproven not-answered 0/0/0/1"],
+    ["web > ledger syn live +40", "unproven not-answered 0/0/0/1"],
   ];
   check(t, "path", rows, { expect });
 });
