@@ -62,6 +62,10 @@ export const Batch = Type.Object({
 });
 export type Batch = Type.Static<typeof Batch>;
 
+/** Told now and then between batches: clocks drift, and step, while an agent stays connected. */
+export const Clock = Type.Object({ type: Type.Literal("clock"), clock_ms: clockMs });
+export type Clock = Type.Static<typeof Clock>;
+
 export type Welcome = { type: "welcome"; acknowledged: number; clock_ms: number };
 export type Ack = { type: "ack"; seq: number; clock_ms: number };
 

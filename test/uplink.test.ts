@@ -392,6 +392,55 @@ t.test("what a full spool discards is a gap that the collector records", async (
   await world.stop();
 });
 
+t.test("an agent's clock is heard all along, and a step of it is told", async (t) => {
+  const store = openSqlite(fresh());
+  const lines: string[] = [];
+  let nowMs = 1_800_000_000_000;
+  const all = new Ingested(
+    store,
+    (_, line) => lines.push(line),
+    () => nowMs,
+  );
+  const conversation = new Conversation(all, "node-1", {
+    ...{ send: quiet, close: quiet, terminate: quiet },
+  });
+  const tell = (message: object) => conversation.take(packr.pack(message));
+  const offset = () => store.spools().map(({ clockOffsetMs }) => clockOffsetMs);
+  await tell(hello({ clock_ms: nowMs + 10 }));
+  t.strictSame(offset(), [10]);
+  nowMs += 30_000;
+  await tell({ type: "clock", clock_ms: nowMs + 40 });
+  t.strictSame(offset(), [10], "within the way of a message");
+  await tell({ type: "clock", clock_ms: nowMs + 700 });
+  t.strictSame(offset(), [700]);
+  t.strictSame(lines, []);
+  await tell({ type: "clock", clock_ms: nowMs - 3_600_000 });
+  t.strictSame(offset(), [-3_600_000]);
+  t.match(lines, [/node-1: its clock moved by 3600\.7 s/]);
+  await tell({ type: "clock", clock_ms: "now" });
+  t.match(lines[1], /bad-message/);
+  await store.close();
+  // And agents tell it.
+  const world = new World(seeded(10));
+  world.lossy = false;
+  const clocks: number[] = [];
+  const connect: Connect = async (events) => {
+    const link = await world.connect(events);
+    const send = (bytes: Uint8Array) => {
+      const told = unpackr.unpack(bytes) as { type: string; clock_ms: number };
+      if (told.type === "clock") clocks.push(told.clock_ms);
+      link.send(bytes);
+    };
+    return { close: (why) => link.close(why), send };
+  };
+  const options = { ...uplinkOptions(connect, fresh()), clockIntervalMs: 5 };
+  const uplink = await Uplink.open(options);
+  await until("told", () => clocks.length > 2);
+  t.ok(clocks.every((ms) => Math.abs(ms - Date.now()) < 60_000));
+  await uplink.stop();
+  await world.stop();
+});
+
 t.test("a disk that stays full: rows beyond the limit are discarded, and counted", async (t) => {
   const world = new World(seeded(12));
   world.lossy = false;

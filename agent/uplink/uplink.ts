@@ -2,7 +2,7 @@
 import { Packr, Unpackr } from "msgpackr";
 import type { Coverage } from "../../protocol/coverage.ts";
 import type { Observation } from "../../protocol/observation.ts";
-import type { CollectorMessage, Hello, SampleTold } from "../../protocol/uplink.ts";
+import type { Clock, CollectorMessage, Hello, SampleTold } from "../../protocol/uplink.ts";
 import { BATCH_ROWS_LIMIT, UPLINK_VERSION } from "../../protocol/uplink-limits.ts";
 import { Batch, renumbered } from "./batch.ts";
 import type { Closed } from "./batch.ts";
@@ -15,6 +15,8 @@ const PENDING_ROWS_LIMIT = 20_000;
 /** Batches spooled with one fsync. */
 const GROUP_LIMIT = 16;
 const WELCOME_TIMEOUT_MS = 10_000;
+/** The collector hears the agent's clock so often. */
+const CLOCK_INTERVAL_MS = 30_000;
 
 export type UplinkOptions = {
   node: string;
@@ -28,6 +30,8 @@ export type UplinkOptions = {
   log: Log;
   batchRowsLimit?: number;
   batchAgeMs?: number;
+  /** The collector hears this agent's clock so often. */
+  clockIntervalMs?: number;
   /** Batches sent and not yet acknowledged. */
   inFlightLimit?: number;
   backoffMinMs?: number;
@@ -104,6 +108,7 @@ export class Uplink {
       inFlightLimit: 8,
       backoffMinMs: 250,
       backoffMaxMs: 30_000,
+      clockIntervalMs: CLOCK_INTERVAL_MS,
       ...options,
       batchRowsLimit: rows,
     };
@@ -303,8 +308,13 @@ export class Uplink {
       if (!this.#welcomed) link.close("no welcome came");
     }, WELCOME_TIMEOUT_MS);
     link.send(packr.pack(this.#hello(sentAt)));
+    const clock = setInterval(() => {
+      const told: Clock = { type: "clock", clock_ms: Date.now() };
+      if (this.#welcomed) link.send(packr.pack(told));
+    }, this.#options.clockIntervalMs);
     const why = await ended;
     clearTimeout(late);
+    clearInterval(clock);
     this.#link = null;
     await taking;
     this.#welcomed = false;

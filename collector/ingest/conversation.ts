@@ -1,7 +1,7 @@
 /** Leads the collector's side of the uplink protocol, knowing no sockets. */
 import { Packr, Unpackr } from "msgpackr";
 import { Compile } from "typebox/compile";
-import { Batch, Hello, REFUSALS } from "../../protocol/uplink.ts";
+import { Batch, Clock, Hello, REFUSALS } from "../../protocol/uplink.ts";
 import { UPLINK_VERSION } from "../../protocol/uplink-limits.ts";
 import type { CollectorMessage, RefusalCode, SampleTold } from "../../protocol/uplink.ts";
 import type { Store } from "../store/store.ts";
@@ -33,6 +33,11 @@ const packr = new Packr({ useRecords: true });
 const unpackr = new Unpackr({ useRecords: true });
 const helloCheck = Compile(Hello);
 const batchCheck = Compile(Batch);
+const clockCheck = Compile(Clock);
+/** A clock that moved by less against ours is not written anew. */
+const CLOCK_MOVED_MS = 50;
+/** One that moved by more has stepped. */
+const CLOCK_STEPPED_MS = 1_000;
 
 /** WebSocket close codes (RFC 6455 §7.4.1 and IANA): 1008 policy, 1009 too big, 1013 later. */
 const CLOSE_CODES: Partial<Record<RefusalCode, number>> = {
@@ -101,6 +106,8 @@ export class Conversation {
   /** Batches that the store has not answered for. */
   waiting = 0;
   #welcomed = false;
+  #software = "";
+  #clockOffsetMs = 0;
   #durable = 0;
   #last = 0;
   readonly #all: Ingested;
@@ -121,6 +128,7 @@ export class Conversation {
     } catch {
       return this.refuse("bad-message", "not msgpack");
     }
+    if (this.#welcomed && clockCheck.Check(message)) return this.#clock(message.clock_ms);
     if (this.#welcomed) return this.#batch(message);
     this.#hello(message);
   }
@@ -157,12 +165,11 @@ export class Conversation {
       other.#reply.terminate();
     }
     this.spool = message.spool;
+    this.#software = message.software;
     this.sample = message.sample ?? null;
-    const heardMs = clock();
-    const clockOffsetMs = message.clock_ms - heardMs;
     const { node, spool } = this;
     try {
-      store.heard({ node, spool, heardMs, clockOffsetMs, software: message.software });
+      this.#hear(message.clock_ms);
       this.#durable = this.#last = store.acknowledged(node, spool);
     } catch (error) {
       return this.#notDurable(error as Error);
@@ -171,6 +178,30 @@ export class Conversation {
     this.#all.tellSamples();
     this.#welcomed = true;
     this.#send({ type: "welcome", acknowledged: this.#durable, clock_ms: clock() });
+  }
+
+  /** Notes how far the agent's clock is from ours, less the way of one message. */
+  #hear(clockMs: number): void {
+    const { store, clock } = this.#all;
+    const { node, spool } = this;
+    const heardMs = clock();
+    this.#clockOffsetMs = clockMs - heardMs;
+    const clockOffsetMs = this.#clockOffsetMs;
+    store.heard({ node, spool, heardMs, clockOffsetMs, software: this.#software });
+  }
+
+  #clock(clockMs: number): void {
+    const movedMs = Math.abs(clockMs - this.#all.clock() - this.#clockOffsetMs);
+    if (movedMs < CLOCK_MOVED_MS) return;
+    if (movedMs > CLOCK_STEPPED_MS) {
+      const told = `its clock moved by ${(movedMs / 1000).toFixed(1)} s against the collector's`;
+      this.#all.log("warn", `ingest: ${this.node}: ${told}`);
+    }
+    try {
+      this.#hear(clockMs);
+    } catch (error) {
+      this.#notDurable(error as Error);
+    }
   }
 
   async #batch(message: unknown): Promise<void> {

@@ -47,7 +47,7 @@ export function shownBy({ posture }: Connection): Posture | null {
   return posture === "plaintext" || posture === "tls" || posture === "mtls" ? posture : null;
 }
 
-/** Agents tell of a living flow again within this time: what they would have seen, they have told. */
+/** Agents tell of a living flow again within this time: what they would have seen, they told. */
 const TOLD_WITHIN_MS = 30_000;
 
 /** What it says of both aspects, as far as it may prove or contradict. */
