@@ -103,6 +103,25 @@ export function makeCluster(draw: Draw): Cluster {
   };
 }
 
+/** Of so many apps: all watched, all up, all declared and enforced; nothing changes. */
+export function makePerfectCluster(draw: Draw, count: number): Cluster {
+  const nodes = Array.from({ length: 6 }, (_, i) => ({
+    ...makeNode(draw, i),
+    ...{ watched: [ALWAYS], dropShare: 0, sampling: 1, gaveUp: null, isFlooded: false },
+  }));
+  const apps = Array.from({ length: count }, (_, a) => `app-${a}`);
+  const pods = apps.flatMap((app, a) =>
+    Array.from({ length: draw.whole(1, 3) }, (_, i) => ({
+      ...makePod(draw, app, a, i, draw.pick(nodes)),
+      ...{ bornMs: -3_600_000, diedMs: Infinity, serves: "up" as const, meshEnforces: true },
+    })),
+  );
+  const value: Rules = { admits: apps.filter((_, a) => a % 4 > 0), mtls: "STRICT" };
+  const rules = new Map(apps.map((app) => [app, [{ fromMs: -Infinity, toMs: Infinity, value }]]));
+  const plugin = { plugin: "drops", lagMs: 0, masquerades: false, stolen: null } as const;
+  return { nodes, pods, rules, ...plugin };
+}
+
 const ALWAYS = [-BEFORE_MS - 60_000, WINDOW_MS + BEHIND_MS] as const;
 
 function makeNode(draw: Draw, i: number): Node {

@@ -15,6 +15,7 @@ import type { Aspect, Verdict } from "../../collector/verdict/verdict.ts";
 import {
   admits,
   makeCluster,
+  makePerfectCluster,
   nodeObject,
   podObject,
   ruleObjects,
@@ -39,6 +40,14 @@ export function makeWorld(seed: number): World {
   const draw = new Draw(seed);
   const cluster = makeCluster(draw);
   const attempts = makeTraffic(cluster, draw);
+  return { seed, cluster, attempts, told: tell(cluster, attempts, draw, EPOCH_MS) };
+}
+
+/** A cluster as one would have it, where clients do what is wanted of them, or are kept out. */
+export function makePerfectWorld(seed: number, apps: number): World {
+  const draw = new Draw(seed);
+  const cluster = makePerfectCluster(draw, apps);
+  const attempts = makeTraffic(cluster, draw, 10 * apps, ["mtls"]);
   return { seed, cluster, attempts, told: tell(cluster, attempts, draw, EPOCH_MS) };
 }
 

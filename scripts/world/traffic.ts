@@ -30,15 +30,19 @@ export type Attempt = {
 };
 
 /** Whoever connects, connects several times; one in eight connections lives for long. */
-export function makeTraffic(cluster: Cluster, draw: Draw): Attempt[] {
+export function makeTraffic(
+  cluster: Cluster,
+  draw: Draw,
+  pairs = draw.whole(3, 10),
+  postures: readonly Posture[] = ["mtls", "mtls", "mtls", "plaintext", "tls", "resumed"],
+): Attempt[] {
   const attempts: Attempt[] = [];
   const { pods } = cluster;
-  const pairs = draw.whole(3, 10);
   for (let i = 0; i < pairs; i++) {
     const client = draw.pick(pods);
     const app = draw.pick(pods).app;
     if (client.app === app) continue;
-    const posture = draw.pick(["mtls", "mtls", "mtls", "plaintext", "tls", "resumed"] as const);
+    const posture = draw.pick(postures);
     const times = draw.whole(1, 4);
     for (let n = 0; n < times; n++) {
       const startMs = draw.between(-BEFORE_MS, WINDOW_MS);

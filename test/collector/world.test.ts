@@ -1,7 +1,13 @@
 /** Tests that the judge keeps its law in simulated worlds, and that the law can be broken. */
 import t from "tap";
 import type { Verdict } from "../../collector/verdict/verdict.ts";
-import { holdToLaw, judgeWorld, makeWorld, storyOf } from "../../scripts/world/law.ts";
+import {
+  holdToLaw,
+  judgeWorld,
+  makePerfectWorld,
+  makeWorld,
+  storyOf,
+} from "../../scripts/world/law.ts";
 import type { World } from "../../scripts/world/law.ts";
 import { formatFate, holdLiveToLaw } from "../../scripts/world/live.ts";
 
@@ -46,6 +52,26 @@ t.test("a collector that is killed, and hears late, keeps the law", async (t) =>
   t.strictSame(stories, []);
   t.ok(decidable > LIVE_SEEDS / 12, `${decidable} edges can be decided`);
   t.ok(decided / decidable >= DECIDED_FROM, `${decided} of them are`);
+});
+
+t.test("of a perfect cluster nearly all that was exercised is confirmed", (t) => {
+  let [edges, confirmed] = [0, 0];
+  const others = new Map<string, number>();
+  for (let seed = 1; seed <= 20; seed++) {
+    const world = makePerfectWorld(seed, 40);
+    const verdicts = judgeWorld(world);
+    t.strictSame(holdToLaw(world, verdicts).breaches, []);
+    // Nobody demands anything of whoever comes from the pod's own node.
+    for (const { edge, verdict, reason } of verdicts.filter((v) => v.edge.client.kind === "pod")) {
+      edges++;
+      if (verdict === "confirmed") confirmed++;
+      else others.set(reason, (others.get(reason) ?? 0) + 1);
+      t.not(verdict, "violated", edge.id);
+    }
+  }
+  t.ok(edges > 20 * 200, `${edges} verdicts`);
+  t.ok(confirmed / edges >= 0.95, `${confirmed} confirmed; ${[...others].join(" ")}`);
+  t.end();
 });
 
 t.test("a judge that says too much, or too little, is found out", (t) => {
