@@ -4,7 +4,7 @@ import { readDeclared } from "./policy/manifest/declared.ts";
 import { Policy } from "./policy/policy.ts";
 import { toInventory } from "./policy/answer/policy-command.ts";
 import { formatProblem } from "./policy/manifest/problem.ts";
-import { NOTHING_DECLARED } from "./verdict/declared-edges.ts";
+import { listDeclaredEdges, NOTHING_DECLARED } from "./verdict/declared-edges.ts";
 import { judgeWindow } from "./verdict/window.ts";
 import type { Verdict } from "./verdict/verdict.ts";
 import type { Coverage } from "../protocol/coverage.ts";
@@ -65,7 +65,13 @@ export function judgeOffline(
     }),
     actorOf: (holder) => policy.actorOf(holder)?.name ?? null,
     zonesOf: (holder) => policy.zonesOf(holder).map((zone) => zone.name),
-    declared: NOTHING_DECLARED,
+    // Of a capture nothing is expected to have been exercised.
+    declared: {
+      ...NOTHING_DECLARED,
+      undeclared: listDeclaredEdges(inventory.pods(fromMs), (client, server, port, carrier) =>
+        policy.expect(client, server, port, carrier, fromMs),
+      ).undeclared,
+    },
     tolerance: TOLERANCE,
   });
   return { verdicts, warnings };

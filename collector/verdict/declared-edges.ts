@@ -17,9 +17,11 @@ export type DeclaredEdges = {
   edges: readonly DeclaredEdge[];
   /** Edges, or pairs that were not asked about, beyond the limits. */
   cut: number;
+  /** Namespaces to whose servers nothing declares a path from anybody, where all was asked. */
+  undeclared: ReadonlySet<string>;
 };
 
-export const NOTHING_DECLARED: DeclaredEdges = { edges: [], cut: 0 };
+export const NOTHING_DECLARED: DeclaredEdges = { edges: [], cut: 0, undeclared: new Set() };
 
 /** Most edges kept, and most pairs of workloads asked about. */
 const EDGES_LIMIT = 5_000;
@@ -32,6 +34,8 @@ export function listDeclaredEdges(pods: readonly Holder[], expect: Expect): Decl
   const workloads = new Map<string, Holder>();
   for (const pod of pods) workloads.set(formatHolder(pod), pod);
   const edges: DeclaredEdge[] = [];
+  const spaces = new Set<string>();
+  const declared = new Set<string>();
   let cut = 0;
   let asked = 0;
   for (const [serverName, server] of workloads) {
@@ -43,6 +47,8 @@ export function listDeclaredEdges(pods: readonly Holder[], expect: Expect): Decl
           continue;
         }
         const expectation = expect(client, server, port, carrier);
+        spaces.add(server.namespace);
+        if (expectation.path !== "undeclared") declared.add(server.namespace);
         const { required } = expectation.transport;
         const isDeclared = expectation.path === "allowed" && expectation.pathBecause.length > 0;
         if (!isDeclared || (required !== "mtls" && required !== "tls")) continue;
@@ -55,5 +61,7 @@ export function listDeclaredEdges(pods: readonly Holder[], expect: Expect): Decl
       }
     }
   }
-  return { edges, cut };
+  const undeclared = new Set(asked > PAIRS_LIMIT ? [] : spaces);
+  for (const space of declared) undeclared.delete(space);
+  return { edges, cut, undeclared };
 }

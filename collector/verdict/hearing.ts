@@ -7,7 +7,7 @@ import type { Known } from "./expect.ts";
 import { isOneEndOnly, portOf } from "./matrix.ts";
 import type { Matrix, Sights } from "./matrix.ts";
 import type { Connection } from "./pair.ts";
-import { unreadable } from "./say.ts";
+import { undemanded, unreadable } from "./say.ts";
 import { isAlien } from "./transport.ts";
 import { Tally } from "./tally.ts";
 import type { Ends } from "./tally.ts";
@@ -54,7 +54,12 @@ export class Hearing {
     const known: Known = { c, client: c.client, server: c.server, carrier, fromMs, toMs, apartMs };
     const expected = expectedOf(known, expect, shownBy(c));
     const inGrace = expected.atStart.length + expected.later.length > 1;
-    tally.addConnection(id, ends, c, sayOf(known, expected, matrix), inGrace);
+    const said = sayOf(known, expected, matrix);
+    const isUndeclared = this.#input.declared.undeclared.has(c.server.namespace);
+    if (isUndeclared && said.path.say.kind === "unexpected") {
+      said.path.say = undemanded(said.path.say.reason);
+    }
+    tally.addConnection(id, ends, c, said, inGrace);
     if (isAlien(c, expected.atStart[0].transport)) tally.addAlien(c.clientName, c.serverName);
     if (this.#slipsPast(id, known, expected.atStart[0])) {
       tally.addSlipped(c.serverName, c.clientName);

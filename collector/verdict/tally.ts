@@ -54,7 +54,7 @@ export type Ends = {
 };
 
 /** What one connection says, and the latest of the expectations that it met, if any. */
-export type Said = { say: Say; met: Expectation | null };
+export type Said = { say: Say; readonly met: Expectation | null };
 
 export class Tally {
   readonly edges = new Map<string, EdgeTally>();

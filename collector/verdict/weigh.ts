@@ -48,7 +48,8 @@ export function weigh(cells: readonly Cell[], tolerance: number): Weighed | null
     return share > tolerance ? found("unproven", "partly-unreadable") : found("confirmed", proof);
   }
   // Of what anything meets, the weakest that was seen is what a stricter rule would break.
-  const met = WEAKEST.find((reason) => cells.some((cell) => cell.reason === reason));
+  const isMet = (reason: Reason) => cells.some((cell) => cell.reason === reason);
+  const met = WEAKEST.find(isMet) ?? mostOf(cells, "undemanded");
   if (met) return found("nothing-demanded", met);
   const doubt = mostOf(cells, "unreadable");
   if (doubt) return found("unproven", doubt);

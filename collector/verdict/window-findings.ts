@@ -22,6 +22,7 @@ export function findInWindow(
     ...findSlipped(tally),
     ...findForeign(sightings),
     ...findAliens(tally),
+    ...findUndeclared(tally),
   ];
   return found.map((one) => ({ ...one, from, to }));
 }
@@ -64,6 +65,23 @@ function findSlipped({ slipped }: Tally): Found[] {
     sentence:
       `${client} was accepted by ${subject} without showing an identity, ` +
       "which a rule denies when it is shown: demand mutual TLS there",
+  }));
+}
+
+/** One finding about each namespace that was used, and to which nothing declares a path. */
+function findUndeclared({ edges }: Tally): Found[] {
+  const bySpace = new Map<string, number>();
+  for (const { first, cells } of edges.values()) {
+    const isOne = [...cells.path.values()].some(({ kind }) => kind === "undemanded");
+    const space = first.server?.namespace ?? "";
+    if (isOne) bySpace.set(space, (bySpace.get(space) ?? 0) + 1);
+  }
+  return sorted(bySpace).map(([space, count]) => ({
+    code: "nothing-declared",
+    subject: `namespace/${space}`,
+    sentence:
+      `${count} edges lead into namespace ${space}, and nothing declares a path to any of its ` +
+      "workloads: a policy that denies by default makes each of them a decision",
   }));
 }
 

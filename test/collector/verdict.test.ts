@@ -67,6 +67,8 @@ type World = {
   expectShown?: (wire: string | null) => string;
   coverage?: readonly string[];
   tolerance?: number;
+  /** Namespaces of servers to which nothing declares a path. */
+  undeclared?: readonly string[];
 };
 
 const EVERYTHING = Object.keys(PODS).map((name) => `${name} -10..70`);
@@ -101,7 +103,10 @@ function inputFor(sightings: readonly Sighting[], world: World): WindowInput {
     },
     lives: inventory.podsBetween(FROM, TO),
     zonesOf: () => [],
-    declared: listDeclaredEdges(inventory.pods(FROM), () => expectations[0]!),
+    declared: {
+      ...listDeclaredEdges(inventory.pods(FROM), () => expectations[0]!),
+      undeclared: new Set(world.undeclared),
+    },
     tolerance: world.tolerance ?? 0.01,
   };
 }
@@ -438,6 +443,30 @@ t.test("a mesh's own demand is met by its own identities alone", async (t) => {
     const isTold = judgement.findings.some((f) => f.code === "foreign-identity");
     t.equal(isTold, /foreign|doubtful/.test(wanted), why);
   }
+});
+
+t.test("where nothing declares paths at all, one finding says so for the namespace", async (t) => {
+  const lines = ["web > ledger plain accepted", "cart > ledger rst", "ledger > web tls accepted"];
+  const bare = judge(sightingsOf(lines), { expect: ["- undeclared"], undeclared: ["pay"] });
+  t.strictSame(
+    exercised(bare)
+      .map((v) => `${v.edge.client.name} ${tell(v)}`)
+      .sort(),
+    [
+      "cart nothing-demanded nothing-declared 0/0/0",
+      "ledger unexpected nothing-declared 0/0/0",
+      "web nothing-demanded nothing-declared 0/0/0",
+    ],
+  );
+  const told = bare.findings.map(({ subject, sentence }) => `${subject}: ${sentence}`);
+  t.match(told, [/^namespace\/pay: 2 edges lead into namespace pay, and nothing declares/]);
+  // Asked of the policy itself: one path into a namespace is enough.
+  const pods = inventory.pods(FROM);
+  const some = listDeclaredEdges(pods, (_, server) =>
+    expectation(server.name === "ledger" ? "- allowed:NetworkPolicy" : "- undeclared"),
+  );
+  t.strictSame([...some.undeclared], ["shop"]);
+  t.strictSame([...listDeclaredEdges(pods, () => expectation("- denied")).undeclared], []);
 });
 
 t.test("what stays open for longer than agents take to tell of it is unreadable", async (t) => {
