@@ -78,9 +78,9 @@ export class Hearing {
     const { tally } = this;
     const port = `${c.port}/${c.proto}`;
     tally.sampling = Math.min(tally.sampling, c.sampling);
-    if (c.clientIsNode) tally.masked.add(portOf(c.serverName, c));
     // What never was established contradicts nothing, whoever it was.
     const isHeld = c.established || c.accepted === true;
+    if (isHeld && c.clientIsNode) tally.masked.add(portOf(c.serverName, c));
     if (isHeld && c.client === null && c.server !== null) {
       tally.unknown.add(`> ${c.serverName} ${port}`);
     }
