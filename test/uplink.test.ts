@@ -39,6 +39,8 @@ async function until(what: string, is: () => boolean, withinMs = 8000): Promise<
   }
 }
 
+const AT_MS = Date.parse("2026-11-22T01:02:03Z");
+
 function observation(i: number): Observation {
   return {
     flow: `run.1.${i}`,
@@ -58,7 +60,8 @@ function observation(i: number): Observation {
 
 function coverage(i: number): Coverage {
   return {
-    ...{ interface: "veth1", addresses: ["10.0.0.1"], from_ms: i, to_ms: i + 1, source: "ring" },
+    ...{ interface: "veth1", addresses: ["10.0.0.1"], source: "ring" },
+    ...{ from_ms: AT_MS + i, to_ms: AT_MS + i + 1 },
     ...{ sampling: 1, delivered: 1, dropped: 0, cut_off: 0, packets: 1, stopped: {} },
     discarded: {},
   };
@@ -532,7 +535,13 @@ t.test("the store: revisions, intervals, cursors, verdicts, expiry", async (t) =
   const put = (seq: number, observations: Observation[]) =>
     store.append({
       ...{ node: "n", spool: "s", receivedMs: seq * 1000 },
-      batch: { type: "batch", seq, clock_ms: 0, observations, coverage: [coverage(seq)] },
+      batch: {
+        type: "batch",
+        seq,
+        clock_ms: AT_MS + 10_000,
+        observations,
+        coverage: [coverage(seq)],
+      },
     });
   const second = { ...observation(1), revision: 2 };
   const done = await Promise.all([put(1, [observation(1), observation(2)]), put(2, [second])]);
@@ -557,7 +566,7 @@ t.test("the store: revisions, intervals, cursors, verdicts, expiry", async (t) =
   );
   t.strictSame([...store.flowsBetween(at + 600, at + 700)], []);
   t.strictSame(
-    store.coverageBetween(2, 3).map((row) => row.coverage.from_ms),
+    store.coverageBetween(AT_MS + 2, AT_MS + 3).map((row) => row.coverage.from_ms - AT_MS),
     [2],
   );
   const row = { fromMs: 0, toMs: 60, edge: "a>b:1", aspect: "transport", body: { verdict: "x" } };
@@ -628,8 +637,20 @@ const hello = (more: object = {}) => ({
   ...{ software: "test", clock_ms: Date.now(), ...more },
 });
 const batch = (seq: number, more: object = {}) => ({
-  ...{ type: "batch", seq, clock_ms: 0, observations: [observation(seq)], coverage: [], ...more },
+  ...{
+    type: "batch",
+    seq,
+    clock_ms: AT_MS + 10_000,
+    observations: [observation(seq)],
+    coverage: [],
+    ...more,
+  },
 });
+
+const at = (times: { start?: string; end?: string }): Observation => {
+  const one = observation(1);
+  return { ...one, record: { ...one.record, ...times } };
+};
 
 t.test("a strange message closes its own connection only, with a reason", async (t) => {
   const pki = await makePki();
@@ -654,6 +675,22 @@ t.test("a strange message closes its own connection only, with a reason", async 
   await refused("bad-message", "1008", batch(1));
   await refused("bad-message", "1008", hello(), hello());
   await refused("bad-message", "1008", hello(), batch(1, { coverage: [{ interface: 7 }] }));
+  const later = { from_ms: AT_MS + 9_000, to_ms: AT_MS + 90_000 };
+  for (const unjudgeable of [
+    { observations: [at({ start: "yesterday" })] },
+    { observations: [at({ end: "2026-13-40T01:02:03Z" })] },
+    { observations: [at({ start: "2026-11-22T01:02:05Z" })] }, // ends before
+    { observations: [at({ end: "2027-11-22T01:02:03Z" })] }, // by its own clock not yet
+    { observations: [at({ start: "1970-01-01T00:00:00Z" })] },
+    { observations: [observation(1), at({ start: "" })] },
+    { coverage: [{ ...coverage(1), ...later }] },
+    { coverage: [{ ...coverage(1), from_ms: AT_MS + 9_000 }] },
+    { coverage: [{ ...coverage(1), from_ms: -8e15 }] },
+    { coverage: [{ ...coverage(1), discards: [{ ...later, interface: "*", observations: 1 }] }] },
+  ]) {
+    await refused("bad-message", "1008", hello(), batch(1, unjudgeable));
+  }
+  t.equal(store.acknowledged("node-1", "spool-one"), 0);
   await refused("unsupported-version", "1008", hello({ version: 2 }));
   await refused("wrong-node", "1008", hello({ node: "node-9" }));
   const { append } = store;

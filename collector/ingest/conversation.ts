@@ -5,6 +5,7 @@ import { Batch, Clock, Hello, REFUSALS } from "../../protocol/uplink.ts";
 import { UPLINK_VERSION } from "../../protocol/uplink-limits.ts";
 import type { CollectorMessage, RefusalCode, SampleTold } from "../../protocol/uplink.ts";
 import type { Store } from "../store/store.ts";
+import { whyUnjudgeable } from "./judgeable.ts";
 import { describeSamples, groupSamples } from "./samples.ts";
 import type { SampleGroup } from "./samples.ts";
 
@@ -208,6 +209,8 @@ export class Conversation {
     if (!batchCheck.Check(message)) {
       return this.refuse("bad-message", `batch expected: ${firstError(batchCheck, message)}`);
     }
+    const why = whyUnjudgeable(message);
+    if (why !== null) return this.refuse("bad-message", why);
     const { store, counters, clock } = this.#all;
     if (message.seq <= this.#last) {
       if (message.seq > this.#durable) return this.refuse("out-of-order");
