@@ -17,6 +17,7 @@ import { NetworkLayer } from "./packet/network-layer.ts";
 import type { PodsInBlocks } from "./packet/peer.ts";
 import type { Ternary } from "./decision/ternary.ts";
 import type { PortSet } from "./packet/port-set.ts";
+import { doubtfulPlanes, PLANES, settingsOf } from "./manifest/control-plane.ts";
 import { formatPath, type Fault, type Problem } from "./manifest/problem.ts";
 import { Segmentations, stricter, type Actor, type Zone } from "./segmentation/segmentation.ts";
 import { findFaults } from "./manifest/shape.ts";
@@ -46,9 +47,7 @@ export class Policy {
 
   constructor(objects: readonly ClusterObject[], options: PolicyOptions = {}) {
     this.problems = options.problems ?? [];
-    this.settingsProblems = objects
-      .filter(({ kind }) => kind === "ConfigMap")
-      .flatMap((object) => findFaults(object).map((fault) => toProblem(object, fault)));
+    this.settingsProblems = findSettingsProblems(objects);
     this.mesh = options.mesh ?? null;
     this.network = new NetworkLayer(objects, findFaults, options.podsInBlocks ?? "undecidable");
     this.istio = new IstioPolicies(objects, findFaults);
@@ -198,6 +197,17 @@ export class Policy {
         namespaces.includes(server.namespace),
     );
   }
+}
+
+function findSettingsProblems(objects: readonly ClusterObject[]): Problem[] {
+  const settings = PLANES.flatMap((plane) => settingsOf(plane, objects) ?? []);
+  const faults = settings.flatMap((object) => findFaults(object).map((f) => toProblem(object, f)));
+  const doubts = doubtfulPlanes(objects).map(({ title }): Problem => {
+    const reason = `several namespaces show a control plane of ${title}: whose settings hold`;
+    const where = { file: "cluster", line: 1, column: 1 };
+    return { ...where, kind: "ConfigMap", name: null, namespaces: "all", reason };
+  });
+  return [...faults, ...doubts];
 }
 
 function toProblem({ kind, name, source }: ClusterObject, fault: Fault): Problem {

@@ -88,6 +88,14 @@ t.test("workloads and ports outside of the mesh", async (t) => {
     at: "config.linkerd.io/opaque-ports",
     no: linkerd(""),
   });
+  const settings = (namespace: string) =>
+    `---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: ${namespace}}\n` +
+    "data: {mesh: 'trustDomain: x'}\n";
+  check(t, "mesh-settings-elsewhere", {
+    yes: settings("a"),
+    at: "namespace: a",
+    no: settings("istio-system"),
+  });
   check(t, "mesh-opted-out", {
     yes: [
       space("a", ISTIO) + pod("web", { labels: ", sidecar.istio.io/inject: 'false'" }),
@@ -523,7 +531,7 @@ t.test("Consul", async (t) => {
     no: crd("Mesh", "mesh", "{allowEnablingPermissiveMutualTLS: false}"),
   });
   const servers = (json: string) =>
-    "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: consul-server-config, namespace: c}\n" +
+    "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: consul-server-config, namespace: consul}\n" +
     `data:\n  server.json: '{}'\n  x.json: '${json}'\n`;
   check(t, "consul-default-allow", {
     yes: [

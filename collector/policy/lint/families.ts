@@ -13,6 +13,7 @@ import { checkNetworkPolicies, NETWORK_POLICY } from "./network-policy.ts";
 import type { Rule } from "./rule.ts";
 import type { Scope } from "./scope.ts";
 import { checkSelection, SELECTION } from "./selection.ts";
+import { checkSettings, SETTINGS } from "./settings.ts";
 import { checkZones, ZONE } from "./zone.ts";
 
 export type Family = {
@@ -33,6 +34,7 @@ export const FAMILIES: readonly Family[] = [
   family("NetworkPolicy: default-deny", DEFAULT_DENY, checkDefaultDeny),
   family("NetworkPolicy", NETWORK_POLICY, checkNetworkPolicies),
   family("the cluster's own tiers", ADMIN_POLICY, checkAdminPolicies),
+  family("settings", SETTINGS, checkSettings),
   family("any mesh", MESHED_WORKLOAD, checkMeshedWorkloads),
   family("Istio: PeerAuthentication", ISTIO_AUTHENTICATION, checkIstioAuthentication),
   family("Istio: DestinationRule", DESTINATION_RULE, checkDestinationRules),

@@ -1,5 +1,6 @@
 /** Reads from Istio's ConfigMap what its policies are read with: root namespace, trust domain. */
 import { textAt, valueAt, type ClusterObject } from "../../../attribution/cluster-object.ts";
+import { homeOf, ISTIO, settingsOf } from "../../manifest/control-plane.ts";
 import { readYaml } from "../../manifest/yaml-text.ts";
 
 export type MeshConfig = {
@@ -9,13 +10,19 @@ export type MeshConfig = {
   autoMtls: boolean;
 };
 
-/** Istio's own defaults where there is no ConfigMap `istio`, or it cannot be read. */
-export function readMeshConfig(objects: readonly ClusterObject[]): MeshConfig {
-  const map = objects.find((o) => o.kind === "ConfigMap" && o.name === "istio");
+/**
+ * Istio's own defaults where its ConfigMap `istio` is not declared, or cannot be read. Its charts
+ * write the root namespace into it: without it the root is where istiod is.
+ */
+export function readMeshConfig(
+  objects: readonly ClusterObject[],
+  map: ClusterObject | null = settingsOf(ISTIO, objects),
+): MeshConfig {
   const text = textAt(map?.body, "data", "mesh");
   const found = text === null ? undefined : readYaml(text);
   return {
-    rootNamespace: textAt(found, "rootNamespace") ?? "istio-system",
+    rootNamespace:
+      textAt(found, "rootNamespace") ?? map?.namespace ?? homeOf(ISTIO, objects).namespace,
     trustDomain: textAt(found, "trustDomain") ?? "cluster.local",
     autoMtls: valueAt(found, "enableAutoMtls") !== false,
   };
