@@ -4,6 +4,7 @@
  * tests/integration/security/reachability_test.go.
  */
 import t from "tap";
+import { PolicyHistory } from "../../collector/policy/history/history.ts";
 import { Policy } from "../../collector/policy/policy.ts";
 import { end, expectOf, inBand, read, wire } from "./manifests.ts";
 
@@ -139,6 +140,44 @@ t.test("gateways: their listeners count, and PeerAuthentication does not", async
     wire(ask(PODS + kubernetes, port, "other/cli", "edge/k8s")),
   );
   t.strictSame(ports, ["tls -+-", "tls -??", "any +++", "mtls --+"]);
+  // Gateway API 1.4, GatewayTLSConfig.
+  const frontend =
+    "tls: {frontend: {default: {validation: {caCertificateRefs: []}}, perPort: [{port: 444, tls: " +
+    "{validation: {mode: AllowInsecureFallback}}}, {port: 445, tls: {}}]}}";
+  const listen = [443, 444, 445].map((port) => `{name: n${port}, port: ${port}, protocol: HTTPS}`);
+  const whole = kubernetes.replace(/listeners: .*\n/, `${frontend}, listeners: [${listen}]}}\n`);
+  const asked = [443, 444, 445].map((port) =>
+    wire(ask(PODS + whole, port, "other/cli", "edge/k8s")),
+  );
+  t.strictSame(asked, ["mtls --+", "tls -++", "tls -+-"]);
+  const waypoint = kubernetes.replace(
+    /listeners: .*\n/,
+    "listeners: [{name: mesh, port: 15008, protocol: HBONE}]}}\n",
+  );
+  t.equal(wire(ask(PODS + waypoint, 15008, "other/cli", "edge/k8s")), "mtls --+");
+});
+
+t.test("gateways decide in a cluster as they do in a folder", async (t) => {
+  const modes = { SIMPLE: "tls -+-", MUTUAL: "mtls --+", PASSTHROUGH: "tls -??" };
+  for (const [mode, taken] of Object.entries(modes)) {
+    const text =
+      "---\n{apiVersion: v1, kind: Pod, metadata: {name: gw, namespace: edge, labels: {istio: " +
+      "ingressgateway}}, spec: {containers: [{name: istio-proxy, ports: [{containerPort: 8443}]}]}}" +
+      "\n---\n{apiVersion: v1, kind: Pod, metadata: {name: c, namespace: edge}, spec: {containers: " +
+      "[{name: app}]}}\n" +
+      object(
+        ...(["Gateway", networking, "edge/g"] as const),
+        "{selector: {istio: ingressgateway}, servers: [{port: {number: 8443, name: https, " +
+          `protocol: HTTPS}, hosts: ["*"], tls: {mode: ${mode}}}]}`,
+      );
+    const declared = read(text);
+    t.strictSame(declared.unknownKinds, []);
+    const history = new PolicyHistory();
+    for (const one of declared.objects) history.apply(one, -Infinity);
+    const [client, server] = [end(declared, "edge/c"), end(declared, "edge/gw")];
+    const [expectation] = history.expect(client, server, 8443, "TCP", { atMs: 0 }).atStart;
+    t.equal(wire(expectation), taken, mode);
+  }
 });
 
 t.test("what clients send: auto mutual TLS, and DestinationRules", async (t) => {

@@ -30,6 +30,7 @@ const CONTEXT_KINDS: ReadonlySet<string> = new Set([
   ...["Ingress.networking.k8s.io", "Route.route.openshift.io"],
   ...["ServiceEntry.networking.istio.io", "DestinationRule.networking.istio.io"],
   ...["Sidecar.networking.istio.io", "ConfigMap."],
+  ...["Gateway.networking.istio.io", "Gateway.gateway.networking.k8s.io"],
   ...["HTTPRoute.policy.linkerd.io", "HTTPLocalRateLimitPolicy.policy.linkerd.io"],
   "ExportedServices.consul.hashicorp.com",
   ...["HTTPRoute.gateway.networking.k8s.io", "GRPCRoute.gateway.networking.k8s.io"],

@@ -1,5 +1,6 @@
 /** Tells what the listeners of Istio's gateways take: Istio's own Gateway, or Kubernetes'. */
 import {
+  isMap,
   labelsAt,
   listAt,
   textAt,
@@ -85,7 +86,7 @@ export class Gateways {
       // The number is the Service's; where no Service has it, the proxy listens there itself.
       const offer = this.targets.offersOf(pod).find((known) => known.port === number);
       if ((offer?.target ?? number) !== port) return [];
-      const mode = isIstio ? modeOfServer(server) : modeOfListener(server);
+      const mode = isIstio ? modeOfServer(server) : modeOfListener(server, gateway, number);
       const version = textAt(server, "tls", "minProtocolVersion") ?? "";
       const minVersion = VERSIONS[version] ?? null;
       return [{ object: gateway, rule: `spec.${field}[${at}].tls`, mode, minVersion }];
@@ -111,14 +112,26 @@ function modeOfServer(server: Json): string {
     : "none";
 }
 
-function modeOfListener(listener: Json): string {
+/**
+ * A waypoint's listener is HBONE. Whom a listener asks for a certificate stands with it, or since
+ * Gateway API 1.4 with the whole Gateway (`spec.tls.frontend`), by port or for all of them.
+ */
+function modeOfListener(listener: Json, { body }: ClusterObject, port: number): string {
   const protocol = textAt(listener, "protocol");
+  if (protocol === "HBONE") return "ISTIO_MUTUAL";
   if (protocol !== "HTTPS" && protocol !== "TLS") return "none";
   if (textAt(listener, "tls", "mode") === "Passthrough") return "PASSTHROUGH";
-  const isMutual =
-    valueAt(listener, "tls", "frontendValidation") !== undefined ||
-    textAt(listener, "tls", "options", "gateway.istio.io/tls-terminate-mode") === "MUTUAL";
-  return isMutual ? "MUTUAL" : "SIMPLE";
+  const option = textAt(listener, "tls", "options", "gateway.istio.io/tls-terminate-mode");
+  if (option === "MUTUAL" || option === "ISTIO_MUTUAL") return option;
+  const frontend = valueAt(body, "spec", "tls", "frontend");
+  const ofPort = listAt(frontend, "perPort").find((one) => valueAt(one, "port") === port);
+  const validation =
+    valueAt(listener, "tls", "frontendValidation") ??
+    (ofPort === undefined
+      ? valueAt(frontend, "default", "validation")
+      : valueAt(ofPort, "tls", "validation"));
+  if (!isMap(validation)) return "SIMPLE";
+  return textAt(validation, "mode") === "AllowInsecureFallback" ? "OPTIONAL_MUTUAL" : "MUTUAL";
 }
 
 /** What a listener with this mode does (istio.io/api networking/v1 ServerTLSSettings.TLSmode). */
