@@ -157,6 +157,31 @@ t.test("gateways: their listeners count, and PeerAuthentication does not", async
   t.equal(wire(ask(PODS + waypoint, 15008, "other/cli", "edge/k8s")), "mtls --+");
 });
 
+t.test("what clients send is told where a proxy surely sends it", async (t) => {
+  const plain = "---\n{apiVersion: v1, kind: Pod, metadata: {name: prom, namespace: other}, spec: ";
+  const bare = `${plain}{containers: [{name: c, ports: [{containerPort: 8080}]}]}}\n`;
+  const strict = PODS + SERVICE + bare + meshWide("STRICT");
+  t.equal(ask(strict, 8080).sends, "mtls");
+  t.equal(ask(strict, 8080, "other/prom").sends, null, "a policy alone gives no pod a proxy");
+
+  const unmeshed =
+    bare.replace("namespace: other", "namespace: bare, labels: {app: bare}") +
+    SERVICE.replace("srv, namespace: default", "srv, namespace: bare").replace("foo", "bare");
+  const sent = (mode: string) =>
+    rule("other/r", "srv.bare.svc.cluster.local", `trafficPolicy: {tls: {mode: ${mode}}}`);
+  const to = (more: string) => ask(PODS + unmeshed + more, 8080, "other/cli", "bare/prom");
+  t.equal(to("").sends, null);
+  t.equal(to(sent("DISABLE")).sends, "plaintext");
+  t.equal(to(sent("SIMPLE")).sends, "tls");
+  t.equal(to(sent("ISTIO_MUTUAL")).sends, "mtls");
+  t.match(to(sent("ISTIO_MUTUAL")).transportBecause[0], {
+    kind: "DestinationRule",
+    sentence: /^fails: .* bare\/prom\[Pod\] has no proxy to take it/,
+  });
+  const elsewhere = sent("ISTIO_MUTUAL").replace("namespace: other", "namespace: third");
+  t.equal(to(elsewhere).sends, null, "a rule of a namespace where no client looks");
+});
+
 t.test("gateways decide in a cluster as they do in a folder", async (t) => {
   const modes = { SIMPLE: "tls -+-", MUTUAL: "mtls --+", PASSTHROUGH: "tls -??" };
   for (const [mode, taken] of Object.entries(modes)) {

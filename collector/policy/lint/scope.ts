@@ -214,6 +214,12 @@ export function nameWorkloads(pods: readonly Holder[]): string {
   return nameSome(pods.map(formatHolder));
 }
 
+/** `spec.ingress[0]` as steps. */
+export function toSteps(rule: string): Step[] {
+  const steps = rule.split(/[.[\]]+/).filter((step) => step !== "");
+  return steps.map((step) => (/^\d+$/.test(step) ? Number(step) : step));
+}
+
 /** The number of each entry of a list, with the entry. */
 export function numbered(list: readonly Json[]): (readonly [number, Json])[] {
   return list.map((entry, i) => [i, entry] as const);

@@ -10,6 +10,12 @@ export type Transport = {
   refuses: readonly Posture[];
 };
 
+/**
+ * Where the client's proxy brings a connection to, or may, as the network sees it: to one of these
+ * ports of the server. `by`: whose doing it is.
+ */
+export type Carried = { ports: readonly number[]; by: string };
+
 export type MeshSay = {
   decision: Decision;
   transport: Transport;
@@ -18,6 +24,8 @@ export type MeshSay = {
   minVersion?: string | null;
   /** What the client's proxy is set to send; null where that is not known. */
   sends?: Posture | null;
+  /** Null, or left out, where the port is the one that is asked about. */
+  carried?: Carried | null;
 };
 
 export const UNKNOWN_TRANSPORT: Transport = { required: null, accepts: [], refuses: [] };

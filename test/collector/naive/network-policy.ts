@@ -199,7 +199,7 @@ function drawPort(random: Random): Port {
   const protocol = random.optional("protocol", () => random.pick("TCP", "UDP", "SCTP"));
   if (random.once(5)) return protocol;
   if (random.once(4)) return { ...protocol, port: random.pick("web", "dns", "none") };
-  const port = random.pick(80, 81);
+  const port = random.pick(80, 80, 81, 81, 15_008);
   return { ...protocol, port, ...random.maybe(3, "endPort", () => port + random.below(3)) };
 }
 

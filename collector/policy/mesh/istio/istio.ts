@@ -82,19 +82,45 @@ export class IstioPolicies {
     const identities = isThrough ? [null] : shown === null ? declared() : [shown];
     const decision = this.decide(client, identities, server, mesh, port, listener);
     const sends = isByName ? sentBy(from, mesh, effective, rule) : null;
+    const isOutside = shown === false || isOut || !mayTunnel(from, mesh, effective);
+    const carried = isOutside ? null : { ports: [HBONE_PORT], by: "HBONE, ambient's tunnel," };
     const because = [...effective.because, ...(rule?.because ?? [])];
     if (effective.mode === null) {
-      return { decision, transport: UNKNOWN_TRANSPORT, transportBecause: because, sends };
+      return { decision, transport: UNKNOWN_TRANSPORT, transportBecause: because, sends, carried };
     }
     const tls = ingress?.listener?.tlsMode ?? null;
     if (ingress !== null && tls !== null && effective.mode === "DISABLE") {
       // Under any other mode the mesh's own TLS counts (core/listener_inbound.go).
       const told = toOwnTls(ingress, tls, server);
       const transport = toListenerTransport(tls);
-      return { decision, transport, transportBecause: [told, ...because], sends };
+      return { decision, transport, transportBecause: [told, ...because], sends, carried };
     }
     const transport = toTransport(effective.mode, mesh, listener, effective.isEnforced);
-    return { decision, transport, transportBecause: because, sends };
+    return { decision, transport, transportBecause: because, sends, carried };
+  }
+
+  /**
+   * What a sidecar is told to send to a server that is in no mesh, by a DestinationRule; null where
+   * none speaks of it.
+   */
+  sendsOutside(
+    client: Holder,
+    server: Holder,
+    port: number,
+  ): Required<Pick<MeshSay, "sends" | "transportBecause">> | null {
+    const rule = this.destinationRules.modeFor(client, server, port);
+    if (rule === null || rule.mode === null || this.isLeftOut(client, server, port)) return null;
+    const isHopeless = rule.mode === "ISTIO_MUTUAL";
+    const name = formatHolder(server);
+    const transportBecause = rule.because.map((because) =>
+      isHopeless
+        ? {
+            ...because,
+            sentence: `fails: ${because.sentence}, and ${name} has no proxy to take it`,
+          }
+        : because,
+    );
+    return { sends: SENT[rule.mode], transportBecause };
   }
 
   /** HBONE is mutual TLS whatever is declared; the port that it leads to is inside. */
@@ -200,6 +226,22 @@ function toOwnTls({ object, listener }: Ingress, mode: string, server: Holder): 
 }
 
 /**
+ * Whether ztunnel or Envoy may wrap the connection into HBONE, and so bring it to port 15008:
+ * between ambient pods always ("will tunnel traffic between your pods over port 15008"), from and
+ * to sidecars where they are set up for it (istio.io 1.28, ambient/usage/networkpolicy).
+ */
+function mayTunnel(
+  from: IstioMesh | null | undefined,
+  mesh: IstioMesh,
+  { mode }: Effective,
+): boolean {
+  return mesh === "ambient" ? from !== null : from === "ambient" && mode !== "DISABLE";
+}
+
+/** What a client's proxy sends by a DestinationRule. */
+const SENT = { ISTIO_MUTUAL: "mtls", MUTUAL: "mtls", SIMPLE: "tls", DISABLE: "plaintext" } as const;
+
+/**
  * What a client's proxy sends when it is asked by the Service's name; null where unknown.
  * `plaintext`: the mesh adds no TLS to what the program sends.
  */
@@ -212,18 +254,7 @@ function sentBy(
   if (from === undefined || from === null) return null;
   if (mesh === "ambient") return "mtls"; // HBONE, from sidecars too
   if (from === "ambient") return effective.mode === "DISABLE" ? "plaintext" : null;
-  switch (rule?.mode) {
-    case "ISTIO_MUTUAL":
-    case "MUTUAL":
-      return "mtls";
-    case "SIMPLE":
-      return "tls";
-    case "DISABLE":
-      return "plaintext";
-    case null:
-      return null;
-    case undefined:
-      if (effective.mode === null) return null;
-      return effective.mode === "DISABLE" ? "plaintext" : "mtls";
-  }
+  if (rule !== null) return rule.mode === null ? null : SENT[rule.mode];
+  if (effective.mode === null) return null;
+  return effective.mode === "DISABLE" ? "plaintext" : "mtls";
 }

@@ -10,7 +10,7 @@ import {
 } from "../../decision/because.ts";
 import type { Decision } from "../../decision/because.ts";
 import type { Because } from "../../expectation.ts";
-import { ANY_TRANSPORT, toTransport, toUnknown, type MeshSay } from "../mesh-say.ts";
+import { ANY_TRANSPORT, toTransport, toUnknown, type Carried, type MeshSay } from "../mesh-say.ts";
 import { isInBlocks } from "../../decision/block.ts";
 import { and, or, type Ternary } from "../../decision/ternary.ts";
 import type { Fault } from "../../manifest/problem.ts";
@@ -95,7 +95,33 @@ export class LinkerdPolicies {
     const identity = account === null ? null : toIdentity(account, holder.namespace, this.cluster);
     const client = { holder, identified, identity };
     if (port === settings.inboundPort) return this.judgeTunnel(client, server, settings);
-    return this.judgePort(client, server, port, settings);
+    const carried = this.carry(identified, server, port, settings);
+    return { ...this.judgePort(client, server, port, settings), carried };
+  }
+
+  /** The port of the proxy's own that takes what other proxies wrap; TCP only. */
+  tunnelPortOf(server: Holder): number {
+    return this.settingsOf(server).inboundPort;
+  }
+
+  /**
+   * Meshed clients reach an opaque port on the proxy's inbound port, and with transport mode
+   * `transport-header` every port (linkerd.io 2.18, common-errors/network-policy; destination
+   * endpoint_translator.go). Without a declared mode it is taken to be as before 2.18: the
+   * program's own port, which only the packet filter inside the pod turns to the proxy.
+   */
+  private carry(
+    identified: Ternary,
+    server: Holder,
+    port: number,
+    settings: WorkloadSettings,
+  ): Carried | null {
+    if (identified === false || port === settings.adminPort) return null;
+    const isOpaque =
+      this.servers.at(server, port)?.protocol === "opaque" || isAmong(settings.opaque, port);
+    const isWhole = this.cluster.transportMode.value === "transport-header";
+    if (or([isWhole, isOpaque]) === false) return null;
+    return { ports: [settings.inboundPort], by: "Linkerd's client proxy" };
   }
 
   private settingsOf(pod: Holder): WorkloadSettings {
