@@ -301,7 +301,7 @@ function noInstant(text: string, expected: string): ConfigError {
 
 function toSide(declared: Declared): Side {
   const { objects, problems } = declared;
-  const policy = new Policy(objects, { problems, podsInBlocks: "never" });
+  const policy = new Policy(objects, { problems });
   const pods = toInventory(declared).pods(-Infinity);
   return { policy, pods, objects: objects.filter(isDeciding) };
 }

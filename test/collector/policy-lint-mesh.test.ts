@@ -95,7 +95,7 @@ t.test("workloads and ports outside of the mesh", async (t) => {
   const tunnelled = space("a", AMBIENT) + pod("web");
   const only = (ports: string) => netpol("p", `{podSelector: {}, ingress: [{ports: [${ports}]}]}`);
   check(t, "mesh-tunnel-port-closed", {
-    yes: tunnelled + pod("x") + only("{port: 8080}"), // istio.io 1.28, ambient/usage/networkpolicy
+    yes: tunnelled + pod("x") + only("{port: 8080}"), // istio.io, ambient/usage/networkpolicy
     at: "ingress:",
     no: [tunnelled + pod("x") + only("{port: 8080}, {port: 15008}"), tunnelled + only("")],
   });
@@ -291,7 +291,7 @@ t.test("Istio: DestinationRule", async (t) => {
     space("b") + pod("db", { namespace: "b" }) + service("db").replace("space: a", "space: b");
   const nearer = rule("e", "{host: db.b.svc.cluster.local, trafficPolicy: {tls: {mode: DISABLE}}}");
   check(t, "istio-destinationrule-no-proxy", {
-    // Which rule a client takes: istio.io 1.28, concepts/traffic-management; push_context.go.
+    // Which rule a client takes: istio.io, concepts/traffic-management; push_context.go.
     yes: [
       web + bare + off("'*'", "ISTIO_MUTUAL"),
       web + bare + off("'*'", "ISTIO_MUTUAL") + nearer.replace("space: a", "space: c"),

@@ -1,7 +1,7 @@
 /**
  * Tests where the settings of meshes and network plugins count. Where they stand: istiod's chart
- * (Istio 1.28, `configmap.yaml`), linkerd-control-plane (2.18, `config.yaml`), consul-k8s (1.6,
- * `server-config-configmap.yaml`), Cilium (1.18, `cilium-configmap.yaml`): each in the namespace
+ * (istio 0000f4b, `configmap.yaml`), linkerd-control-plane (2.18, `config.yaml`), consul-k8s (00446b4,
+ * `server-config-configmap.yaml`), Cilium (02515d1, `cilium-configmap.yaml`): each in the namespace
  * of its control plane.
  */
 import t from "tap";

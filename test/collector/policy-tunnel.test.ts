@@ -1,7 +1,7 @@
 /**
  * Tests which port of a server the network is asked about where a mesh carries the connection:
- * `ambient` is istio.io 1.28, ambient/usage/networkpolicy; `opaque` is linkerd.io 2.18,
- * common-errors/network-policy and features/protocol-detection; `consul` is consul-k8s 1.6,
+ * `ambient` is istio.io, ambient/usage/networkpolicy; `opaque` is linkerd.io 2.18,
+ * common-errors/network-policy and features/protocol-detection; `consul` is consul-k8s,
  * control-plane/connect-inject/constants.
  */
 import t from "tap";

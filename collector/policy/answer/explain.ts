@@ -3,7 +3,7 @@ import { ConfigError } from "../../../protocol/config-error.ts";
 import { toCanonicalAddress } from "../../attribution/address.ts";
 import type { ClusterObject } from "../../attribution/cluster-object.ts";
 import { formatHolder, toExternal, type Holder, type Transport } from "../../attribution/holder.ts";
-import type { Inventory } from "../../attribution/inventory.ts";
+import type { Inventory, LookUpReason } from "../../attribution/inventory.ts";
 import { combine } from "../decision/because.ts";
 import type { Because, Expectation, PathDecision, Posture } from "../expectation.ts";
 import type { Mesh } from "../mesh/meshed.ts";
@@ -40,10 +40,12 @@ export function explain(
   problems: readonly Problem[],
   nowMs: number,
 ): Answer {
-  const pods = inventory.pods(-Infinity);
-  const clients = findEnds(question.from, pods);
-  const servers = findEnds(question.to, pods);
-  const policy = new Policy(objects, { problems, mesh: question.mesh, podsInBlocks: "never" });
+  // A Service is nobody's client: its address comes from outside.
+  const clients = findEnds(question.from, inventory, nowMs).map((end) =>
+    end.kind === "service" ? toExternal(question.from.slice("external:".length)) : end,
+  );
+  const servers = findEnds(question.to, inventory, nowMs);
+  const policy = new Policy(objects, { problems, mesh: question.mesh });
   const { port, transport, wire } = question;
   const expectations = clients.flatMap((client) =>
     servers.map((server) => policy.expect(client, server, port, transport, nowMs, wire)),
@@ -87,14 +89,16 @@ function toWire(judged: boolean | null): "accepted" | "refused" | "undecidable" 
   return judged === null ? "undecidable" : judged ? "accepted" : "refused";
 }
 
-function findEnds(name: string, pods: readonly Holder[]): Holder[] {
+/** An address that a pod, a node or a Service of the manifests has is that pod, node or Service. */
+function findEnds(name: string, inventory: Inventory, nowMs: number): Holder[] {
   if (name.startsWith("external:")) {
     const address = toCanonicalAddress(name.slice("external:".length));
     if (address === null) {
       throw new ConfigError("CONFIG_END", `${name}: expected external: and an IP address`);
     }
-    return [toExternal(address)];
+    return [findHolder(name, address, inventory, nowMs)];
   }
+  const pods = inventory.pods(-Infinity);
   const parts = /^([^/[\]]+)\/([^[\]]+)(?:\[([^\]]+)\])?$/.exec(name);
   if (parts === null) {
     throw new ConfigError(
@@ -119,6 +123,18 @@ function findEnds(name: string, pods: readonly Holder[]): Holder[] {
     );
   }
   return onePerSort(found, sortOfReplica);
+}
+
+const NOBODY_OF: Readonly<Partial<Record<LookUpReason, string>>> = {
+  ambiguous: "more than one of the manifests has that address",
+  "pod-network": "a node gives that address to pods, and no pod of the manifests has it",
+};
+
+function findHolder(name: string, address: string, inventory: Inventory, nowMs: number): Holder {
+  const { holder, reason } = inventory.lookUp(address, nowMs);
+  const why = reason === null ? undefined : NOBODY_OF[reason];
+  if (why !== undefined) throw new ConfigError("CONFIG_END", `${name}: ${why}`);
+  return holder ?? toExternal(address);
 }
 
 /** `8080`, `53/udp`. */

@@ -57,7 +57,7 @@ export function checkCrossings(scope: Scope): void {
     !objects.some((o) => isUnreadPolicy(groupKind(o)));
   // What may be let pass is: a path is dead only where nothing could use it.
   const wide = new NetworkLayer(objects, scope.faultsOf, "match");
-  const strict = new NetworkLayer(objects, scope.faultsOf, "never");
+  const strict = new NetworkLayer(objects, scope.faultsOf, "undecidable");
   for (const file of segmentations(scope)) {
     const spec = specOf(file);
     if (isCertain) checkDead(scope, file, spec, wide);

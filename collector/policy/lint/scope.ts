@@ -69,7 +69,7 @@ export class Scope {
     this.valid = objects.filter((object) => this.faultsOf(object).length === 0);
     this.pods = onePerSort(inventory.pods(-Infinity), sortOf);
     this.byNamespace = Map.groupBy(this.pods, ({ namespace }) => namespace);
-    this.policy = new Policy(objects, { podsInBlocks: "never" });
+    this.policy = new Policy(objects);
     this.meshConfig = readMeshConfig(objects);
     const root = this.meshConfig.rootNamespace;
     this.peerAuthentications = new PeerAuthentications([...objects], this.faultsOf, root);

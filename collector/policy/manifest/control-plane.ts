@@ -22,7 +22,7 @@ export type Plane = {
 
 const isNamed = (name: string) => (map: ClusterObject) => map.name === name;
 
-/** manifests/charts/istio-control/istio-discovery/templates/deployment.yaml (Istio 1.28). */
+/** manifests/charts/istio-control/istio-discovery/templates/deployment.yaml (istio 0000f4b). */
 export const ISTIO: Plane = {
   title: "Istio",
   home: "istio-system",
@@ -41,7 +41,7 @@ export const LINKERD: Plane = {
     readArgument(container, "--control-plane-namespace") === namespace,
 };
 
-/** charts/consul/templates: server-statefulset.yaml, server-config-configmap.yaml (1.6). */
+/** charts/consul/templates: server-statefulset, server-config-configmap (consul-k8s 00446b4). */
 export const CONSUL: Plane = {
   title: "Consul",
   home: "consul",
@@ -53,7 +53,7 @@ export const CONSUL: Plane = {
     textAt(container, "name") === "consul",
 };
 
-/** install/kubernetes/cilium/templates/cilium-agent/daemonset.yaml (Cilium 1.18). */
+/** install/kubernetes/cilium/templates/cilium-agent/daemonset.yaml (cilium 02515d1). */
 export const CILIUM: Plane = {
   title: "Cilium",
   home: "kube-system",

@@ -216,8 +216,7 @@ function judgeAtZtunnel(
 }
 
 /**
- * Whether the connection may come in HBONE, on port 15008, whatever port is asked for (istio.io
- * 1.28, ambient/usage/networkpolicy): from any of the mesh to an ambient pod, and "sidecar workloads
+ * Whether the connection may come in HBONE, on port 15008, whatever port is asked for (istio.io, ambient/usage/networkpolicy): from any of the mesh to an ambient pod, and "sidecar workloads
  * receiving traffic will also need to allow inbound traffic on port 15008".
  */
 export function mayComeByHbone(

@@ -72,10 +72,11 @@ function isPeer(
       inRange(address, cidr) && !(except ?? []).some((range) => inRange(address, range));
     const answer = byAddress(other.addresses, isIn);
     // Docs: blocks "should be cluster-external IPs, since Pod IPs are ephemeral": whether one
-    // takes a pod's address is the network plugin's choice. That it takes no other is sure.
-    if (other.kind !== "pod" || other.hostNetwork || podsInBlocks === "match") return answer;
-    if (podsInBlocks === "never" || answer === false) return false;
-    return null;
+    // takes the address of a pod, or of a node, is the network plugin's choice (Cilium goes by who
+    // holds it). That it takes no other is sure.
+    if (other.kind === "external" || podsInBlocks === "match" || answer === false) return answer;
+    const hasOwnAddress = other.kind === "pod" && !other.hostNetwork;
+    return hasOwnAddress && podsInBlocks === "never" ? false : null;
   }
   if (other.kind !== "pod") return false;
   const isThere = peer.namespaceSelector

@@ -257,7 +257,7 @@ function mergeSettings(all: readonly ServiceSettings[]): ServiceSettings {
 
 /**
  * Client proxies dial the public listener, one for each service of the pod in their order
- * (consul-k8s 1.6, connect-inject/constants ProxyDefaultInboundPort).
+ * (consul-k8s, connect-inject/constants ProxyDefaultInboundPort).
  */
 function carry(identified: Ternary, port: number, settings: PodSettings): Carried | null {
   if (identified === false) return null;

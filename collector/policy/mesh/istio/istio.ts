@@ -228,7 +228,7 @@ function toOwnTls({ object, listener }: Ingress, mode: string, server: Holder): 
 /**
  * Whether ztunnel or Envoy may wrap the connection into HBONE, and so bring it to port 15008:
  * between ambient pods always ("will tunnel traffic between your pods over port 15008"), from and
- * to sidecars where they are set up for it (istio.io 1.28, ambient/usage/networkpolicy).
+ * to sidecars where they are set up for it (istio.io, ambient/usage/networkpolicy).
  */
 function mayTunnel(
   from: IstioMesh | null | undefined,

@@ -50,7 +50,7 @@ export type ClusterSettings = {
 };
 
 /** Defaults of charts/linkerd-control-plane/values.yaml. */
-const NETWORKS = "10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fd00::/8";
+export const NETWORKS = "10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fd00::/8";
 const OPAQUE = "25,587,3306,4444,5432,6379,9300,11211";
 const IGNORED = "4567,4568";
 
