@@ -156,9 +156,10 @@ function formatChange({ from, to }: EdgeChange): string[] {
 }
 
 function formatTransport({ transport }: Told): string {
-  const { required, accepts, minVersion } = transport;
+  const { required, accepts, minVersion, mesh, trustDomain } = transport;
   const version = minVersion ? ` ${minVersion}` : "";
-  return `${required ?? "-"}${version} (takes ${accepts.join(" ") || "-"})`;
+  const whose = mesh === undefined ? "" : ` of ${[mesh, trustDomain].filter(Boolean).join(" ")}`;
+  return `${required ?? "-"}${whose}${version} (takes ${accepts.join(" ") || "-"})`;
 }
 
 function noteOf({ evidence }: HistoryOptions): string[] {

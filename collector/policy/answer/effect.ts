@@ -156,6 +156,15 @@ function tell(
 }
 
 function gistOf({ path, transport }: Told): string {
-  const { required, accepts, refuses, minVersion, crypto } = transport;
-  return JSON.stringify([path, required, accepts, refuses, minVersion ?? null, crypto ?? []]);
+  const { required, accepts, refuses, minVersion, crypto, mesh, trustDomain } = transport;
+  const whose = [mesh ?? null, trustDomain ?? null];
+  return JSON.stringify([
+    path,
+    required,
+    accepts,
+    refuses,
+    minVersion ?? null,
+    crypto ?? [],
+    whose,
+  ]);
 }

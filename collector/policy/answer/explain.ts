@@ -150,13 +150,15 @@ export function parsePort(text: string): { port: number; transport: Transport } 
 export function formatAnswer(answer: Answer, format: "text" | "json"): string {
   if (format === "json") return `${JSON.stringify(answer, null, 2)}\n`;
   const { path, transport, sends, wire, because, doubts } = answer;
-  const { required, accepts, refuses, minVersion, crypto } = transport;
+  const { required, accepts, refuses, minVersion, crypto, mesh, trustDomain } = transport;
   const list = (postures: readonly Posture[]) => postures.join(", ") || "-";
+  const domain = trustDomain ? `, trust domain ${trustDomain}` : "";
+  const whose = mesh === undefined ? "" : ` of ${mesh}'s own CA${domain}`;
   const version = minVersion ? `, at least ${minVersion}` : "";
   const profiles = crypto ? `, by ${crypto.join(", ")}` : "";
   const lines = [
     `path       ${path}`,
-    `transport  required ${required ?? "nothing declared"}${version}${profiles}; ` +
+    `transport  required ${required ?? "nothing declared"}${whose}${version}${profiles}; ` +
       `accepts ${list(accepts)}; refuses ${list(refuses)}`,
     ...(sends === null ? [] : [`client     its mesh makes it send ${sends}`]),
     ...(wire === null ? [] : [`wire       ${wire}`]),

@@ -1,6 +1,6 @@
 /** What a mesh's own policy says about one connection to a server that is in it. */
 import type { Decision } from "../decision/because.ts";
-import type { Because, Posture } from "../expectation.ts";
+import type { Because, MeshName, Posture } from "../expectation.ts";
 import type { Ternary } from "../decision/ternary.ts";
 
 /** What a server does with each posture; one in neither list is not known. */
@@ -8,6 +8,9 @@ export type Transport = {
   required: Posture | "any" | null;
   accepts: readonly Posture[];
   refuses: readonly Posture[];
+  /** As in an expectation: where the mesh's own policy demands its mutual TLS. */
+  mesh?: MeshName;
+  trustDomain?: string | null;
 };
 
 /**
@@ -48,6 +51,15 @@ export function toTransport(
     accepts: all.filter((posture) => taken[posture] === true),
     refuses: all.filter((posture) => taken[posture] === false),
   };
+}
+
+/** Says whose mutual TLS it is, where it is demanded. */
+export function byMesh(
+  transport: Transport,
+  mesh: MeshName,
+  trustDomain: string | null,
+): Transport {
+  return transport.required === "mtls" ? { ...transport, mesh, trustDomain } : transport;
 }
 
 /** Nothing can be told, for these reasons. */

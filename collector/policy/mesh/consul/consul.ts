@@ -3,7 +3,14 @@ import type { ClusterObject } from "../../../attribution/cluster-object.ts";
 import { formatHolder, type Holder } from "../../../attribution/holder.ts";
 import { toBecause, UNDECLARED, type Decision } from "../../decision/because.ts";
 import type { Because } from "../../expectation.ts";
-import { ANY_TRANSPORT, toTransport, toUnknown, type Carried, type MeshSay } from "../mesh-say.ts";
+import {
+  ANY_TRANSPORT,
+  byMesh,
+  toTransport,
+  toUnknown,
+  type Carried,
+  type MeshSay,
+} from "../mesh-say.ts";
 import type { Ternary } from "../../decision/ternary.ts";
 import type { Fault } from "../../manifest/problem.ts";
 import { ServiceTargets } from "../service-target.ts";
@@ -75,11 +82,15 @@ export class ConsulPolicies {
       transport:
         isOpen === true
           ? ANY_TRANSPORT
-          : toTransport(isOpen === null ? null : "mtls", {
-              plaintext: isOpen,
-              tls: isOpen,
-              mtls: true,
-            }),
+          : byMesh(
+              toTransport(isOpen === null ? null : "mtls", {
+                plaintext: isOpen,
+                tls: isOpen,
+                mtls: true,
+              }),
+              "consul",
+              null, // `<uuid>.consul`, made by the servers when they first start
+            ),
       transportBecause: [...proxy.because, ...(isOpen === true ? [] : [listener])],
       ...(isOpen === true ? {} : { minVersion: this.consul.minVersion }),
       carried: isPublic ? null : carry(identified, port, settings),

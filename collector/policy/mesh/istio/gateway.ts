@@ -11,7 +11,7 @@ import {
 import { formatHolder, type Holder } from "../../../attribution/holder.ts";
 import { hasLabels } from "../../../attribution/selector.ts";
 import { formatObject, toBecause, UNDECLARED } from "../../decision/because.ts";
-import { ANY_TRANSPORT, UNKNOWN_TRANSPORT, type MeshSay } from "../mesh-say.ts";
+import { ANY_TRANSPORT, byMesh, UNKNOWN_TRANSPORT, type MeshSay } from "../mesh-say.ts";
 import type { ServiceTargets } from "../service-target.ts";
 
 /** Istio's own gateway charts name their proxy's container so, and run no other beside it. */
@@ -53,9 +53,9 @@ export class Gateways {
    * What a gateway's listener takes. A port that no declared Gateway names is open to nobody or to
    * what is not declared: nothing is said of it. Gateways that disagree about a port leave it open.
    */
-  judge(pod: Holder, port: number): MeshSay {
+  judge(pod: Holder, port: number, trustDomain: string | null): MeshSay {
     const servers = this.gateways.flatMap((object) => this.serversOf(object, pod, port));
-    const says = servers.map((server) => this.toSay(server, pod));
+    const says = servers.map((server) => this.toSay(server, pod, trustDomain));
     const [first] = says;
     if (first === undefined) {
       return { decision: UNDECLARED, transport: UNKNOWN_TRANSPORT, transportBecause: [] };
@@ -70,10 +70,17 @@ export class Gateways {
     return { decision: UNDECLARED, transport, transportBecause, minVersion };
   }
 
-  private toSay({ object, rule, mode, minVersion }: Server, pod: Holder): MeshSay {
+  private toSay(
+    { object, rule, mode, minVersion }: Server,
+    pod: Holder,
+    trustDomain: string | null,
+  ): MeshSay {
     const sentence = `${formatObject(object)}: TLS is ${mode} on this port of ${formatHolder(pod)}`;
     const transportBecause = [toBecause(object, rule, sentence)];
-    return { decision: UNDECLARED, transport: toTransport(mode), transportBecause, minVersion };
+    // With MUTUAL the operator's own CA is asked for.
+    const transport =
+      mode === "ISTIO_MUTUAL" ? byMesh(toTransport(mode), "istio", trustDomain) : toTransport(mode);
+    return { decision: UNDECLARED, transport, transportBecause, minVersion };
   }
 
   private serversOf(gateway: ClusterObject, pod: Holder, port: number): Server[] {

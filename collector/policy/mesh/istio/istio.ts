@@ -3,7 +3,7 @@ import { textAt, type ClusterObject } from "../../../attribution/cluster-object.
 import { formatHolder, type Holder } from "../../../attribution/holder.ts";
 import { formatObject, toBecause, type Decision } from "../../decision/because.ts";
 import type { Because, Posture } from "../../expectation.ts";
-import { UNKNOWN_TRANSPORT, type MeshSay } from "../mesh-say.ts";
+import { byMesh, UNKNOWN_TRANSPORT, type MeshSay, type Transport } from "../mesh-say.ts";
 import type { Ternary } from "../../decision/ternary.ts";
 import type { Fault } from "../../manifest/problem.ts";
 import { ServiceTargets } from "../service-target.ts";
@@ -62,7 +62,7 @@ export class IstioPolicies {
     shown: Ternary = null,
   ): MeshSay {
     if (mesh === "istio" && this.gateways.isGateway(server)) {
-      const say = this.gateways.judge(server, port);
+      const say = this.gateways.judge(server, port, this.config.declaredTrustDomain);
       // What a gateway decides it decides by HTTP, or by the name that TLS asks for.
       const decision = this.decide(client, [false], server, mesh, port, "unknown");
       return { ...say, decision };
@@ -95,7 +95,9 @@ export class IstioPolicies {
       const transport = toListenerTransport(tls);
       return { decision, transport, transportBecause: [told, ...because], sends, carried };
     }
-    const transport = toTransport(effective.mode, mesh, listener, effective.isEnforced);
+    const transport = this.byIstio(
+      toTransport(effective.mode, mesh, listener, effective.isEnforced),
+    );
     return { decision, transport, transportBecause: because, sends, carried };
   }
 
@@ -123,6 +125,10 @@ export class IstioPolicies {
     return { sends: SENT[rule.mode], transportBecause };
   }
 
+  private byIstio(transport: Transport): Transport {
+    return byMesh(transport, "istio", this.config.declaredTrustDomain);
+  }
+
   /** HBONE is mutual TLS whatever is declared; the port that it leads to is inside. */
   private judgeTunnel(client: Holder, from: IstioMesh | null | undefined, server: Holder): MeshSay {
     const identities = [from === undefined ? null : from !== null];
@@ -130,11 +136,11 @@ export class IstioPolicies {
     const sentence = `${formatHolder(server)}: port ${HBONE_PORT} is ztunnel's, and takes HBONE`;
     const { object } = server;
     const told = object === null ? [] : [toBecause(object, "port of ztunnel", sentence)];
-    const transport = {
+    const transport = this.byIstio({
       required: "mtls",
       accepts: ["mtls"],
       refuses: ["plaintext", "tls"],
-    } as const;
+    });
     return { decision, transport, transportBecause: told, sends: from ? "mtls" : null };
   }
 

@@ -1,11 +1,13 @@
 /** Reads from Istio's ConfigMap what its policies are read with: root namespace, trust domain. */
-import { textAt, valueAt, type ClusterObject } from "../../../attribution/cluster-object.ts";
+import { isMap, textAt, valueAt, type ClusterObject } from "../../../attribution/cluster-object.ts";
 import { homeOf, ISTIO, settingsOf } from "../../manifest/control-plane.ts";
 import { readYaml } from "../../manifest/yaml-text.ts";
 
 export type MeshConfig = {
   rootNamespace: string;
   trustDomain: string;
+  /** Null where no settings tell it: it may have been set to anything. */
+  declaredTrustDomain: string | null;
   /** Clients send mutual TLS where servers take it and no DestinationRule says otherwise. */
   autoMtls: boolean;
 };
@@ -20,10 +22,14 @@ export function readMeshConfig(
 ): MeshConfig {
   const text = textAt(map?.body, "data", "mesh");
   const found = text === null ? undefined : readYaml(text);
+  const declaredTrustDomain = isMap(found)
+    ? (textAt(found, "trustDomain") ?? "cluster.local")
+    : null;
   return {
+    declaredTrustDomain,
     rootNamespace:
       textAt(found, "rootNamespace") ?? map?.namespace ?? homeOf(ISTIO, objects).namespace,
-    trustDomain: textAt(found, "trustDomain") ?? "cluster.local",
+    trustDomain: declaredTrustDomain ?? "cluster.local",
     autoMtls: valueAt(found, "enableAutoMtls") !== false,
   };
 }

@@ -37,6 +37,8 @@ export type ClusterSettings = {
   isDeclared: boolean;
   controlNamespace: string;
   trustDomain: string;
+  /** Null where nothing that could be read tells it. */
+  declaredTrustDomain: string | null;
   /** Null where the name is none of Linkerd's. */
   defaultPolicy: Stated<DefaultPolicy | null>;
   clusterNetworks: readonly Block[];
@@ -99,6 +101,10 @@ export function readClusterSettings(
   };
   const policy = state("--default-policy", "proxy", "defaultInboundPolicy");
   const domain = state("--identity-domain", "identityTrustDomain").value;
+  const ofCluster = isMap(values)
+    ? (toText(valueAt(values, "clusterDomain")) ?? "cluster.local")
+    : null;
+  const declaredTrustDomain = domain ?? ofCluster;
   const probes = state("--probe-networks").value ?? joinList(valueAt(values, "policyController"));
   const mode = state(null, "proxy", "outboundTransportMode");
   const proxyPort = (name: string, standard: number) => {
@@ -110,7 +116,8 @@ export function readClusterSettings(
   return {
     isDeclared: map !== null || controller !== null,
     controlNamespace: home,
-    trustDomain: domain ?? toText(valueAt(values, "clusterDomain")) ?? "cluster.local",
+    trustDomain: declaredTrustDomain ?? "cluster.local",
+    declaredTrustDomain,
     defaultPolicy: {
       ...policy,
       value:
