@@ -163,6 +163,7 @@ t.test("what clients send is told where a proxy surely sends it", async (t) => {
   const strict = PODS + SERVICE + bare + meshWide("STRICT");
   t.equal(ask(strict, 8080).sends, "mtls");
   t.equal(ask(strict, 8080, "other/prom").sends, null, "a policy alone gives no pod a proxy");
+  t.equal(ask(strict.replace(SERVICE, ""), 8080).sends, null, "straight to a pod nothing is added");
 
   const unmeshed =
     bare.replace("namespace: other", "namespace: bare, labels: {app: bare}") +

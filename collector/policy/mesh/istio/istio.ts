@@ -81,7 +81,9 @@ export class IstioPolicies {
     const declared = () => identitiesOf(isOut ? null : from, mesh, effective, rule, isSent);
     const identities = isThrough ? [null] : shown === null ? declared() : [shown];
     const decision = this.decide(client, identities, server, mesh, port, listener);
-    const sends = isByName ? sentBy(from, mesh, effective, rule) : null;
+    // ztunnel tunnels to its like however the pod is called; Envoy needs a Service to know it by.
+    const isTold = from === "ambient" && mesh === "ambient" ? isByName : isSent;
+    const sends = isTold ? sentBy(from, mesh, effective, rule) : null;
     const isOutside = shown === false || isOut || !mayTunnel(from, mesh, effective);
     const carried = isOutside ? null : { ports: [HBONE_PORT], by: "HBONE, ambient's tunnel," };
     const because = [...effective.because, ...(rule?.because ?? [])];
