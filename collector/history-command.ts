@@ -156,9 +156,10 @@ function formatChange({ from, to }: EdgeChange): string[] {
 }
 
 function formatTransport({ transport }: Told): string {
-  const { required, accepts, minVersion } = transport;
+  const { required, accepts, minVersion, mesh, trustDomain } = transport;
   const version = minVersion ? ` ${minVersion}` : "";
-  return `${required ?? "-"}${version} (takes ${accepts.join(" ") || "-"})`;
+  const whose = mesh === undefined ? "" : ` of ${[mesh, trustDomain].filter(Boolean).join(" ")}`;
+  return `${required ?? "-"}${whose}${version} (takes ${accepts.join(" ") || "-"})`;
 }
 
 function noteOf({ evidence }: HistoryOptions): string[] {
@@ -301,7 +302,7 @@ function noInstant(text: string, expected: string): ConfigError {
 
 function toSide(declared: Declared): Side {
   const { objects, problems } = declared;
-  const policy = new Policy(objects, { problems, podsInBlocks: "never" });
+  const policy = new Policy(objects, { problems });
   const pods = toInventory(declared).pods(-Infinity);
   return { policy, pods, objects: objects.filter(isDeciding) };
 }

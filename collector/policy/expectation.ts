@@ -5,6 +5,9 @@ import type { Problem } from "./manifest/problem.ts";
 /** How a connection presents itself on the wire. */
 export type Posture = "plaintext" | "tls" | "mtls";
 
+/** A mesh that issues certificates; Istio's, sidecars and ambient alike. */
+export type MeshName = "istio" | "linkerd" | "consul";
+
 /** One object's part in a decision: pinned to its version, and told to a person. */
 export type Because = {
   kind: string;
@@ -33,12 +36,15 @@ export type Expectation = {
     required: Posture | "any" | null;
     accepts: readonly Posture[];
     refuses: readonly Posture[];
+    /**
+     * Whose mutual TLS it is, where `required` is `mtls` because this mesh's own policy demands it:
+     * with certificates of the mesh's own CA. Left out where anybody else demands it.
+     */
+    mesh?: MeshName;
+    /** Of the mesh's identities; null where its settings are not declared, or do not tell. */
+    trustDomain?: string | null;
     /** The lowest TLS version that a declared path asks for: `TLSv1.2`. */
     minVersion?: string | null;
-    /** The mesh whose own policy requires mutual TLS, by its own authority; absent elsewhere. */
-    mesh?: "istio" | "linkerd" | "consul";
-    /** The trust domain that the mesh's settings declare; null where they do not. */
-    trustDomain?: string | null;
     /** Profiles that what is negotiated must meet, all of them. */
     crypto?: readonly CryptoProfile[];
   };

@@ -6,17 +6,19 @@ import {
   type Holder,
   type Transport as Carrier,
 } from "../attribution/holder.ts";
-import { combine, toBecause } from "./decision/because.ts";
+import { combine, toBecause, type Decision } from "./decision/because.ts";
 import type { Because, Expectation, Posture } from "./expectation.ts";
 import { ConsulPolicies } from "./mesh/consul/consul.ts";
 import { IstioPolicies, type IstioMesh } from "./mesh/istio/istio.ts";
 import { LinkerdPolicies } from "./mesh/linkerd/linkerd.ts";
-import { UNKNOWN_TRANSPORT, type MeshSay } from "./mesh/mesh-say.ts";
+import { HBONE_PORT } from "./mesh/istio/interception.ts";
+import { UNKNOWN_TRANSPORT, type Carried, type MeshSay } from "./mesh/mesh-say.ts";
 import { readMeshed, type Mesh, type Meshed } from "./mesh/meshed.ts";
 import { NetworkLayer } from "./packet/network-layer.ts";
 import type { PodsInBlocks } from "./packet/peer.ts";
 import type { Ternary } from "./decision/ternary.ts";
 import type { PortSet } from "./packet/port-set.ts";
+import { doubtfulPlanes, PLANES, settingsOf } from "./manifest/control-plane.ts";
 import { formatPath, type Fault, type Problem } from "./manifest/problem.ts";
 import { Segmentations, stricter, type Actor, type Zone } from "./segmentation/segmentation.ts";
 import { findFaults } from "./manifest/shape.ts";
@@ -46,9 +48,7 @@ export class Policy {
 
   constructor(objects: readonly ClusterObject[], options: PolicyOptions = {}) {
     this.problems = options.problems ?? [];
-    this.settingsProblems = objects
-      .filter(({ kind }) => kind === "ConfigMap")
-      .flatMap((object) => findFaults(object).map((fault) => toProblem(object, fault)));
+    this.settingsProblems = findSettingsProblems(objects);
     this.mesh = options.mesh ?? null;
     this.network = new NetworkLayer(objects, findFaults, options.podsInBlocks ?? "undecidable");
     this.istio = new IstioPolicies(objects, findFaults);
@@ -75,7 +75,7 @@ export class Policy {
     const server = "external" in to ? toExternal(to.external) : to;
     const say = carrier === "TCP" ? this.sayOfMesh(client, server, port, wire) : null;
     const decision = combine([
-      this.network.decide(client, server, carrier, port),
+      this.overNetwork(client, server, carrier, port, say?.carried ?? null),
       ...(say === null ? [] : [say.decision]),
       ...this.segmentations.decide(client, server, carrier, port, atMs),
     ]);
@@ -86,6 +86,48 @@ export class Policy {
       pathBecause: decision.because,
       doubts: this.doubtsOf(client, server),
     };
+  }
+
+  /**
+   * What the network says of the port, and of those to which the client's mesh may bring the
+   * connection in its stead. Who asks about a port does not tell whether the mesh carries what goes
+   * there: where they differ it is undecidable, until the wire shows that nothing carries it.
+   */
+  private overNetwork(
+    client: Holder,
+    server: Holder,
+    carrier: Carrier,
+    port: number,
+    carried: Carried | null,
+  ): Decision {
+    const own = this.network.decide(client, server, carrier, port);
+    if (carried === null || server.object === null) return own;
+    const others = carried.ports
+      .filter((other) => other !== port)
+      .map((other) => ({ other, decision: this.network.decide(client, server, carrier, other) }));
+    const differing = others.filter(({ decision }) => isClosed(decision) !== isClosed(own));
+    if (differing.length === 0) return own;
+    const told = differing.map(({ other, decision }) => {
+      const sentence =
+        `undecidable: ${carried.by} brings it to port ${other} of ${formatHolder(server)}, which ` +
+        `is ${decision.path} by the network; port ${port} itself is ${own.path}`;
+      return toBecause(server.object!, `port ${other}`, sentence);
+    });
+    const reasons = [...differing.map(({ decision }) => decision), own];
+    const because = [...told, ...combine(reasons).because];
+    return { path: "undecidable", because };
+  }
+
+  /** Ports to which the client's mesh may bring a TCP connection in the stead of this one. */
+  carriedOn(client: Holder, server: Holder, port: number): readonly number[] {
+    return this.sayOfMesh(client, server, port, null)?.carried?.ports ?? [];
+  }
+
+  /** The port on which the server's mesh takes connections to any other; null where it has none. */
+  tunnelPortOf(server: Holder): number | null {
+    const { mesh } = this.meshedOf(server);
+    if (mesh === "linkerd") return this.linkerd.tunnelPortOf(server);
+    return mesh === "ambient" ? HBONE_PORT : null;
   }
 
   /** All that the NetworkPolicy family lets a pair use, as far as it is certain. */
@@ -174,7 +216,9 @@ export class Policy {
   ): Pick<Expectation, "transport" | "transportBecause" | "sends"> {
     const transport = say?.transport ?? UNKNOWN_TRANSPORT;
     const meshed = toMeshBecause(server, this.meshedOf(server));
-    const because = [...(say?.transportBecause ?? []), ...meshed];
+    const outside = say === null && carrier === "TCP" ? this.sends(client, server, port) : null;
+    const told = say?.transportBecause ?? outside?.transportBecause ?? [];
+    const because = [...told, ...meshed];
     const zoned = this.segmentations.transport(client, server, carrier, port);
     const required = stricter(transport.required, zoned.required);
     return {
@@ -186,8 +230,17 @@ export class Policy {
         required === transport.required && required !== zoned.required
           ? [...because, ...zoned.because]
           : [...zoned.because, ...because],
-      sends: say?.sends ?? null,
+      // A client that only a policy shows to be meshed may run without a proxy.
+      sends: outside?.sends ?? (this.meshedOf(client).certain ? (say?.sends ?? null) : null),
     };
+  }
+
+  /** What a sidecar is told to send to a pod that has no proxy; null where nothing tells it. */
+  sends(client: Holder, server: Holder, port: number) {
+    const { mesh, certain } = this.meshedOf(client);
+    const isOutside = server.kind === "pod" && this.meshedOf(server).mesh === null;
+    if (mesh !== "istio" || !certain || !isOutside) return null;
+    return this.istio.sendsOutside(client, server, port);
   }
 
   private doubtsOf(client: Holder, server: Holder): Problem[] {
@@ -198,6 +251,22 @@ export class Policy {
         namespaces.includes(server.namespace),
     );
   }
+}
+
+/** Whether a decision may keep a connection from coming about, and how surely. */
+function isClosed({ path }: Decision): Ternary {
+  return path === "denied" ? true : path === "undecidable" ? null : false;
+}
+
+function findSettingsProblems(objects: readonly ClusterObject[]): Problem[] {
+  const settings = PLANES.flatMap((plane) => settingsOf(plane, objects) ?? []);
+  const faults = settings.flatMap((object) => findFaults(object).map((f) => toProblem(object, f)));
+  const doubts = doubtfulPlanes(objects).map(({ title }): Problem => {
+    const reason = `several namespaces show a control plane of ${title}: whose settings hold`;
+    const where = { file: "cluster", line: 1, column: 1 };
+    return { ...where, kind: "ConfigMap", name: null, namespaces: "all", reason };
+  });
+  return [...faults, ...doubts];
 }
 
 function toProblem({ kind, name, source }: ClusterObject, fault: Fault): Problem {

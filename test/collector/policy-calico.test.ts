@@ -79,7 +79,7 @@ const say = (text: string, from: string, to?: string, port?: number, transport?:
 
 function permit(text: string, from: string, to = "a/db"): string {
   const declared = read(CLUSTER + text);
-  const policy = new Policy(declared.objects, { podsInBlocks: "never" });
+  const policy = new Policy(declared.objects);
   return formatPortSet(policy.permit(end(declared, from), end(declared, to)));
 }
 

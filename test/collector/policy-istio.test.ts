@@ -4,6 +4,7 @@
  * tests/integration/security/reachability_test.go.
  */
 import t from "tap";
+import { PolicyHistory } from "../../collector/policy/history/history.ts";
 import { Policy } from "../../collector/policy/policy.ts";
 import { end, expectOf, inBand, read, wire } from "./manifests.ts";
 
@@ -139,6 +140,70 @@ t.test("gateways: their listeners count, and PeerAuthentication does not", async
     wire(ask(PODS + kubernetes, port, "other/cli", "edge/k8s")),
   );
   t.strictSame(ports, ["tls -+-", "tls -??", "any +++", "mtls --+"]);
+  // Gateway API 1.4, GatewayTLSConfig.
+  const frontend =
+    "tls: {frontend: {default: {validation: {caCertificateRefs: []}}, perPort: [{port: 444, tls: " +
+    "{validation: {mode: AllowInsecureFallback}}}, {port: 445, tls: {}}]}}";
+  const listen = [443, 444, 445].map((port) => `{name: n${port}, port: ${port}, protocol: HTTPS}`);
+  const whole = kubernetes.replace(/listeners: .*\n/, `${frontend}, listeners: [${listen}]}}\n`);
+  const asked = [443, 444, 445].map((port) =>
+    wire(ask(PODS + whole, port, "other/cli", "edge/k8s")),
+  );
+  t.strictSame(asked, ["mtls --+", "tls -++", "tls -+-"]);
+  const waypoint = kubernetes.replace(
+    /listeners: .*\n/,
+    "listeners: [{name: mesh, port: 15008, protocol: HBONE}]}}\n",
+  );
+  t.equal(wire(ask(PODS + waypoint, 15008, "other/cli", "edge/k8s")), "mtls --+");
+});
+
+t.test("what clients send is told where a proxy surely sends it", async (t) => {
+  const plain = "---\n{apiVersion: v1, kind: Pod, metadata: {name: prom, namespace: other}, spec: ";
+  const bare = `${plain}{containers: [{name: c, ports: [{containerPort: 8080}]}]}}\n`;
+  const strict = PODS + SERVICE + bare + meshWide("STRICT");
+  t.equal(ask(strict, 8080).sends, "mtls");
+  t.equal(ask(strict, 8080, "other/prom").sends, null, "a policy alone gives no pod a proxy");
+  t.equal(ask(strict.replace(SERVICE, ""), 8080).sends, null, "straight to a pod nothing is added");
+
+  const unmeshed =
+    bare.replace("namespace: other", "namespace: bare, labels: {app: bare}") +
+    SERVICE.replace("srv, namespace: default", "srv, namespace: bare").replace("foo", "bare");
+  const sent = (mode: string) =>
+    rule("other/r", "srv.bare.svc.cluster.local", `trafficPolicy: {tls: {mode: ${mode}}}`);
+  const to = (more: string) => ask(PODS + unmeshed + more, 8080, "other/cli", "bare/prom");
+  t.equal(to("").sends, null);
+  t.equal(to(sent("DISABLE")).sends, "plaintext");
+  t.equal(to(sent("SIMPLE")).sends, "tls");
+  t.equal(to(sent("ISTIO_MUTUAL")).sends, "mtls");
+  t.match(to(sent("ISTIO_MUTUAL")).transportBecause[0], {
+    kind: "DestinationRule",
+    sentence: /^fails: .* bare\/prom\[Pod\] has no proxy to take it/,
+  });
+  const elsewhere = sent("ISTIO_MUTUAL").replace("namespace: other", "namespace: third");
+  t.equal(to(elsewhere).sends, null, "a rule of a namespace where no client looks");
+});
+
+t.test("gateways decide in a cluster as they do in a folder", async (t) => {
+  const modes = { SIMPLE: "tls -+-", MUTUAL: "mtls --+", PASSTHROUGH: "tls -??" };
+  for (const [mode, taken] of Object.entries(modes)) {
+    const text =
+      "---\n{apiVersion: v1, kind: Pod, metadata: {name: gw, namespace: edge, labels: {istio: " +
+      "ingressgateway}}, spec: {containers: [{name: istio-proxy, ports: [{containerPort: 8443}]}]}}" +
+      "\n---\n{apiVersion: v1, kind: Pod, metadata: {name: c, namespace: edge}, spec: {containers: " +
+      "[{name: app}]}}\n" +
+      object(
+        ...(["Gateway", networking, "edge/g"] as const),
+        "{selector: {istio: ingressgateway}, servers: [{port: {number: 8443, name: https, " +
+          `protocol: HTTPS}, hosts: ["*"], tls: {mode: ${mode}}}]}`,
+      );
+    const declared = read(text);
+    t.strictSame(declared.unknownKinds, []);
+    const history = new PolicyHistory();
+    for (const one of declared.objects) history.apply(one, -Infinity);
+    const [client, server] = [end(declared, "edge/c"), end(declared, "edge/gw")];
+    const [expectation] = history.expect(client, server, 8443, "TCP", { atMs: 0 }).atStart;
+    t.equal(wire(expectation), taken, mode);
+  }
 });
 
 t.test("what clients send: auto mutual TLS, and DestinationRules", async (t) => {

@@ -47,9 +47,15 @@ const UNMESHED =
   "---\n{apiVersion: v1, kind: Pod, metadata: {name: u, namespace: a, annotations: " +
   "{linkerd.io/inject: disabled}}, spec: {containers: [{name: c}]}}\n";
 const PODS = pod("a/x") + pod("a/y") + pod("b/z") + UNMESHED;
-const CONFIG = (values: string) =>
-  "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: linkerd-config, namespace: l5d}\n" +
+const CONFIG = (values: string, namespace = "linkerd") =>
+  `---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: linkerd-config, namespace: ${namespace}}\n` +
   `data:\n  values: |\n    ${values.replaceAll("\n", "\n    ")}\n`;
+
+/** charts/linkerd-control-plane/templates/destination.yaml (2.18), as far as it shows where it is. */
+const DESTINATION = (namespace: string) =>
+  "---\n{apiVersion: apps/v1, kind: Deployment, metadata: {name: linkerd-destination, namespace: " +
+  `${namespace}}, spec: {template: {spec: {containers: [{name: policy, args: ` +
+  `[--control-plane-namespace=${namespace}]}]}}}}\n`;
 
 const ask = (text: string, from: string, to = "a/y", port = 8080) => expectOf(text, from, to, port);
 
@@ -201,7 +207,7 @@ t.test("AuthorizationPolicy and its authentications (index policy_client_authz)"
   const stars = mesh('{identities: ["*.*.serviceaccount.identity.linkerd.cluster.local"]}');
   const known = CONFIG("identityTrustDomain: cluster.local");
   t.equal(
-    ask(PODS + srv + policy(MESH_REF) + stars + known.replace("l5d", "linkerd"), "b/z").path,
+    ask(PODS + srv + policy(MESH_REF) + stars + known, "b/z").path,
     "denied",
     "the second star is a letter (core identity_match.rs)",
   );
@@ -281,7 +287,7 @@ t.test("ServerAuthorization (index server_authorization.rs)", async (t) => {
 t.test("identities follow the control plane's namespace and trust domain", async (t) => {
   const srv = server(", proxyProtocol: opaque") + policy(MESH_REF);
   const east = mesh("{identities: [z.b.serviceaccount.identity.l5d.east.example]}");
-  const config = CONFIG("identityTrustDomain: east.example");
+  const config = CONFIG("identityTrustDomain: east.example", "l5d") + DESTINATION("l5d");
   t.equal(ask(PODS + srv + east + config, "b/z").path, "allowed");
   t.equal(
     ask(PODS + srv + east, "b/z").path,
@@ -289,7 +295,7 @@ t.test("identities follow the control plane's namespace and trust domain", async
     "the same account, in a domain that nothing declares",
   );
   t.equal(ask(PODS + srv + east, "a/x").path, "denied", "another account in any domain");
-  const flags = CONFIG("clusterDomain: east.example");
+  const flags = CONFIG("clusterDomain: east.example", "l5d") + DESTINATION("l5d");
   t.equal(ask(PODS + srv + east + flags, "b/z").path, "allowed", "by default the cluster's");
 });
 

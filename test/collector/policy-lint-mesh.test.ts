@@ -17,6 +17,7 @@ import {
   authz,
   rule,
   mode,
+  netpol,
   strict,
   meshed,
   of,
@@ -87,6 +88,26 @@ t.test("workloads and ports outside of the mesh", async (t) => {
     yes: linkerd("config.linkerd.io/opaque-ports: '5432'"),
     at: "config.linkerd.io/opaque-ports",
     no: linkerd(""),
+  });
+  const settings = (namespace: string) =>
+    `---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: ${namespace}}\n` +
+    "data: {mesh: 'trustDomain: x'}\n";
+  const tunnelled = space("a", AMBIENT) + pod("web");
+  const only = (ports: string) => netpol("p", `{podSelector: {}, ingress: [{ports: [${ports}]}]}`);
+  check(t, "mesh-tunnel-port-closed", {
+    yes: tunnelled + pod("x") + only("{port: 8080}"), // istio.io, ambient/usage/networkpolicy
+    at: "ingress:",
+    no: [tunnelled + pod("x") + only("{port: 8080}, {port: 15008}"), tunnelled + only("")],
+  });
+  check(t, "mesh-tunnel-port-opens-all", {
+    yes: tunnelled + pod("x") + only("{port: 15008}"),
+    at: "{ports:",
+    no: [tunnelled + pod("x") + only("{port: 8080}"), tunnelled + pod("x") + only("")],
+  });
+  check(t, "mesh-settings-elsewhere", {
+    yes: settings("a"),
+    at: "namespace: a",
+    no: settings("istio-system"),
   });
   check(t, "mesh-opted-out", {
     yes: [
@@ -264,6 +285,22 @@ t.test("Istio: DestinationRule", async (t) => {
       web + off("web", "ISTIO_MUTUAL"),
       pod("web") + service("web") + off("web", "DISABLE"), // not in the mesh
       web + strict + off("web", "DISABLE"),
+    ],
+  });
+  const bare =
+    space("b") + pod("db", { namespace: "b" }) + service("db").replace("space: a", "space: b");
+  const nearer = rule("e", "{host: db.b.svc.cluster.local, trafficPolicy: {tls: {mode: DISABLE}}}");
+  check(t, "istio-destinationrule-no-proxy", {
+    // Which rule a client takes: istio.io, concepts/traffic-management; push_context.go.
+    yes: [
+      web + bare + off("'*'", "ISTIO_MUTUAL"),
+      web + bare + off("'*'", "ISTIO_MUTUAL") + nearer.replace("space: a", "space: c"),
+    ],
+    at: "mode:",
+    no: [
+      web + bare + off("'*'", "ISTIO_MUTUAL") + nearer,
+      web + bare + off("'*'", "DISABLE"),
+      web + off("'*'", "ISTIO_MUTUAL"), // in the mesh
     ],
   });
 });
@@ -523,7 +560,7 @@ t.test("Consul", async (t) => {
     no: crd("Mesh", "mesh", "{allowEnablingPermissiveMutualTLS: false}"),
   });
   const servers = (json: string) =>
-    "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: consul-server-config, namespace: c}\n" +
+    "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: consul-server-config, namespace: consul}\n" +
     `data:\n  server.json: '{}'\n  x.json: '${json}'\n`;
   check(t, "consul-default-allow", {
     yes: [

@@ -14,9 +14,9 @@ import {
   type Cluster,
   type Question,
 } from "./naive/cluster.ts";
-import { judgeIstio, type Mesh } from "./naive/istio-mesh.ts";
+import { HBONE, judgeIstio, mayComeByHbone, type Mesh } from "./naive/istio-mesh.ts";
 import { drawNetworkPolicy } from "./naive/network-policy.ts";
-import { gravest, judgeNetwork } from "./naive/network-tiers.ts";
+import { gravest, judgeNetwork, type Path } from "./naive/network-tiers.ts";
 import { drawPeerAuthentication } from "./naive/peer-authentication.ts";
 import { Random } from "./naive/random.ts";
 import {
@@ -105,15 +105,25 @@ const mark = (known: Known) => (known === null ? "?" : known ? "+" : "-");
 
 type Case = { cluster: Cluster; question: Question; mesh: Mesh; atMs: number };
 
+const doorOf = (path: Path) =>
+  path === "denied" ? "shut" : path === "undecidable" ? "unknown" : "open";
+
 /** `path required ptm permit`, by the slow evaluators. */
 function judgeSlowly(bodies: readonly Body[], { cluster, question, mesh, atMs }: Case): string {
   const network = judgeNetwork(bodies, question, cluster);
+  const inTunnel = judgeNetwork(bodies, { ...question, port: HBONE }, cluster);
+  // Which of the two it is depends on proxies: where one is shut, or may be, and the other is not
+  // so, nothing is known.
+  const isTunnelled = mayComeByHbone(bodies, question, mesh);
+  const doors = new Set(
+    [network, ...(isTunnelled ? [inTunnel] : [])].map(({ path }) => doorOf(path)),
+  );
   const istio = judgeIstio(bodies, question, cluster, mesh);
   const zones = bodies
     .filter(isSegmentation)
     .map((body) => judgeSegmentation(body, question, atMs));
   const path = gravest([
-    network.path,
+    doors.size > 1 ? "undecidable" : network.path,
     ...(istio === null ? [] : [istio.path]),
     ...zones.map((zone) => zone.path),
   ]);

@@ -1,6 +1,7 @@
 /** Compares two policies by what they require of each edge: a change in effect, not in text. */
 import { listAt, type ClusterObject, type Json } from "../../attribution/cluster-object.ts";
 import { formatHolder, type Holder, type Transport } from "../../attribution/holder.ts";
+import { toPieces } from "./address-piece.ts";
 import { cutAddresses } from "../packet/address-cut.ts";
 import type { Because, Expectation } from "../expectation.ts";
 import { onePerSort, sortOfReplica } from "../manifest/pod-sort.ts";
@@ -35,12 +36,15 @@ type Port = { name: string; port: number; transport: Transport };
 
 /** Compares every pair of workloads that both sides have, and the outside, at `atMs`. */
 export function compareEffect(from: Side, to: Side, atMs: number): Effect {
-  const ends = commonEnds(from.pods, to.pods);
   const objects = [...from.objects, ...to.objects];
+  const all = [...from.pods, ...to.pods];
+  const ends = commonEnds(from.pods, to.pods, toPieces(objects, all));
+  const held = new Set(all.flatMap((pod) => pod.addresses));
   const outside = (direction: "ingress" | "egress"): End[] =>
-    cutAddresses(objects, direction).map(({ name, holder }) => {
-      return { name, from: [holder], to: [holder] };
-    });
+    cutAddresses(objects, direction)
+      // A range of one address that a pod has is that pod.
+      .filter(({ name, holder }) => !isOne(name, holder) || !held.has(holder.name))
+      .map(({ name, holder }) => ({ name, from: [holder], to: [holder] }));
   const named = portsNamed(objects);
   const pairs: [End, End][] = [];
   for (const client of [...ends, ...outside("ingress")]) {
@@ -77,17 +81,24 @@ export function compareWorkloads(from: Side, to: Side): { gone: string[]; come: 
   };
 }
 
-function commonEnds(from: readonly Holder[], to: readonly Holder[]): End[] {
-  const [before, after] = [sortsOf(from), sortsOf(to)];
+/** `192.0.2.1-192.0.2.1[External]`. */
+function isOne(name: string, { name: address }: Holder): boolean {
+  return name.startsWith(`${address}-${address}[`);
+}
+
+type Place = (addresses: readonly string[]) => string[];
+
+function commonEnds(from: readonly Holder[], to: readonly Holder[], place: Place): End[] {
+  const [before, after] = [sortsOf(from, place), sortsOf(to, place)];
   return [...before]
     .filter(([name]) => after.has(name))
     .map(([name, holders]) => ({ name, from: holders, to: after.get(name)! }))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-/** By workload, one pod of each sort, without its address of the moment. */
-function sortsOf(pods: readonly Holder[]): Map<string, Holder[]> {
-  const plain = pods.map((pod) => ({ ...pod, addresses: [] }));
+/** By workload, one pod of each sort, with the piece in the place of its address of the moment. */
+function sortsOf(pods: readonly Holder[], place: Place): Map<string, Holder[]> {
+  const plain = pods.map((pod) => ({ ...pod, addresses: place(pod.addresses) }));
   return Map.groupBy(onePerSort(plain, sortOfReplica), formatHolder);
 }
 
@@ -145,6 +156,15 @@ function tell(
 }
 
 function gistOf({ path, transport }: Told): string {
-  const { required, accepts, refuses, minVersion, crypto } = transport;
-  return JSON.stringify([path, required, accepts, refuses, minVersion ?? null, crypto ?? []]);
+  const { required, accepts, refuses, minVersion, crypto, mesh, trustDomain } = transport;
+  const whose = [mesh ?? null, trustDomain ?? null];
+  return JSON.stringify([
+    path,
+    required,
+    accepts,
+    refuses,
+    minVersion ?? null,
+    crypto ?? [],
+    whose,
+  ]);
 }

@@ -4,7 +4,7 @@ import { toCanonicalAddress } from "../../attribution/address.ts";
 import type { ClusterObject } from "../../attribution/cluster-object.ts";
 import { formatHolder, toExternal } from "../../attribution/holder.ts";
 import type { Holder, Transport, Workload } from "../../attribution/holder.ts";
-import type { Inventory } from "../../attribution/inventory.ts";
+import type { Inventory, LookUpReason } from "../../attribution/inventory.ts";
 import { combine } from "../decision/because.ts";
 import type { Because, Expectation, PathDecision, Posture } from "../expectation.ts";
 import type { Mesh } from "../mesh/meshed.ts";
@@ -41,10 +41,12 @@ export function explain(
   problems: readonly Problem[],
   nowMs: number,
 ): Answer {
-  const pods = inventory.pods(-Infinity);
-  const clients = findEnds(question.from, pods);
-  const servers = findEnds(question.to, pods);
-  const policy = new Policy(objects, { problems, mesh: question.mesh, podsInBlocks: "never" });
+  // A Service is nobody's client: its address comes from outside.
+  const clients = findEnds(question.from, inventory, nowMs).map((end) =>
+    end.kind === "service" ? toExternal(question.from.slice("external:".length)) : end,
+  );
+  const servers = findEnds(question.to, inventory, nowMs);
+  const policy = new Policy(objects, { problems, mesh: question.mesh });
   const { port, transport, wire } = question;
   const expectations = clients.flatMap((client) =>
     servers.map((server) => policy.expect(client, server, port, transport, nowMs, wire)),
@@ -88,14 +90,16 @@ function toWire(judged: boolean | null): "accepted" | "refused" | "undecidable" 
   return judged === null ? "undecidable" : judged ? "accepted" : "refused";
 }
 
-function findEnds(name: string, pods: readonly Holder[]): Holder[] {
+/** An address that a pod, a node or a Service of the manifests has is that pod, node or Service. */
+function findEnds(name: string, inventory: Inventory, nowMs: number): Holder[] {
   if (name.startsWith("external:")) {
     const address = toCanonicalAddress(name.slice("external:".length));
     if (address === null) {
       throw new ConfigError("CONFIG_END", `${name}: expected external: and an IP address`);
     }
-    return [toExternal(address)];
+    return [findHolder(name, address, inventory, nowMs)];
   }
+  const pods = inventory.pods(-Infinity);
   const parts = /^([^/[\]]+)\/([^[\]]+)(?:\[([^\]]+)\])?$/.exec(name);
   if (parts === null) {
     throw new ConfigError(
@@ -128,6 +132,18 @@ function isNamed(workload: Workload, name: string, kind: string | undefined): bo
   return kind === undefined || workload.kind === kind || workload.kind.startsWith(`${kind}.`);
 }
 
+const NOBODY_OF: Readonly<Partial<Record<LookUpReason, string>>> = {
+  ambiguous: "more than one of the manifests has that address",
+  "pod-network": "a node gives that address to pods, and no pod of the manifests has it",
+};
+
+function findHolder(name: string, address: string, inventory: Inventory, nowMs: number): Holder {
+  const { holder, reason } = inventory.lookUp(address, nowMs);
+  const why = reason === null ? undefined : NOBODY_OF[reason];
+  if (why !== undefined) throw new ConfigError("CONFIG_END", `${name}: ${why}`);
+  return holder ?? toExternal(address);
+}
+
 /** `8080`, `53/udp`. */
 export function parsePort(text: string): { port: number; transport: Transport } {
   const parts = /^(\d{1,5})(?:\/(tcp|udp|sctp))?$/i.exec(text);
@@ -141,13 +157,15 @@ export function parsePort(text: string): { port: number; transport: Transport } 
 export function formatAnswer(answer: Answer, format: "text" | "json"): string {
   if (format === "json") return `${JSON.stringify(answer, null, 2)}\n`;
   const { path, transport, sends, wire, because, doubts } = answer;
-  const { required, accepts, refuses, minVersion, crypto } = transport;
+  const { required, accepts, refuses, minVersion, crypto, mesh, trustDomain } = transport;
   const list = (postures: readonly Posture[]) => postures.join(", ") || "-";
+  const domain = trustDomain ? `, trust domain ${trustDomain}` : "";
+  const whose = mesh === undefined ? "" : ` of ${mesh}'s own CA${domain}`;
   const version = minVersion ? `, at least ${minVersion}` : "";
   const profiles = crypto ? `, by ${crypto.join(", ")}` : "";
   const lines = [
     `path       ${path}`,
-    `transport  required ${required ?? "nothing declared"}${version}${profiles}; ` +
+    `transport  required ${required ?? "nothing declared"}${whose}${version}${profiles}; ` +
       `accepts ${list(accepts)}; refuses ${list(refuses)}`,
     ...(sends === null ? [] : [`client     its mesh makes it send ${sends}`]),
     ...(wire === null ? [] : [`wire       ${wire}`]),

@@ -18,7 +18,7 @@ import {
 import type { Segmentation as Spec } from "../segmentation/shape.ts";
 import { Segmentations } from "../segmentation/segmentation.ts";
 import { CONFIGURATION, type Rule } from "./rule.ts";
-import type { Scope } from "./scope.ts";
+import { toSteps, type Scope } from "./scope.ts";
 import { nameZone, podsByZone, segmentations, specOf } from "./zone.ts";
 
 export const CROSSING = {
@@ -57,7 +57,7 @@ export function checkCrossings(scope: Scope): void {
     !objects.some((o) => isUnreadPolicy(groupKind(o)));
   // What may be let pass is: a path is dead only where nothing could use it.
   const wide = new NetworkLayer(objects, scope.faultsOf, "match");
-  const strict = new NetworkLayer(objects, scope.faultsOf, "never");
+  const strict = new NetworkLayer(objects, scope.faultsOf, "undecidable");
   for (const file of segmentations(scope)) {
     const spec = specOf(file);
     if (isCertain) checkDead(scope, file, spec, wide);
@@ -121,7 +121,7 @@ function checkForbidden(scope: Scope, file: ClusterObject, spec: Spec, layer: Ne
       );
       if (policy === undefined) continue;
       const denied = because.denied.sentence;
-      scope.report(RULES.forbidden, policy, toPath(rule), `${sentence}, but it is ${denied}`);
+      scope.report(RULES.forbidden, policy, toSteps(rule), `${sentence}, but it is ${denied}`);
     }
   }
 }
@@ -152,13 +152,4 @@ function portsIn(set: PortSet, transport: Transport, server: Holder): number[] {
   const own = server.ports.filter((p) => p.transport === transport).map((p) => p.port);
   const inside = own.filter((p) => set[transport].some(([a, b]) => a <= p && p <= b));
   return [...new Set([...inside, ...set[transport].map(([first]) => first)])];
-}
-
-/** `spec.ingress[0]` as steps. */
-function toPath(rule: string): (string | number)[] {
-  return rule.split(/[.[\]]+/).flatMap((step) => (step === "" ? [] : toStep(step)));
-}
-
-function toStep(step: string): string | number {
-  return /^\d+$/.test(step) ? Number(step) : step;
 }

@@ -13,7 +13,7 @@ import { hasLabels } from "../../attribution/selector.ts";
 import { formatObject } from "../decision/because.ts";
 import type { Step } from "../manifest/place.ts";
 import { CONFIGURATION, ENCRYPTION, type Rule } from "./rule.ts";
-import { numbered, type Scope } from "./scope.ts";
+import { numbered, toSteps, type Scope } from "./scope.ts";
 
 export const DESTINATION_RULE = {
   breaks: {
@@ -36,6 +36,15 @@ export const DESTINATION_RULE = {
     controls: ENCRYPTION,
     needsPods: true,
   },
+  hopeless: {
+    id: "istio-destinationrule-no-proxy",
+    title: "callers are told to use Istio's mutual TLS where no proxy takes it",
+    why: "The server's program gets a handshake of the mesh's, and does not know it: callers fail.",
+    remedy: "set DISABLE for its host where callers look first: in their own namespace",
+    level: "error",
+    controls: CONFIGURATION,
+    needsPods: true,
+  },
 } as const satisfies Record<string, Rule>;
 
 const RULES = DESTINATION_RULE;
@@ -51,6 +60,40 @@ export function checkDestinationRules(scope: Scope): void {
     for (const setting of settingsOf(rule)) {
       if (setting.mode === "ISTIO_MUTUAL") continue;
       checkSetting(scope, rule, host, setting, services);
+    }
+  }
+  checkHopeless(scope);
+}
+
+/** Pods whose clients are asked about; what is left is told. */
+const PAIRS_LIMIT = 250_000;
+
+/** Which rule holds for a host is each client's own matter: its namespace is searched first. */
+function checkHopeless(scope: Scope): void {
+  const rules = scope.ofKind("DestinationRule", "networking.istio.io/");
+  const isMutual = (rule: ClusterObject) =>
+    settingsOf(rule).some(({ mode }) => mode === "ISTIO_MUTUAL");
+  if (!rules.some(isMutual)) return;
+  const meshOf = (pod: Holder) => scope.policy.meshedOf(pod).mesh;
+  const clients = scope.pods.filter((pod) => meshOf(pod) === "istio");
+  const servers = scope.pods.filter((pod) => meshOf(pod) === null);
+  if (clients.length * servers.length > PAIRS_LIMIT) {
+    return scope.skip(RULES.hopeless, `more than ${PAIRS_LIMIT} pairs of pods`);
+  }
+  const told = new Set<string>();
+  for (const server of servers) {
+    for (const client of clients) {
+      for (const { port } of server.ports) {
+        const found = scope.policy.sends(client, server, port)?.transportBecause ?? [];
+        for (const { namespace, name, rule: field, sentence } of found) {
+          const key = `${namespace}/${name} ${field} ${formatHolder(server)}`;
+          const rule = rules.find((one) => one.namespace === namespace && one.name === name);
+          if (!sentence.startsWith("fails") || rule === undefined || told.has(key)) continue;
+          told.add(key);
+          const who = `callers such as ${formatHolder(client)}`;
+          scope.report(RULES.hopeless, rule, toSteps(field), `${who}: ${sentence}`);
+        }
+      }
     }
   }
 }

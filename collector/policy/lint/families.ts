@@ -13,6 +13,8 @@ import { checkNetworkPolicies, NETWORK_POLICY } from "./network-policy.ts";
 import type { Rule } from "./rule.ts";
 import type { Scope } from "./scope.ts";
 import { checkSelection, SELECTION } from "./selection.ts";
+import { checkSettings, SETTINGS } from "./settings.ts";
+import { checkTunnelPorts, TUNNEL_PORT } from "./tunnel-port.ts";
 import { checkZones, ZONE } from "./zone.ts";
 
 export type Family = {
@@ -33,7 +35,9 @@ export const FAMILIES: readonly Family[] = [
   family("NetworkPolicy: default-deny", DEFAULT_DENY, checkDefaultDeny),
   family("NetworkPolicy", NETWORK_POLICY, checkNetworkPolicies),
   family("the cluster's own tiers", ADMIN_POLICY, checkAdminPolicies),
+  family("settings", SETTINGS, checkSettings),
   family("any mesh", MESHED_WORKLOAD, checkMeshedWorkloads),
+  family("a mesh's own port", TUNNEL_PORT, checkTunnelPorts),
   family("Istio: PeerAuthentication", ISTIO_AUTHENTICATION, checkIstioAuthentication),
   family("Istio: DestinationRule", DESTINATION_RULE, checkDestinationRules),
   family("Istio: AuthorizationPolicy", ISTIO_AUTHORIZATION, checkIstioAuthorization),

@@ -69,7 +69,7 @@ export class Scope {
     this.valid = objects.filter((object) => this.faultsOf(object).length === 0);
     this.pods = onePerSort(inventory.pods(-Infinity), sortOf);
     this.byNamespace = Map.groupBy(this.pods, ({ namespace }) => namespace);
-    this.policy = new Policy(objects, { podsInBlocks: "never" });
+    this.policy = new Policy(objects);
     this.meshConfig = readMeshConfig(objects);
     const root = this.meshConfig.rootNamespace;
     this.peerAuthentications = new PeerAuthentications([...objects], this.faultsOf, root);
@@ -212,6 +212,12 @@ export function nameSome(names: readonly string[]): string {
 /** Names of the workloads of some pods. */
 export function nameWorkloads(pods: readonly Holder[]): string {
   return nameSome(pods.map(formatHolder));
+}
+
+/** `spec.ingress[0]` as steps. */
+export function toSteps(rule: string): Step[] {
+  const steps = rule.split(/[.[\]]+/).filter((step) => step !== "");
+  return steps.map((step) => (/^\d+$/.test(step) ? Number(step) : step));
 }
 
 /** The number of each entry of a list, with the entry. */

@@ -2,7 +2,7 @@
 import { groupKind, type ClusterObject } from "../../attribution/cluster-object.ts";
 import { KINDS_OF_INVENTORY } from "../../attribution/inventory.ts";
 import { CALICO_GROUPS } from "../packet/calico/shape.ts";
-import { tellsSettings } from "../mesh/linkerd/settings.ts";
+import { tellsPlane, PLANES } from "./control-plane.ts";
 
 const ofCalico = (...kinds: readonly string[]) =>
   kinds.flatMap((kind) => CALICO_GROUPS.map((group) => `${kind}.${group}`));
@@ -29,11 +29,11 @@ const POLICY_KINDS: ReadonlySet<string> = new Set([
 const CONTEXT_KINDS: ReadonlySet<string> = new Set([
   ...["Ingress.networking.k8s.io", "Route.route.openshift.io"],
   ...["ServiceEntry.networking.istio.io", "DestinationRule.networking.istio.io"],
-  ...["Sidecar.networking.istio.io", "Gateway.networking.istio.io", "ConfigMap."],
+  ...["Sidecar.networking.istio.io", "ConfigMap."],
+  ...["Gateway.networking.istio.io", "Gateway.gateway.networking.k8s.io"],
   ...["HTTPRoute.policy.linkerd.io", "HTTPLocalRateLimitPolicy.policy.linkerd.io"],
   "ExportedServices.consul.hashicorp.com",
   ...["HTTPRoute.gateway.networking.k8s.io", "GRPCRoute.gateway.networking.k8s.io"],
-  "Gateway.gateway.networking.k8s.io",
   "ServiceAccount.",
 ]);
 
@@ -60,18 +60,16 @@ export const CONFINED_KINDS: ReadonlySet<string> = new Set([
 /** Of the inventory, what decisions rest on beside the ends themselves. */
 const SURROUNDINGS: ReadonlySet<string> = new Set(["Namespace.", "Node.", "Service."]);
 
-/** ConfigMaps that tell how a mesh, or a network plugin, is set up; others may hold anything. */
-const SETTINGS = /^(istio|linkerd-config|cilium-config)$|server-config$/;
-
 /** Reports whether a decision may rest on an object, other than as one of the two ends. */
 export function isDeciding(object: ClusterObject): boolean {
   const kind = groupKind(object);
-  if (kind === "ConfigMap.") return SETTINGS.test(object.name);
+  // Those that tell how a mesh, or a network plugin, is set up; others may hold anything.
+  if (kind === "ConfigMap.") return PLANES.some((plane) => plane.isSettings(object));
   if (kind === "EndpointSlice.discovery.k8s.io" || kind === "Endpoints.") {
     return object.namespace === "default" && object.name === "kubernetes"; // the API servers
   }
   if (POLICY_KINDS.has(kind) || CONTEXT_KINDS.has(kind) || SURROUNDINGS.has(kind)) return true;
-  return isUnreadPolicy(kind) || tellsSettings(object);
+  return isUnreadPolicy(kind) || tellsPlane(object);
 }
 
 /** Kinds of Cilium's that tell what its agents found, or how addresses are given and announced. */

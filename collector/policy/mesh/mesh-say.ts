@@ -1,6 +1,6 @@
 /** What a mesh's own policy says about one connection to a server that is in it. */
 import type { Decision } from "../decision/because.ts";
-import type { Because, Posture } from "../expectation.ts";
+import type { Because, MeshName, Posture } from "../expectation.ts";
 import type { Ternary } from "../decision/ternary.ts";
 
 /** What a server does with each posture; one in neither list is not known. */
@@ -8,7 +8,16 @@ export type Transport = {
   required: Posture | "any" | null;
   accepts: readonly Posture[];
   refuses: readonly Posture[];
+  /** As in an expectation: where the mesh's own policy demands its mutual TLS. */
+  mesh?: MeshName;
+  trustDomain?: string | null;
 };
+
+/**
+ * Where the client's proxy brings a connection to, or may, as the network sees it: to one of these
+ * ports of the server. `by`: whose doing it is.
+ */
+export type Carried = { ports: readonly number[]; by: string };
 
 export type MeshSay = {
   decision: Decision;
@@ -18,6 +27,8 @@ export type MeshSay = {
   minVersion?: string | null;
   /** What the client's proxy is set to send; null where that is not known. */
   sends?: Posture | null;
+  /** Null, or left out, where the port is the one that is asked about. */
+  carried?: Carried | null;
 };
 
 export const UNKNOWN_TRANSPORT: Transport = { required: null, accepts: [], refuses: [] };
@@ -40,6 +51,15 @@ export function toTransport(
     accepts: all.filter((posture) => taken[posture] === true),
     refuses: all.filter((posture) => taken[posture] === false),
   };
+}
+
+/** Says whose mutual TLS it is, where it is demanded. */
+export function byMesh(
+  transport: Transport,
+  mesh: MeshName,
+  trustDomain: string | null,
+): Transport {
+  return transport.required === "mtls" ? { ...transport, mesh, trustDomain } : transport;
 }
 
 /** Nothing can be told, for these reasons. */

@@ -24,6 +24,7 @@ import { formatObject, toBecause, toFaultBecause, type Decision } from "../decis
 import type { Because, PathDecision } from "../expectation.ts";
 import type { Connection, Direction } from "./network-policy.ts";
 import {
+  BY_ADDRESS,
   hasPort,
   matchesPeers,
   portsOn,
@@ -167,17 +168,17 @@ export class AdminNetworkPolicies {
     if (other.kind !== "pod" || !other.hostNetwork) {
       // "cluster-internal traffic will be checked against the rule as well", of both versions.
       const isOut = this.podsInBlocks === "outside" && object.kind !== "ClusterNetworkPolicy";
-      return matchesPeers(peers, other, "", isOut ? "never" : "match");
+      return matchesPeers(peers, other, "", isOut ? { ...BY_ADDRESS, pods: "never" } : BY_ADDRESS);
     }
     const node = other.node === null ? undefined : this.nodes.get(other.node);
     if (node !== undefined) {
       const addresses = listAt(node.body, "status", "addresses").flatMap(
         (address) => textAt(address, "address") ?? [],
       );
-      return matchesPeers(peers, toNodeHolder(node, addresses), "", "match");
+      return matchesPeers(peers, toNodeHolder(node, addresses), "", BY_ADDRESS);
     }
     const onNodes = peers.map(({ nodes }) => (nodes === null ? false : nodes.length === 0 || null));
-    return or([...onNodes, matchesPeers(peers, other, "", "match")]);
+    return or([...onNodes, matchesPeers(peers, other, "", BY_ADDRESS)]);
   }
 
   /** Those that select the pod, together where their priority is equal. */

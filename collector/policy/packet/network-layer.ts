@@ -8,9 +8,10 @@ import { hasOwnNetwork, type Holder, type Transport } from "../../attribution/ho
 import { AdminNetworkPolicies, toDecision, type Ways } from "./admin-network-policy.ts";
 import { combine, UNDECLARED, type Decision } from "../decision/because.ts";
 import { CalicoPolicies, hasCalico } from "./calico/calico.ts";
-import { CiliumPolicies } from "./cilium/cilium.ts";
+import { CiliumPolicies, hasCilium } from "./cilium/cilium.ts";
+import { readSettings } from "./cilium/settings.ts";
 import { NetworkPolicies, type Connection, type Direction } from "./network-policy.ts";
-import type { PodsInBlocks } from "./peer.ts";
+import { BY_ADDRESS, type InBlocks, type PodsInBlocks } from "./peer.ts";
 import { EVERYTHING, intersect, subtract, union, type PortSet } from "./port-set.ts";
 import type { Fault } from "../manifest/problem.ts";
 
@@ -28,8 +29,7 @@ export class NetworkLayer {
     podsInBlocks: PodsInBlocks,
   ) {
     const isCalico = hasCalico(objects);
-    // A range becomes Calico's `nets` (conversion.go k8sPeerToCalicoFields): they match pods.
-    const inBlocks = isCalico && podsInBlocks === "undecidable" ? "match" : podsInBlocks;
+    const inBlocks = readInBlocks(objects, isCalico, podsInBlocks);
     const group = (kind: string, version: string) =>
       objects.filter((o) => o.kind === kind && o.apiVersion.startsWith(version));
     const nodes = objects.filter((o) => o.kind === "Node" && o.apiVersion === "v1");
@@ -113,6 +113,23 @@ export class NetworkLayer {
     }
     return union(admin.allowed, subtract(rest, admin.denied));
   }
+}
+
+/** `given` is what holds whichever plugin runs; undecidable where the plugin is to tell. */
+function readInBlocks(
+  objects: readonly ClusterObject[],
+  isCalico: boolean,
+  given: PodsInBlocks,
+): InBlocks {
+  if (given === "match" || given === "outside") return { ...BY_ADDRESS, pods: given };
+  const isCilium = hasCilium(objects);
+  const unknown = { pods: given, nodes: "undecidable" } as const;
+  if (given === "never" || isCalico === isCilium) return unknown;
+  // A range becomes Calico's `nets` (conversion.go k8sPeerToCalicoFields).
+  if (isCalico) return BY_ADDRESS;
+  const { cidrMatchesPods, cidrMatchesNodes } = readSettings(objects);
+  const meaning = (matches: boolean) => (matches ? "match" : "never");
+  return { pods: meaning(cidrMatchesPods), nodes: meaning(cidrMatchesNodes) };
 }
 
 const NO_POLICY = { selected: false, ports: EVERYTHING };

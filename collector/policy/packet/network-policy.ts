@@ -25,8 +25,8 @@ import {
   portsOn,
   readPeers,
   readPorts,
+  type InBlocks,
   type Peer,
-  type PodsInBlocks,
   type PortRule,
 } from "./peer.ts";
 import type { Ternary } from "../decision/ternary.ts";
@@ -69,15 +69,15 @@ export class NetworkPolicies {
     ingress: new WeakMap(),
     egress: new WeakMap(),
   };
-  private readonly podsInBlocks: PodsInBlocks;
+  private readonly inBlocks: InBlocks;
 
   /** `faultsOf` tells what is wrong with an object; a wrong one is kept, as one that may do all. */
   constructor(
     objects: readonly ClusterObject[],
     faultsOf: (object: ClusterObject) => readonly Fault[],
-    podsInBlocks: PodsInBlocks,
+    inBlocks: InBlocks,
   ) {
-    this.podsInBlocks = podsInBlocks;
+    this.inBlocks = inBlocks;
     const both = objects.map((object) => compileBoth(object, faultsOf(object)[0] ?? null));
     const group = (direction: Direction) => {
       const policies = both.flatMap((policy) => policy[direction] ?? []);
@@ -132,7 +132,7 @@ export class NetworkPolicies {
     let ports = NOTHING;
     for (const { object, rules } of policies) {
       for (const rule of rules) {
-        const match = matchesPeers(rule.peers, other, object.namespace, this.podsInBlocks);
+        const match = matchesPeers(rule.peers, other, object.namespace, this.inBlocks);
         if (match === true) ports = union(ports, portsOn(rule.ports, server) ?? EVERYTHING);
       }
     }
@@ -157,7 +157,7 @@ export class NetworkPolicies {
     for (const [i, rule] of policy.rules.entries()) {
       if (!hasPort(rule.ports, server, transport, port)) continue;
       const own = policy.object.namespace;
-      const ternary = matchesPeers(rule.peers, other, own, this.podsInBlocks);
+      const ternary = matchesPeers(rule.peers, other, own, this.inBlocks);
       if (ternary === true) return { ternary, rule: i };
       if (ternary === null) unsure = { ternary, rule: i };
     }

@@ -15,6 +15,17 @@ import type { Ternary } from "../decision/ternary.ts";
  */
 export type PodsInBlocks = "outside" | "never" | "undecidable" | "match";
 
+/**
+ * What a plugin makes of ranges in which lie addresses of the cluster's own: of pods, and of nodes
+ * with the pods on their network. Calico goes by the address (conversion.go makes `nets` of them),
+ * Cilium by who holds it: its ranges are for what is outside, unless `policy-cidr-match-mode` says
+ * otherwise (docs.cilium.io, security/policy/layer3: "if the remote peer is not an endpoint";
+ * types/selector.go CIDRSelector.Matches).
+ */
+export type InBlocks = { pods: PodsInBlocks; nodes: "never" | "undecidable" | "match" };
+
+export const BY_ADDRESS: InBlocks = { pods: "match", nodes: "match" };
+
 export type Peer = {
   /** Own namespace of the policy, or those with these labels; null for a peer that is no pod. */
   namespaces: Selector | "own" | null;
@@ -120,19 +131,19 @@ export function matchesPeers(
   peers: readonly Peer[] | null,
   holder: Holder,
   own: string,
-  podsInBlocks: PodsInBlocks,
+  inBlocks: InBlocks,
 ): Ternary {
   if (peers === null) return true;
   let result: Ternary = false;
   for (const peer of peers) {
-    const match = matchesPeer(peer, holder, own, podsInBlocks);
+    const match = matchesPeer(peer, holder, own, inBlocks);
     if (match === true) return true;
     if (match === null) result = null;
   }
   return result;
 }
 
-function matchesPeer(peer: Peer, holder: Holder, own: string, podsInBlocks: PodsInBlocks): Ternary {
+function matchesPeer(peer: Peer, holder: Holder, own: string, inBlocks: InBlocks): Ternary {
   const inside = hasOwnNetwork(holder);
   if (holder.kind === "pod" && peer.namespaces !== null) {
     const there =
@@ -146,11 +157,11 @@ function matchesPeer(peer: Peer, holder: Holder, own: string, podsInBlocks: Pods
   }
   let result: Ternary = false;
   if (peer.blocks.length > 0) {
-    if (inside && podsInBlocks !== "match") {
-      // An address that is not known may lie within.
-      const within = podsInBlocks === "undecidable" && isInBlocks(peer.blocks, holder) !== false;
-      if (within) result = null;
-    } else result = isInBlocks(peer.blocks, holder);
+    const isOfCluster = holder.kind === "pod" || holder.kind === "node";
+    const meaning = !isOfCluster ? "match" : inside ? inBlocks.pods : inBlocks.nodes;
+    if (meaning === "match") result = isInBlocks(peer.blocks, holder);
+    // An address that is not known may lie within.
+    else if (meaning === "undecidable" && isInBlocks(peer.blocks, holder) !== false) result = null;
   }
   if (result !== false || peer.names === "none") return result;
   return inside && peer.names === "outside" ? false : null;

@@ -226,7 +226,7 @@ function drawPeer(random: Random, direction: Direction, withAll: boolean): Peer 
 
 function drawPort(random: Random, withNames: boolean): Port {
   const protocol = random.maybe(2, "protocol", () => random.pick("TCP", "UDP", "SCTP"));
-  const port = random.pick(80, 81);
+  const port = random.pick(80, 80, 81, 81, 15_008);
   if (withNames && random.once(4)) return { namedPort: random.pick("web", "dns") };
   return random.once(2)
     ? { portNumber: { ...protocol, port } }

@@ -25,6 +25,8 @@ export type Mesh = { root: string; trustDomain: string };
 type Wire = { plaintext: Known; tls: Known; mtls: Known };
 export type IstioAnswer = { path: Path; required: Required; wire: Wire };
 
+export const HBONE = 15008;
+
 const TAKES_ALL: Wire = { plaintext: true, tls: true, mtls: true };
 
 type Policies = { authentications: PeerAuthenticationBody[]; rules: AuthorizationPolicyBody[] };
@@ -211,6 +213,23 @@ function judgeAtZtunnel(
     return { path, required: "mtls", wire: { plaintext: null, tls: null, mtls } };
   }
   return { path, required: "any", wire: { plaintext: true, tls: true, mtls } };
+}
+
+/**
+ * Whether the connection may come in HBONE, on port 15008, whatever port is asked for (istio.io, ambient/usage/networkpolicy): from any of the mesh to an ambient pod, and "sidecar workloads
+ * receiving traffic will also need to allow inbound traffic on port 15008".
+ */
+export function mayComeByHbone(
+  bodies: readonly { kind: string }[],
+  { client, server, port, transport }: Question,
+  mesh: Mesh,
+): boolean {
+  const policies = policiesIn(bodies);
+  const [from, to] = [client, server].map((end) => meshOf(end, policies, mesh.root));
+  if (transport !== "TCP" || port === HBONE) return false;
+  if (to === "ambient") return from !== "none";
+  if (to !== "istio" || from !== "ambient") return false;
+  return sidecarMode(policies.authentications, server, port, mesh.root) !== "DISABLE";
 }
 
 /** What the server's proxy makes of a TCP connection; null where there is none. */

@@ -72,10 +72,11 @@ function isPeer(
       inRange(address, cidr) && !(except ?? []).some((range) => inRange(address, range));
     const answer = byAddress(other.addresses, isIn);
     // Docs: blocks "should be cluster-external IPs, since Pod IPs are ephemeral": whether one
-    // takes a pod's address is the network plugin's choice. That it takes no other is sure.
-    if (other.kind !== "pod" || other.hostNetwork || podsInBlocks === "match") return answer;
-    if (podsInBlocks === "never" || answer === false) return false;
-    return null;
+    // takes the address of a pod, or of a node, is the network plugin's choice (Cilium goes by who
+    // holds it). That it takes no other is sure.
+    if (other.kind === "external" || podsInBlocks === "match" || answer === false) return answer;
+    const hasOwnAddress = other.kind === "pod" && !other.hostNetwork;
+    return hasOwnAddress && podsInBlocks === "never" ? false : null;
   }
   if (other.kind !== "pod") return false;
   const isThere = peer.namespaceSelector
@@ -199,7 +200,7 @@ function drawPort(random: Random): Port {
   const protocol = random.optional("protocol", () => random.pick("TCP", "UDP", "SCTP"));
   if (random.once(5)) return protocol;
   if (random.once(4)) return { ...protocol, port: random.pick("web", "dns", "none") };
-  const port = random.pick(80, 81);
+  const port = random.pick(80, 80, 81, 81, 15_008);
   return { ...protocol, port, ...random.maybe(3, "endPort", () => port + random.below(3)) };
 }
 

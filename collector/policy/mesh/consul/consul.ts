@@ -3,7 +3,14 @@ import type { ClusterObject } from "../../../attribution/cluster-object.ts";
 import { formatHolder, type Holder } from "../../../attribution/holder.ts";
 import { toBecause, UNDECLARED, type Decision } from "../../decision/because.ts";
 import type { Because } from "../../expectation.ts";
-import { ANY_TRANSPORT, toTransport, toUnknown, type MeshSay } from "../mesh-say.ts";
+import {
+  ANY_TRANSPORT,
+  byMesh,
+  toTransport,
+  toUnknown,
+  type Carried,
+  type MeshSay,
+} from "../mesh-say.ts";
 import type { Ternary } from "../../decision/ternary.ts";
 import type { Fault } from "../../manifest/problem.ts";
 import { ServiceTargets } from "../service-target.ts";
@@ -75,13 +82,18 @@ export class ConsulPolicies {
       transport:
         isOpen === true
           ? ANY_TRANSPORT
-          : toTransport(isOpen === null ? null : "mtls", {
-              plaintext: isOpen,
-              tls: isOpen,
-              mtls: true,
-            }),
+          : byMesh(
+              toTransport(isOpen === null ? null : "mtls", {
+                plaintext: isOpen,
+                tls: isOpen,
+                mtls: true,
+              }),
+              "consul",
+              null, // `<uuid>.consul`, made by the servers when they first start
+            ),
       transportBecause: [...proxy.because, ...(isOpen === true ? [] : [listener])],
       ...(isOpen === true ? {} : { minVersion: this.consul.minVersion }),
+      carried: isPublic ? null : carry(identified, port, settings),
     };
   }
 
@@ -252,6 +264,18 @@ function mergeSettings(all: readonly ServiceSettings[]): ServiceSettings {
     exposed: new Set(all.flatMap((one) => [...one.exposed])),
     because: all.flatMap((one) => one.because),
   };
+}
+
+/**
+ * Client proxies dial the public listener, one for each service of the pod in their order
+ * (consul-k8s, connect-inject/constants ProxyDefaultInboundPort).
+ */
+function carry(identified: Ternary, port: number, settings: PodSettings): Carried | null {
+  if (identified === false) return null;
+  const { publicPort, services, ports } = settings;
+  const at = services.length > 1 ? ports.indexOf(port) : 0;
+  const all = Array.from({ length: Math.max(services.length, 1) }, (_, i) => publicPort + i);
+  return { ports: at >= 0 ? [publicPort + at] : all, by: "Consul's client proxy" };
 }
 
 /** Whether it is the service's own port, which permissive mutual TLS leaves open. */

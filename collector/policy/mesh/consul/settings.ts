@@ -12,6 +12,7 @@ import { formatObject, toBecause, toFaultBecause } from "../../decision/because.
 import type { Because } from "../../expectation.ts";
 import type { Ternary } from "../../decision/ternary.ts";
 import type { Fault } from "../../manifest/problem.ts";
+import { CONSUL, settingsOf } from "../../manifest/control-plane.ts";
 import { containersOf } from "../container.ts";
 
 /** What holds where no intention speaks; null action: nothing declares it. */
@@ -121,15 +122,16 @@ export class ConsulSettings {
  * The servers' `default_intention_policy`, else the default policy of their access lists; where
  * these are off everything is allowed. Helm keeps it in the ConfigMap `…-server-config`.
  */
-function readDefaultAction(objects: readonly ClusterObject[]): DefaultAction {
-  for (const map of objects) {
-    if (map.kind !== "ConfigMap" || !map.name.endsWith("server-config")) continue;
-    const data = valueAt(map.body, "data");
-    const files = isMap(data) ? Object.entries(data).sort(([a], [b]) => (a < b ? -1 : 1)) : [];
-    if (!files.some(([name]) => name === "server.json")) continue;
-    return readServerFiles(map, files);
-  }
-  return { action: null, because: [] };
+export function readDefaultAction(
+  objects: readonly ClusterObject[],
+  map: ClusterObject | null = settingsOf(CONSUL, objects),
+): DefaultAction {
+  const data = valueAt(map?.body, "data");
+  if (map === null || !isMap(data)) return { action: null, because: [] };
+  return readServerFiles(
+    map,
+    Object.entries(data).sort(([a], [b]) => (a < b ? -1 : 1)),
+  );
 }
 
 function readServerFiles(

@@ -1,5 +1,6 @@
 /** Tells what the listeners of Istio's gateways take: Istio's own Gateway, or Kubernetes'. */
 import {
+  isMap,
   labelsAt,
   listAt,
   textAt,
@@ -10,7 +11,7 @@ import {
 import { formatHolder, type Holder } from "../../../attribution/holder.ts";
 import { hasLabels } from "../../../attribution/selector.ts";
 import { formatObject, toBecause, UNDECLARED } from "../../decision/because.ts";
-import { ANY_TRANSPORT, UNKNOWN_TRANSPORT, type MeshSay } from "../mesh-say.ts";
+import { ANY_TRANSPORT, byMesh, UNKNOWN_TRANSPORT, type MeshSay } from "../mesh-say.ts";
 import type { ServiceTargets } from "../service-target.ts";
 
 /** Istio's own gateway charts name their proxy's container so, and run no other beside it. */
@@ -52,9 +53,9 @@ export class Gateways {
    * What a gateway's listener takes. A port that no declared Gateway names is open to nobody or to
    * what is not declared: nothing is said of it. Gateways that disagree about a port leave it open.
    */
-  judge(pod: Holder, port: number): MeshSay {
+  judge(pod: Holder, port: number, trustDomain: string | null): MeshSay {
     const servers = this.gateways.flatMap((object) => this.serversOf(object, pod, port));
-    const says = servers.map((server) => this.toSay(server, pod));
+    const says = servers.map((server) => this.toSay(server, pod, trustDomain));
     const [first] = says;
     if (first === undefined) {
       return { decision: UNDECLARED, transport: UNKNOWN_TRANSPORT, transportBecause: [] };
@@ -69,10 +70,17 @@ export class Gateways {
     return { decision: UNDECLARED, transport, transportBecause, minVersion };
   }
 
-  private toSay({ object, rule, mode, minVersion }: Server, pod: Holder): MeshSay {
+  private toSay(
+    { object, rule, mode, minVersion }: Server,
+    pod: Holder,
+    trustDomain: string | null,
+  ): MeshSay {
     const sentence = `${formatObject(object)}: TLS is ${mode} on this port of ${formatHolder(pod)}`;
     const transportBecause = [toBecause(object, rule, sentence)];
-    return { decision: UNDECLARED, transport: toTransport(mode), transportBecause, minVersion };
+    // With MUTUAL the operator's own CA is asked for.
+    const transport =
+      mode === "ISTIO_MUTUAL" ? byMesh(toTransport(mode), "istio", trustDomain) : toTransport(mode);
+    return { decision: UNDECLARED, transport, transportBecause, minVersion };
   }
 
   private serversOf(gateway: ClusterObject, pod: Holder, port: number): Server[] {
@@ -85,7 +93,7 @@ export class Gateways {
       // The number is the Service's; where no Service has it, the proxy listens there itself.
       const offer = this.targets.offersOf(pod).find((known) => known.port === number);
       if ((offer?.target ?? number) !== port) return [];
-      const mode = isIstio ? modeOfServer(server) : modeOfListener(server);
+      const mode = isIstio ? modeOfServer(server) : modeOfListener(server, gateway, number);
       const version = textAt(server, "tls", "minProtocolVersion") ?? "";
       const minVersion = VERSIONS[version] ?? null;
       return [{ object: gateway, rule: `spec.${field}[${at}].tls`, mode, minVersion }];
@@ -111,14 +119,26 @@ function modeOfServer(server: Json): string {
     : "none";
 }
 
-function modeOfListener(listener: Json): string {
+/**
+ * A waypoint's listener is HBONE. Whom a listener asks for a certificate stands with it, or since
+ * Gateway API 1.4 with the whole Gateway (`spec.tls.frontend`), by port or for all of them.
+ */
+function modeOfListener(listener: Json, { body }: ClusterObject, port: number): string {
   const protocol = textAt(listener, "protocol");
+  if (protocol === "HBONE") return "ISTIO_MUTUAL";
   if (protocol !== "HTTPS" && protocol !== "TLS") return "none";
   if (textAt(listener, "tls", "mode") === "Passthrough") return "PASSTHROUGH";
-  const isMutual =
-    valueAt(listener, "tls", "frontendValidation") !== undefined ||
-    textAt(listener, "tls", "options", "gateway.istio.io/tls-terminate-mode") === "MUTUAL";
-  return isMutual ? "MUTUAL" : "SIMPLE";
+  const option = textAt(listener, "tls", "options", "gateway.istio.io/tls-terminate-mode");
+  if (option === "MUTUAL" || option === "ISTIO_MUTUAL") return option;
+  const frontend = valueAt(body, "spec", "tls", "frontend");
+  const ofPort = listAt(frontend, "perPort").find((one) => valueAt(one, "port") === port);
+  const validation =
+    valueAt(listener, "tls", "frontendValidation") ??
+    (ofPort === undefined
+      ? valueAt(frontend, "default", "validation")
+      : valueAt(ofPort, "tls", "validation"));
+  if (!isMap(validation)) return "SIMPLE";
+  return textAt(validation, "mode") === "AllowInsecureFallback" ? "OPTIONAL_MUTUAL" : "MUTUAL";
 }
 
 /** What a listener with this mode does (istio.io/api networking/v1 ServerTLSSettings.TLSmode). */

@@ -3,7 +3,7 @@ import { textAt, type ClusterObject } from "../../../attribution/cluster-object.
 import { formatHolder, type Holder } from "../../../attribution/holder.ts";
 import { formatObject, toBecause, type Decision } from "../../decision/because.ts";
 import type { Because, Posture } from "../../expectation.ts";
-import { UNKNOWN_TRANSPORT, type MeshSay } from "../mesh-say.ts";
+import { byMesh, UNKNOWN_TRANSPORT, type MeshSay, type Transport } from "../mesh-say.ts";
 import type { Ternary } from "../../decision/ternary.ts";
 import type { Fault } from "../../manifest/problem.ts";
 import { ServiceTargets } from "../service-target.ts";
@@ -62,7 +62,7 @@ export class IstioPolicies {
     shown: Ternary = null,
   ): MeshSay {
     if (mesh === "istio" && this.gateways.isGateway(server)) {
-      const say = this.gateways.judge(server, port);
+      const say = this.gateways.judge(server, port, this.config.declaredTrustDomain);
       // What a gateway decides it decides by HTTP, or by the name that TLS asks for.
       const decision = this.decide(client, [false], server, mesh, port, "unknown");
       return { ...say, decision };
@@ -81,20 +81,54 @@ export class IstioPolicies {
     const declared = () => identitiesOf(isOut ? null : from, mesh, effective, rule, isSent);
     const identities = isThrough ? [null] : shown === null ? declared() : [shown];
     const decision = this.decide(client, identities, server, mesh, port, listener);
-    const sends = isByName ? sentBy(from, mesh, effective, rule) : null;
+    // ztunnel tunnels to its like however the pod is called; Envoy needs a Service to know it by.
+    const isTold = from === "ambient" && mesh === "ambient" ? isByName : isSent;
+    const sends = isTold ? sentBy(from, mesh, effective, rule) : null;
+    const isOutside = shown === false || isOut || !mayTunnel(from, mesh, effective);
+    const carried = isOutside ? null : { ports: [HBONE_PORT], by: "HBONE, ambient's tunnel," };
     const because = [...effective.because, ...(rule?.because ?? [])];
     if (effective.mode === null) {
-      return { decision, transport: UNKNOWN_TRANSPORT, transportBecause: because, sends };
+      return { decision, transport: UNKNOWN_TRANSPORT, transportBecause: because, sends, carried };
     }
     const tls = ingress?.listener?.tlsMode ?? null;
     if (ingress !== null && tls !== null && effective.mode === "DISABLE") {
       // Under any other mode the mesh's own TLS counts (core/listener_inbound.go).
       const told = toOwnTls(ingress, tls, server);
       const transport = toListenerTransport(tls);
-      return { decision, transport, transportBecause: [told, ...because], sends };
+      return { decision, transport, transportBecause: [told, ...because], sends, carried };
     }
-    const transport = toTransport(effective.mode, mesh, listener, effective.isEnforced);
-    return { decision, transport, transportBecause: because, sends };
+    const transport = this.byIstio(
+      toTransport(effective.mode, mesh, listener, effective.isEnforced),
+    );
+    return { decision, transport, transportBecause: because, sends, carried };
+  }
+
+  /**
+   * What a sidecar is told to send to a server that is in no mesh, by a DestinationRule; null where
+   * none speaks of it.
+   */
+  sendsOutside(
+    client: Holder,
+    server: Holder,
+    port: number,
+  ): Required<Pick<MeshSay, "sends" | "transportBecause">> | null {
+    const rule = this.destinationRules.modeFor(client, server, port);
+    if (rule === null || rule.mode === null || this.isLeftOut(client, server, port)) return null;
+    const isHopeless = rule.mode === "ISTIO_MUTUAL";
+    const name = formatHolder(server);
+    const transportBecause = rule.because.map((because) =>
+      isHopeless
+        ? {
+            ...because,
+            sentence: `fails: ${because.sentence}, and ${name} has no proxy to take it`,
+          }
+        : because,
+    );
+    return { sends: SENT[rule.mode], transportBecause };
+  }
+
+  private byIstio(transport: Transport): Transport {
+    return byMesh(transport, "istio", this.config.declaredTrustDomain);
   }
 
   /** HBONE is mutual TLS whatever is declared; the port that it leads to is inside. */
@@ -104,11 +138,11 @@ export class IstioPolicies {
     const sentence = `${formatHolder(server)}: port ${HBONE_PORT} is ztunnel's, and takes HBONE`;
     const { object } = server;
     const told = object === null ? [] : [toBecause(object, "port of ztunnel", sentence)];
-    const transport = {
+    const transport = this.byIstio({
       required: "mtls",
       accepts: ["mtls"],
       refuses: ["plaintext", "tls"],
-    } as const;
+    });
     return { decision, transport, transportBecause: told, sends: from ? "mtls" : null };
   }
 
@@ -200,6 +234,22 @@ function toOwnTls({ object, listener }: Ingress, mode: string, server: Holder): 
 }
 
 /**
+ * Whether ztunnel or Envoy may wrap the connection into HBONE, and so bring it to port 15008:
+ * between ambient pods always ("will tunnel traffic between your pods over port 15008"), from and
+ * to sidecars where they are set up for it (istio.io, ambient/usage/networkpolicy).
+ */
+function mayTunnel(
+  from: IstioMesh | null | undefined,
+  mesh: IstioMesh,
+  { mode }: Effective,
+): boolean {
+  return mesh === "ambient" ? from !== null : from === "ambient" && mode !== "DISABLE";
+}
+
+/** What a client's proxy sends by a DestinationRule. */
+const SENT = { ISTIO_MUTUAL: "mtls", MUTUAL: "mtls", SIMPLE: "tls", DISABLE: "plaintext" } as const;
+
+/**
  * What a client's proxy sends when it is asked by the Service's name; null where unknown.
  * `plaintext`: the mesh adds no TLS to what the program sends.
  */
@@ -212,18 +262,7 @@ function sentBy(
   if (from === undefined || from === null) return null;
   if (mesh === "ambient") return "mtls"; // HBONE, from sidecars too
   if (from === "ambient") return effective.mode === "DISABLE" ? "plaintext" : null;
-  switch (rule?.mode) {
-    case "ISTIO_MUTUAL":
-    case "MUTUAL":
-      return "mtls";
-    case "SIMPLE":
-      return "tls";
-    case "DISABLE":
-      return "plaintext";
-    case null:
-      return null;
-    case undefined:
-      if (effective.mode === null) return null;
-      return effective.mode === "DISABLE" ? "plaintext" : "mtls";
-  }
+  if (rule !== null) return rule.mode === null ? null : SENT[rule.mode];
+  if (effective.mode === null) return null;
+  return effective.mode === "DISABLE" ? "plaintext" : "mtls";
 }

@@ -10,7 +10,14 @@ import {
 } from "../../decision/because.ts";
 import type { Decision } from "../../decision/because.ts";
 import type { Because } from "../../expectation.ts";
-import { ANY_TRANSPORT, toTransport, toUnknown, type MeshSay } from "../mesh-say.ts";
+import {
+  ANY_TRANSPORT,
+  byMesh,
+  toTransport,
+  toUnknown,
+  type MeshSay,
+  type Transport,
+} from "../mesh-say.ts";
 import { isInBlocks } from "../../decision/block.ts";
 import { and, or, type Ternary } from "../../decision/ternary.ts";
 import type { Fault } from "../../manifest/problem.ts";
@@ -27,6 +34,7 @@ import {
   type Client,
   type Ignored,
 } from "./authorization.ts";
+import { toCarried } from "./carried.ts";
 import { Servers, type ProxyProtocol, type Server } from "./server.ts";
 import {
   isAmong,
@@ -95,7 +103,14 @@ export class LinkerdPolicies {
     const identity = account === null ? null : toIdentity(account, holder.namespace, this.cluster);
     const client = { holder, identified, identity };
     if (port === settings.inboundPort) return this.judgeTunnel(client, server, settings);
-    return this.judgePort(client, server, port, settings);
+    const speaking = this.servers.at(server, port);
+    const carried = toCarried(identified, port, speaking, settings, this.cluster);
+    return { ...this.judgePort(client, server, port, settings), carried };
+  }
+
+  /** The port of the proxy's own that takes what other proxies wrap; TCP only. */
+  tunnelPortOf(server: Holder): number {
+    return this.settingsOf(server).inboundPort;
   }
 
   private settingsOf(pod: Holder): WorkloadSettings {
@@ -352,9 +367,13 @@ export class LinkerdPolicies {
       a.object === null ? [] : [toBecause(a.object, a.rule, sayKind(a, a.object))],
     );
     return {
-      transport: toTransport(required, taken),
+      transport: this.byLinkerd(toTransport(required, taken)),
       transportBecause: [...because, port.title, ...this.toModeBecause(port, server, settings)],
     };
+  }
+
+  private byLinkerd(transport: Transport): Transport {
+    return byMesh(transport, "linkerd", this.cluster.declaredTrustDomain);
   }
 
   /** Whether the client's address is one that the authorization speaks of. */
@@ -380,7 +399,8 @@ export class LinkerdPolicies {
    * are declared agree.
    */
   private judgeTunnel(client: Client, server: Holder, settings: WorkloadSettings): MeshSay {
-    const transport = toTransport("mtls", { plaintext: false, tls: false, mtls: true });
+    const taken = { plaintext: false, tls: false, mtls: true };
+    const transport = this.byLinkerd(toTransport("mtls", taken));
     const rule = `port ${settings.inboundPort}`;
     const name = formatHolder(server);
     const needs = `${rule} of ${name} is the proxy's own: it takes proven identities only`;

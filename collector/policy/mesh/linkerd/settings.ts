@@ -11,6 +11,7 @@ import { parseRange } from "../../../attribution/address.ts";
 import type { Holder, HolderObject } from "../../../attribution/holder.ts";
 import type { Block } from "../../decision/block.ts";
 import type { Ternary } from "../../decision/ternary.ts";
+import { containerOf, homeOf, LINKERD, settingsOf } from "../../manifest/control-plane.ts";
 import { readYaml } from "../../manifest/yaml-text.ts";
 import { containersOf, readArgument, readEnv } from "../container.ts";
 
@@ -36,6 +37,8 @@ export type ClusterSettings = {
   isDeclared: boolean;
   controlNamespace: string;
   trustDomain: string;
+  /** Null where nothing that could be read tells it. */
+  declaredTrustDomain: string | null;
   /** Null where the name is none of Linkerd's. */
   defaultPolicy: Stated<DefaultPolicy | null>;
   clusterNetworks: readonly Block[];
@@ -49,7 +52,7 @@ export type ClusterSettings = {
 };
 
 /** Defaults of charts/linkerd-control-plane/values.yaml. */
-const NETWORKS = "10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fd00::/8";
+export const NETWORKS = "10.0.0.0/8,100.64.0.0/10,172.16.0.0/12,192.168.0.0/16,fd00::/8";
 const OPAQUE = "25,587,3306,4444,5432,6379,9300,11211";
 const IGNORED = "4567,4568";
 
@@ -81,11 +84,15 @@ export function isAmong(ports: PortList, port: number): Ternary {
 }
 
 /** What the control plane was installed with: its ConfigMap, and its policy controller's flags. */
-export function readClusterSettings(objects: readonly ClusterObject[]): ClusterSettings {
-  const map = objects.find((o) => o.kind === "ConfigMap" && o.name === "linkerd-config") ?? null;
+export function readClusterSettings(
+  objects: readonly ClusterObject[],
+  map: ClusterObject | null = settingsOf(LINKERD, objects),
+): ClusterSettings {
   const values = readValues(map);
-  const controller = objects.find((o) => policyContainer(o) !== undefined) ?? null;
-  const flags = controller === null ? undefined : policyContainer(controller);
+  const home = homeOf(LINKERD, objects).namespace;
+  const controller =
+    objects.find((o) => o.namespace === home && containerOf(LINKERD, o) !== null) ?? null;
+  const flags = (controller && containerOf(LINKERD, controller)) ?? undefined;
   const state = (flag: string | null, ...path: string[]): Stated<string | null> => {
     const told = flag === null ? null : readArgument(flags, flag);
     if (told !== null) return { value: told, object: controller, rule: `args ${flag}` };
@@ -94,6 +101,10 @@ export function readClusterSettings(objects: readonly ClusterObject[]): ClusterS
   };
   const policy = state("--default-policy", "proxy", "defaultInboundPolicy");
   const domain = state("--identity-domain", "identityTrustDomain").value;
+  const ofCluster = isMap(values)
+    ? (toText(valueAt(values, "clusterDomain")) ?? "cluster.local")
+    : null;
+  const declaredTrustDomain = domain ?? ofCluster;
   const probes = state("--probe-networks").value ?? joinList(valueAt(values, "policyController"));
   const mode = state(null, "proxy", "outboundTransportMode");
   const proxyPort = (name: string, standard: number) => {
@@ -104,8 +115,9 @@ export function readClusterSettings(objects: readonly ClusterObject[]): ClusterS
     parsePorts(toText(valueAt(values, ...path)) ?? standard);
   return {
     isDeclared: map !== null || controller !== null,
-    controlNamespace: map?.namespace ?? controller?.namespace ?? "linkerd",
-    trustDomain: domain ?? toText(valueAt(values, "clusterDomain")) ?? "cluster.local",
+    controlNamespace: home,
+    trustDomain: declaredTrustDomain ?? "cluster.local",
+    declaredTrustDomain,
     defaultPolicy: {
       ...policy,
       value:
@@ -144,19 +156,6 @@ function readValues(map: ClusterObject | null): Json | undefined {
 
 function toMode(text: string | null): TransportMode | null {
   return text === "transport-header" || text === "transparent" ? text : null;
-}
-
-/** Reports whether an object tells with which settings Linkerd's control plane runs. */
-export function tellsSettings(object: ClusterObject): boolean {
-  return policyContainer(object) !== undefined;
-}
-
-function policyContainer(object: ClusterObject): Json | undefined {
-  if (object.kind !== "Deployment" && object.kind !== "Pod") return undefined;
-  const spec = valueAt(object.body, "spec", "template", "spec") ?? valueAt(object.body, "spec");
-  return containersOf(spec).find(
-    (c) => textAt(c, "name") === "policy" && readArgument(c, "--control-plane-namespace") !== null,
-  );
 }
 
 function toText(value: Json | undefined): string | null {

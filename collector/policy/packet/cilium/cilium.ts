@@ -12,6 +12,7 @@ import type { Connection, Direction, Permit } from "../network-policy.ts";
 import { EVERYTHING, intersect, NOTHING, subtract, union } from "../port-set.ts";
 import type { PortSet } from "../port-set.ts";
 import type { Fault } from "../../manifest/problem.ts";
+import { CILIUM, containerOf, settingsOf } from "../../manifest/control-plane.ts";
 import { readCidrGroups } from "./cidr-group.ts";
 import { Identities, type Identity } from "./identity.ts";
 import { matchesLabels } from "./label-selector.ts";
@@ -42,6 +43,15 @@ type Chosen = Permit & { chosen: PortSet };
 
 const EVERY_PORT: readonly [null] = [null];
 const KINDS = new Set(["CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy"]);
+
+/** Reports whether anything declared shows that Cilium is the cluster's network plugin. */
+export function hasCilium(objects: readonly ClusterObject[]): boolean {
+  const isOf = ({ apiVersion }: ClusterObject) => apiVersion.startsWith("cilium.io/");
+  return (
+    objects.some((object) => isOf(object) || containerOf(CILIUM, object) !== null) ||
+    settingsOf(CILIUM, objects) !== null
+  );
+}
 
 export class CiliumPolicies {
   private readonly context: PeerContext;

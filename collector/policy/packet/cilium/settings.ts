@@ -7,6 +7,7 @@ import {
   type Json,
 } from "../../../attribution/cluster-object.ts";
 import type { Ternary } from "../../decision/ternary.ts";
+import { CILIUM, settingsOf } from "../../manifest/control-plane.ts";
 
 /** From ConfigMap `cilium-config`; what it does not tell is as pkg/option and its chart have it. */
 export type CiliumSettings = {
@@ -38,9 +39,10 @@ export type CiliumSettings = {
   apiServers: readonly Address[] | null;
 };
 
-export function readSettings(objects: readonly ClusterObject[]): CiliumSettings {
-  const maps = objects.filter((o) => o.kind === "ConfigMap" && o.name === "cilium-config");
-  const object = maps.find((map) => map.namespace === "kube-system") ?? maps[0] ?? null;
+export function readSettings(
+  objects: readonly ClusterObject[],
+  object: ClusterObject | null = settingsOf(CILIUM, objects),
+): CiliumSettings {
   const told = (key: string) => (object === null ? null : textAt(object.body, "data", key));
   const flag = (key: string, standard: boolean) => {
     const text = told(key);
