@@ -28,7 +28,7 @@ import { Draw } from "./draw.ts";
 import { isWatchedWhole, tell } from "./sights.ts";
 import type { Told } from "./sights.ts";
 import { makeTraffic } from "./traffic.ts";
-import type { Attempt } from "./traffic.ts";
+import type { Attempt, Posture } from "./traffic.ts";
 
 export const EPOCH_MS = Date.parse("2026-11-22T01:00:00Z");
 /** Sightings of one connection, by clocks that differ, lie so far beyond the window. */
@@ -197,11 +197,14 @@ function truth(cluster: Cluster, near: readonly Attempt[]): Truth {
   // What was not let when it began breaks the rule, whatever came into force while it lived.
   const isBroken = brokenBy(atStart);
   const isBrokenAllAlong = brokenBy(during);
+  // The mesh's demand is not met by the applications' own certificates, though nobody can tell.
+  const isOthers = (a: Attempt) =>
+    a.posture === "own" && isServed(a) && during(cluster, a).some((r) => r.mtls === "STRICT");
   const isAdmitted = (a: Attempt) => during(cluster, a).some((r) => admits(r, a.client));
   const isShown = {
     path: (a: Attempt) => a.fate === "blocked" || (isServed(a) && isAdmitted(a)),
     transport: (a: Attempt) =>
-      a.fate === "turned-down" || (isServed(a) && !isBrokenAllAlong.transport(a)),
+      a.fate === "turned-down" || (isServed(a) && !isBrokenAllAlong.transport(a) && !isOthers(a)),
   };
   const isSettled = (a: Attempt) =>
     isOfOneVersion(cluster, a) &&
@@ -210,7 +213,11 @@ function truth(cluster: Cluster, near: readonly Attempt[]): Truth {
   const both = <T>(of: (aspect: Aspect) => T) => ({ path: of("path"), transport: of("transport") });
   return {
     attempts: near,
-    holds: both((aspect) => near.some(isShown[aspect]) && !inside.some(isBrokenAllAlong[aspect])),
+    holds: both((aspect) => {
+      const isFoul = (a: Attempt) =>
+        isBrokenAllAlong[aspect](a) || (aspect === "transport" && isOthers(a));
+      return near.some(isShown[aspect]) && !inside.some(isFoul);
+    }),
     broken: both((aspect) => near.some(isBroken[aspect])),
     mustBeTold: both((aspect) => inside.some((a) => isBrokenAllAlong[aspect](a) && isSettled(a))),
     isWatched: near.every((a) => isWatchedWhole(a.client) && isWatchedWhole(a.server)),
@@ -277,11 +284,14 @@ function isOfLiar({ stolen, pods }: Cluster, { edge }: Verdict): boolean {
   return apps.includes(edge.client.name) || apps.includes(edge.server.name);
 }
 
+/** What does not tell whether the mesh's demand was met. */
+const UNTOLD: ReadonlySet<Posture> = new Set(["resumed", "own"]);
+
 /** One version of the policy, everything served, in postures that tell what they are. */
 function isDecidable(cluster: Cluster, { attempts, isCovered }: Truth, aspect: Aspect): boolean {
   if (!isCovered || !attempts.every((a) => overlaps(a, -MARGIN_MS))) return false;
   const isPlain = (a: Attempt) =>
-    a.fate === "served" && a.posture !== "resumed" && isOfOneVersion(cluster, a);
+    a.fate === "served" && !UNTOLD.has(a.posture) && isOfOneVersion(cluster, a);
   const speaks = (r: Rules) => (aspect === "path" ? r.admits !== null : r.mtls === "STRICT");
   return attempts.every((a) => isPlain(a) && speaks(during(cluster, a)[0]!));
 }

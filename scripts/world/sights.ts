@@ -28,6 +28,7 @@ const SHOWN: Record<Posture, Partial<Flow>> = {
   mtls: tls("inferred-yes", "istio"),
   tls: tls("inferred-declined", null),
   resumed: { ...tls("resumed", "istio"), handshake: "resumed" },
+  own: tls("inferred-yes", null),
   plaintext: { encryption: "plaintext", protocol: "http" },
 };
 
@@ -58,7 +59,10 @@ function shown(draw: Draw, { posture, fate, isReset }: Attempt): Partial<Flow> {
 }
 const BY_POLICY = ["rst", "icmp-admin-prohibited", "icmp-port-unreachable"] as const;
 const BY_NOBODY = ["rst", "icmp-host-unreachable", "icmp-port-unreachable"] as const;
-const DIED_OVER_TLS = { mtls: "client-cert-refused", tls: "client-cert-missing" } as const;
+const DIED_OVER_TLS = {
+  ...({ mtls: "client-cert-refused", own: "client-cert-refused" } as const),
+  tls: "client-cert-missing",
+} as const;
 
 const refusal = (code: string, confidence: "certain" | "likely" = "likely"): Partial<Flow> => ({
   ...{ accepted: false, ...(code.startsWith("client-") ? { handshake: "failed" as const } : {}) },

@@ -6,7 +6,8 @@ import { admits, BEFORE_MS, rulesDuring, WINDOW_MS } from "./cluster.ts";
 import type { Cluster, Pod } from "./cluster.ts";
 import type { Draw } from "./draw.ts";
 
-export type Posture = "mtls" | "tls" | "plaintext" | "resumed";
+/** `own`: mutual TLS of the applications, none of the mesh's. */
+export type Posture = "mtls" | "tls" | "plaintext" | "resumed" | "own";
 
 export type Attempt = {
   serial: number;
@@ -34,7 +35,7 @@ export function makeTraffic(
   cluster: Cluster,
   draw: Draw,
   pairs = draw.whole(3, 10),
-  postures: readonly Posture[] = ["mtls", "mtls", "mtls", "plaintext", "tls", "resumed"],
+  postures: readonly Posture[] = ["mtls", "mtls", "mtls", "plaintext", "tls", "resumed", "own"],
 ): Attempt[] {
   const attempts: Attempt[] = [];
   const { pods } = cluster;
