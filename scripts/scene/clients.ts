@@ -139,6 +139,13 @@ export const CLIENTS: readonly Client[] = [
     command: meshed("pay/ledger", 8443, "shop/cart", ASK_TWICE),
   },
   {
+    case: "mesh-unseen",
+    workload: "shop/web",
+    posture: "mtls",
+    ...accepted,
+    command: securedBy("own")("pay/exchange", 8443, "own/web"),
+  },
+  {
     case: "ambient-tunnel",
     workload: "fleet/dispatch",
     posture: "mtls",
