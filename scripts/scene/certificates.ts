@@ -1,16 +1,17 @@
-/** Makes the scene's certificates with OpenSSL: mesh and rogue authorities, and SPIFFE leaves. */
+/** Makes the certificates with OpenSSL: SPIFFE leaves of a mesh, and what others issue. */
 import { writeFileSync, readFileSync, mkdirSync } from "node:fs";
 import path from "node:path";
 import { mustRun } from "./processes.ts";
 
-/** Who signs; the rogue authority is trusted by nobody. */
-type Authority = "mesh" | "rogue";
+/** Who signs; `own` is an application's, the rogue authority is trusted by nobody. */
+const AUTHORITIES = ["mesh", "own", "rogue"] as const;
+export type Authority = (typeof AUTHORITIES)[number];
 
 type Leaf = {
   /** `namespace/name` of the workload that holds it; names its files. */
   holder: string;
   authority: Authority;
-  /** Service account whose SPIFFE identity it claims: `namespace/name`. */
+  /** Service account whose name it claims, by SPIFFE where the mesh does: `namespace/name`. */
   claims: string;
   expired: boolean;
 };
@@ -33,6 +34,10 @@ const LEAVES: readonly Leaf[] = [
   leaf("pay/billing", { expired: true }),
   leaf("pay/invoices"),
   leaf("pay/vault"),
+  leaf("pay/exchange", { authority: "own" }),
+  leaf("own/web", { authority: "own", claims: "shop/web" }),
+  leaf("fleet/dispatch"),
+  leaf("fleet/tracker"),
   leaf("data/postgres"),
   leaf("data/cache"),
 ];
@@ -74,8 +79,9 @@ async function makeAuthority(made: Certificates, name: Authority): Promise<void>
 /** As Istio's: no subject to speak of, the identity as a URI; a DNS name for ordinary clients. */
 function extensionsOf(one: Leaf): string[] {
   const [namespace, account] = one.claims.split("/");
+  const spiffe = `URI:spiffe://cluster.local/ns/${namespace}/sa/${account}`;
   const names = [
-    `URI:spiffe://cluster.local/ns/${namespace}/sa/${account}`,
+    ...(one.authority === "own" ? [] : [spiffe]),
     `DNS:${account}.${namespace}.svc.cluster.local`,
   ];
   return [
@@ -133,7 +139,7 @@ async function makeExpired(
 export async function makeCertificates(folder: string): Promise<Certificates> {
   mkdirSync(folder, { recursive: true });
   const made = new Certificates(folder);
-  await Promise.all([makeAuthority(made, "mesh"), makeAuthority(made, "rogue")]);
+  await Promise.all(AUTHORITIES.map((name) => makeAuthority(made, name)));
   for (const one of LEAVES) await makeLeaf(made, one);
   return made;
 }

@@ -1,12 +1,19 @@
 /** Makes the scene's traffic: per case the real client that is run, and what must come of it. */
-import type { Certificates } from "./certificates.ts";
+import path from "node:path";
+import type { Authority, Certificates } from "./certificates.ts";
+import { OUTBOUND_PORT } from "./envoy.ts";
 import { podOf, type Plan } from "./plan.ts";
 
-export type Posture = "plaintext" | "tls" | "mtls" | "none";
-/** `silence`: no answer at all. `none`: no traffic is made. */
-export type Result = "accepted" | "refused" | "silence" | "none";
+/** `resumed`: mutual TLS, then the same session once more. */
+export type Posture = "plaintext" | "tls" | "mtls" | "resumed" | "none";
+/**
+ * `turned-down`: the SYN was, by RST or ICMP. `silence`: no answer at all. `none`: no traffic is
+ * made.
+ */
+export type Result = "accepted" | "refused" | "turned-down" | "silence" | "none";
 
-type Place = { certificates: Certificates; plan: Plan };
+/** `folder`: for what goes with the scene. */
+type Place = { folder: string; certificates: Certificates; plan: Plan };
 
 export type Client = {
   /** Id in `expectation.yaml`. */
@@ -36,21 +43,54 @@ const plain =
   (server: string, port: number, ...more: string[]) =>
   (place: Place) => [...CURL, ...more, `http://${addressOf(place, server)}:${port}/`];
 
+const hostOf = (server: string) => {
+  const [namespace, name] = server.split("/");
+  return `${name}.${namespace}.svc.cluster.local`;
+};
+
 /** TLS; the server's name is verified. `holder`: whose certificate the client brings. */
-const secured =
+const securedBy =
+  (authority: Authority) =>
   (server: string, port: number, holder: string | null, ...more: string[]) =>
   (place: Place) => {
-    const [namespace, name] = server.split("/");
-    const host = `${name}.${namespace}.svc.cluster.local`;
+    const host = hostOf(server);
     const { certificates } = place;
     const own = holder
       ? ["--cert", certificates.certificate(holder), "--key", certificates.key(holder)]
       : [];
     return [
-      ...[...CURL, ...more, "--cacert", certificates.authority("mesh"), ...own],
+      ...[...CURL, ...more, "--cacert", certificates.authority(authority), ...own],
       ...["--resolve", `${host}:${port}:${addressOf(place, server)}`, `https://${host}:${port}/`],
     ];
   };
+
+const secured = securedBy("mesh");
+
+/** One request by OpenSSL's client, which stays until the server closes. */
+const ASK =
+  `ask() { printf 'GET / HTTP/1.1\\r\\nHost: scene\\r\\nConnection: close\\r\\n\\r\\n' | ` +
+  `openssl s_client -ign_eof "$@" 2>&1; }; `;
+const ASK_ONCE = `${ASK} ask "$@" | grep 'HTTP/1.1 200'`;
+/** `$0`: the file for the session, which goes with the scene. */
+const ASK_TWICE =
+  `${ASK} ask -sess_out "$0" "$@" | grep 'HTTP/1.1 200' && ` +
+  `ask -sess_in "$0" "$@" | grep -z 'Reused, TLSv1.3.*HTTP/1.1 200'`;
+
+/** Mutual TLS with the marks of an Istio sidecar: ALPN and SNI as it sets them. */
+const meshed = (server: string, port: number, holder: string, script: string) => (place: Place) => {
+  const { certificates } = place;
+  return [
+    ...["sh", "-c", script, path.join(place.folder, "session")],
+    ...["-connect", `${addressOf(place, server)}:${port}`],
+    ...["-servername", `outbound_.${port}_._.${hostOf(server)}`],
+    ...["-alpn", "istio-peer-exchange,istio", "-CAfile", certificates.authority("mesh")],
+    ...["-verify_return_error", "-verify_hostname", hostOf(server)],
+    ...["-cert", certificates.certificate(holder), "-key", certificates.key(holder)],
+  ];
+};
+
+/** To the client's own proxy, which takes it to the server. */
+const viaProxy = () => [...CURL, "--fail", `http://127.0.0.1:${OUTBOUND_PORT}/`];
 
 const psql = (mode: "require" | "disable", timeoutSeconds: number) => (place: Place) => [
   ...["psql", "-X", "-q", "-t", "-c", "select 1", "-d"],
@@ -67,6 +107,7 @@ const redis =
   ];
 
 const accepted = { result: "accepted", exits: [0] } as const;
+const turnedDown = { result: "turned-down", exits: [7] } as const;
 
 export const CLIENTS: readonly Client[] = [
   {
@@ -74,21 +115,50 @@ export const CLIENTS: readonly Client[] = [
     workload: "shop/web",
     posture: "mtls",
     ...accepted,
-    command: secured("pay/ledger", 8443, "shop/web", "--http1.1"),
+    command: meshed("pay/ledger", 8443, "shop/web", ASK_ONCE),
   },
   {
     case: "mtls13-sidecar",
     workload: "shop/orders",
     posture: "mtls",
     ...accepted,
-    command: () => [...CURL, "--fail", "http://127.0.0.1:15001/"],
+    command: viaProxy,
   },
   {
     case: "mtls12",
     workload: "shop/cart",
     posture: "mtls",
     ...accepted,
-    command: secured("pay/settlement", 8443, "shop/cart"),
+    command: meshed("pay/settlement", 8443, "shop/cart", ASK_ONCE),
+  },
+  {
+    case: "resumed",
+    workload: "shop/cart",
+    posture: "resumed",
+    ...accepted,
+    command: meshed("pay/ledger", 8443, "shop/cart", ASK_TWICE),
+  },
+  {
+    case: "mesh-unseen",
+    workload: "shop/web",
+    posture: "mtls",
+    ...accepted,
+    command: securedBy("own")("pay/exchange", 8443, "own/web"),
+  },
+  {
+    case: "ambient-tunnel",
+    workload: "fleet/dispatch",
+    posture: "mtls",
+    ...accepted,
+    command: viaProxy,
+  },
+  {
+    case: "inside-tunnel",
+    workload: "fleet/dispatch",
+    posture: "none",
+    result: "none",
+    exits: [],
+    command: null,
   },
   {
     case: "plaintext-accepted",
@@ -137,6 +207,27 @@ export const CLIENTS: readonly Client[] = [
     command: psql("disable", 4),
   },
   {
+    case: "denied-by-icmp",
+    workload: "shop/mailer",
+    posture: "none",
+    ...turnedDown,
+    command: plain("shop/search", 8080),
+  },
+  {
+    case: "denied-by-reset",
+    workload: "shop/mailer",
+    posture: "none",
+    ...turnedDown,
+    command: plain("shop/catalog", 8080),
+  },
+  {
+    case: "closed-port",
+    workload: "shop/mailer",
+    posture: "none",
+    ...turnedDown,
+    command: plain("data/cache", 9121),
+  },
+  {
     case: "denied-and-accepted",
     workload: "shop/reports",
     posture: "plaintext",
@@ -179,6 +270,20 @@ export const CLIENTS: readonly Client[] = [
     posture: "plaintext",
     ...accepted,
     command: plain("legacy/mainframe", 8080),
+  },
+  {
+    case: "masqueraded",
+    workload: "legacy/courier",
+    posture: "plaintext",
+    ...accepted,
+    command: plain("legacy/depot", 9090),
+  },
+  {
+    case: "masqueraded-unseen",
+    workload: "legacy/batch",
+    posture: "plaintext",
+    ...accepted,
+    command: plain("legacy/depot", 9090),
   },
   {
     case: "http1-service",

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { ConfigError } from "../../protocol/config-error.ts";
 import { makeCertificates, type Certificates } from "./certificates.ts";
 import { CLIENTS, type Client } from "./clients.ts";
+import { OUTBOUND_PORT } from "./envoy.ts";
 import { keep, markOf, removeLeftovers, removeMade, type Made } from "./leftovers.ts";
 import { buildNetwork, namesOf, namespacesOf, type Names } from "./network.ts";
 import { needed } from "./packages.ts";
@@ -138,7 +139,9 @@ export class Cluster {
     await until(`${server.workload} listens`, SERVER_START_LIMIT_MS, () => {
       if (gone()) throw new Error(`${server.workload} ended at its start: ${said()}`);
       const listening = listeningPorts(child.pid!);
-      return (server.ports.length > 0 ? server.ports : [15001]).every((p) => listening.has(p));
+      return (server.ports.length > 0 ? server.ports : [OUTBOUND_PORT]).every((p) =>
+        listening.has(p),
+      );
     });
   }
 
@@ -166,7 +169,8 @@ export class Cluster {
   }
 
   async #runClient(client: Client, cut: AbortSignal): Promise<void> {
-    const place = { certificates: this.#certificates, plan: this.plan };
+    const { folder, plan } = this;
+    const place = { folder, certificates: this.#certificates, plan };
     const argv = this.inPod(client.workload, client.command!(place));
     const { code, signal, output } = await run(argv, { signal: cut, limitMs: 10_000 });
     if (cut.aborted) return;

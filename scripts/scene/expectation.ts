@@ -13,6 +13,8 @@ export type Case = {
   title: string;
   /** `namespace/name` of a workload. */
   client: string;
+  /** The node as which the client is seen, where only that is known; else null. */
+  seen_as: string | null;
   /** Null, as is `port`, where the case is about the client alone. */
   server: string | null;
   /** The container's port. */
@@ -42,7 +44,7 @@ type Written = Pick<Case, "id" | "title" | "client" | "note"> & Partial<Case>;
 /** What a case that leaves them out means. */
 const LEFT_OUT = {
   ...{ server: null, port: null, proto: "tcp", aspect: null, verdict: null, reason: null },
-  ...{ finding: null, needs_live: false },
+  ...{ finding: null, needs_live: false, seen_as: null },
 } satisfies Partial<Case> as Omit<Case, "id" | "title" | "client" | "note">;
 
 /** The file, with what it leaves out filled in. */

@@ -130,7 +130,10 @@ async function buildNode(plan: Plan, names: Names, node: NodePlan): Promise<void
   await nft(netns, rulesOf(plan, node));
 }
 
-/** Service addresses as kube-proxy translates them; drops for what this node enforces. */
+/**
+ * Service addresses as kube-proxy translates them; this node's address in the place of the pods
+ * that it masquerades; what it enforces.
+ */
 function rulesOf(plan: Plan, node: NodePlan): string[] {
   return [
     "table ip scene {",
@@ -142,6 +145,12 @@ function rulesOf(plan: Plan, node: NodePlan): string[] {
         `dnat to ${s.endpoint}:${s.targetPort}`,
     ),
     "  }",
+    "  chain leaving {",
+    "    type nat hook postrouting priority srcnat; policy accept;",
+    ...node.pods
+      .filter((pod) => pod.masqueraded)
+      .map((pod) => `    oifname "eth0" ip saddr ${pod.address} masquerade`),
+    "  }",
     "  chain policies {",
     "    type filter hook forward priority filter; policy accept;",
     "    ct state established,related accept",
@@ -150,7 +159,7 @@ function rulesOf(plan: Plan, node: NodePlan): string[] {
       .map(
         (rule) =>
           `    ip daddr ${rule.address} tcp dport ${rule.port} ` +
-          `ip saddr != { ${rule.allowed.join(", ")} } counter drop`,
+          `ip saddr != { ${rule.allowed.join(", ")} } counter ${rule.statement}`,
       ),
     "  }",
     "}",

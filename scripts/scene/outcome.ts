@@ -19,7 +19,9 @@ export type Outcome = {
   asDeclared: number;
 };
 
-const nameOf = ({ namespace, name }: Verdict["edge"]["client"]) => `${namespace}/${name}`;
+/** A node has no namespace. */
+const nameOf = ({ kind, namespace, name }: Verdict["edge"]["client"]) =>
+  kind === "node" ? name : `${namespace}/${name}`;
 
 export function checkCases(
   cases: readonly Case[],
@@ -31,7 +33,7 @@ export function checkCases(
   const results = cases.map((c): CaseResult => {
     const edges = verdicts.filter(
       (v) =>
-        nameOf(v.edge.client) === c.client &&
+        nameOf(v.edge.client) === (c.seen_as ?? c.client) &&
         nameOf(v.edge.server) === c.server &&
         v.edge.port === c.port &&
         v.edge.proto === c.proto,

@@ -51,6 +51,8 @@ export type PodPlan = {
   interface: string;
   labels: Labels;
   ports: number[];
+  /** What of it leaves its node does so under the node's address. */
+  masqueraded: boolean;
 };
 
 export type NodePlan = {
@@ -71,8 +73,21 @@ export type ServicePlan = {
   targetPort: number;
 };
 
-/** What the network drops: to `address:port`, from everybody but `allowed`. */
-export type Enforcement = { node: string; address: string; port: number; allowed: string[] };
+/** How network plugins turn an attempt down: the nft statement, by the annotation's value. */
+const TURNED_DOWN = {
+  drop: "drop",
+  prohibit: "reject with icmp admin-prohibited",
+  reset: "reject with tcp reset",
+} as const;
+
+/** What the network turns down: to `address:port`, from everybody but `allowed`. */
+export type Enforcement = {
+  node: string;
+  address: string;
+  port: number;
+  allowed: string[];
+  statement: (typeof TURNED_DOWN)[keyof typeof TURNED_DOWN];
+};
 
 export type Plan = {
   nodes: NodePlan[];
@@ -128,6 +143,7 @@ function planPods(manifests: Manifest[]): PodPlan[] {
         ports: (m.spec!.containers ?? []).flatMap((c) =>
           (c.ports ?? []).map((port) => port.containerPort),
         ),
+        masqueraded: m.metadata.annotations?.["scene.wireproof.io/masqueraded"] === "true",
       };
     });
 }
@@ -158,12 +174,11 @@ function planEnforcement(manifests: Manifest[], pods: PodPlan[]): Enforcement[] 
   const labelsOf = (namespace: string) =>
     manifests.find((m) => m.kind === "Namespace" && m.metadata.name === namespace)?.metadata
       .labels ?? {};
-  const policies = manifests.filter(
-    (m) =>
-      m.kind === "NetworkPolicy" &&
-      m.metadata.annotations?.["scene.wireproof.io/enforced"] === "true",
-  );
-  return policies.flatMap((policy) => {
+  return manifests.flatMap((policy) => {
+    const how = policy.metadata.annotations?.["scene.wireproof.io/enforced"];
+    if (policy.kind !== "NetworkPolicy" || how === undefined) return [];
+    const statement = TURNED_DOWN[how as keyof typeof TURNED_DOWN];
+    if (!statement) throw new Error(`NetworkPolicy ${policy.metadata.name}: enforced: ${how}`);
     const own = policy.metadata.namespace!;
     const admits = (peer: Peer, pod: PodPlan) =>
       matches(pod.labels, peer.podSelector?.matchLabels) &&
@@ -182,6 +197,7 @@ function planEnforcement(manifests: Manifest[], pods: PodPlan[]): Enforcement[] 
           allowed: pods
             .filter((pod) => rule.from!.some((peer) => admits(peer, pod)))
             .map((pod) => pod.address),
+          statement,
         })),
       ),
     );
@@ -206,6 +222,16 @@ export function readPlan(manifests: Manifest[] = readManifests()): Plan {
     services: planServices(manifests, pods),
     enforced: planEnforcement(manifests, pods),
   };
+}
+
+/** The address under which a case's client is seen by its server. */
+export function addressSeen(
+  plan: Plan,
+  { client, seen_as }: { client: string; seen_as: string | null },
+): string {
+  const node = plan.nodes.find(({ name }) => name === seen_as);
+  if (seen_as !== null && !node) throw new Error(`no node ${seen_as} in the manifests`);
+  return node?.address ?? podOf(plan, client).address;
 }
 
 /** The pod of a workload; each workload of the scene has exactly one. */

@@ -6,7 +6,7 @@ import { CLIENTS } from "./clients.ts";
 import { Cluster, type ClusterNode } from "./cluster.ts";
 import { readExpectation } from "./expectation.ts";
 import { mergeCaptures } from "./pcapng.ts";
-import { podOf, type PodPlan } from "./plan.ts";
+import { addressSeen, podOf, type PodPlan } from "./plan.ts";
 import { killGroup, startProcess, startTimeOf, until } from "./processes.ts";
 
 const GOLDEN = path.join(import.meta.dirname, "../../test/golden");
@@ -52,7 +52,7 @@ function truthOf(cluster: Cluster): object {
     if (tally?.otherwise.length) throw new Error(`${one.id}: ${tally.otherwise[0]}`);
     return {
       id: one.id,
-      client_ip: podOf(cluster.plan, one.client).address,
+      client_ip: addressSeen(cluster.plan, one),
       server_ip: one.server === null ? null : podOf(cluster.plan, one.server).address,
       port: one.port,
       proto: one.proto,

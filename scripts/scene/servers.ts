@@ -1,8 +1,8 @@
 /** Configures the scene's servers: for each workload, the real programs that run in its pod. */
 import { mkdirSync, writeFileSync, chmodSync, chownSync } from "node:fs";
 import path from "node:path";
-import type { Certificates } from "./certificates.ts";
-import { ENVOY, sidecar, strictServer } from "./envoy.ts";
+import type { Authority, Certificates } from "./certificates.ts";
+import { ENVOY, HBONE_PORT, sidecar, strictServer, tunnelClient, tunnelServer } from "./envoy.ts";
 import { podOf, type Plan } from "./plan.ts";
 import { mustRun } from "./processes.ts";
 
@@ -48,24 +48,26 @@ const nginx =
     ];
   };
 
-/** Refuses in the handshake whoever brings no certificate of the mesh authority. */
-const haproxy = (holder: string, port: number, more: string) => (place: Place) => {
-  const { certificates } = place;
-  const config = [
-    "global",
-    "  maxconn 64",
-    "defaults",
-    "  mode http",
-    "  timeout connect 2s",
-    "  timeout client 5s",
-    "  timeout server 5s",
-    "frontend scene",
-    `  bind :${port} ssl crt ${certificates.both(holder)} ` +
-      `ca-file ${certificates.authority("mesh")} verify required ${more}`,
-    '  http-request return status 200 content-type text/plain string "done"',
-  ];
-  return ["haproxy", "-db", "-f", write(place, "haproxy.cfg", `${config.join("\n")}\n`)];
-};
+/** Refuses in the handshake whoever brings no certificate of the authority. */
+const haproxy =
+  (holder: string, port: number, more: string, authority: Authority = "mesh") =>
+  (place: Place) => {
+    const { certificates } = place;
+    const config = [
+      "global",
+      "  maxconn 64",
+      "defaults",
+      "  mode http",
+      "  timeout connect 2s",
+      "  timeout client 5s",
+      "  timeout server 5s",
+      "frontend scene",
+      `  bind :${port} ssl crt ${certificates.both(holder)} ` +
+        `ca-file ${certificates.authority(authority)} verify required ${more}`,
+      '  http-request return status 200 content-type text/plain string "done"',
+    ];
+    return ["haproxy", "-db", "-f", write(place, "haproxy.cfg", `${config.join("\n")}\n`)];
+  };
 
 /** Plaintext on 6379, its own one-way TLS on 6380. */
 function redis(place: Place): string[] {
@@ -171,6 +173,11 @@ export const SERVERS: readonly Server[] = [
   { workload: "pay/billing", ports: [8443], prepare: haproxy("pay/billing", 8443, TLS12) },
   { workload: "pay/vault", ports: [8200], prepare: haproxy("pay/vault", 8200, "") },
   {
+    workload: "pay/exchange",
+    ports: [8443],
+    prepare: haproxy("pay/exchange", 8443, "ssl-min-ver TLSv1.3", "own"),
+  },
+  {
     workload: "pay/invoices",
     ports: [8443],
     prepare: nginx("8443 ssl", oneWay("pay/invoices")),
@@ -180,6 +187,20 @@ export const SERVERS: readonly Server[] = [
   { workload: "shop/search", ports: [8080], prepare: nginx("8080") },
   { workload: "shop/notify", ports: [8080], prepare: nginx("8080") },
   { workload: "legacy/mainframe", ports: [8080], prepare: nginx("8080") },
+  { workload: "legacy/depot", ports: [9090], prepare: nginx("9090") },
+  {
+    workload: "fleet/tracker",
+    ports: [8080, HBONE_PORT],
+    prepare: (place) => envoy(place, tunnelServer(place.certificates, "fleet/tracker", 8080)),
+  },
+  {
+    workload: "fleet/dispatch",
+    ports: [],
+    prepare: (place) => {
+      const server = { address: podOf(place.plan, "fleet/tracker").address, port: 8080 };
+      return envoy(place, tunnelClient(place.certificates, "fleet/dispatch", server));
+    },
+  },
   { workload: "data/cache", ports: [6379, 6380], prepare: redis },
   { workload: "data/postgres", ports: [5432], prepare: postgres },
   { workload: "kube-system/coredns", ports: [53], prepare: unbound },

@@ -209,14 +209,22 @@ type SceneCase = {
   client_ip: string;
   server_ip: string | null;
   port: number | null;
-  posture: "plaintext" | "tls" | "mtls" | "none";
-  result: "accepted" | "refused" | "silence" | "none";
+  posture: "plaintext" | "tls" | "mtls" | "resumed" | "none";
+  result: "accepted" | "refused" | "turned-down" | "silence" | "none";
   made: number;
+};
+
+/** By what: nft's rules in network-policies.yaml, and a kernel whose port is closed. */
+const TURNED_DOWN: Readonly<Record<string, string>> = {
+  "denied-by-icmp": "icmp-admin-prohibited",
+  "denied-by-reset": "rst",
+  "closed-port": "rst",
 };
 
 /** What a record says, in the words of the scene's truth. */
 function postureOf({ encryption, tls }: Flow): string {
   if (encryption !== "tls") return encryption === "plaintext" ? "plaintext" : "none";
+  if (tls?.mutual === "resumed") return "resumed";
   return tls?.mutual === "yes" || tls?.mutual === "inferred-yes" ? "mtls" : "tls";
 }
 
@@ -249,12 +257,22 @@ t.test("the scene's recording: every flow comes out as it was made", async (t) =
       continue;
     }
     t.ok(flows.length >= cases.length, `${one.id}: ${flows.length} flows`);
+    if (one.posture === "resumed") {
+      // Each session was made, and then used once more.
+      const of = (posture: string) => flows.filter((r) => postureOf(r) === posture).length;
+      t.ok(of("mtls") >= one.made && of("resumed") >= one.made, one.id);
+      t.equal(of("mtls") + of("resumed"), flows.length, one.id);
+    }
     for (const r of flows) {
       const what = `${one.id} ${r.history}`;
       switch (one.result) {
         case "accepted":
           t.equal(r.accepted, true, what);
-          t.equal(postureOf(r), one.posture, what);
+          if (one.posture !== "resumed") t.equal(postureOf(r), one.posture, what);
+          break;
+        case "turned-down":
+          t.strictSame([r.state, r.accepted], ["refused", null], what);
+          t.equal(r.refused_by, TURNED_DOWN[one.id], what);
           break;
         case "refused":
           t.equal(r.accepted, false, what);

@@ -182,7 +182,7 @@ t.test("the demo's manifests", async (t) => {
         (name) => `mesh-opted-out shop/${name} metadata.labels.sidecar.istio.io/inject`,
       ),
       "network-allow-all-pods kube-system/dns-for-all spec.ingress[0].from[0].namespaceSelector",
-      ...["data", "kube-system", "legacy", "shop"].map(
+      ...["data", "fleet", "kube-system", "legacy", "shop"].map(
         (name) => `network-no-default-deny-ingress /${name} metadata.name`,
       ),
       // The namespace selector of from-shop takes shop's pods that are in no zone, too.
