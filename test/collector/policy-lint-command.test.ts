@@ -185,6 +185,8 @@ t.test("the demo's manifests", async (t) => {
       ...["data", "fleet", "kube-system", "legacy", "shop"].map(
         (name) => `network-no-default-deny-ingress /${name} metadata.name`,
       ),
+      // Who lets ambient's port in lets in every port inside of it.
+      "mesh-tunnel-port-opens-all fleet/tracker-callers spec.ingress[0]",
       // The namespace selector of from-shop takes shop's pods that are in no zone, too.
       "segmentation-forbids-allowed pay/from-shop spec.ingress[0]",
       "segmentation-path-no-version /scene spec.paths[6].transport",
