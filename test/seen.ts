@@ -80,7 +80,10 @@ const POSTURES: Record<string, Partial<Flow>> = {
   "tls?": tls("TLSv1.3", "inferred-no"),
   "tls-empty?": tls("TLSv1.3", "inferred-declined"),
   "tls1.0": tls("TLSv1.0", "no"),
-  mtls: tls("TLSv1.2", "yes"),
+  mtls: {
+    ...{ encryption: "tls", protocol: "tls" },
+    tls: { ...NO_TLS, version: "TLSv1.2", mutual: "yes", mesh: "istio" },
+  },
   "mtls?": tls("TLSv1.3", "inferred-yes"),
   resumed: tls("TLSv1.3", "resumed"),
   meshed: {
