@@ -1,7 +1,7 @@
 /** Pairs the sightings of one connection, at two veths or two nodes, into one connection. */
 import { formatHolder } from "../attribution/holder.ts";
 import type { Holder } from "../attribution/holder.ts";
-import { joinBetween, joinMasked } from "./between.ts";
+import { differs, joinBetween, joinMasked, overlaps } from "./between.ts";
 import type { Provenance, Sighting } from "../attribution/attribute.ts";
 import type { Posture } from "../policy/expectation.ts";
 import type { Flow, RefusalName } from "../../protocol/flow-record.ts";
@@ -88,7 +88,7 @@ export function pairSightings(sightings: readonly Sighting[], apartMs: number): 
     if (known) known.push(sighting);
     else groups.set(key, [sighting]);
   }
-  const paired = [...groups.values()].flatMap((group) => splitByTime(group, apartMs));
+  const paired = [...groups.values()].flatMap((group) => splitUp(group, apartMs));
   return joinBetween(joinMasked(paired, apartMs), between, apartMs).map(merge);
 }
 
@@ -98,36 +98,70 @@ function isBetween({ attributed: { observation } }: Sighting): boolean {
   return kind !== undefined && kind !== "pod" && vantage === null;
 }
 
+const NUMBERLESS: ReadonlySet<string> = new Set(["udp", "sctp"]);
+
 /**
- * The client's initial sequence number survives Service translation; its port does too. Datagrams
- * have no such number: there the server, behind its Service, must be the same as well.
+ * The client's initial sequence number survives Service translation; its port does too. Datagrams,
+ * and SCTP, have no such number: there the server, behind its Service, must be the same as well.
  */
 function keyOf({ id, attributed: { observation, server, serverPort } }: Sighting): string {
   const { isn, record, vantage } = observation;
   const client = `${record.proto}|${record.src_ip}|${record.src_port}`;
   if (isn[0] !== null) return `${client}|${isn[0]}`;
-  if (record.proto !== "udp" || vantage === null || !server.holder) return id;
+  if (!NUMBERLESS.has(record.proto) || vantage === null || !server.holder) return id;
   return `${client}|${formatHolder(server.holder)}|${serverPort}`;
 }
 
+/** Most connections of one name that are looked at: whoever repeats a number buys no time. */
+const LOOKED_AT = 1_000;
+
 /**
- * Sequence numbers repeat after hours: sightings far apart are different connections. So are two of
- * one port whose frames were seen at the same end, where no number says that they are one.
+ * Sequence numbers repeat after hours, and whoever writes raw packets gives one number to
+ * connections to several servers: each sighting goes to the connection that it fits, to the one of
+ * the same address before others, to the one that began nearest to it.
  */
-function splitByTime(group: Sighting[], apartMs: number): Sighting[][] {
+function splitUp(group: Sighting[], apartMs: number): Sighting[][] {
   if (group.length === 1) return [group];
-  const startOf = (s: Sighting) => Date.parse(s.attributed.observation.record.start);
-  const sorted = group.toSorted((a, b) => startOf(a) - startOf(b));
-  const split: Sighting[][] = [[sorted[0]!]];
-  for (const next of sorted.slice(1)) {
-    const last = split.at(-1)!;
-    const { isn, vantage } = next.attributed.observation;
-    const isTwice =
-      isn[0] === null && last.some((s) => s.attributed.observation.vantage === vantage);
-    if (!isTwice && startOf(next) - startOf(last[0]!) <= apartMs) last.push(next);
+  const sorted = group.toSorted((a, b) => startOf(a) - startOf(b) || (a.id < b.id ? -1 : 1));
+  const split: Sighting[][] = [];
+  for (const next of sorted) {
+    const fitting = split
+      .slice(-LOOKED_AT)
+      .filter((one) => one.every((known) => fits(known, next, apartMs)));
+    const isExact = (one: Sighting[]) => one.some((known) => hasSameTarget(known, next));
+    // The last of those that began before it is the nearest.
+    const found = fitting.findLast(isExact) ?? fitting.at(-1);
+    if (found) found.push(next);
     else split.push([next]);
   }
   return split;
+}
+
+const startOf = (s: Sighting) => Date.parse(s.attributed.observation.record.start);
+
+/** Reports whether two sightings of one name may be of one connection. */
+function fits(a: Sighting, b: Sighting, apartMs: number): boolean {
+  const [one, other] = [a.attributed.observation, b.attributed.observation];
+  if (differs(one, other) || !overlaps(one, other, apartMs)) return false;
+  const isSameTarget = hasSameTarget(a, b);
+  if (one.vantage !== null && one.vantage === other.vantage) {
+    // Nothing but a number tells that what passed one end twice is one.
+    return isSameTarget && one.isn[0] !== null;
+  }
+  return isSameTarget || mayLeadTo(a, b) || mayLeadTo(b, a);
+}
+
+function hasSameTarget(a: Sighting, b: Sighting): boolean {
+  const [one, other] = [a.attributed.observation.record, b.attributed.observation.record];
+  return one.dst_ip === other.dst_ip && one.dst_port === other.dst_port;
+}
+
+/** What was sent to a pod's own address is not led elsewhere; to a Service, to one of its pods. */
+function mayLeadTo({ attributed: from }: Sighting, { attributed: to }: Sighting): boolean {
+  const { holder, provenance } = from.server;
+  if (holder === null || to.server.holder === null) return true;
+  if (provenance !== "inferred") return holder.kind !== "pod";
+  return formatHolder(holder) === formatHolder(to.server.holder);
 }
 
 function merge(sightings: Sighting[]): Connection {

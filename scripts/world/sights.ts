@@ -119,8 +119,18 @@ function lies(cluster: Cluster, node: Node, draw: Draw, epochMs: number): Told["
     const [client, server] = [draw.pick(cluster.pods), draw.pick(cluster.pods)];
     const startMs = draw.between(-10_000, WINDOW_MS);
     const fate = draw.pick(["served", "served", "blocked", "turned-down"] as const);
+    const serial = 9_000 + i;
     const lie: Attempt = {
-      ...{ serial: 9_000 + i, client, server, port: server.port, isByService: false, fate },
+      ...{
+        serial,
+        numbers: [serial * 2, serial * 2 + 1],
+        delayMs: 0,
+        client,
+        server,
+        port: server.port,
+        isByService: false,
+        fate,
+      },
       posture: draw.pick(["mtls", "plaintext", "tls"] as const),
       ...{ startMs, endMs: startMs + 500, isReset: false },
     };
@@ -138,7 +148,7 @@ function lies(cluster: Cluster, node: Node, draw: Draw, epochMs: number): Told["
       node: node.name,
       observation: {
         ...{ flow, revision: 1, final: true, vantage: at === "uplink" ? null : at, sampling: 1 },
-        ...{ ...place, isn: [lie.serial * 2, lie.serial * 2 + 1], record },
+        ...{ ...place, isn: [...lie.numbers], record },
       },
     };
   });
@@ -163,7 +173,8 @@ function sighting(
   draw: Draw,
   epochMs: number,
 ): Told["observations"][number] | null {
-  const { client, server, port, serial, startMs, endMs } = attempt;
+  const { client, server, port, serial, numbers, endMs } = attempt;
+  const startMs = attempt.startMs + (vantage === "server" ? attempt.delayMs : 0);
   const { node } = vantage === "client" ? client : server;
   const isLost = draw.chance(node.dropShare);
   const sees = node.watched.find(([from, to]) => from < Math.min(endMs, TOLD_MS) && startMs < to);
@@ -194,16 +205,16 @@ function sighting(
         interface: `veth-${vantage === "client" ? client.name : server.name}`,
       },
       ...{ vantage, sampling: node.sampling },
-      isn: isMidway ? [null, null] : [serial * 2, answered ? serial * 2 + 1 : null],
+      isn: isMidway ? [null, null] : [numbers[0], answered ? numbers[1] : null],
       record,
     },
   };
 }
 
 /** As it stands between the pods' own addresses, when it was over. */
-function recordOf({ client, server, port, serial }: Attempt, facts: Partial<Flow>): Flow {
+function recordOf({ client, server, port, numbers }: Attempt, facts: Partial<Flow>): Flow {
   return {
-    ...{ start: "", end: "", proto: "tcp", src_ip: client.address, src_port: 30_000 + serial },
+    ...{ start: "", end: "", proto: "tcp", src_ip: client.address, src_port: 30_000 + numbers[0] },
     ...{ dst_ip: server.address, dst_port: port, state: "closed", midstream: false },
     ...{ client_basis: "syn", encap: [], packets: [5, 4], bytes: [500, 400], protocol: null },
     ...{ encryption: "none", upgraded_from: null, handshake: null, failure: null },

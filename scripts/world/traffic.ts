@@ -10,6 +10,10 @@ export type Posture = "mtls" | "tls" | "plaintext" | "resumed";
 
 export type Attempt = {
   serial: number;
+  /** Its port and sequence numbers, [client, server]: whoever writes raw packets repeats them. */
+  numbers: readonly [number, number];
+  /** Its first SYN was lost on the way, and came to the server when it was sent again. */
+  delayMs: number;
   client: Pod;
   /** Who had the address then. */
   server: Pod;
@@ -48,19 +52,52 @@ export function makeTraffic(cluster: Cluster, draw: Draw): Attempt[] {
       const heir = pods.find((pod) => pod.address === named.address && pod.bornMs > named.diedMs);
       const server = heir && startMs >= heir.bornMs ? heir : named;
       const isByService = startMs < server.diedMs && server === named && draw.chance(0.3);
-      const base = { serial: attempts.length + 1, client, server, port: named.port, isByService };
-      attempts.push(meet(cluster, draw, { ...base, posture, startMs, isReset: false }));
+      const base = { client, server, port: named.port, isByService, posture, startMs };
+      const sent = { ...base, ...numbered(attempts.length + 1), isReset: false };
+      // Sent again after 1 s, and twice as long each time (RFC 6298 §2, §5.5).
+      const delayMs = draw.chance(0.05) ? draw.pick([1_000, 3_000, 7_000]) : 0;
+      const isLate = startMs + delayMs >= Math.min(client.diedMs, server.diedMs);
+      attempts.push(meet(cluster, draw, { ...sent, delayMs: isLate ? 0 : delayMs }));
+      if (draw.chance(0.05)) attempts.push(...twinOf(cluster, draw, attempts.at(-1)!));
     }
   }
   for (const server of pods.filter(() => draw.chance(0.1))) {
     const startMs = draw.between(Math.max(-BEFORE_MS, server.bornMs), WINDOW_MS);
     if (startMs < server.bornMs || startMs >= server.diedMs) continue;
     const client = kubeletOf(server);
-    const base = { serial: attempts.length + 1, client, server, port: server.port, startMs };
-    const probe = { ...base, isByService: false, posture: "plaintext", isReset: false } as const;
+    const base = { ...numbered(attempts.length + 1), client, server, port: server.port, startMs };
+    const probe = {
+      ...base,
+      delayMs: 0,
+      isByService: false,
+      posture: "plaintext",
+      isReset: false,
+    } as const;
     attempts.push(meet(cluster, draw, probe));
   }
   return attempts;
+}
+
+function numbered(serial: number): Pick<Attempt, "serial" | "numbers"> {
+  return { serial, numbers: [serial * 2, serial * 2 + 1] };
+}
+
+/**
+ * From a client that writes raw packets: one under the same port and number to another server,
+ * which may be in it, and answer with the other one's number.
+ */
+function twinOf({ pods, ...cluster }: Cluster, draw: Draw, first: Attempt): Attempt[] {
+  const { client, startMs, numbers } = first;
+  const { serial } = numbered(first.serial + 1);
+  const server = draw.pick(pods);
+  if (startMs < server.bornMs || startMs >= server.diedMs) return [];
+  if (server.address === first.server.address || server === client) return [];
+  if (server.app === client.app) return [];
+  const own: readonly [number, number] = [numbers[0], draw.pick([numbers[1], serial * 2 + 1])];
+  const posture = draw.pick(["mtls", "plaintext"] as const);
+  const base = { serial, numbers: own, client, server, port: server.port, posture, startMs };
+  const sent = { ...base, delayMs: 0, isByService: false, isReset: false };
+  return [meet({ pods, ...cluster }, draw, sent)];
 }
 
 /** A pod's node, as somebody who connects. */
@@ -72,12 +109,12 @@ function kubeletOf({ node, port }: Pod): Pod {
 }
 
 function meet(cluster: Cluster, draw: Draw, base: Omit<Attempt, "endMs" | "fate">): Attempt {
-  const { client, server, port, posture, startMs } = base;
-  const livesMs = draw.chance(1 / 8) ? draw.between(10_000, 100_000) : draw.between(50, 2_000);
-  const endMs = Math.min(startMs + livesMs, client.diedMs, server.diedMs);
-  const short = { ...base, endMs: Math.min(startMs + 300, client.diedMs) };
+  const { client, server, port, posture, startMs, delayMs } = base;
+  const speaksMs = draw.chance(1 / 8) ? draw.between(10_000, 100_000) : draw.between(50, 2_000);
+  const endMs = Math.min(startMs + delayMs + speaksMs, client.diedMs, server.diedMs);
+  const short = { ...base, endMs: Math.min(startMs + delayMs + 300, client.diedMs) };
   const silent = { ...base, endMs: Math.min(startMs + 7_000, client.diedMs) };
-  const actsMs = startMs - cluster.lagMs;
+  const actsMs = startMs + delayMs - cluster.lagMs;
   const [rules] = rulesDuring(cluster, server.app, actsMs, actsMs);
   if (startMs >= server.diedMs) {
     const isReset = draw.chance(0.5);

@@ -852,7 +852,9 @@ t.test("two sightings are one connection by the client's sequence number", async
   const both = (later: string) =>
     pairs(`web > ledger plain open ${same[0]} +1`, `web > ledger plain open ${same[1]} +${later}`);
   t.equal(both("5.9").length, 1, "clocks of nodes differ a little");
-  t.equal(both("6.1").length, 2, "a number that is used again is another connection");
+  // The first one ended at 2.5 s.
+  t.equal(both("7.4").length, 1, "the server's end saw the SYN when it was sent again");
+  t.equal(both("7.6").length, 2, "a number that is used again is another connection");
   t.equal(both("14400").length, 2, "and hours later as well");
   t.equal(pairs("web > ledger plain open isn=7", "web > ledger plain open isn=7").length, 2);
   t.equal(pairs("web > ledger plain open mid").length, 2, "without a number nothing is paired");
@@ -880,6 +882,50 @@ t.test("sightings of one connection are merged: what any of them knows, and no m
     [
       `web > ledger plain accepted @c ${at}, web > ledger plain refused=plaintext-refused @s ${at}`,
       "violated plaintext-accepted 0/1/0",
+    ],
+  ]);
+});
+
+t.test("a SYN that came to the server when it was sent again is one connection", async (t) => {
+  const at = "isn=7 sport=4000";
+  const lines = [`web > ledger plain accepted @c ${at} +1`, `web > ledger plain accepted @s ${at}`];
+  const late = (seconds: number) => [lines[0]!, `${lines[1]!} +${seconds}`];
+  // Sent again after 1, 3 and 7 s (RFC 6298 §2, §5.5).
+  for (const seconds of [2, 4, 8]) {
+    const sightings = sightingsOf(late(seconds)).map((s) => withEnd(s, FROM + 20_000));
+    t.equal(pairSightings(sightings, 1_000).length, 1, `${seconds} s`);
+  }
+});
+
+/** The same, but that it lived until then. */
+function withEnd(sighting: Sighting, endMs: number): Sighting {
+  const { attributed } = sighting;
+  const { observation } = attributed;
+  const record = { ...observation.record, end: new Date(endMs).toISOString() };
+  return { ...sighting, attributed: { ...attributed, observation: { ...observation, record } } };
+}
+
+t.test("one number and port towards two servers hides neither connection", async (t) => {
+  const at = "isn=7 sport=4000";
+  const evil = `web > ledger plain accepted ${at} answer=70`;
+  const violated = "violated plaintext-accepted 0/1/0";
+  check(t, "transport", [
+    [`${evil}, web > twin-1 mtls accepted ${at} answer=80`, violated],
+    [`${evil} via=ledger-svc, web > twin-1 mtls accepted ${at} answer=80`, violated],
+    // Where the second server is in it, too, it answers with the first one's number.
+    [`${evil}, web > twin-1 mtls accepted ${at} answer=70`, violated],
+    [`web > twin-1 mtls accepted ${at} answer=70, ${evil} via=ledger-svc`, violated],
+    [`${evil}, web > twin-1 rst @c ${at}`, violated],
+  ].map(([traffic, wanted]): Row => [traffic!, wanted!])); // prettier-ignore
+});
+
+t.test("SCTP, which has no such number, is paired by its ends", async (t) => {
+  t.equal(pairs("web > ledger plain open sctp").length, 1);
+  check(t, "path", [
+    [
+      "web > ledger bytes accepted sctp",
+      "violated denied-and-accepted 0/1/0",
+      { expect: ["- denied:NetworkPolicy"] },
     ],
   ]);
 });
