@@ -4,7 +4,7 @@ import type { Holder } from "../attribution/holder.ts";
 import type { Expectation } from "../policy/expectation.ts";
 import { CARRIERS, expectedOf, sayOf, shownBy } from "./expect.ts";
 import type { Known } from "./expect.ts";
-import { isOneEndOnly, portOf } from "./matrix.ts";
+import { isMadeUp, portOf } from "./matrix.ts";
 import type { Matrix, Sights } from "./matrix.ts";
 import type { Connection } from "./pair.ts";
 import { unreadable } from "./say.ts";
@@ -80,8 +80,7 @@ export class Hearing {
       tally.unknown.add(`> ${c.serverName} ${port}`);
     }
     if (isHeld && c.server === null) tally.unknown.add(`${c.client ? c.clientName : ""} > ${port}`);
-    const isMadeUp = isOneEndOnly(matrix);
-    if (c.accepted === true && isMadeUp) {
+    if (c.accepted === true && isMadeUp(matrix) && (c.atClient || c.atServer)) {
       tally.addOneEnded(c.atClient ? c.clientName : c.serverName, 1);
     }
     // Whoever the client was, at the server's own end it is the server that answered.

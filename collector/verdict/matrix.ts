@@ -82,7 +82,7 @@ export function portOf(of: Holder | string, { port, proto }: Pick<Connection, "p
   return `${name} ${port}/${proto}`;
 }
 
-/** Seen at one end, while the other was watched whole and saw nothing: somebody made it up. */
-export function isOneEndOnly({ client, server }: Matrix): boolean {
-  return (client === "seen" && server === "absent") || (client === "absent" && server === "seen");
+/** One of its ends was watched whole and saw nothing of it: somebody made it up elsewhere. */
+export function isMadeUp({ client, server }: Matrix): boolean {
+  return client === "absent" || server === "absent";
 }

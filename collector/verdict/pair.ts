@@ -37,13 +37,13 @@ export type Connection = {
   accepted: boolean | null;
   failure: string | null;
   failureSide: "client" | "server" | null;
-  /** Other causes of the failure look the same on the wire. */
+  /** Other causes of the failure look the same on the wire, or two sightings name two. */
   failureLikely: boolean;
-  /** The server's TCP, or its UDP, answered. */
+  /** The server's TCP, or its UDP, answered, and nobody says that it was refused. */
   established: boolean;
   /** Bytes were seen, and of one side only: what the other did is not known. */
   oneSided: boolean;
-  /** Two sightings say opposite things: neither counts as a proof. */
+  /** Two sightings say opposite things: who holds one node's certificate says what it likes. */
   disagree: boolean;
   /** The SYN was answered by RST or ICMP. */
   refused: boolean;
@@ -179,8 +179,10 @@ function merge(sightings: Sighting[]): Connection {
     .map((s) => s.attributed.observation)
     .flatMap(({ vantage, record }) => (vantage === "client" ? [record] : []));
   const tls = records.map((r) => r.tls).filter((t) => t !== null);
-  const failed = records.find((r) => r.failure !== null);
+  const failures = records.flatMap((r) => r.failure ?? []);
   const accepted = records.map((r) => r.accepted);
+  const isOpened = records.some(isEstablished);
+  const isStopped = records.some(({ state }) => state === "refused" || state === "unanswered");
   const { posture, inferred, mixed } = postureOf(records);
   return {
     sightings,
@@ -203,12 +205,13 @@ function merge(sightings: Sighting[]): Connection {
     identity: identityOf(sightings),
     protocol: records.find((r) => r.protocol !== null)?.protocol ?? null,
     accepted: accepted.includes(true) ? true : accepted.includes(false) ? false : null,
-    failure: failed?.failure?.code ?? null,
-    failureSide: failed?.failure?.side ?? null,
-    failureLikely: failed?.failure?.confidence === "likely",
-    established: records.some(isEstablished),
+    failure: failures[0]?.code ?? null,
+    failureSide: failures[0]?.side ?? null,
+    failureLikely: failures.some((f) => f.confidence === "likely" || f.code !== failures[0]!.code),
+    established: isOpened && !isStopped,
     oneSided: sightings.every((s) => isOneSided(s.attributed.observation)),
-    disagree: mixed || (accepted.includes(true) && accepted.includes(false)),
+    disagree:
+      mixed || (accepted.includes(true) && accepted.includes(false)) || (isOpened && isStopped),
     refused: records.some((r) => r.state === "refused"),
     refusedBy: refusedByOf(records),
     unanswered: records.some((r) => r.state === "unanswered"),

@@ -45,9 +45,10 @@ function sayOfAllowed(c: Connection): Say {
 function sayOfDenied(c: Connection, expectation: Expectation, matrix: Matrix): Say {
   // The deciding object stands first; those behind it may well allow the path.
   const isPacketLayer = PACKET_LAYER.has(expectation.pathBecause[0]?.kind ?? "");
-  if (c.accepted === true || (c.established && isPacketLayer)) {
+  if ((c.accepted === true && !c.disagree) || (c.established && isPacketLayer)) {
     return contradicts("denied-and-accepted");
   }
+  if (c.disagree) return unreadable("sightings-disagree");
   if (c.established) {
     // A server that nobody saw alive may have died, whoever it would have let in.
     if (isTurnedDown(c)) return ifServed("denied-and-refused", matrix, "not-answered");

@@ -22,7 +22,7 @@ import {
   serviceObject,
   WINDOW_MS,
 } from "./cluster.ts";
-import type { Cluster, Rules } from "./cluster.ts";
+import type { Cluster, Pod, Rules } from "./cluster.ts";
 import { Draw } from "./draw.ts";
 import { isWatchedWhole, tell } from "./sights.ts";
 import type { Told } from "./sights.ts";
@@ -261,11 +261,20 @@ export function holdToLaw(world: World, verdicts: readonly Verdict[]): Held {
   return { breaches, decided };
 }
 
-/** Of an edge of the node's own pods whoever has its certificate may say what it likes. */
-function isOfLiar({ stolen, pods }: Cluster, { edge }: Verdict): boolean {
+/**
+ * Of an edge of the node's own pods whoever has its certificate may say what it likes, where the
+ * other end is not watched whole by others. That an attempt was made and came to nothing is the
+ * word of the client's end alone, wherever that is.
+ */
+function isOfLiar({ stolen, pods }: Cluster, { edge, reason }: Verdict): boolean {
   if (stolen === null) return false;
-  const apps = pods.filter(({ node }) => node === stolen).map(({ app }) => app);
-  return apps.includes(edge.client.name) || apps.includes(edge.server.name);
+  const ends = [edge.client.name, edge.server.name].map((name) =>
+    pods.filter(({ app }) => app === name),
+  );
+  const isOwn = (pod: Pod) => pod.node === stolen;
+  if (!ends.flat().some(isOwn)) return false;
+  const isWhole = (of: Pod[]) => of.length > 0 && of.every((p) => !isOwn(p) && isWatchedWhole(p));
+  return !ends.some(isWhole) || reason.startsWith("denied-and-");
 }
 
 /** One version of the policy, everything served, in postures that tell what they are. */

@@ -77,7 +77,8 @@ export function tell(cluster: Cluster, attempts: readonly Attempt[], draw: Draw,
     }
   }
   for (const pod of cluster.pods) told.coverage.push(...coverageOf(pod, draw, epochMs));
-  if (cluster.stolen) told.observations.push(...lies(cluster, cluster.stolen, draw, epochMs));
+  if (cluster.stolen)
+    told.observations.push(...lies(cluster, cluster.stolen, attempts, draw, epochMs));
   if (cluster.stolen) told.coverage.push(...falseCoverage(cluster, cluster.stolen, epochMs));
   return told;
 }
@@ -113,33 +114,34 @@ const NOTHING_WATCHED: Coverage = {
   ...{ delivered: 0, dropped: 0, cut_off: 0, packets: 0, stopped: {}, discarded: {} },
 };
 
-/** What somebody says who has a node's certificate, of pods of any node. */
-function lies(cluster: Cluster, node: Node, draw: Draw, epochMs: number): Told["observations"] {
+/**
+ * What somebody says who has a node's certificate: of pods of any node, and of connections that
+ * there were, that they were otherwise.
+ */
+function lies(
+  cluster: Cluster,
+  node: Node,
+  attempts: readonly Attempt[],
+  draw: Draw,
+  epochMs: number,
+): Told["observations"] {
   return Array.from({ length: draw.whole(2, 8) }, (_, i) => {
     const [client, server] = [draw.pick(cluster.pods), draw.pick(cluster.pods)];
-    const startMs = draw.between(-10_000, WINDOW_MS);
-    const fate = draw.pick(["served", "served", "blocked", "turned-down"] as const);
     const serial = 9_000 + i;
-    const lie: Attempt = {
-      ...{
-        serial,
-        numbers: [serial * 2, serial * 2 + 1],
-        delayMs: 0,
-        client,
-        server,
-        port: server.port,
-        isByService: false,
-        fate,
-      },
-      posture: draw.pick(["mtls", "plaintext", "tls"] as const),
-      ...{ startMs, endMs: startMs + 500, isReset: false },
-    };
+    const startMs = draw.between(-10_000, WINDOW_MS);
+    const times = { startMs, endMs: startMs + 500, delayMs: 0 };
+    const numbers = [serial * 2, serial * 2 + 1] as const;
+    const madeUp = { serial, numbers, client, server, port: server.port, ...times };
+    const real = attempts.length > 0 && draw.chance(0.5) ? draw.pick(attempts) : madeUp;
+    const fate = draw.pick(["served", "served", "blocked", "turned-down"] as const);
+    const posture = draw.pick(["mtls", "plaintext", "tls"] as const);
+    const lie: Attempt = { ...real, isByService: false, fate, posture, isReset: false };
     const at = draw.pick(["client", "server", "uplink"] as const);
     const time = (ms: number) => new Date(epochMs + ms).toISOString();
     const flow = `${node.name}.9.${i}`;
     const record = {
       ...recordOf(lie, shown(draw, lie)),
-      start: time(startMs),
+      start: time(lie.startMs),
       end: time(lie.endMs),
     };
     const place =

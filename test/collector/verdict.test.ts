@@ -881,9 +881,25 @@ t.test("sightings of one connection are merged: what any of them knows, and no m
     ],
     [
       `web > ledger plain accepted @c ${at}, web > ledger plain refused=plaintext-refused @s ${at}`,
-      "violated plaintext-accepted 0/1/0",
+      "unproven sightings-disagree 0/0/1",
+    ],
+    // One says that the server refused it for certain, the other that it may have died.
+    [
+      `web > ledger plain refused=plaintext-refused @c ${at}, web > ledger plain refused=server-aborted @s ${at}`,
+      "unproven refusal-likely 0/0/1",
     ],
   ]);
+  check(t, "path", [
+    // It came to the server; that is said by both.
+    [
+      `web > ledger plain accepted @c ${at}, web > ledger plain refused=plaintext-refused @s ${at}`,
+      "violated denied-and-accepted 0/1/0",
+    ],
+    [
+      `web > ledger plain accepted @c ${at}, web > ledger rst @s ${at}`,
+      "unproven sightings-disagree 0/0/1",
+    ],
+  ], { expect: ["- denied:NetworkPolicy"] }); // prettier-ignore
 });
 
 t.test("a SYN that came to the server when it was sent again is one connection", async (t) => {
@@ -1124,6 +1140,14 @@ t.test("what uplinks and tunnels show is no second connection", async (t) => {
         "web > ledger mtls accepted sport=6 isn=7 @only-up, " +
         "web > ledger plain accepted sport=6 isn=8 @only-up +2",
       "violated plaintext-accepted 1/1/0",
+      { coverage: [] },
+    ],
+    // Whatever passes an uplink has passed the pods' interfaces.
+    ["web > ledger plain accepted @only-up", "unproven one-end-only 0/0/1"],
+    [
+      "web > ledger plain accepted @only-up",
+      "unproven one-end-only 0/0/1",
+      { coverage: without("web") },
     ],
   ]);
   const nodes = judge(sightingsOf(["web > ledger mtls accepted @snat"]), {}).verdicts;
