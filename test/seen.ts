@@ -154,7 +154,7 @@ function one(client: string, server: string, words: readonly string[], fromMs: n
     notes: [],
   };
   const isKnown = (word: string) =>
-    /^(@([cs]|up|only-up|snat)|one-way|mid|live|udp|sctp|[cs]-only|(via|isn|answer|port|sport|sampling|refused|left|basis)=.+|\+[\d.]+)$/.test(
+    /^(@([cs]|up|only-up|snat)|one-way|mid|live|udp|sctp|[cs]-only|(via|isn|answer|port|sport|sampling|refused|left|basis)=.+|\+-?[\d.]+)$/.test(
       word,
     );
   for (const word of words) {

@@ -147,11 +147,15 @@ function resolveService(
   const ports = new Set(known.map((backend) => targetOn(backend, offered)));
   const workloads = new Set(known.map(formatHolder));
   const target = ports.size === 1 ? [...ports][0]! : null;
-  if (workloads.size === 1) {
-    return { holder: known[0]!, port: target, reasons: [`server: one of the backends of ${name}`] };
+  if (workloads.size > 1) {
+    const reason = `${name} has backends of several workloads: ${[...workloads].join(", ")}`;
+    return { holder: null, port: target, reasons: [reason] };
   }
-  const reason = `${name} has backends of several workloads: ${[...workloads].join(", ")}`;
-  return { holder: null, port: target, reasons: [reason] };
+  if (target === null) {
+    const reason = `${name} leads to several ports, or to one that its backends do not name`;
+    return { holder: null, port: null, reasons: [reason] };
+  }
+  return { holder: known[0]!, port: target, reasons: [`server: one of the backends of ${name}`] };
 }
 
 /** Whom it led to then: by EndpointSlices where it had any, else by its selector. */

@@ -79,7 +79,9 @@ export class Hearing {
     if (isHeld && c.client === null && c.server !== null) {
       tally.unknown.add(`> ${c.serverName} ${port}`);
     }
-    if (isHeld && c.server === null) tally.unknown.add(`${c.client ? c.clientName : ""} > ${port}`);
+    if (isHeld && c.server === null) {
+      tally.unknown.add(`${c.client ? c.clientName : ""} > ${c.isPortKnown ? port : "*"}`);
+    }
     if (c.accepted === true && isMadeUp(matrix) && (c.atClient || c.atServer)) {
       tally.addOneEnded(c.atClient ? c.clientName : c.serverName, 1);
     }

@@ -19,6 +19,8 @@ export type Connection = {
   clientProvenance: Provenance | null;
   serverProvenance: Provenance | null;
   port: number;
+  /** Behind a Service that leads to several ports it is the Service's own, which says nothing. */
+  isPortKnown: boolean;
   proto: string;
   /** Which end is the client is more than a guess. */
   rolesKnown: boolean;
@@ -49,6 +51,8 @@ export type Connection = {
   refused: boolean;
   /** By which of them, where all that saw it say the same. */
   refusedBy: RefusalName | null;
+  /** Packets that left the client. */
+  sent: number;
   /** The SYN has waited in vain. */
   unanswered: boolean;
   /** A sighting at the client's, and one at the server's veth. */
@@ -117,24 +121,31 @@ const LOOKED_AT = 1_000;
 
 /**
  * Sequence numbers repeat after hours, and whoever writes raw packets gives one number to
- * connections to several servers: each sighting goes to the connection that it fits, to the one of
- * the same address before others, to the one that began nearest to it.
+ * connections to several servers: sightings are of one connection where they fit. Those that go to
+ * the same address find each other first, and then those that were answered.
  */
 function splitUp(group: Sighting[], apartMs: number): Sighting[][] {
   if (group.length === 1) return [group];
   const sorted = group.toSorted((a, b) => startOf(a) - startOf(b) || (a.id < b.id ? -1 : 1));
-  const split: Sighting[][] = [];
-  for (const next of sorted) {
-    const fitting = split
+  const parts = sorted.map((sighting) => [sighting]);
+  const exact = join(parts, (a, b) => hasSameTarget(a, b) && fits(a, b, apartMs));
+  const isAnswered = (part: Sighting[]) =>
+    part.some((s) => s.attributed.observation.isn[1] !== null);
+  const rest = [...exact.filter(isAnswered), ...exact.filter((part) => !isAnswered(part))];
+  return join(rest, (a, b) => fits(a, b, apartMs));
+}
+
+/** Joins each part to the last of those before it to which all of its sightings may belong. */
+function join(parts: Sighting[][], mayBeOne: (a: Sighting, b: Sighting) => boolean): Sighting[][] {
+  const joined: Sighting[][] = [];
+  for (const part of parts) {
+    const found = joined
       .slice(-LOOKED_AT)
-      .filter((one) => one.every((known) => fits(known, next, apartMs)));
-    const isExact = (one: Sighting[]) => one.some((known) => hasSameTarget(known, next));
-    // The last of those that began before it is the nearest.
-    const found = fitting.findLast(isExact) ?? fitting.at(-1);
-    if (found) found.push(next);
-    else split.push([next]);
+      .findLast((known) => known.every((a) => part.every((b) => mayBeOne(a, b))));
+    if (found) found.push(...part);
+    else joined.push(part);
   }
-  return split;
+  return joined;
 }
 
 const startOf = (s: Sighting) => Date.parse(s.attributed.observation.record.start);
@@ -193,6 +204,7 @@ function merge(sightings: Sighting[]): Connection {
     clientProvenance: client.client.provenance,
     serverProvenance: server.server.provenance,
     port: server.serverPort ?? server.observation.record.dst_port,
+    isPortKnown: server.serverPort !== null,
     proto: server.observation.record.proto,
     rolesKnown: named.length > 0,
     clientSpoke: (atOwn.length > 0 ? atOwn : records).some(hasSpoken),
@@ -210,10 +222,10 @@ function merge(sightings: Sighting[]): Connection {
     failureLikely: failures.some((f) => f.confidence === "likely" || f.code !== failures[0]!.code),
     established: isOpened && !isStopped,
     oneSided: sightings.every((s) => isOneSided(s.attributed.observation)),
-    disagree:
-      mixed || (accepted.includes(true) && accepted.includes(false)) || (isOpened && isStopped),
+    disagree: mixed || (isOpened && isStopped) || (accepted.includes(true) && isDenied(sightings)),
     refused: records.some((r) => r.state === "refused"),
     refusedBy: refusedByOf(records),
+    sent: Math.max(0, ...atOwn.map((r) => r.packets[0])),
     unanswered: records.some((r) => r.state === "unanswered"),
     atClient: atClient.length > 0,
     atServer: atServer.length > 0,
@@ -224,6 +236,15 @@ function merge(sightings: Sighting[]): Connection {
     bytes: Math.max(...records.map((r) => r.bytes[0] + r.bytes[1])),
     findings: [...new Set(records.flatMap((r) => r.findings))],
   };
+}
+
+/** One of them saw all of it, and no answer. */
+function isDenied(sightings: readonly Sighting[]): boolean {
+  const all = sightings.map((s) => s.attributed.observation);
+  return all.some(({ final, vantage, record: { accepted, midstream, notes } }) => {
+    if (accepted !== null) return !accepted;
+    return final && vantage !== null && !midstream && notes.length === 0;
+  });
 }
 
 function nameOf(holder: Holder | null, address: string): string {

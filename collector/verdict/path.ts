@@ -22,6 +22,9 @@ const SAYS_PROHIBITED: ReadonlySet<RefusalName> = new Set([
   "icmp-policy-failed",
 ]);
 
+/** What the client sent so often in vain did not go astray. */
+const SENT_FROM = 3;
+
 export function sayOfPath(c: Connection, expectation: Expectation, matrix: Matrix): Say {
   switch (expectation.path) {
     case "allowed":
@@ -66,6 +69,8 @@ function sayOfDenied(c: Connection, expectation: Expectation, matrix: Matrix): S
 function sayOfStopped(c: Connection, matrix: Matrix): Say {
   if (matrix.server === "seen") return unreadable("reached-the-server");
   if (matrix.server === "absent" && matrix.client === "seen") {
+    // The network loses a packet now and then.
+    if (!c.refused && c.sent < SENT_FROM) return unreadable("server-silent");
     if (c.refused && !(c.refusedBy !== null && SAYS_PROHIBITED.has(c.refusedBy))) {
       return unreadable("unreachable");
     }

@@ -93,6 +93,13 @@ export function makeCluster(draw: Draw): Cluster {
     const name = `${heir.app}-heir-of-${dead.name}`;
     pods.push({ ...heir, name, bornMs, diedMs: Infinity, address: dead.address });
   }
+  // A StatefulSet makes a pod anew, under its name; and that on any node.
+  for (const dead of pods.filter((pod) => pod.diedMs < Infinity && draw.chance(0.5))) {
+    const a = apps.indexOf(dead.app as (typeof APPS)[number]);
+    const next = makePod(draw, dead.app, a, 20 + pods.length, draw.pick(nodes));
+    const bornMs = dead.diedMs + draw.between(0, 10_000);
+    pods.push({ ...next, name: dead.name, bornMs, diedMs: Infinity });
+  }
   const rules = new Map(apps.map((app) => [app, makeRules(draw, apps)]));
   return {
     ...{ nodes, pods, rules },
@@ -166,7 +173,7 @@ export function podObject(pod: Pod, epochMs: number): JsonMap {
   return {
     ...{ apiVersion: "v1", kind: "Pod" },
     metadata: {
-      ...{ name, namespace, uid: `uid-${name}`, labels: { app } },
+      ...{ name, namespace, uid: `uid-${name}-${address}`, labels: { app, part: namespace } },
       annotations: { "sidecar.istio.io/status": "{}" },
       ownerReferences: [
         { apiVersion: "apps/v1", kind: "StatefulSet", name: app, controller: true },
@@ -174,7 +181,10 @@ export function podObject(pod: Pod, epochMs: number): JsonMap {
     },
     spec: {
       nodeName: node.name,
-      containers: [{ name: "c", ports: [{ containerPort: port }] }, { name: "istio-proxy" }],
+      containers: [
+        { name: "c", ports: [{ name: "main", containerPort: port }] },
+        { name: "istio-proxy" },
+      ],
     },
     status: {
       ...{ phase: "Running", podIP: address, podIPs: [{ ip: address }] },
@@ -197,6 +207,18 @@ export const serviceObject = ({ app, namespace, port }: Pod): JsonMap => ({
   spec: {
     ...{ clusterIP: serviceAddress(port), selector: { app } },
     ports: [{ port: 80, targetPort: port, protocol: "TCP" }],
+  },
+});
+
+/** The address of a Service that leads to all pods of a namespace, of whatever app. */
+export const sharedAddress = (namespace: string): string =>
+  namespace === "shop" ? "10.96.1.1" : "10.96.1.2";
+
+export const sharedObject = (namespace: string): JsonMap => ({
+  ...{ apiVersion: "v1", kind: "Service", metadata: { name: "all", namespace } },
+  spec: {
+    ...{ clusterIP: sharedAddress(namespace), selector: { part: namespace } },
+    ports: [{ port: 80, targetPort: "main", protocol: "TCP" }],
   },
 });
 

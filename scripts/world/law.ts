@@ -20,6 +20,7 @@ import {
   ruleObjects,
   rulesDuring,
   serviceObject,
+  sharedObject,
   WINDOW_MS,
 } from "./cluster.ts";
 import type { Cluster, Pod, Rules } from "./cluster.ts";
@@ -94,9 +95,11 @@ export type Declared = {
 /** Everything that the cluster's API tells, in the order of its beginning. */
 export function changesOf(cluster: Cluster): Declared[] {
   const byApp = new Map(cluster.pods.map((pod) => [pod.app, pod]));
-  const lasting = [...cluster.nodes.map(nodeObject), ...[...byApp.values()].map(serviceObject)].map(
-    (body) => ({ object: object(body), ...FOR_EVER }),
-  );
+  const lasting = [
+    ...cluster.nodes.map(nodeObject),
+    ...[...byApp.values()].map(serviceObject),
+    ...["shop", "pay"].map(sharedObject),
+  ].map((body) => ({ object: object(body), ...FOR_EVER }));
   const pods = cluster.pods.map((pod) => ({
     object: object(podObject(pod, EPOCH_MS)),
     ...{ fromMs: pod.bornMs, toMs: pod.diedMs, isReplaced: false },

@@ -2,7 +2,7 @@
 import type { Coverage } from "../../protocol/coverage.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
 import type { Observation } from "../../protocol/observation.ts";
-import { BEHIND_MS, serviceAddress, WINDOW_MS } from "./cluster.ts";
+import { BEHIND_MS, serviceAddress, sharedAddress, WINDOW_MS } from "./cluster.ts";
 import type { Cluster, Node, Pod } from "./cluster.ts";
 import type { Draw } from "./draw.ts";
 import type { Attempt, Posture } from "./traffic.ts";
@@ -38,6 +38,8 @@ function shown(draw: Draw, { posture, fate, isReset }: Attempt): Partial<Flow> {
     return { state: "refused", refused_by: draw.pick(by), packets: [1, 0] };
   }
   switch (fate) {
+    case "lost":
+      return { state: draw.pick(["attempted", "unanswered"] as const), packets: [1, 0] };
     case "blocked":
     case "gone":
     case "frozen":
@@ -69,7 +71,7 @@ export function tell(cluster: Cluster, attempts: readonly Attempt[], draw: Draw,
   const told: Told = { observations: [], coverage: [] };
   for (const attempt of attempts) {
     const facts = shown(draw, attempt);
-    const reaches = attempt.fate !== "blocked" && attempt.fate !== "gone";
+    const reaches = !["blocked", "gone", "lost"].includes(attempt.fate);
     for (const vantage of ["client", "server"] as const) {
       if (vantage === "server" ? !reaches : attempt.client.isNode) continue;
       const seen = sighting(cluster, attempt, vantage, facts, draw, epochMs);
@@ -135,7 +137,7 @@ function lies(
     const real = attempts.length > 0 && draw.chance(0.5) ? draw.pick(attempts) : madeUp;
     const fate = draw.pick(["served", "served", "blocked", "turned-down"] as const);
     const posture = draw.pick(["mtls", "plaintext", "tls"] as const);
-    const lie: Attempt = { ...real, isByService: false, fate, posture, isReset: false };
+    const lie: Attempt = { ...real, by: null, fate, posture, isReset: false };
     const at = draw.pick(["client", "server", "uplink"] as const);
     const time = (ms: number) => new Date(epochMs + ms).toISOString();
     const flow = `${node.name}.9.${i}`;
@@ -175,7 +177,7 @@ function sighting(
   draw: Draw,
   epochMs: number,
 ): Told["observations"][number] | null {
-  const { client, server, port, serial, numbers, endMs } = attempt;
+  const { client, server, serial, numbers, endMs } = attempt;
   const startMs = attempt.startMs + (vantage === "server" ? attempt.delayMs : 0);
   const { node } = vantage === "client" ? client : server;
   const isLost = draw.chance(node.dropShare);
@@ -190,9 +192,7 @@ function sighting(
     ...recordOf(attempt, facts),
     ...{ start: time(Math.max(startMs, sees[0])), end: time(seenMs) },
     ...(isMasked ? { src_ip: client.node.address, src_port: 1_024 + serial } : {}),
-    ...(attempt.isByService && vantage === "client"
-      ? { dst_ip: serviceAddress(port), dst_port: 80 }
-      : {}),
+    ...(vantage === "client" ? addressed(attempt) : {}),
     state: facts.state ?? (isOver ? "closed" : "established"),
     ...(isMidway ? joined(facts) : {}),
   };
@@ -211,6 +211,13 @@ function sighting(
       record,
     },
   };
+}
+
+/** What stands in the client's packets, before a Service's address is translated. */
+function addressed({ by, port, server }: Attempt): Partial<Flow> {
+  if (by === null) return {};
+  const dst_ip = by === "service" ? serviceAddress(port) : sharedAddress(server.namespace);
+  return { dst_ip, dst_port: 80 };
 }
 
 /** As it stands between the pods' own addresses, when it was over. */

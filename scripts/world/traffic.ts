@@ -18,20 +18,23 @@ export type Attempt = {
   /** Who had the address then. */
   server: Pod;
   port: number;
-  /** It was sent to the Service of the server. */
-  isByService: boolean;
+  /** It was sent to the Service of the server, or to one of several apps; null: to its address. */
+  by: "service" | "shared" | null;
   posture: Posture;
   startMs: number;
   endMs: number;
   /**
    * blocked: the plugin dropped, or answered for the server. gone: no pod had the address. closed,
    * frozen: the server's kernel reset it, or nothing answered. turned-down: the mesh's proxy
-   * refused the posture. died: the application closed without a word. served: it answered.
+   * refused the posture. died: the application closed without a word. served: it answered. lost: the
+   * network lost it, and the client tried once.
    */
-  fate: "blocked" | "gone" | "closed" | "frozen" | "turned-down" | "died" | "served";
+  fate: "lost" | "blocked" | "gone" | "closed" | "frozen" | "turned-down" | "died" | "served";
   /** The client got RST or an ICMP error for its SYN. */
   isReset: boolean;
 };
+
+const WAYS = [null, null, null, "service", "service", "shared"] as const;
 
 /** Whoever connects, connects several times; one in eight connections lives for long. */
 export function makeTraffic(cluster: Cluster, draw: Draw): Attempt[] {
@@ -51,8 +54,9 @@ export function makeTraffic(cluster: Cluster, draw: Draw): Attempt[] {
       if (startMs < named.bornMs) continue;
       const heir = pods.find((pod) => pod.address === named.address && pod.bornMs > named.diedMs);
       const server = heir && startMs >= heir.bornMs ? heir : named;
-      const isByService = startMs < server.diedMs && server === named && draw.chance(0.3);
-      const base = { client, server, port: named.port, isByService, posture, startMs };
+      const isThere = startMs < server.diedMs && server === named;
+      const by = isThere ? draw.pick(WAYS) : null;
+      const base = { client, server, port: named.port, by, posture, startMs };
       const sent = { ...base, ...numbered(attempts.length + 1), isReset: false };
       // Sent again after 1 s, and twice as long each time (RFC 6298 §2, §5.5).
       const delayMs = draw.chance(0.05) ? draw.pick([1_000, 3_000, 7_000]) : 0;
@@ -69,7 +73,7 @@ export function makeTraffic(cluster: Cluster, draw: Draw): Attempt[] {
     const probe = {
       ...base,
       delayMs: 0,
-      isByService: false,
+      by: null,
       posture: "plaintext",
       isReset: false,
     } as const;
@@ -96,7 +100,7 @@ function twinOf({ pods, ...cluster }: Cluster, draw: Draw, first: Attempt): Atte
   const own: readonly [number, number] = [numbers[0], draw.pick([numbers[1], serial * 2 + 1])];
   const posture = draw.pick(["mtls", "plaintext"] as const);
   const base = { serial, numbers: own, client, server, port: server.port, posture, startMs };
-  const sent = { ...base, delayMs: 0, isByService: false, isReset: false };
+  const sent = { ...base, delayMs: 0, by: null, isReset: false };
   return [meet({ pods, ...cluster }, draw, sent)];
 }
 
@@ -124,6 +128,7 @@ function meet(cluster: Cluster, draw: Draw, base: Omit<Attempt, "endMs" | "fate"
     const isReset = cluster.plugin === "resets";
     return { ...(isReset ? short : silent), fate: "blocked", isReset };
   }
+  if (delayMs === 0 && draw.chance(0.03)) return { ...short, fate: "lost" };
   if (server.serves === "closed" || server.port !== port)
     return { ...short, fate: "closed", isReset: true };
   if (server.serves === "frozen") return { ...silent, fate: "frozen" };

@@ -16,6 +16,8 @@ import type { Verdict } from "../../collector/verdict/verdict.ts";
 import { judgeWindow } from "../../collector/verdict/window.ts";
 import type { WindowInput } from "../../collector/verdict/window-input.ts";
 import type { WindowJudgement } from "../../collector/verdict/window.ts";
+import { toClusterObject } from "../../collector/attribution/cluster-object.ts";
+import type { JsonMap } from "../../collector/attribution/cluster-object.ts";
 import { clusterObjects, covered, NOBODY, PODS, seen } from "../seen.ts";
 import { seeded } from "../../scripts/world/draw.ts";
 
@@ -67,19 +69,21 @@ type World = {
   expectShown?: (wire: string | null) => string;
   coverage?: readonly string[];
   tolerance?: number;
+  /** Another than that of `clusterObjects`. */
+  inventory?: Inventory;
 };
 
 const EVERYTHING = Object.keys(PODS).map((name) => `${name} -10..70`);
 const without = (...names: string[]) =>
   EVERYTHING.filter((line) => !names.includes(line.split(" ")[0]!));
 
-function sightingsOf(lines: readonly string[]): Sighting[] {
+function sightingsOf(lines: readonly string[], from = inventory): Sighting[] {
   return lines
     .flatMap((line) => seen(line, FROM))
     .map(({ node, observation }) => ({
       id: `${node}/${observation.flow}`,
       node,
-      attributed: attribute(observation, inventory, APART_MS),
+      attributed: attribute(observation, from, APART_MS),
     }));
 }
 
@@ -89,19 +93,20 @@ function judge(sightings: readonly Sighting[], world: World): WindowJudgement {
 
 function inputFor(sightings: readonly Sighting[], world: World): WindowInput {
   const expectations = (world.expect ?? ["mtls allowed:NetworkPolicy"]).map(expectation);
+  const from = world.inventory ?? inventory;
   return {
     ...{ fromMs: FROM, toMs: TO, clocksApartMs: APART_MS, sightings },
     coverage: (world.coverage ?? EVERYTHING).map((line) => covered(line, FROM)),
-    pods: inventory.pods(FROM),
-    nodes: inventory.nodes(FROM),
+    pods: from.pods(TO - 1),
+    nodes: from.nodes(TO - 1),
     expect: (...question) => {
       const shown = world.expectShown?.(question[5]);
       const atStart = shown === undefined ? expectations : [expectation(shown)];
       return { atStart: atStart as [Expectation, ...Expectation[]], later: [] };
     },
-    lives: inventory.podsBetween(FROM, TO),
+    lives: from.podsBetween(FROM, TO),
     zonesOf: () => [],
-    declared: listDeclaredEdges(inventory.pods(FROM), () => expectations[0]!),
+    declared: listDeclaredEdges(from.pods(TO - 1), () => expectations[0]!),
     tolerance: world.tolerance ?? 0.01,
   };
 }
@@ -123,7 +128,7 @@ type Aspect = "transport" | "path";
 
 /** What comes of the traffic between the first line's ends. */
 function verdict(aspect: Aspect, lines: readonly string[], world: World = {}): string {
-  const found = exercised(judge(sightingsOf(lines), world));
+  const found = exercised(judge(sightingsOf(lines, world.inventory), world));
   const edges = new Set(found.map((v) => v.edge.id));
   const [first] = [...edges].filter((id) => /^shop\/web\[/.test(id));
   return tell(found.find((v) => v.edge.id === first && v.aspect === aspect));
@@ -457,7 +462,7 @@ t.test("what stays open for longer than agents take to tell of it is unreadable"
   const denied = { expect: ["- denied:NetworkPolicy"] } as const;
   check(t, "path", [
     ["web > ledger syn live @c +31", "unproven not-answered 0/0/0/1", denied],
-    ["web > ledger syn live @c +29", "unproven served-nobody 0/0/1", denied],
+    ["web > ledger syn live @c +29", "unproven server-silent 0/0/1", denied],
   ]);
 });
 
@@ -681,10 +686,17 @@ t.test("a datagram that reached the server is not taken for one that was dropped
   const expect = ["- denied:NetworkPolicy"] as const;
   const rows: Row[] = [
     [
-      "web > ledger bytes syn udp @c, cart > ledger plain accepted udp",
+      "web > ledger bytes silent udp @c, cart > ledger plain accepted udp",
       "confirmed denied-and-dropped 1/0/0",
     ],
-    ["web > ledger bytes syn udp @c", "unproven served-nobody 0/0/1"],
+    ["web > ledger bytes silent udp @c", "unproven served-nobody 0/0/1"],
+    // One alone may have been lost.
+    [
+      "web > ledger bytes syn udp @c x20, cart > ledger plain accepted udp",
+      "unproven server-silent 0/0/20",
+    ],
+    ["web > ledger syn @c, cart > ledger plain accepted udp", "unproven server-silent 0/0/1"],
+    ["web > ledger rst @c, cart > ledger plain accepted", "confirmed denied-and-refused 1/0/0"],
     ["web > ledger bytes syn udp", "unproven reached-the-server 0/0/1"],
     ["web > ledger bytes syn udp x20", "unproven reached-the-server 0/0/20"],
     ["web > ledger plain accepted udp", "violated denied-and-accepted 0/1/0"],
@@ -835,6 +847,68 @@ t.test("an address that nobody is known to have held leaves the edge unproven", 
   check(t, "path", [[`web > ${NOBODY} plain accepted @c`, "unproven not-attributable 0/0/1"]]);
   const found = exercised(judge(sightingsOf([`${NOBODY} > ledger plain accepted @s`]), {}));
   t.strictSame(found.map(tell), ["unproven not-attributable 0/0/1"]);
+});
+
+// ---- a cluster that changes ------------------------------------------------------------------
+
+/** The same cluster, and what changes in it: `objects` at their second of the window. */
+function changing(...changes: [second: number, change: JsonMap | "gone", name?: string][]) {
+  const changed = new Inventory();
+  const all = new Map(clusterObjects().map((object) => [object.name, object]));
+  for (const object of all.values()) changed.apply(object, FROM - 3_600_000);
+  for (const [second, change, name] of changes) {
+    if (change === "gone") changed.remove(all.get(name!)!, FROM + second * 1000);
+    else changed.apply(toClusterObject(change, null)!, FROM + second * 1000);
+  }
+  return changed;
+}
+
+const bodyOf = (name: string) => clusterObjects().find((object) => object.name === name)!.body;
+
+t.test("behind a Service every pod counts that lived then, also one that died since", async (t) => {
+  const expect = ["- denied:NetworkPolicy"] as const;
+  const died = { expect, inventory: changing([40, "gone", "twin-1"]) };
+  const tried = "web > twin-1 silent @c via=twin-svc +10, cart > twin-2 plain accepted +10";
+  const served = "cart > twin-1 plain accepted +12";
+  const unwatched = { coverage: without("twin-1") };
+  check(t, "path", [
+    [`${tried}, ${served}`, "confirmed denied-and-dropped 1/0/0", died],
+    [`${tried}, ${served}`, "unproven server-silent 0/0/1", { ...died, ...unwatched }],
+    [tried, "unproven served-nobody 0/0/1", died],
+    // Who was there before the window is not known any more.
+    [`${tried.replace("+10", "+-1")}, ${served}`, "unproven server-silent 0/0/1", died],
+  ]);
+});
+
+t.test("that a pod served says nothing of another of its name", async (t) => {
+  const expect = ["- denied:NetworkPolicy"] as const;
+  const body = bodyOf("ledger");
+  const metadata = { ...(body["metadata"] as JsonMap), uid: "uid-ledger-anew" };
+  const inventory = changing([30, { ...body, metadata }]);
+  const tried = "web > ledger silent @c +45";
+  check(t, "path", [
+    [`${tried}, cart > ledger plain accepted +10`, "unproven served-nobody 0/0/1"],
+    [`${tried}, cart > ledger plain accepted +50`, "confirmed denied-and-dropped 1/0/0"],
+  ], { expect, inventory }); // prettier-ignore
+});
+
+t.test("what went to a Service of several ports may be of any edge of its client", async (t) => {
+  const service = {
+    ...{ apiVersion: "v1", kind: "Service", metadata: { name: "ledger-svc", namespace: "pay" } },
+    spec: {
+      ...{ clusterIP: "10.96.0.1", selector: {} },
+      ports: [{ port: 443, targetPort: "main", protocol: "TCP" }],
+    },
+  };
+  const inventory = changing([-600, service]);
+  const lines = ["web > ledger mtls accepted", "web > ledger plain accepted @c via=ledger-svc"];
+  const world = { inventory, coverage: without("ledger") };
+  const found = exercised(judge(sightingsOf(lines, inventory), world));
+  const edge = found.filter((v) => v.edge.id.includes("pay/ledger"));
+  t.strictSame(edge.map(tell), [
+    "unproven not-attributable 1/0/0",
+    "unproven not-attributable 1/0/0",
+  ]);
 });
 
 // ---- pairing -------------------------------------------------------------------------------
