@@ -15,12 +15,14 @@ import type { Aspect, Verdict } from "../../collector/verdict/verdict.ts";
 import {
   admits,
   makeCluster,
+  MOVED_OBJECT,
   nodeObject,
   podObject,
   ruleObjects,
   rulesDuring,
   serviceObject,
   sharedObject,
+  sliceObject,
   WINDOW_MS,
 } from "./cluster.ts";
 import type { Cluster, Pod, Rules } from "./cluster.ts";
@@ -99,6 +101,7 @@ export function changesOf(cluster: Cluster): Declared[] {
     ...cluster.nodes.map(nodeObject),
     ...[...byApp.values()].map(serviceObject),
     ...["shop", "pay"].map(sharedObject),
+    ...(cluster.moved ? [MOVED_OBJECT] : []),
   ].map((body) => ({ object: object(body), ...FOR_EVER }));
   const pods = cluster.pods.map((pod) => ({
     object: object(podObject(pod, EPOCH_MS)),
@@ -115,7 +118,11 @@ export function changesOf(cluster: Cluster): Declared[] {
       }));
     }),
   );
-  return [...lasting, ...pods, ...rules].sort((a, b) => a.fromMs - b.fromMs);
+  const slices = (cluster.moved ?? []).map(({ fromMs, toMs, value }) => ({
+    object: object(sliceObject(value)),
+    ...{ fromMs: Math.max(fromMs, FOR_EVER.fromMs), toMs, isReplaced: toMs < Infinity },
+  }));
+  return [...lasting, ...pods, ...rules, ...slices].sort((a, b) => a.fromMs - b.fromMs);
 }
 const FOR_EVER = { fromMs: -1e9, toMs: Infinity, isReplaced: false };
 

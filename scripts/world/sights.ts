@@ -2,7 +2,7 @@
 import type { Coverage } from "../../protocol/coverage.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
 import type { Observation } from "../../protocol/observation.ts";
-import { BEHIND_MS, serviceAddress, sharedAddress, WINDOW_MS } from "./cluster.ts";
+import { BEHIND_MS, MOVED_ADDRESS, serviceAddress, sharedAddress, WINDOW_MS } from "./cluster.ts";
 import type { Cluster, Node, Pod } from "./cluster.ts";
 import type { Draw } from "./draw.ts";
 import type { Attempt, Posture } from "./traffic.ts";
@@ -216,8 +216,12 @@ function sighting(
 /** What stands in the client's packets, before a Service's address is translated. */
 function addressed({ by, port, server }: Attempt): Partial<Flow> {
   if (by === null) return {};
-  const dst_ip = by === "service" ? serviceAddress(port) : sharedAddress(server.namespace);
-  return { dst_ip, dst_port: 80 };
+  const addresses = {
+    service: serviceAddress(port),
+    shared: sharedAddress(server.namespace),
+    moved: MOVED_ADDRESS,
+  };
+  return { dst_ip: addresses[by], dst_port: 80 };
 }
 
 /** As it stands between the pods' own addresses, when it was over. */

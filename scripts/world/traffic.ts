@@ -18,8 +18,11 @@ export type Attempt = {
   /** Who had the address then. */
   server: Pod;
   port: number;
-  /** It was sent to the Service of the server, or to one of several apps; null: to its address. */
-  by: "service" | "shared" | null;
+  /**
+   * It was sent to the Service of the server, to one of several apps, to the one that moves; null:
+   * to its address.
+   */
+  by: "service" | "shared" | "moved" | null;
   posture: Posture;
   startMs: number;
   endMs: number;
@@ -64,6 +67,17 @@ export function makeTraffic(cluster: Cluster, draw: Draw): Attempt[] {
       attempts.push(meet(cluster, draw, { ...sent, delayMs: isLate ? 0 : delayMs }));
       if (draw.chance(0.05)) attempts.push(...twinOf(cluster, draw, attempts.at(-1)!));
     }
+  }
+  for (let i = 0; cluster.moved !== null && i < 4; i++) {
+    const startMs = draw.between(-BEFORE_MS, WINDOW_MS);
+    // Whoever translates addresses follows late.
+    const led = cluster.moved.find(({ toMs }) => startMs < toMs + cluster.lagMs)!;
+    const [client, server] = [draw.pick(pods), draw.pick(led.value)];
+    if (client.app === server.app || startMs < client.bornMs || startMs > client.diedMs) continue;
+    const posture = draw.pick(["mtls", "plaintext"] as const);
+    const base = { ...numbered(attempts.length + 1), client, server, port: server.port, posture };
+    const sent = { ...base, startMs, by: "moved", delayMs: 0, isReset: false } as const;
+    attempts.push(meet(cluster, draw, sent));
   }
   for (const server of pods.filter(() => draw.chance(0.1))) {
     const startMs = draw.between(Math.max(-BEFORE_MS, server.bornMs), WINDOW_MS);
