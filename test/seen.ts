@@ -122,8 +122,8 @@ let serial = 0;
  * `@c` or `@s` (seen at one end only), `@up` (at both nodes' uplinks, too), `@only-up`,
  * `@snat` (at an uplink under the node's address, too), `basis=BASIS` (by what the client is named;
  * else a SYN), `unasked` (it reset a SYN-ACK, and that is all), `one-way` (the agent says that it went on
- * and one side did not pass), `mid`, `live`, `udp`, `c-only`, `s-only`, `via=SERVICE`,
- * `+N` (starts N seconds into the window), `isn=N`, `port=N`, `sampling=N`, `xN`
+ * and one side did not pass), `mid`, `live`, `udp`, `sctp`, `c-only`, `s-only`, `via=SERVICE`,
+ * `+N` (starts N seconds into the window), `isn=N`, `answer=N` (the server's), `sport=N`, `port=N`, `sampling=N`, `xN`
  * (so many of it).
  */
 export function seen(line: string, fromMs: number): Seen[] {
@@ -143,12 +143,12 @@ function one(client: string, server: string, words: readonly string[], fromMs: n
   const value = (name: string) => words.find((w) => w.startsWith(name))?.slice(name.length);
   const has = (word: string) => words.includes(word);
   const startMs = fromMs + Number(value("+") ?? 1) * 1000;
-  const isUdp = has("udp");
+  const proto = has("udp") ? "udp" : has("sctp") ? "sctp" : "tcp";
   const isn = Number(value("isn=") ?? serial);
   const record: Flow = {
     start: new Date(startMs).toISOString(),
     end: new Date(startMs + 1500).toISOString(),
-    proto: isUdp ? "udp" : "tcp",
+    proto,
     ...{ src_ip: addressOf(client), src_port: Number(value("sport=") ?? 20_000 + serial) },
     ...{ dst_ip: addressOf(server), dst_port: Number(value("port=") ?? 8443) },
     ...{ client_basis: "syn", encap: [], packets: [5, 4], bytes: [500, 400], state: "established" },
@@ -157,7 +157,7 @@ function one(client: string, server: string, words: readonly string[], fromMs: n
     notes: [],
   };
   const isKnown = (word: string) =>
-    /^(@([cs]|up|only-up|snat)|one-way|mid|live|udp|[cs]-only|(via|isn|port|sport|sampling|refused|left|basis)=.+|\+[\d.]+)$/.test(
+    /^(@([cs]|up|only-up|snat)|one-way|mid|live|udp|sctp|[cs]-only|(via|isn|answer|port|sport|sampling|refused|left|basis)=.+|\+-?[\d.]+)$/.test(
       word,
     );
   for (const word of words) {
@@ -179,7 +179,7 @@ function one(client: string, server: string, words: readonly string[], fromMs: n
   if (basis) record.client_basis = basis;
   if (has("c-only")) Object.assign(record, { packets: [5, 0], state: "attempted", accepted: null });
   if (has("s-only")) Object.assign(record, { packets: [0, 5], midstream: true, accepted: null });
-  const hasIsn = !isUdp && !record.midstream;
+  const hasIsn = proto === "tcp" && !record.midstream;
   const sighting = (vantage: "client" | "server", more: Partial<Flow>): Seen => {
     const name = vantage === "client" ? client : server;
     return {
@@ -189,7 +189,10 @@ function one(client: string, server: string, words: readonly string[], fromMs: n
         ...{ revision: 1, final: !has("live"), interface: `veth-${name}`, vantage },
         sampling: Number(value("sampling=") ?? 1),
         ...(has("one-way") ? { one_way: true } : {}),
-        isn: [hasIsn ? isn : null, hasIsn && record.packets[1] > 0 ? isn + 1 : null],
+        isn: [
+          hasIsn ? isn : null,
+          hasIsn && record.packets[1] > 0 ? Number(value("answer=") ?? isn + 1) : null,
+        ],
         record: { ...record, ...more },
       },
     };

@@ -1,8 +1,9 @@
 /** Attributes an observation: who its client was, and who its server, at the time it began. */
+import type { Flow } from "../../protocol/flow-record.ts";
 import type { Observation } from "../../protocol/observation.ts";
 import { isMap, labelsAt, valueAt } from "./cluster-object.ts";
 import { formatHolder, namedPort, type Holder, type HolderPort } from "./holder.ts";
-import type { Inventory, LookUp } from "./inventory.ts";
+import { LED_LATE_MS, type Inventory, type LookUp } from "./inventory.ts";
 import { hasLabels } from "./selector.ts";
 
 /** certificate: read on the wire. address: by a binding. inferred: by a Service's one workload. */
@@ -37,23 +38,21 @@ export type Sighting = { id: string; node: string; attributed: Attributed };
 
 /** Attributes by the time at which the flow started, by an agent's clock that may be apart. */
 export function attribute(observation: Observation, inventory: Inventory, apartMs = 0): Attributed {
-  const { record } = observation;
+  const { record, vantage } = observation;
   const atMs = Date.parse(record.start);
   const reasons: string[] = [];
-  const client = toEnd(
-    inventory.lookUp(record.src_ip, atMs, apartMs),
-    "client",
-    record.src_ip,
-    reasons,
-  );
-  const found = inventory.lookUp(record.dst_ip, atMs, apartMs);
+  // Nothing comes from a Service, and at a server's own interface its address is translated.
+  const asked = (service: Holder) =>
+    vantage !== "server" && offeredBy(service, record) !== undefined;
+  const sent = inventory.lookUp(record.src_ip, atMs, apartMs, () => false);
+  const client = toEnd(sent, "client", record.src_ip, reasons);
+  const found = inventory.lookUp(record.dst_ip, atMs, apartMs, asked);
   let server = toEnd(found, "server", record.dst_ip, reasons);
   let serverPort: number | null = record.dst_port;
   let service: Holder | null = null;
   if (found.holder?.kind === "service") {
     service = found.holder;
-    const { dst_port: port, proto } = record;
-    const backend = resolveService(service, port, String(proto), inventory, atMs, apartMs);
+    const backend = resolveService(service, record, inventory, atMs, apartMs);
     serverPort = backend.port;
     reasons.push(...backend.reasons);
     const provenance = backend.holder === null ? null : ("inferred" as const);
@@ -120,14 +119,13 @@ type Backend = { holder: Holder | null; port: number | null; reasons: string[] }
 /** The workload behind a Service: certain only where all of its backends are of one workload. */
 function resolveService(
   service: Holder,
-  port: number,
-  proto: string,
+  { dst_port: port, proto }: Flow,
   inventory: Inventory,
   atMs: number,
   apartMs: number,
 ): Backend {
   const name = formatHolder(service);
-  const offered = service.ports.find((p) => p.port === port && p.transport.toLowerCase() === proto);
+  const offered = offeredBy(service, { dst_port: port, proto });
   if (offered === undefined) {
     return { holder: null, port: null, reasons: [`${name} offers no port ${port}/${proto}`] };
   }
@@ -147,11 +145,22 @@ function resolveService(
   const ports = new Set(known.map((backend) => targetOn(backend, offered)));
   const workloads = new Set(known.map(formatHolder));
   const target = ports.size === 1 ? [...ports][0]! : null;
-  if (workloads.size === 1) {
-    return { holder: known[0]!, port: target, reasons: [`server: one of the backends of ${name}`] };
+  if (workloads.size > 1) {
+    const reason = `${name} has backends of several workloads: ${[...workloads].join(", ")}`;
+    return { holder: null, port: target, reasons: [reason] };
   }
-  const reason = `${name} has backends of several workloads: ${[...workloads].join(", ")}`;
-  return { holder: null, port: target, reasons: [reason] };
+  if (target === null) {
+    const reason = `${name} leads to several ports, or to one that its backends do not name`;
+    return { holder: null, port: null, reasons: [reason] };
+  }
+  return { holder: known[0]!, port: target, reasons: [`server: one of the backends of ${name}`] };
+}
+
+function offeredBy(
+  { ports }: Holder,
+  { dst_port, proto }: Pick<Flow, "dst_port" | "proto">,
+): HolderPort | undefined {
+  return ports.find((p) => p.port === dst_port && p.transport.toLowerCase() === proto);
 }
 
 /** Whom it led to then: by EndpointSlices where it had any, else by its selector. */
@@ -161,14 +170,15 @@ function backendsOf(
   atMs: number,
   apartMs: number,
 ): (Holder | null)[] {
-  const endpoints = inventory.endpointsOf(service, atMs, apartMs);
-  if (endpoints !== null) return endpoints.map((one) => inventory.whoWas(one, atMs, apartMs));
+  const led = inventory.backendsOf(service, atMs, apartMs);
+  if (led !== null) return led;
   const selector = valueAt(service.spec, "selector");
   if (!isMap(selector)) return [];
   const wanted = labelsAt(selector);
-  return inventory
-    .pods(atMs)
-    .filter((pod) => pod.namespace === service.namespace && hasLabels(pod.labels, wanted));
+  const near = inventory.podsBetween(atMs - apartMs - LED_LATE_MS, atMs + apartMs);
+  return [...near.map(({ value }) => value), ...inventory.pods(atMs)].filter(
+    (pod) => pod.namespace === service.namespace && hasLabels(pod.labels, wanted),
+  );
 }
 
 function targetOn(pod: Holder, { target, transport, port }: HolderPort): number | null {

@@ -62,6 +62,9 @@ const API_SERVER = "default/kubernetes";
 /** Who holds an address that is not outside: while one of these is not known, nothing is. */
 const HOLDING_KINDS: ReadonlySet<string> = new Set(["Node", "Pod", "Service"]);
 
+/** Whoever translates a Service's address follows late, and leads to its backends of before. */
+export const LED_LATE_MS = 15_000;
+
 const NOBODY = { holder: null, fromMs: null, toMs: null };
 
 export class Inventory {
@@ -127,9 +130,15 @@ export class Inventory {
 
   /**
    * Who had the address at `atMs` by a clock that may be `apartMs` off: where more than one may be
-   * meant, nobody is.
+   * meant, nobody is. A Service may be given any address: of one that somebody else has, too, it
+   * counts where it is `meant`.
    */
-  lookUp(address: string, atMs: number, apartMs = 0): LookUp {
+  lookUp(
+    address: string,
+    atMs: number,
+    apartMs = 0,
+    meant: (service: Holder) => boolean = () => true,
+  ): LookUp {
     const text = toCanonicalAddress(address);
     if (text === null) return { ...NOBODY, reason: "not-an-address" };
     const keys = this.byAddress.get(text);
@@ -143,8 +152,10 @@ export class Inventory {
       const { value: holder, fromMs, toMs } = binding;
       found.push({ holder, reason: null, fromMs, toMs });
     }
-    if (found.length === 1) return found[0]!;
-    if (found.length > 1) return { ...NOBODY, reason: "ambiguous" };
+    const isMeant = ({ holder }: LookUp) => holder!.kind !== "service" || meant(holder!);
+    const [only, ...others] = found.length > 1 ? found.filter(isMeant) : found;
+    if (others.length > 0) return { ...NOBODY, reason: "ambiguous" };
+    if (only !== undefined) return only;
     if (keys !== undefined) return { ...NOBODY, reason: "not-held-then" };
     const outside = { reason: null, fromMs: null, toMs: null };
     if (this.isApiServer(text, atMs, apartMs)) {
@@ -154,18 +165,33 @@ export class Inventory {
     return reason === null ? { holder: toExternal(text), ...outside } : { ...NOBODY, reason };
   }
 
-  /** Where a Service led then, by a clock that may be so far off; null for one without slices. */
-  endpointsOf(service: Holder, atMs: number, apartMs: number): Endpoint[] | null {
-    return this.endpoints.of(service.namespace, service.name, atMs - apartMs, atMs + apartMs);
+  /**
+   * Whom a Service led to then, by a clock that may be so far off: null for one without slices, and
+   * for each endpoint of which it is not known who it was.
+   */
+  backendsOf(service: Holder, atMs: number, apartMs: number): (Holder | null)[] | null {
+    const { namespace, name } = service;
+    const fromMs = atMs - apartMs - LED_LATE_MS;
+    const led = this.endpoints.of(namespace, name, fromMs, atMs + apartMs);
+    return led?.map((endpoint) => this.whoWas(endpoint, fromMs, atMs, apartMs)) ?? null;
   }
 
-  /** Who an endpoint was; null where that is not known. */
-  whoWas({ address, pod }: Endpoint, atMs: number, apartMs: number): Holder | null {
-    if (pod === null) return this.lookUp(address, atMs, apartMs).holder;
-    const isIt = (b: Binding<Holder>) => pod.uid === null || b.value.uid === pod.uid;
+  private whoWas(
+    { address, pod }: Endpoint,
+    fromMs: number,
+    atMs: number,
+    apartMs: number,
+  ): Holder | null {
+    const held = () => this.lookUp(address, atMs, apartMs, () => false).holder;
+    if (pod === null) return held();
+    // Whoever may write slices may name any pod: it is one that has the address.
+    const isIt = ({ value }: Binding<Holder>) =>
+      (pod.uid === null || value.uid === pod.uid) &&
+      (value.addresses.includes(address) ||
+        (value.hostNetwork && held()?.kind === "node" && held()!.name === value.node));
     const near = this.holders
       .get(pod.key)
-      ?.bindings.filter((b) => isIt(b) && b.fromMs <= atMs + apartMs && atMs - apartMs < b.toMs);
+      ?.bindings.filter((b) => isIt(b) && b.fromMs <= atMs + apartMs && fromMs < b.toMs);
     return near?.findLast((b) => b.fromMs <= atMs)?.value ?? near?.[0]?.value ?? null;
   }
 
@@ -272,11 +298,14 @@ export class Inventory {
     for (const address of holder.addresses) this.claim(address, key, fromMs, nowMs);
   }
 
-  /** Whoever had the address before does not have it any more: a pod's end is told late. */
+  /**
+   * Which pod had the address before does not have it any more: a pod's end is told late. A Service
+   * may be given anybody's address, and takes it from nobody.
+   */
   private claim(address: string, key: string, fromMs: number, nowMs: number): void {
     const keys = this.byAddress.get(address) ?? new Set<string>();
     this.byAddress.set(address, keys);
-    for (const other of keys) {
+    for (const other of key.startsWith("Pod./") ? keys : []) {
       if (other === key || nowMs === -Infinity || !other.startsWith("Pod./")) continue;
       const timeline = this.holders.get(other);
       const held = timeline?.current;

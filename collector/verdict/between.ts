@@ -64,7 +64,10 @@ export function joinMasked(groups: Sighting[][], apartMs: number): Sighting[][] 
       .get(name ?? "")
       ?.slice(-LOOKED_AT)
       .filter((g) => isOf(g, observation, apartMs));
-    if (found?.length === 1) found[0]!.push(...group);
+    // Where several have the client's number, the server's tells which of them was answered.
+    const exact = found?.filter((g) => g[0]!.attributed.observation.isn[1] === observation.isn[1]);
+    const [only, ...others] = exact?.length === 1 ? exact : (found ?? []);
+    if (only !== undefined && others.length === 0) only.push(...group);
     else rest.push(group);
   }
   return rest;
@@ -106,11 +109,12 @@ function isOf(group: readonly Sighting[], observation: Observation, apartMs: num
 }
 
 /** Reports whether two say different sequence numbers of a side. */
-function differs({ isn: a }: Observation, { isn: b }: Observation): boolean {
+export function differs({ isn: a }: Observation, { isn: b }: Observation): boolean {
   return ([0, 1] as const).some((i) => a[i] !== null && b[i] !== null && a[i] !== b[i]);
 }
 
-function overlaps(a: Observation, b: Observation, apartMs: number): boolean {
+/** Reports whether they lived at one time, by clocks so far apart. */
+export function overlaps(a: Observation, b: Observation, apartMs: number): boolean {
   const isBefore = (x: Observation, y: Observation) =>
     Date.parse(x.record.end) + apartMs < Date.parse(y.record.start);
   return !isBefore(a, b) && !isBefore(b, a);

@@ -60,7 +60,7 @@ export function coverageOf({ coverage, lives, fromMs, toMs, clocksApartMs }: Wor
 export class WindowCoverage {
   /** Milliseconds by which clocks may be apart. */
   readonly apartMs: number;
-  readonly #fromMs: number;
+  readonly fromMs: number;
   readonly #toMs: number;
   readonly #byAddress = new Map<string, NodeWord[]>();
   /** Beside the window, too, as far as clocks differ. */
@@ -84,7 +84,7 @@ export class WindowCoverage {
     apartMs: number,
   ) {
     this.apartMs = apartMs;
-    this.#fromMs = fromMs;
+    this.fromMs = fromMs;
     this.#toMs = toMs;
     for (const life of lives) push(this.#lives, formatHolder(life.value), life);
     for (const word of words) {
@@ -103,7 +103,7 @@ export class WindowCoverage {
 
   #noteLost({ node, coverage }: NodeWord): void {
     for (const { interface: name, from_ms, to_ms, observations } of coverage.discards ?? []) {
-      if (to_ms < this.#fromMs || from_ms >= this.#toMs) continue;
+      if (to_ms < this.fromMs || from_ms >= this.#toMs) continue;
       const lost = this.#lost.get(node) ?? new Map<string, number>();
       const place = name === "" ? ANY_INTERFACE : name;
       this.#lost.set(node, lost.set(place, (lost.get(place) ?? 0) + observations));
@@ -138,7 +138,7 @@ export class WindowCoverage {
   }
 
   #lived({ fromMs, toMs }: Span): number {
-    return Math.min(toMs, this.#toMs) - Math.max(fromMs, this.#fromMs);
+    return Math.min(toMs, this.#toMs) - Math.max(fromMs, this.fromMs);
   }
 
   /**
@@ -147,7 +147,7 @@ export class WindowCoverage {
    * both directions, no observation given up, drops and what is unread within the tolerance.
    */
   isWhole(holder: Holder, fromMs: number, toMs: number, tolerance: number): boolean {
-    const from = Math.max(fromMs, this.#fromMs - this.apartMs);
+    const from = Math.max(fromMs, this.fromMs - this.apartMs);
     const to = Math.min(toMs, this.#toMs + this.apartMs);
     if (holder.kind === "external") return false;
     const spans = this.#lossless.get(holder) ?? this.#losslessOf(holder, tolerance);
@@ -166,7 +166,7 @@ export class WindowCoverage {
   }
 
   #add(words: readonly NodeWord[], life: Span = ALWAYS): Watched {
-    const lifeFrom = Math.max(life.fromMs, this.#fromMs);
+    const lifeFrom = Math.max(life.fromMs, this.fromMs);
     const lifeTo = Math.min(life.toMs, this.#toMs);
     const spans = words
       .map(({ coverage: c }) => [Math.max(c.from_ms, lifeFrom), Math.min(c.to_ms, lifeTo)])
@@ -218,8 +218,12 @@ export class WindowCoverage {
 
   /** All pods of the workload that lived in the window. */
   #podsOf(holder: Holder): readonly Holder[] {
-    const lives = this.#lives.get(formatHolder(holder)) ?? [];
-    return [...new Set([holder, ...lives.map((life) => life.value)])];
+    return [...new Set([holder, ...this.podsOf(formatHolder(holder))])];
+  }
+
+  /** All pods of a workload, by its name, that lived in the window. */
+  podsOf(workload: string): readonly Holder[] {
+    return (this.#lives.get(workload) ?? []).map((life) => life.value);
   }
 
   /** Frames that the nodes of these words dropped on interfaces that are not known. */
@@ -238,7 +242,7 @@ export class WindowCoverage {
     const all = this.#byNode.get(node) ?? [];
     // What passes an uplink or a tunnel has passed a pod's interface already.
     const words = all.filter(({ coverage: c }) => (c.interface_kind ?? "pod") === "pod");
-    const seconds = (this.#toMs - this.#fromMs) / 1000;
+    const seconds = (this.#toMs - this.fromMs) / 1000;
     const own = pods.filter((pod) => pod.node === node && !pod.hostNetwork);
     const watched = own.reduce((n, pod) => n + this.ofPod(pod).share * seconds, 0);
     const sum = (pick: (c: Coverage) => number) => words.reduce((n, w) => n + pick(w.coverage), 0);

@@ -1,6 +1,7 @@
 /** Judges edges by what their connections say together: the verdict, and the words for it. */
 import { formatHolder } from "../attribution/holder.ts";
 import type { Holder } from "../attribution/holder.ts";
+import type { Binding } from "../attribution/timeline.ts";
 import type { Expectation } from "../policy/expectation.ts";
 import { formatShare, upperBound } from "./confidence.ts";
 import type { Watched, WindowCoverage } from "./coverage.ts";
@@ -40,7 +41,7 @@ export class EdgeJudge {
     this.#input = input;
     this.#tally = tally;
     this.#coverage = coverage;
-    this.#served = servedBy(tally, input.pods);
+    this.#served = servedBy(tally, input.lives);
   }
 
   judge(tally: EdgeTally): Verdict[] {
@@ -152,8 +153,7 @@ export class EdgeJudge {
     const to = `${port}/${proto}`;
     const names = [
       `> ${formatHolder(server)} ${to}`,
-      `${formatHolder(client)} > ${to}`,
-      ` > ${to}`,
+      ...[to, "*"].flatMap((at) => [`${formatHolder(client)} > ${at}`, ` > ${at}`]),
     ];
     return names.some((name) => unknown.has(name));
   }
@@ -198,11 +198,11 @@ function samplingOf(...ends: readonly Watched[]): number {
 }
 
 /** Pods' ports that served somebody, and workloads' of which all pods did. */
-function servedBy({ served }: Tally, pods: readonly Holder[]): ReadonlySet<string> {
+function servedBy({ served }: Tally, lives: readonly Binding<Holder>[]): ReadonlySet<string> {
   const ports = new Set([...served].map((name) => name.slice(name.lastIndexOf(" ") + 1)));
   const all = new Set(served);
   const byWorkload = new Map<string, Holder[]>();
-  for (const pod of pods) {
+  for (const { value: pod } of lives) {
     const name = formatHolder(pod);
     const known = byWorkload.get(name);
     if (known) known.push(pod);

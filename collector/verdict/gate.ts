@@ -1,7 +1,7 @@
 /** Says what may prove or contradict, and why not: of single connections, and of whole edges. */
 import type { Expectation } from "../policy/expectation.ts";
 import type { WorkloadWatched } from "./coverage.ts";
-import { isOneEndOnly } from "./matrix.ts";
+import { isMadeUp } from "./matrix.ts";
 import type { Matrix } from "./matrix.ts";
 import type { Connection } from "./pair.ts";
 import { doubted } from "./say.ts";
@@ -19,8 +19,9 @@ type Rule = {
 const RULES: readonly Rule[] = [
   { reason: "roles-unknown", takes: "all", when: (c) => !c.rolesKnown },
   { reason: "client-is-node", takes: "all", when: (c) => c.clientIsNode },
+  { reason: "not-attributable", takes: "all", when: (c) => c.isNear },
   // An attempt that came to nothing is no forgery for that: a policy may have stopped it.
-  { reason: "one-end-only", takes: "all", when: (c, m) => c.established && isOneEndOnly(m) },
+  { reason: "one-end-only", takes: "all", when: (c, m) => c.established && isMadeUp(m) },
   { reason: "one-sided", takes: "all", when: (c) => !c.clientSpoke },
   { reason: "sightings-disagree", takes: "proofs", when: (c) => c.disagree },
   { reason: "policy-incomplete", takes: "all", when: (_c, _m, e) => (e.doubts ?? []).length > 0 },

@@ -4,7 +4,7 @@ import type { Holder } from "../attribution/holder.ts";
 import type { Expectation } from "../policy/expectation.ts";
 import { CARRIERS, expectedOf, sayOf, shownBy } from "./expect.ts";
 import type { Known } from "./expect.ts";
-import { isOneEndOnly, portOf } from "./matrix.ts";
+import { isMadeUp, portOf } from "./matrix.ts";
 import type { Matrix, Sights } from "./matrix.ts";
 import type { Connection } from "./pair.ts";
 import { undemanded, unreadable } from "./say.ts";
@@ -84,10 +84,12 @@ export class Hearing {
     if (isHeld && c.client === null && c.server !== null) {
       tally.unknown.add(`> ${c.serverName} ${port}`);
     }
-    if (isHeld && c.server === null) tally.unknown.add(`${c.client ? c.clientName : ""} > ${port}`);
-    const isMadeUp = isOneEndOnly(matrix);
-    if (c.accepted === true && isMadeUp) {
-      tally.addOneEnded(c.atClient ? c.clientName : c.serverName, 1);
+    if (isHeld && c.server === null) {
+      tally.unknown.add(`${c.client ? c.clientName : ""} > ${c.isPortKnown ? port : "*"}`);
+    }
+    if (c.accepted === true && isMadeUp(matrix)) {
+      const seenBy = c.atClient ? c.clientName : c.atServer ? c.serverName : null;
+      tally.addOneEnded(seenBy ?? `node/${c.sightings.map((s) => s.node).sort()[0]}`, 1);
     }
     // Whoever the client was, at the server's own end it is the server that answered.
     if (c.accepted === true && c.rolesKnown && c.atServer && c.server !== null) {

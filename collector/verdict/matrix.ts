@@ -1,5 +1,4 @@
 /** Tells of a connection at which ends it was seen, and at which it would have been. */
-import { formatHolder } from "../attribution/holder.ts";
 import type { Holder } from "../attribution/holder.ts";
 import type { WindowCoverage } from "./coverage.ts";
 import type { Connection } from "./pair.ts";
@@ -23,16 +22,10 @@ export type Matrix = {
 export class Sights {
   readonly #coverage: WindowCoverage;
   readonly #tolerance: number;
-  /** By the workload's name. */
-  readonly #pods = new Map<string, Holder[]>();
 
-  constructor(coverage: WindowCoverage, pods: readonly Holder[], tolerance: number) {
+  constructor(coverage: WindowCoverage, tolerance: number) {
     this.#coverage = coverage;
     this.#tolerance = tolerance;
-    for (const pod of pods) {
-      const name = formatHolder(pod);
-      this.#pods.set(name, [...(this.#pods.get(name) ?? []), pod]);
-    }
   }
 
   of(c: Connection): Matrix {
@@ -56,13 +49,11 @@ export class Sights {
     return serverProvenance === "inferred";
   }
 
-  podsOf(workload: string): readonly Holder[] {
-    return this.#pods.get(workload) ?? [];
-  }
-
   #serversOf(c: Connection): readonly Holder[] {
     if (!c.server) return [];
-    return this.isInferred(c) ? this.podsOf(c.serverName) : [c.server];
+    if (!this.isInferred(c)) return [c.server];
+    // Those that died in the window, too; who died before it is not known any more.
+    return c.startMs < this.#coverage.fromMs ? [] : this.#coverage.podsOf(c.serverName);
   }
 
   #sight(c: Connection, isSeen: boolean, pods: readonly Holder[]): Sight {
@@ -76,13 +67,14 @@ export class Sights {
   }
 }
 
-/** `pay/ledger-0 8443/tcp`: a pod's port, or that of any pod of a workload. */
+/** `pay/ledger-0/UID 8443/tcp`: a pod's port, or `pay/ledger[StatefulSet] …`: its workload's. */
 export function portOf(of: Holder | string, { port, proto }: Pick<Connection, "port" | "proto">) {
-  const name = typeof of === "string" ? of : `${of.namespace}/${of.name}`;
+  // Another pod of the name may never have served anybody.
+  const name = typeof of === "string" ? of : `${of.namespace}/${of.name}/${of.uid}`;
   return `${name} ${port}/${proto}`;
 }
 
-/** Seen at one end, while the other was watched whole and saw nothing: somebody made it up. */
-export function isOneEndOnly({ client, server }: Matrix): boolean {
-  return (client === "seen" && server === "absent") || (client === "absent" && server === "seen");
+/** One of its ends was watched whole and saw nothing of it: somebody made it up elsewhere. */
+export function isMadeUp({ client, server }: Matrix): boolean {
+  return client === "absent" || server === "absent";
 }

@@ -1,8 +1,8 @@
 /** Pairs the sightings of one connection, at two veths or two nodes, into one connection. */
 import { formatHolder } from "../attribution/holder.ts";
 import type { Holder } from "../attribution/holder.ts";
-import { joinBetween, joinMasked } from "./between.ts";
-import type { Provenance, Sighting } from "../attribution/attribute.ts";
+import { differs, joinBetween, joinMasked, overlaps } from "./between.ts";
+import type { Attributed, AttributedEnd, Provenance, Sighting } from "../attribution/attribute.ts";
 import type { Posture } from "../policy/expectation.ts";
 import type { Flow, RefusalName } from "../../protocol/flow-record.ts";
 import type { Observation } from "../../protocol/observation.ts";
@@ -19,6 +19,8 @@ export type Connection = {
   clientProvenance: Provenance | null;
   serverProvenance: Provenance | null;
   port: number;
+  /** Behind a Service that leads to several ports it is the Service's own, which says nothing. */
+  isPortKnown: boolean;
   proto: string;
   /** Which end is the client is more than a guess. */
   rolesKnown: boolean;
@@ -37,23 +39,27 @@ export type Connection = {
   accepted: boolean | null;
   failure: string | null;
   failureSide: "client" | "server" | null;
-  /** Other causes of the failure look the same on the wire. */
+  /** Other causes of the failure look the same on the wire, or two sightings name two. */
   failureLikely: boolean;
-  /** The server's TCP, or its UDP, answered. */
+  /** The server's TCP, or its UDP, answered, and nobody says that it was refused. */
   established: boolean;
   /** Bytes were seen, and of one side only: what the other did is not known. */
   oneSided: boolean;
-  /** Two sightings say opposite things: neither counts as a proof. */
+  /** Two sightings say opposite things: who holds one node's certificate says what it likes. */
   disagree: boolean;
   /** The SYN was answered by RST or ICMP. */
   refused: boolean;
   /** By which of them, where all that saw it say the same. */
   refusedBy: RefusalName | null;
+  /** Packets that left the client. */
+  sent: number;
   /** The SYN has waited in vain. */
   unanswered: boolean;
   /** A sighting at the client's, and one at the server's veth. */
   atClient: boolean;
   atServer: boolean;
+  /** An end that did not see it held its address then only as far as clocks may be apart. */
+  isNear: boolean;
   /** The client's address is another node's, and nobody saw from whom the connection came. */
   clientIsNode: boolean;
   midstream: boolean;
@@ -88,7 +94,7 @@ export function pairSightings(sightings: readonly Sighting[], apartMs: number): 
     if (known) known.push(sighting);
     else groups.set(key, [sighting]);
   }
-  const paired = [...groups.values()].flatMap((group) => splitByTime(group, apartMs));
+  const paired = [...groups.values()].flatMap((group) => splitUp(group, apartMs));
   return joinBetween(joinMasked(paired, apartMs), between, apartMs).map(merge);
 }
 
@@ -98,36 +104,77 @@ function isBetween({ attributed: { observation } }: Sighting): boolean {
   return kind !== undefined && kind !== "pod" && vantage === null;
 }
 
+const NUMBERLESS: ReadonlySet<string> = new Set(["udp", "sctp"]);
+
 /**
- * The client's initial sequence number survives Service translation; its port does too. Datagrams
- * have no such number: there the server, behind its Service, must be the same as well.
+ * The client's initial sequence number survives Service translation; its port does too. Datagrams,
+ * and SCTP, have no such number: there the server, behind its Service, must be the same as well.
  */
 function keyOf({ id, attributed: { observation, server, serverPort } }: Sighting): string {
   const { isn, record, vantage } = observation;
   const client = `${record.proto}|${record.src_ip}|${record.src_port}`;
   if (isn[0] !== null) return `${client}|${isn[0]}`;
-  if (record.proto !== "udp" || vantage === null || !server.holder) return id;
+  if (!NUMBERLESS.has(record.proto) || vantage === null || !server.holder) return id;
   return `${client}|${formatHolder(server.holder)}|${serverPort}`;
 }
 
+/** Most connections of one name that are looked at: whoever repeats a number buys no time. */
+const LOOKED_AT = 64;
+
 /**
- * Sequence numbers repeat after hours: sightings far apart are different connections. So are two of
- * one port whose frames were seen at the same end, where no number says that they are one.
+ * Sequence numbers repeat after hours, and whoever writes raw packets gives one number to
+ * connections to several servers: sightings are of one connection where they fit. Those that go to
+ * the same address find each other first, and then those that were answered.
  */
-function splitByTime(group: Sighting[], apartMs: number): Sighting[][] {
+function splitUp(group: Sighting[], apartMs: number): Sighting[][] {
   if (group.length === 1) return [group];
-  const startOf = (s: Sighting) => Date.parse(s.attributed.observation.record.start);
-  const sorted = group.toSorted((a, b) => startOf(a) - startOf(b));
-  const split: Sighting[][] = [[sorted[0]!]];
-  for (const next of sorted.slice(1)) {
-    const last = split.at(-1)!;
-    const { isn, vantage } = next.attributed.observation;
-    const isTwice =
-      isn[0] === null && last.some((s) => s.attributed.observation.vantage === vantage);
-    if (!isTwice && startOf(next) - startOf(last[0]!) <= apartMs) last.push(next);
-    else split.push([next]);
+  const sorted = group.toSorted((a, b) => startOf(a) - startOf(b) || (a.id < b.id ? -1 : 1));
+  const parts = sorted.map((sighting) => [sighting]);
+  const exact = join(parts, (a, b) => hasSameTarget(a, b) && fits(a, b, apartMs));
+  const isAnswered = (part: Sighting[]) =>
+    part.some((s) => s.attributed.observation.isn[1] !== null);
+  const rest = [...exact.filter(isAnswered), ...exact.filter((part) => !isAnswered(part))];
+  return join(rest, (a, b) => fits(a, b, apartMs));
+}
+
+/** Joins each part to the last of those before it to which all of its sightings may belong. */
+function join(parts: Sighting[][], mayBeOne: (a: Sighting, b: Sighting) => boolean): Sighting[][] {
+  const joined: Sighting[][] = [];
+  for (const part of parts) {
+    const found = joined
+      .slice(-LOOKED_AT)
+      .findLast((known) => known.every((a) => part.every((b) => mayBeOne(a, b))));
+    if (found) found.push(...part);
+    else joined.push(part);
   }
-  return split;
+  return joined;
+}
+
+const startOf = (s: Sighting) => Date.parse(s.attributed.observation.record.start);
+
+/** Reports whether two sightings of one name may be of one connection. */
+function fits(a: Sighting, b: Sighting, apartMs: number): boolean {
+  const [one, other] = [a.attributed.observation, b.attributed.observation];
+  if (differs(one, other) || !overlaps(one, other, apartMs)) return false;
+  const isSameTarget = hasSameTarget(a, b);
+  if (one.vantage !== null && one.vantage === other.vantage) {
+    // Nothing but a number tells that what passed one end twice is one.
+    return isSameTarget && one.isn[0] !== null;
+  }
+  return isSameTarget || mayLeadTo(a, b) || mayLeadTo(b, a);
+}
+
+function hasSameTarget(a: Sighting, b: Sighting): boolean {
+  const [one, other] = [a.attributed.observation.record, b.attributed.observation.record];
+  return one.dst_ip === other.dst_ip && one.dst_port === other.dst_port;
+}
+
+/** What was sent to a pod's own address is not led elsewhere; to a Service, to one of its pods. */
+function mayLeadTo({ attributed: from }: Sighting, { attributed: to }: Sighting): boolean {
+  const { holder, provenance } = from.server;
+  if (holder === null || to.server.holder === null) return true;
+  if (provenance !== "inferred") return holder.kind !== "pod";
+  return formatHolder(holder) === formatHolder(to.server.holder);
 }
 
 function merge(sightings: Sighting[]): Connection {
@@ -145,8 +192,10 @@ function merge(sightings: Sighting[]): Connection {
     .map((s) => s.attributed.observation)
     .flatMap(({ vantage, record }) => (vantage === "client" ? [record] : []));
   const tls = records.map((r) => r.tls).filter((t) => t !== null);
-  const failed = records.find((r) => r.failure !== null);
+  const failures = records.flatMap((r) => r.failure ?? []);
   const accepted = records.map((r) => r.accepted);
+  const isOpened = records.some(isEstablished);
+  const isStopped = records.some(({ state }) => state === "refused" || state === "unanswered");
   const { posture, inferred, mixed } = postureOf(records);
   return {
     sightings,
@@ -157,6 +206,7 @@ function merge(sightings: Sighting[]): Connection {
     clientProvenance: client.client.provenance,
     serverProvenance: server.server.provenance,
     port: server.serverPort ?? server.observation.record.dst_port,
+    isPortKnown: server.serverPort !== null,
     proto: server.observation.record.proto,
     rolesKnown: named.length > 0,
     clientSpoke: (atOwn.length > 0 ? atOwn : records).some(hasSpoken),
@@ -169,17 +219,21 @@ function merge(sightings: Sighting[]): Connection {
     identity: identityOf(sightings),
     protocol: records.find((r) => r.protocol !== null)?.protocol ?? null,
     accepted: accepted.includes(true) ? true : accepted.includes(false) ? false : null,
-    failure: failed?.failure?.code ?? null,
-    failureSide: failed?.failure?.side ?? null,
-    failureLikely: failed?.failure?.confidence === "likely",
-    established: records.some(isEstablished),
+    failure: failures[0]?.code ?? null,
+    failureSide: failures[0]?.side ?? null,
+    failureLikely: failures.some((f) => f.confidence === "likely" || f.code !== failures[0]!.code),
+    established: isOpened && !isStopped,
     oneSided: sightings.every((s) => isOneSided(s.attributed.observation)),
-    disagree: mixed || (accepted.includes(true) && accepted.includes(false)),
+    disagree: mixed || (isOpened && isStopped) || (accepted.includes(true) && isDenied(sightings)),
     refused: records.some((r) => r.state === "refused"),
     refusedBy: refusedByOf(records),
+    sent: Math.max(0, ...atOwn.map((r) => r.packets[0])),
     unanswered: records.some((r) => r.state === "unanswered"),
     atClient: atClient.length > 0,
     atServer: atServer.length > 0,
+    isNear:
+      (atClient.length === 0 && !heldThen(client, client.client)) ||
+      (atServer.length === 0 && !heldThen(server, server.server)),
     clientIsNode: isMasked(client.client.holder, server.server.holder) && atServer.length > 0,
     midstream: records.every((r) => r.midstream),
     final: sightings.every((s) => s.attributed.observation.final),
@@ -187,6 +241,15 @@ function merge(sightings: Sighting[]): Connection {
     bytes: Math.max(...records.map((r) => r.bytes[0] + r.bytes[1])),
     findings: [...new Set(records.flatMap((r) => r.findings))],
   };
+}
+
+/** One of them saw all of it, and no answer. */
+function isDenied(sightings: readonly Sighting[]): boolean {
+  const all = sightings.map((s) => s.attributed.observation);
+  return all.some(({ final, vantage, record: { accepted, midstream, notes } }) => {
+    if (accepted !== null) return !accepted;
+    return final && vantage !== null && !midstream && notes.length === 0;
+  });
 }
 
 function nameOf(holder: Holder | null, address: string): string {
@@ -206,6 +269,11 @@ function namesClient({ proto, client_basis: basis, midstream }: Flow): boolean {
 /** Whoever has not asked resets a SYN-ACK that comes to it. */
 function hasSpoken({ packets, history }: Flow): boolean {
   return packets[0] > 0 && !/^sR/.test(history);
+}
+
+function heldThen({ observation }: Attributed, { fromMs, toMs }: AttributedEnd): boolean {
+  const atMs = Date.parse(observation.record.start);
+  return fromMs === null || toMs === null || (fromMs <= atMs && atMs < toMs);
 }
 
 /** A node's address stands for any of its pods at others; at its own pods it is the node's. */

@@ -22,6 +22,9 @@ const SAYS_PROHIBITED: ReadonlySet<RefusalName> = new Set([
   "icmp-policy-failed",
 ]);
 
+/** What the client sent so often in vain did not go astray. */
+const SENT_FROM = 3;
+
 export function sayOfPath(c: Connection, expectation: Expectation, matrix: Matrix): Say {
   switch (expectation.path) {
     case "allowed":
@@ -45,9 +48,10 @@ function sayOfAllowed(c: Connection): Say {
 function sayOfDenied(c: Connection, expectation: Expectation, matrix: Matrix): Say {
   // The deciding object stands first; those behind it may well allow the path.
   const isPacketLayer = PACKET_LAYER.has(expectation.pathBecause[0]?.kind ?? "");
-  if (c.accepted === true || (c.established && isPacketLayer)) {
+  if ((c.accepted === true && !c.disagree) || (c.established && isPacketLayer)) {
     return contradicts("denied-and-accepted");
   }
+  if (c.disagree) return unreadable("sightings-disagree");
   if (c.established) {
     // A server that nobody saw alive may have died, whoever it would have let in.
     if (isTurnedDown(c)) return ifServed("denied-and-refused", matrix, "not-answered");
@@ -65,6 +69,8 @@ function sayOfDenied(c: Connection, expectation: Expectation, matrix: Matrix): S
 function sayOfStopped(c: Connection, matrix: Matrix): Say {
   if (matrix.server === "seen") return unreadable("reached-the-server");
   if (matrix.server === "absent" && matrix.client === "seen") {
+    // The network loses a packet now and then.
+    if (!c.refused && c.sent < SENT_FROM) return unreadable("server-silent");
     if (c.refused && !(c.refusedBy !== null && SAYS_PROHIBITED.has(c.refusedBy))) {
       return unreadable("unreachable");
     }

@@ -12,6 +12,7 @@ export function sayOfTransport(c: Connection, { transport }: Expectation): Say {
   const { required } = transport;
   if (required === null) return silent();
   if (c.oneSided) return unreadable("one-sided");
+  if (c.disagree) return unreadable("sightings-disagree");
   if (!c.established) return silent(); // never reached the server's transport
   if (c.accepted === true) return sayOfAccepted(c, transport);
   if (c.accepted === false) return sayOfRefused(c, required);

@@ -48,7 +48,7 @@ export const REASONS = {
     "the network plugin leads one direction past the pod's interface: " +
     "only the other was seen there",
   "one-end-only":
-    "it was seen at one end, while the other was watched whole and saw nothing: " +
+    "it was seen elsewhere, while one of its ends was watched whole and saw nothing: " +
     "somebody may have made it up",
   "client-is-node":
     "the client's address is a node's: a pod behind it, or the node itself, cannot be told",

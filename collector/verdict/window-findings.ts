@@ -52,8 +52,8 @@ function findOneEnded({ oneEnded }: Tally): Found[] {
     code: "one-end-only",
     subject,
     sentence:
-      `${count} accepted connections were seen at the interface of ${subject}, and at none of ` +
-      "their other ends, which were watched whole",
+      `${count} accepted connections were seen at ${subject}, and not at the interface of a pod ` +
+      "at their ends that was watched whole: they were made up, or led past it",
   }));
 }
 

@@ -36,7 +36,7 @@ export function connectionsOf(input: WindowInput): Connection[] {
 
 /** What some of a window's connections say. */
 export function tallyPart(input: WindowInput, connections: readonly Connection[]): Tally {
-  const hearing = new Hearing(input, new Sights(coverageOf(input), input.pods, input.tolerance));
+  const hearing = new Hearing(input, new Sights(coverageOf(input), input.tolerance));
   for (const connection of connections) hearing.add(connection);
   return hearing.tally;
 }

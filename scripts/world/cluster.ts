@@ -66,6 +66,8 @@ export type Cluster = {
   lagMs: number;
   /** Whoever stole this node's certificate makes up what its agent says. */
   stolen: Node | null;
+  /** A Service that is led from one app's pods to another's at some time; null where none is. */
+  moved: Declared<readonly Pod[]>[] | null;
   /** The plugin rewrites clients' addresses to their nodes' between nodes. */
   masquerades: boolean;
 };
@@ -93,12 +95,20 @@ export function makeCluster(draw: Draw): Cluster {
     const name = `${heir.app}-heir-of-${dead.name}`;
     pods.push({ ...heir, name, bornMs, diedMs: Infinity, address: dead.address });
   }
+  // A StatefulSet makes a pod anew, under its name; and that on any node.
+  for (const dead of pods.filter((pod) => pod.diedMs < Infinity && draw.chance(0.5))) {
+    const a = apps.indexOf(dead.app as (typeof APPS)[number]);
+    const next = makePod(draw, dead.app, a, 20 + pods.length, draw.pick(nodes));
+    const bornMs = dead.diedMs + draw.between(0, 10_000);
+    pods.push({ ...next, name: dead.name, bornMs, diedMs: Infinity });
+  }
   const rules = new Map(apps.map((app) => [app, makeRules(draw, apps)]));
   return {
     ...{ nodes, pods, rules },
     plugin: draw.pick(["drops", "drops", "resets", "ignores"] as const),
     lagMs: draw.between(0, 5_000),
     masquerades: draw.chance(0.1),
+    moved: draw.chance(0.3) ? makeMoved(draw, pods) : null,
     stolen: draw.chance(0.1) ? draw.pick(nodes) : null,
   };
 }
@@ -118,7 +128,13 @@ export function makePerfectCluster(draw: Draw, count: number): Cluster {
   );
   const value: Rules = { admits: apps.filter((_, a) => a % 4 > 0), mtls: "STRICT" };
   const rules = new Map(apps.map((app) => [app, [{ fromMs: -Infinity, toMs: Infinity, value }]]));
-  const plugin = { plugin: "drops", lagMs: 0, masquerades: false, stolen: null } as const;
+  const plugin = {
+    plugin: "drops",
+    lagMs: 0,
+    masquerades: false,
+    stolen: null,
+    moved: null,
+  } as const;
   return { nodes, pods, rules, ...plugin };
 }
 
@@ -156,6 +172,19 @@ function makePod(draw: Draw, app: string, a: number, i: number, node: Node): Pod
   };
 }
 
+/** Of pods that live all the time. */
+function makeMoved(draw: Draw, pods: readonly Pod[]): Declared<readonly Pod[]>[] | null {
+  const lasting = pods.filter((pod) => pod.bornMs < -BEFORE_MS && pod.diedMs === Infinity);
+  if (lasting.length === 0) return null;
+  const [before, after] = [draw.pick(lasting).app, draw.pick(lasting).app];
+  const of = (name: string) => lasting.filter(({ app }) => app === name);
+  const movesMs = Math.round(draw.between(-30_000, WINDOW_MS));
+  return [
+    { fromMs: -Infinity, toMs: movesMs, value: of(before) },
+    { fromMs: movesMs, toMs: Infinity, value: of(after) },
+  ];
+}
+
 function makeRules(draw: Draw, apps: readonly string[]): Declared<Rules>[] {
   const one = (): Rules => ({
     admits: draw.chance(0.2) ? null : apps.filter(() => draw.chance(0.5)),
@@ -179,13 +208,15 @@ export function rulesDuring(cluster: Cluster, app: string, fromMs: number, toMs:
 export const admits = (rules: Rules, { app, isNode }: Pod): boolean | null =>
   rules.admits === null ? null : isNode === true || rules.admits.includes(app);
 
+const uidOf = ({ name, address }: Pick<Pod, "name" | "address">) => `uid-${name}-${address}`;
+
 /** A pod, as its manifest has it. */
 export function podObject(pod: Pod, epochMs: number): JsonMap {
   const { name, namespace, app, node, address, port } = pod;
   return {
     ...{ apiVersion: "v1", kind: "Pod" },
     metadata: {
-      ...{ name, namespace, uid: `uid-${name}`, labels: { app } },
+      ...{ name, namespace, uid: uidOf(pod), labels: { app, part: namespace } },
       annotations: { "sidecar.istio.io/status": "{}" },
       ownerReferences: [
         { apiVersion: "apps/v1", kind: "StatefulSet", name: app, controller: true },
@@ -193,7 +224,10 @@ export function podObject(pod: Pod, epochMs: number): JsonMap {
     },
     spec: {
       nodeName: node.name,
-      containers: [{ name: "c", ports: [{ containerPort: port }] }, { name: "istio-proxy" }],
+      containers: [
+        { name: "c", ports: [{ name: "main", containerPort: port }] },
+        { name: "istio-proxy" },
+      ],
     },
     status: {
       ...{ phase: "Running", podIP: address, podIPs: [{ ip: address }] },
@@ -217,6 +251,42 @@ export const serviceObject = ({ app, namespace, port }: Pod): JsonMap => ({
     ...{ clusterIP: serviceAddress(port), selector: { app } },
     ports: [{ port: 80, targetPort: port, protocol: "TCP" }],
   },
+});
+
+/** The address of a Service that leads to all pods of a namespace, of whatever app. */
+export const sharedAddress = (namespace: string): string =>
+  namespace === "shop" ? "10.96.1.1" : "10.96.1.2";
+
+export const sharedObject = (namespace: string): JsonMap => ({
+  ...{ apiVersion: "v1", kind: "Service", metadata: { name: "all", namespace } },
+  spec: {
+    ...{ clusterIP: sharedAddress(namespace), selector: { part: namespace } },
+    ports: [{ port: 80, targetPort: "main", protocol: "TCP" }],
+  },
+});
+
+/** The address of the Service that moves. */
+export const MOVED_ADDRESS = "10.96.2.1";
+
+export const MOVED_OBJECT: JsonMap = {
+  ...{ apiVersion: "v1", kind: "Service", metadata: { name: "moved", namespace: "shop" } },
+  spec: {
+    clusterIP: MOVED_ADDRESS,
+    ports: [{ port: 80, targetPort: "main", protocol: "TCP" }],
+  },
+};
+
+/** Where the Service that moves leads. */
+export const sliceObject = (pods: readonly Pod[]): JsonMap => ({
+  ...{ apiVersion: "discovery.k8s.io/v1", kind: "EndpointSlice", addressType: "IPv4" },
+  metadata: {
+    ...{ name: "moved-1", namespace: "shop" },
+    labels: { "kubernetes.io/service-name": "moved" },
+  },
+  endpoints: pods.map(({ name, namespace, address }) => ({
+    ...{ addresses: [address], conditions: { ready: true } },
+    targetRef: { kind: "Pod", name, namespace, uid: uidOf({ name, address }) },
+  })),
 });
 
 /** What is declared of an app, as objects; none where nothing is. */

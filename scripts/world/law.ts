@@ -16,14 +16,17 @@ import {
   admits,
   makeCluster,
   makePerfectCluster,
+  MOVED_OBJECT,
   nodeObject,
   podObject,
   ruleObjects,
   rulesDuring,
   serviceObject,
+  sharedObject,
+  sliceObject,
   WINDOW_MS,
 } from "./cluster.ts";
-import type { Cluster, Rules } from "./cluster.ts";
+import type { Cluster, Pod, Rules } from "./cluster.ts";
 import { Draw } from "./draw.ts";
 import { isWatchedWhole, tell } from "./sights.ts";
 import type { Told } from "./sights.ts";
@@ -103,9 +106,12 @@ export type Declared = {
 /** Everything that the cluster's API tells, in the order of its beginning. */
 export function changesOf(cluster: Cluster): Declared[] {
   const byApp = new Map(cluster.pods.map((pod) => [pod.app, pod]));
-  const lasting = [...cluster.nodes.map(nodeObject), ...[...byApp.values()].map(serviceObject)].map(
-    (body) => ({ object: object(body), ...FOR_EVER }),
-  );
+  const lasting = [
+    ...cluster.nodes.map(nodeObject),
+    ...[...byApp.values()].map(serviceObject),
+    ...["shop", "pay"].map(sharedObject),
+    ...(cluster.moved ? [MOVED_OBJECT] : []),
+  ].map((body) => ({ object: object(body), ...FOR_EVER }));
   const pods = cluster.pods.map((pod) => ({
     object: object(podObject(pod, EPOCH_MS)),
     ...{ fromMs: pod.bornMs, toMs: pod.diedMs, isReplaced: false },
@@ -121,7 +127,11 @@ export function changesOf(cluster: Cluster): Declared[] {
       }));
     }),
   );
-  return [...lasting, ...pods, ...rules].sort((a, b) => a.fromMs - b.fromMs);
+  const slices = (cluster.moved ?? []).map(({ fromMs, toMs, value }) => ({
+    object: object(sliceObject(value)),
+    ...{ fromMs: Math.max(fromMs, FOR_EVER.fromMs), toMs, isReplaced: toMs < Infinity },
+  }));
+  return [...lasting, ...pods, ...rules, ...slices].sort((a, b) => a.fromMs - b.fromMs);
 }
 const FOR_EVER = { fromMs: -1e9, toMs: Infinity, isReplaced: false };
 
@@ -277,11 +287,20 @@ export function holdToLaw(world: World, verdicts: readonly Verdict[]): Held {
   return { breaches, decided };
 }
 
-/** Of an edge of the node's own pods whoever has its certificate may say what it likes. */
-function isOfLiar({ stolen, pods }: Cluster, { edge }: Verdict): boolean {
+/**
+ * Of an edge of the node's own pods whoever has its certificate may say what it likes, where the
+ * other end is not watched whole by others. That an attempt was made and came to nothing is the
+ * word of the client's end alone, wherever that is.
+ */
+function isOfLiar({ stolen, pods }: Cluster, { edge, reason }: Verdict): boolean {
   if (stolen === null) return false;
-  const apps = pods.filter(({ node }) => node === stolen).map(({ app }) => app);
-  return apps.includes(edge.client.name) || apps.includes(edge.server.name);
+  const ends = [edge.client.name, edge.server.name].map((name) =>
+    pods.filter(({ app }) => app === name),
+  );
+  const isOwn = (pod: Pod) => pod.node === stolen;
+  if (!ends.flat().some(isOwn)) return false;
+  const isWhole = (of: Pod[]) => of.length > 0 && of.every((p) => !isOwn(p) && isWatchedWhole(p));
+  return !ends.some(isWhole) || reason.startsWith("denied-and-");
 }
 
 /** What does not tell whether the mesh's demand was met. */

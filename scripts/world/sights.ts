@@ -2,7 +2,7 @@
 import type { Coverage } from "../../protocol/coverage.ts";
 import type { Flow } from "../../protocol/flow-record.ts";
 import type { Observation } from "../../protocol/observation.ts";
-import { BEHIND_MS, serviceAddress, WINDOW_MS } from "./cluster.ts";
+import { BEHIND_MS, MOVED_ADDRESS, serviceAddress, sharedAddress, WINDOW_MS } from "./cluster.ts";
 import type { Cluster, Node, Pod } from "./cluster.ts";
 import type { Draw } from "./draw.ts";
 import type { Attempt, Posture } from "./traffic.ts";
@@ -39,6 +39,8 @@ function shown(draw: Draw, { posture, fate, isReset }: Attempt): Partial<Flow> {
     return { state: "refused", refused_by: draw.pick(by), packets: [1, 0] };
   }
   switch (fate) {
+    case "lost":
+      return { state: draw.pick(["attempted", "unanswered"] as const), packets: [1, 0] };
     case "blocked":
     case "gone":
     case "frozen":
@@ -73,7 +75,7 @@ export function tell(cluster: Cluster, attempts: readonly Attempt[], draw: Draw,
   const told: Told = { observations: [], coverage: [] };
   for (const attempt of attempts) {
     const facts = shown(draw, attempt);
-    const reaches = attempt.fate !== "blocked" && attempt.fate !== "gone";
+    const reaches = !["blocked", "gone", "lost"].includes(attempt.fate);
     for (const vantage of ["client", "server"] as const) {
       if (vantage === "server" ? !reaches : attempt.client.isNode) continue;
       const seen = sighting(cluster, attempt, vantage, facts, draw, epochMs);
@@ -81,7 +83,8 @@ export function tell(cluster: Cluster, attempts: readonly Attempt[], draw: Draw,
     }
   }
   for (const pod of cluster.pods) told.coverage.push(...coverageOf(pod, draw, epochMs));
-  if (cluster.stolen) told.observations.push(...lies(cluster, cluster.stolen, draw, epochMs));
+  if (cluster.stolen)
+    told.observations.push(...lies(cluster, cluster.stolen, attempts, draw, epochMs));
   if (cluster.stolen) told.coverage.push(...falseCoverage(cluster, cluster.stolen, epochMs));
   return told;
 }
@@ -117,23 +120,34 @@ const NOTHING_WATCHED: Coverage = {
   ...{ delivered: 0, dropped: 0, cut_off: 0, packets: 0, stopped: {}, discarded: {} },
 };
 
-/** What somebody says who has a node's certificate, of pods of any node. */
-function lies(cluster: Cluster, node: Node, draw: Draw, epochMs: number): Told["observations"] {
+/**
+ * What somebody says who has a node's certificate: of pods of any node, and of connections that
+ * there were, that they were otherwise.
+ */
+function lies(
+  cluster: Cluster,
+  node: Node,
+  attempts: readonly Attempt[],
+  draw: Draw,
+  epochMs: number,
+): Told["observations"] {
   return Array.from({ length: draw.whole(2, 8) }, (_, i) => {
     const [client, server] = [draw.pick(cluster.pods), draw.pick(cluster.pods)];
+    const serial = 9_000 + i;
     const startMs = draw.between(-10_000, WINDOW_MS);
+    const times = { startMs, endMs: startMs + 500, delayMs: 0 };
+    const numbers = [serial * 2, serial * 2 + 1] as const;
+    const madeUp = { serial, numbers, client, server, port: server.port, ...times };
+    const real = attempts.length > 0 && draw.chance(0.5) ? draw.pick(attempts) : madeUp;
     const fate = draw.pick(["served", "served", "blocked", "turned-down"] as const);
-    const lie: Attempt = {
-      ...{ serial: 9_000 + i, client, server, port: server.port, isByService: false, fate },
-      posture: draw.pick(["mtls", "plaintext", "tls"] as const),
-      ...{ startMs, endMs: startMs + 500, isReset: false },
-    };
+    const posture = draw.pick(["mtls", "plaintext", "tls"] as const);
+    const lie: Attempt = { ...real, by: null, fate, posture, isReset: false };
     const at = draw.pick(["client", "server", "uplink"] as const);
     const time = (ms: number) => new Date(epochMs + ms).toISOString();
     const flow = `${node.name}.9.${i}`;
     const record = {
       ...recordOf(lie, shown(draw, lie)),
-      start: time(startMs),
+      start: time(lie.startMs),
       end: time(lie.endMs),
     };
     const place =
@@ -142,7 +156,7 @@ function lies(cluster: Cluster, node: Node, draw: Draw, epochMs: number): Told["
       node: node.name,
       observation: {
         ...{ flow, revision: 1, final: true, vantage: at === "uplink" ? null : at, sampling: 1 },
-        ...{ ...place, isn: [lie.serial * 2, lie.serial * 2 + 1], record },
+        ...{ ...place, isn: [...lie.numbers], record },
       },
     };
   });
@@ -167,7 +181,8 @@ function sighting(
   draw: Draw,
   epochMs: number,
 ): Told["observations"][number] | null {
-  const { client, server, port, serial, startMs, endMs } = attempt;
+  const { client, server, serial, numbers, endMs } = attempt;
+  const startMs = attempt.startMs + (vantage === "server" ? attempt.delayMs : 0);
   const { node } = vantage === "client" ? client : server;
   const isLost = draw.chance(node.dropShare);
   const sees = node.watched.find(([from, to]) => from < Math.min(endMs, TOLD_MS) && startMs < to);
@@ -181,9 +196,7 @@ function sighting(
     ...recordOf(attempt, facts),
     ...{ start: time(Math.max(startMs, sees[0])), end: time(seenMs) },
     ...(isMasked ? { src_ip: client.node.address, src_port: 1_024 + serial } : {}),
-    ...(attempt.isByService && vantage === "client"
-      ? { dst_ip: serviceAddress(port), dst_port: 80 }
-      : {}),
+    ...(vantage === "client" ? addressed(attempt) : {}),
     state: facts.state ?? (isOver ? "closed" : "established"),
     ...(isMidway ? joined(facts) : {}),
   };
@@ -198,16 +211,27 @@ function sighting(
         interface: `veth-${vantage === "client" ? client.name : server.name}`,
       },
       ...{ vantage, sampling: node.sampling },
-      isn: isMidway ? [null, null] : [serial * 2, answered ? serial * 2 + 1 : null],
+      isn: isMidway ? [null, null] : [numbers[0], answered ? numbers[1] : null],
       record,
     },
   };
 }
 
+/** What stands in the client's packets, before a Service's address is translated. */
+function addressed({ by, port, server }: Attempt): Partial<Flow> {
+  if (by === null) return {};
+  const addresses = {
+    service: serviceAddress(port),
+    shared: sharedAddress(server.namespace),
+    moved: MOVED_ADDRESS,
+  };
+  return { dst_ip: addresses[by], dst_port: 80 };
+}
+
 /** As it stands between the pods' own addresses, when it was over. */
-function recordOf({ client, server, port, serial }: Attempt, facts: Partial<Flow>): Flow {
+function recordOf({ client, server, port, numbers }: Attempt, facts: Partial<Flow>): Flow {
   return {
-    ...{ start: "", end: "", proto: "tcp", src_ip: client.address, src_port: 30_000 + serial },
+    ...{ start: "", end: "", proto: "tcp", src_ip: client.address, src_port: 30_000 + numbers[0] },
     ...{ dst_ip: server.address, dst_port: port, state: "closed", midstream: false },
     ...{ client_basis: "syn", encap: [], packets: [5, 4], bytes: [500, 400], protocol: null },
     ...{ encryption: "none", upgraded_from: null, handshake: null, failure: null },

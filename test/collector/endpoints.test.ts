@@ -88,14 +88,41 @@ t.test("a Service leads to the endpoints that it had at that time", async (t) =>
   inventory.remove(object(slice("api", [])), 120_000);
   inventory.apply(object(slice("api", [endpoint("10.1.0.2", "blue-0")])), 180_000);
   t.match(serverOf(inventory, VIP, 59_999), { name: "web/blue[StatefulSet]", port: 8080 });
-  t.match(serverOf(inventory, VIP, 60_000), { name: "web/green[StatefulSet]", port: 8080 });
-  t.match(serverOf(inventory, VIP, 119_999), { name: "web/green[StatefulSet]" });
-  t.match(serverOf(inventory, VIP, 120_000), { name: null, why: /no known backend/ });
+  // Whoever translates its address follows within 15 s.
+  t.match(serverOf(inventory, VIP, 60_000), { name: null, why: /several workloads/ });
+  t.match(serverOf(inventory, VIP, 74_999), { name: null, why: /several workloads/ });
+  t.match(serverOf(inventory, VIP, 75_000), { name: "web/green[StatefulSet]", port: 8080 });
+  t.match(serverOf(inventory, VIP, 134_999), { name: "web/green[StatefulSet]" });
+  t.match(serverOf(inventory, VIP, 135_000), { name: null, why: /no known backend/ });
   t.match(serverOf(inventory, VIP, 180_000), { name: "web/blue[StatefulSet]" });
   t.match(serverOf(inventory, VIP, 61_000, 5_000), { name: null, why: /several workloads/ });
   inventory.forget(150_000);
   t.match(serverOf(inventory, VIP, 200_000), { name: "web/blue[StatefulSet]" });
   t.not(serverOf(inventory, VIP, 61_000).name, "web/green[StatefulSet]", "forgotten");
+});
+
+t.test("whoever writes a slice may name any pod, and any address", async (t) => {
+  const named = (address: string, pod: string) => {
+    const inventory = make(BLUE, GREEN, service("api", VIP, {}));
+    inventory.apply(object(slice("api", [endpoint(address, pod)])), 1000);
+    return serverOf(inventory, VIP, 2000);
+  };
+  t.match(named("10.1.0.2", "blue-0"), { name: "web/blue[StatefulSet]" });
+  t.match(named("10.1.0.3", "blue-0"), { name: null, why: /not known who it was/ });
+});
+
+t.test("a Service that is given a pod's address takes nothing from the pod", async (t) => {
+  const claim = service("claim", VIP, {});
+  const body = { ...claim, spec: { ...(claim["spec"] as JsonMap), externalIPs: ["10.1.0.2"] } };
+  const inventory = make(BLUE, GREEN, body);
+  inventory.apply(object(slice("claim", [endpoint("10.1.0.3", "green-0")])), 1000);
+  const { ports } = body.spec as { ports?: { port: number }[] };
+  const taken = ports![0]!.port;
+  // What comes from it is the pod's; so is what goes to a port that the Service does not offer.
+  t.equal(inventory.lookUp("10.1.0.2", 2000).reason, "ambiguous");
+  t.equal(inventory.lookUp("10.1.0.2", 2000, 0, () => false).holder?.name, "blue-0");
+  t.match(serverOf(inventory, "10.1.0.2", 2000, 0, taken + 1), { name: "web/blue[StatefulSet]" });
+  t.match(serverOf(inventory, "10.1.0.2", 2000, 0, taken), { name: null, why: /several held/ });
 });
 
 t.test("a Service without slices leads by the selector that it had at that time", async (t) => {
@@ -137,14 +164,16 @@ t.test("a backend that is not known leaves open who served", async (t) => {
 });
 
 t.test("the API server, and endpoints on the nodes' network, are named", async (t) => {
-  const proxy = pod("proxy-0", "192.0.2.1", 0, { hostNetwork: true });
+  const proxy = pod("proxy-0", "192.0.2.1", 0, { hostNetwork: true, nodeName: "n1" });
   const inventory = make(
     ...[node("n1", "192.0.2.1"), node("n2", "192.0.2.2"), proxy],
     service("proxy", VIP, {}),
     service("kubernetes", "10.96.0.1", {}, "default"),
   );
+  inventory.apply(object(slice("proxy", [endpoint("192.0.2.2", "proxy-0")])), 1000);
+  t.match(serverOf(inventory, VIP, 2000), { name: null }, "it is not on that node");
   inventory.apply(object(slice("proxy", [endpoint("192.0.2.1", "proxy-0")])), 1000);
-  t.match(serverOf(inventory, VIP, 2000), { name: "web/proxy[StatefulSet]" });
+  t.match(serverOf(inventory, VIP, 20_000), { name: "web/proxy[StatefulSet]" });
   const servers = (...addresses: string[]) =>
     object(slice("kubernetes", [{ addresses }], { name: "kubernetes", namespace: "default" }));
   inventory.apply(servers("192.0.2.1", "192.0.2.2"), 1000);

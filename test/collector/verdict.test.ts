@@ -16,6 +16,8 @@ import type { Verdict } from "../../collector/verdict/verdict.ts";
 import { judgeWindow } from "../../collector/verdict/window.ts";
 import type { WindowInput } from "../../collector/verdict/window-input.ts";
 import type { WindowJudgement } from "../../collector/verdict/window.ts";
+import { toClusterObject } from "../../collector/attribution/cluster-object.ts";
+import type { JsonMap } from "../../collector/attribution/cluster-object.ts";
 import { clusterObjects, covered, NOBODY, PODS, seen } from "../seen.ts";
 import { seeded } from "../../scripts/world/draw.ts";
 
@@ -69,19 +71,21 @@ type World = {
   tolerance?: number;
   /** Namespaces of servers to which nothing declares a path. */
   undeclared?: readonly string[];
+  /** Another than that of `clusterObjects`. */
+  inventory?: Inventory;
 };
 
 const EVERYTHING = Object.keys(PODS).map((name) => `${name} -10..70`);
 const without = (...names: string[]) =>
   EVERYTHING.filter((line) => !names.includes(line.split(" ")[0]!));
 
-function sightingsOf(lines: readonly string[]): Sighting[] {
+function sightingsOf(lines: readonly string[], from = inventory): Sighting[] {
   return lines
     .flatMap((line) => seen(line, FROM))
     .map(({ node, observation }) => ({
       id: `${node}/${observation.flow}`,
       node,
-      attributed: attribute(observation, inventory, APART_MS),
+      attributed: attribute(observation, from, APART_MS),
     }));
 }
 
@@ -91,20 +95,21 @@ function judge(sightings: readonly Sighting[], world: World): WindowJudgement {
 
 function inputFor(sightings: readonly Sighting[], world: World): WindowInput {
   const expectations = (world.expect ?? ["mtls allowed:NetworkPolicy"]).map(expectation);
+  const from = world.inventory ?? inventory;
   return {
     ...{ fromMs: FROM, toMs: TO, clocksApartMs: APART_MS, sightings },
     coverage: (world.coverage ?? EVERYTHING).map((line) => covered(line, FROM)),
-    pods: inventory.pods(FROM),
-    nodes: inventory.nodes(FROM),
+    pods: from.pods(TO - 1),
+    nodes: from.nodes(TO - 1),
     expect: (...question) => {
       const shown = world.expectShown?.(question[5]);
       const atStart = shown === undefined ? expectations : [expectation(shown)];
       return { atStart: atStart as [Expectation, ...Expectation[]], later: [] };
     },
-    lives: inventory.podsBetween(FROM, TO),
+    lives: from.podsBetween(FROM, TO),
     zonesOf: () => [],
     declared: {
-      ...listDeclaredEdges(inventory.pods(FROM), () => expectations[0]!),
+      ...listDeclaredEdges(from.pods(TO - 1), () => expectations[0]!),
       undeclared: new Set(world.undeclared),
     },
     tolerance: world.tolerance ?? 0.01,
@@ -128,7 +133,7 @@ type Aspect = "transport" | "path";
 
 /** What comes of the traffic between the first line's ends. */
 function verdict(aspect: Aspect, lines: readonly string[], world: World = {}): string {
-  const found = exercised(judge(sightingsOf(lines), world));
+  const found = exercised(judge(sightingsOf(lines, world.inventory), world));
   const edges = new Set(found.map((v) => v.edge.id));
   const [first] = [...edges].filter((id) => /^shop\/web\[/.test(id));
   return tell(found.find((v) => v.edge.id === first && v.aspect === aspect));
@@ -486,7 +491,7 @@ t.test("what stays open for longer than agents take to tell of it is unreadable"
   const denied = { expect: ["- denied:NetworkPolicy"] } as const;
   check(t, "path", [
     ["web > ledger syn live @c +31", "unproven not-answered 0/0/0/1", denied],
-    ["web > ledger syn live @c +29", "unproven served-nobody 0/0/1", denied],
+    ["web > ledger syn live @c +29", "unproven server-silent 0/0/1", denied],
   ]);
 });
 
@@ -710,10 +715,17 @@ t.test("a datagram that reached the server is not taken for one that was dropped
   const expect = ["- denied:NetworkPolicy"] as const;
   const rows: Row[] = [
     [
-      "web > ledger bytes syn udp @c, cart > ledger plain accepted udp",
+      "web > ledger bytes silent udp @c, cart > ledger plain accepted udp",
       "confirmed denied-and-dropped 1/0/0",
     ],
-    ["web > ledger bytes syn udp @c", "unproven served-nobody 0/0/1"],
+    ["web > ledger bytes silent udp @c", "unproven served-nobody 0/0/1"],
+    // One alone may have been lost.
+    [
+      "web > ledger bytes syn udp @c x20, cart > ledger plain accepted udp",
+      "unproven server-silent 0/0/20",
+    ],
+    ["web > ledger syn @c, cart > ledger plain accepted udp", "unproven server-silent 0/0/1"],
+    ["web > ledger rst @c, cart > ledger plain accepted", "confirmed denied-and-refused 1/0/0"],
     ["web > ledger bytes syn udp", "unproven reached-the-server 0/0/1"],
     ["web > ledger bytes syn udp x20", "unproven reached-the-server 0/0/20"],
     ["web > ledger plain accepted udp", "violated denied-and-accepted 0/1/0"],
@@ -866,6 +878,68 @@ t.test("an address that nobody is known to have held leaves the edge unproven", 
   t.strictSame(found.map(tell), ["unproven not-attributable 0/0/1"]);
 });
 
+// ---- a cluster that changes ------------------------------------------------------------------
+
+/** The same cluster, and what changes in it: `objects` at their second of the window. */
+function changing(...changes: [second: number, change: JsonMap | "gone", name?: string][]) {
+  const changed = new Inventory();
+  const all = new Map(clusterObjects().map((object) => [object.name, object]));
+  for (const object of all.values()) changed.apply(object, FROM - 3_600_000);
+  for (const [second, change, name] of changes) {
+    if (change === "gone") changed.remove(all.get(name!)!, FROM + second * 1000);
+    else changed.apply(toClusterObject(change, null)!, FROM + second * 1000);
+  }
+  return changed;
+}
+
+const bodyOf = (name: string) => clusterObjects().find((object) => object.name === name)!.body;
+
+t.test("behind a Service every pod counts that lived then, also one that died since", async (t) => {
+  const expect = ["- denied:NetworkPolicy"] as const;
+  const died = { expect, inventory: changing([40, "gone", "twin-1"]) };
+  const tried = "web > twin-1 silent @c via=twin-svc +10, cart > twin-2 plain accepted +10";
+  const served = "cart > twin-1 plain accepted +12";
+  const unwatched = { coverage: without("twin-1") };
+  check(t, "path", [
+    [`${tried}, ${served}`, "confirmed denied-and-dropped 1/0/0", died],
+    [`${tried}, ${served}`, "unproven server-silent 0/0/1", { ...died, ...unwatched }],
+    [tried, "unproven served-nobody 0/0/1", died],
+    // Who was there before the window is not known any more.
+    [`${tried.replace("+10", "+-1")}, ${served}`, "unproven server-silent 0/0/1", died],
+  ]);
+});
+
+t.test("that a pod served says nothing of another of its name", async (t) => {
+  const expect = ["- denied:NetworkPolicy"] as const;
+  const body = bodyOf("ledger");
+  const metadata = { ...(body["metadata"] as JsonMap), uid: "uid-ledger-anew" };
+  const inventory = changing([30, { ...body, metadata }]);
+  const tried = "web > ledger silent @c +45";
+  check(t, "path", [
+    [`${tried}, cart > ledger plain accepted +10`, "unproven served-nobody 0/0/1"],
+    [`${tried}, cart > ledger plain accepted +50`, "confirmed denied-and-dropped 1/0/0"],
+  ], { expect, inventory }); // prettier-ignore
+});
+
+t.test("what went to a Service of several ports may be of any edge of its client", async (t) => {
+  const service = {
+    ...{ apiVersion: "v1", kind: "Service", metadata: { name: "ledger-svc", namespace: "pay" } },
+    spec: {
+      ...{ clusterIP: "10.96.0.1", selector: {} },
+      ports: [{ port: 443, targetPort: "main", protocol: "TCP" }],
+    },
+  };
+  const inventory = changing([-600, service]);
+  const lines = ["web > ledger mtls accepted", "web > ledger plain accepted @c via=ledger-svc"];
+  const world = { inventory, coverage: without("ledger") };
+  const found = exercised(judge(sightingsOf(lines, inventory), world));
+  const edge = found.filter((v) => v.edge.id.includes("pay/ledger"));
+  t.strictSame(edge.map(tell), [
+    "unproven not-attributable 1/0/0",
+    "unproven not-attributable 1/0/0",
+  ]);
+});
+
 // ---- pairing -------------------------------------------------------------------------------
 
 const pairs = (...lines: string[]) => pairSightings(sightingsOf(lines), APART_MS);
@@ -881,7 +955,9 @@ t.test("two sightings are one connection by the client's sequence number", async
   const both = (later: string) =>
     pairs(`web > ledger plain open ${same[0]} +1`, `web > ledger plain open ${same[1]} +${later}`);
   t.equal(both("5.9").length, 1, "clocks of nodes differ a little");
-  t.equal(both("6.1").length, 2, "a number that is used again is another connection");
+  // The first one ended at 2.5 s.
+  t.equal(both("7.4").length, 1, "the server's end saw the SYN when it was sent again");
+  t.equal(both("7.6").length, 2, "a number that is used again is another connection");
   t.equal(both("14400").length, 2, "and hours later as well");
   t.equal(pairs("web > ledger plain open isn=7", "web > ledger plain open isn=7").length, 2);
   t.equal(pairs("web > ledger plain open mid").length, 2, "without a number nothing is paired");
@@ -908,7 +984,67 @@ t.test("sightings of one connection are merged: what any of them knows, and no m
     ],
     [
       `web > ledger plain accepted @c ${at}, web > ledger plain refused=plaintext-refused @s ${at}`,
-      "violated plaintext-accepted 0/1/0",
+      "unproven sightings-disagree 0/0/1",
+    ],
+    // One says that the server refused it for certain, the other that it may have died.
+    [
+      `web > ledger plain refused=plaintext-refused @c ${at}, web > ledger plain refused=server-aborted @s ${at}`,
+      "unproven refusal-likely 0/0/1",
+    ],
+  ]);
+  check(t, "path", [
+    // It came to the server; that is said by both.
+    [
+      `web > ledger plain accepted @c ${at}, web > ledger plain refused=plaintext-refused @s ${at}`,
+      "violated denied-and-accepted 0/1/0",
+    ],
+    [
+      `web > ledger plain accepted @c ${at}, web > ledger rst @s ${at}`,
+      "unproven sightings-disagree 0/0/1",
+    ],
+  ], { expect: ["- denied:NetworkPolicy"] }); // prettier-ignore
+});
+
+t.test("a SYN that came to the server when it was sent again is one connection", async (t) => {
+  const at = "isn=7 sport=4000";
+  const lines = [`web > ledger plain accepted @c ${at} +1`, `web > ledger plain accepted @s ${at}`];
+  const late = (seconds: number) => [lines[0]!, `${lines[1]!} +${seconds}`];
+  // Sent again after 1, 3 and 7 s (RFC 6298 §2, §5.5).
+  for (const seconds of [2, 4, 8]) {
+    const sightings = sightingsOf(late(seconds)).map((s) => withEnd(s, FROM + 20_000));
+    t.equal(pairSightings(sightings, 1_000).length, 1, `${seconds} s`);
+  }
+});
+
+/** The same, but that it lived until then. */
+function withEnd(sighting: Sighting, endMs: number): Sighting {
+  const { attributed } = sighting;
+  const { observation } = attributed;
+  const record = { ...observation.record, end: new Date(endMs).toISOString() };
+  return { ...sighting, attributed: { ...attributed, observation: { ...observation, record } } };
+}
+
+t.test("one number and port towards two servers hides neither connection", async (t) => {
+  const at = "isn=7 sport=4000";
+  const evil = `web > ledger plain accepted ${at} answer=70`;
+  const violated = "violated plaintext-accepted 0/1/0";
+  check(t, "transport", [
+    [`${evil}, web > twin-1 mtls accepted ${at} answer=80`, violated],
+    [`${evil} via=ledger-svc, web > twin-1 mtls accepted ${at} answer=80`, violated],
+    // Where the second server is in it, too, it answers with the first one's number.
+    [`${evil}, web > twin-1 mtls accepted ${at} answer=70`, violated],
+    [`web > twin-1 mtls accepted ${at} answer=70, ${evil} via=ledger-svc`, violated],
+    [`${evil}, web > twin-1 rst @c ${at}`, violated],
+  ].map(([traffic, wanted]): Row => [traffic!, wanted!])); // prettier-ignore
+});
+
+t.test("SCTP, which has no such number, is paired by its ends", async (t) => {
+  t.equal(pairs("web > ledger plain open sctp").length, 1);
+  check(t, "path", [
+    [
+      "web > ledger bytes accepted sctp",
+      "violated denied-and-accepted 0/1/0",
+      { expect: ["- denied:NetworkPolicy"] },
     ],
   ]);
 });
@@ -1107,6 +1243,14 @@ t.test("what uplinks and tunnels show is no second connection", async (t) => {
         "web > ledger mtls accepted sport=6 isn=7 @only-up, " +
         "web > ledger plain accepted sport=6 isn=8 @only-up +2",
       "violated plaintext-accepted 1/1/0",
+      { coverage: [] },
+    ],
+    // Whatever passes an uplink has passed the pods' interfaces.
+    ["web > ledger plain accepted @only-up", "unproven one-end-only 0/0/1"],
+    [
+      "web > ledger plain accepted @only-up",
+      "unproven one-end-only 0/0/1",
+      { coverage: without("web") },
     ],
   ]);
   const nodes = judge(sightingsOf(["web > ledger mtls accepted @snat"]), {}).verdicts;
