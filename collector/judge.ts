@@ -1,5 +1,5 @@
 /** Judges windows as they close, and late ones again; keeps verdicts in store and evidence log. */
-import { clocksApart } from "./attribution/clocks.ts";
+import { CLOCK_LIMIT_MS, clocksApart } from "./attribution/clocks.ts";
 import { attribute } from "./attribution/attribute.ts";
 import { formatHolder } from "./attribution/holder.ts";
 import type { Holder } from "./attribution/holder.ts";
@@ -11,7 +11,7 @@ import type { EvidenceLog } from "./evidence/log.ts";
 import { proveEntry } from "./evidence/verify.ts";
 import type { Policy } from "./policy/policy.ts";
 import { toVersionEntry } from "./policy/history/version-entry.ts";
-import type { PolicyRow, Store, VerdictKey, VerdictRow } from "./store/store.ts";
+import type { PolicyRow, SpoolState, Store, VerdictKey, VerdictRow } from "./store/store.ts";
 import { listDeclaredEdges } from "./verdict/declared-edges.ts";
 import type { DeclaredEdges } from "./verdict/declared-edges.ts";
 import { VERDICTS } from "./verdict/verdict.ts";
@@ -67,8 +67,6 @@ export class Judge {
   #logged: number;
   /** Windows to judge again; the store's cursors follow `#seen` when there is none left. */
   readonly #dirty = new Set<number>();
-  /** As it was when a window was judged last. */
-  #clocksApartMs = 0;
   #declared: { policy: Policy; stamp: string; edges: DeclaredEdges } | null = null;
   readonly counters: JudgeCounters = {
     ...{ windows: 0, again: 0, tooLate: 0, findings: {} },
@@ -108,6 +106,8 @@ export class Judge {
   /** Some of those that are left, the oldest first: a spool of hours holds up no window of now. */
   async #judgeAgain(): Promise<Judged[]> {
     const judged: Judged[] = [];
+    const first = this.#firstWhole();
+    for (const fromMs of this.#dirty) if (fromMs < first) this.#dirty.delete(fromMs);
     const next = [...this.#dirty].sort((a, b) => a - b).slice(0, AGAIN_LIMIT);
     for (const fromMs of next) judged.push(await this.#judge(fromMs, true));
     return judged;
@@ -170,7 +170,7 @@ export class Judge {
   #mark(startMs: number, endMs: number, revision: number | null): void {
     const { windowMs, retentionMs, store } = this.#options;
     const windowOf = (ms: number) => Math.floor(ms / windowMs) * windowMs;
-    const first = windowOf(this.#cursorMs - retentionMs) + windowMs;
+    const first = Math.max(windowOf(this.#cursorMs - retentionMs) + windowMs, this.#firstWhole());
     if (endMs < first) this.counters.tooLate++;
     const isAgain = revision !== null && revision > 1;
     const changedMs = Math.min(
@@ -180,7 +180,7 @@ export class Judge {
     let fromMs = Math.max(first, windowOf(isAgain ? Math.max(startMs, changedMs) : startMs));
     for (; fromMs <= endMs && fromMs < this.#cursorMs; fromMs += windowMs) this.#dirty.add(fromMs);
     // By another node's clock what is new may lie in the window beside, if that was judged.
-    const apartMs = revision === 1 ? this.#clocksApartMs : 0;
+    const apartMs = revision === 1 ? this.#clocks().apartMs : 0;
     for (const ms of [startMs - apartMs, endMs + apartMs]) {
       const beside = windowOf(ms);
       if (beside < first || beside >= this.#cursorMs || this.#dirty.has(beside)) continue;
@@ -273,10 +273,12 @@ export class Judge {
     const { store, declaration, tolerance } = this.#options;
     const { inventory, history } = declaration;
     const sightings = [];
-    this.#clocksApartMs = clocksApart(store.spools().map((spool) => spool.clockOffsetMs));
-    const clocksApartMs = this.#clocksApartMs;
-    const [nearMs, untilMs] = [fromMs - clocksApartMs, toMs + clocksApartMs];
+    const { apartMs: clocksApartMs, isOff } = this.#clocks();
+    // Of a window of which rows have expired none counts: those that are left may say otherwise.
+    const isWhole = fromMs >= this.#firstWhole();
+    const [nearMs, untilMs] = isWhole ? [fromMs - clocksApartMs, toMs + clocksApartMs] : [0, 0];
     for (const { node, observation } of store.flowsBetween(nearMs, untilMs)) {
+      if (isOff(node)) continue;
       const attributed = attribute(observation, inventory, clocksApartMs);
       sightings.push({ id: `${node}/${observation.flow}`, node, attributed });
     }
@@ -286,7 +288,7 @@ export class Judge {
       toMs,
       clocksApartMs,
       sightings,
-      coverage: store.coverageBetween(nearMs, untilMs),
+      coverage: store.coverageBetween(nearMs, untilMs).filter(({ node }) => !isOff(node)),
       pods,
       lives: inventory.podsBetween(fromMs, toMs),
       nodes: inventory.nodes(toMs - 1),
@@ -300,6 +302,24 @@ export class Judge {
       declared: this.#declaredEdges(pods, fromMs),
       tolerance,
     });
+  }
+
+  /** Start of the first window of which no row may have expired: of others a part would decide. */
+  #firstWhole(): number {
+    const { store, windowMs } = this.#options;
+    const expired = store.cursor("expired");
+    return expired === 0 ? 0 : expired + 2 * CLOCK_LIMIT_MS + windowMs;
+  }
+
+  /** How far clocks may be apart, of the agents whose clocks are not off by more than the limit. */
+  #clocks(): { apartMs: number; isOff: (node: string) => boolean } {
+    const spools = this.#options.store.spools();
+    const isNear = ({ clockOffsetMs }: SpoolState) => Math.abs(clockOffsetMs) <= CLOCK_LIMIT_MS;
+    // Of each node the spool that was heard last counts: it comes behind its others.
+    const latest = new Map(spools.map((spool) => [spool.node, spool]));
+    const off = new Set([...latest.values()].filter((s) => !isNear(s)).map(({ node }) => node));
+    const near = spools.filter(isNear).map(({ clockOffsetMs }) => clockOffsetMs);
+    return { apartMs: clocksApart(near), isOff: (node) => off.has(node) };
   }
 
   /** Asked anew only when the policy or the pods have changed. */

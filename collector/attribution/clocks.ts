@@ -7,6 +7,12 @@ const CLOCKS_APART_MS = 5_000;
 const MOVED_MS = 1_000;
 
 /**
+ * Whose clock is farther off is not heard: nobody can tell when what it saw was, and whoever holds
+ * one node's certificate would make the clocks of all others doubtful.
+ */
+export const CLOCK_LIMIT_MS = 60_000;
+
+/**
  * By agents' offsets against our own clock, in milliseconds: who speaks of an instant by another's
  * clock speaks of so much time around it.
  */

@@ -309,6 +309,9 @@ class SqliteStore implements Store {
   }
 
   expireFlows(beforeMs: number): number {
+    // Before any is gone: what is judged of the rest would be of a part.
+    const toldMs = Math.max(this.cursor("expired"), Math.floor(beforeMs));
+    this.#sql.moveCursor.run("expired", toldMs);
     return (
       this.#expire("observations", "id", "received_ms", beforeMs) +
       this.#expire("coverage", "id", "received_ms", beforeMs)

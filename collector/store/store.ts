@@ -124,7 +124,10 @@ export type Store = {
   /** All that was noted, in the order of noting. */
   declared(): IterableIterator<DeclaredRow>;
 
-  /** Deletes observations and coverage received before `beforeMs`; returns how many. */
+  /**
+   * Deletes observations and coverage received before `beforeMs`; returns how many. The cursor
+   * `expired` tells up to when some may be gone.
+   */
   expireFlows(beforeMs: number): number;
   /** Deletes verdicts whose window ended before `beforeMs`; returns how many. */
   expireVerdicts(beforeMs: number): number;

@@ -352,6 +352,52 @@ t.test("what comes too late for any window is counted", async (t) => {
   await bench.end();
 });
 
+t.test("a window of which rows have expired is not judged of those that are left", async (t) => {
+  const bench = await new Bench().start();
+  await bench.judge.step(FROM);
+  await bench.bring(["web > ledger plain accepted", "web > ledger mtls accepted"], ALL);
+  await bench.judge.step(DUE);
+  t.equal(bench.verdict("transport"), "transport violated plaintext-accepted");
+  t.ok(bench.store.expireFlows(FROM + 1) > 0);
+  // The link to an agent was down: what it brings is a part of what there was.
+  await bench.bring(["web > ledger mtls accepted"], ALL);
+  await bench.judge.step(DUE + WINDOW_MS);
+  t.equal(bench.verdict("transport"), "transport violated plaintext-accepted");
+  await bench.end();
+  // Nor where it was not judged before: the collector was behind.
+  const behind = await new Bench().start();
+  await behind.judge.step(FROM);
+  await behind.bring(["web > ledger plain accepted"], ALL);
+  behind.store.expireFlows(FROM + 1);
+  await behind.bring(["web > ledger mtls accepted"], ALL);
+  await behind.judge.step(DUE);
+  t.equal(behind.verdict("transport"), "transport unproven no-agent");
+  await behind.end();
+});
+
+t.test("an agent whose clock is far off is not heard, and takes nothing from others", async (t) => {
+  const off = { spool: "s", heardMs: FROM + 1, clockOffsetMs: -86_400_000, software: "x" };
+  const judged = async (node: string) => {
+    const bench = await new Bench().start();
+    await bench.judge.step(FROM);
+    await bench.bring(["web > ledger plain accepted"], ALL);
+    bench.store.heard({ ...off, node });
+    await bench.judge.step(DUE);
+    const told = bench.told().filter((line) => line.startsWith("finding"));
+    const word = bench.verdict("transport");
+    await bench.end();
+    return [word, ...told];
+  };
+  t.strictSame(await judged("c"), [
+    "transport violated plaintext-accepted",
+    "finding clock-stepped node/c",
+  ]);
+  t.strictSame(await judged("a"), [
+    "transport violated plaintext-accepted",
+    ...["finding blind-spot node/a", "finding clock-stepped node/a"],
+  ]);
+});
+
 t.test("a clock that steps back judges nothing twice, and then goes on", async (t) => {
   const bench = await new Bench().start();
   await bench.judge.step(FROM);
