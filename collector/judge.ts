@@ -147,12 +147,13 @@ export class Judge {
   /** Marks judged windows that observations or coverage speak of which came only now. */
   #findLate(): void {
     const { store } = this.#options;
+    const { apartMs } = this.#clocks();
     for (;;) {
       const batch = store.observationsSince(this.#seen.late, LATE_BATCH);
       for (const { id, observation } of batch) {
         this.#seen.late = id;
         const { start, end } = observation.record;
-        this.#mark(Date.parse(start), Date.parse(end), observation.revision);
+        this.#mark(Date.parse(start), Date.parse(end), observation.revision, apartMs);
       }
       if (batch.length < LATE_BATCH) break;
     }
@@ -160,14 +161,14 @@ export class Judge {
       const batch = store.coverageSince(this.#seen["late-coverage"], LATE_BATCH);
       for (const { id, coverage } of batch) {
         this.#seen["late-coverage"] = id;
-        this.#mark(coverage.from_ms, coverage.to_ms - 1, null);
+        this.#mark(coverage.from_ms, coverage.to_ms - 1, null, 0);
       }
       if (batch.length < LATE_BATCH) return;
     }
   }
 
   /** Of a flow which revision it is; of coverage null. */
-  #mark(startMs: number, endMs: number, revision: number | null): void {
+  #mark(startMs: number, endMs: number, revision: number | null, byMs: number): void {
     const { windowMs, retentionMs, store } = this.#options;
     const windowOf = (ms: number) => Math.floor(ms / windowMs) * windowMs;
     const first = Math.max(windowOf(this.#cursorMs - retentionMs) + windowMs, this.#firstWhole());
@@ -180,7 +181,7 @@ export class Judge {
     let fromMs = Math.max(first, windowOf(isAgain ? Math.max(startMs, changedMs) : startMs));
     for (; fromMs <= endMs && fromMs < this.#cursorMs; fromMs += windowMs) this.#dirty.add(fromMs);
     // By another node's clock what is new may lie in the window beside, if that was judged.
-    const apartMs = revision === 1 ? this.#clocks().apartMs : 0;
+    const apartMs = revision === 1 ? byMs : 0;
     for (const ms of [startMs - apartMs, endMs + apartMs]) {
       const beside = windowOf(ms);
       if (beside < first || beside >= this.#cursorMs || this.#dirty.has(beside)) continue;
