@@ -23,7 +23,7 @@ import { WINDOW_MS } from "./cluster.ts";
 import type { Node } from "./cluster.ts";
 import { Draw } from "./draw.ts";
 import { changesOf, EPOCH_MS, holdToLaw, isLost } from "./law.ts";
-import type { Held, World } from "./law.ts";
+import type { Breach, Held, World } from "./law.ts";
 
 const STEP_MS = 5_000;
 const CLOSE_MS = 15_000;
@@ -248,7 +248,17 @@ export async function holdLiveToLaw(world: World): Promise<Held> {
   const held = judgements.map((verdicts) => holdToLaw(world, verdicts));
   const last = held.at(-1)!;
   const untrue = held.slice(0, -1).flatMap(({ breaches }) => breaches.filter((b) => !isLost(b)));
-  return { breaches: [...untrue, ...last.breaches], decided: last.decided };
+  const lost = last.breaches.filter((b) => !isLost(b) || !changedUnseen(world, fate, b));
+  return { breaches: [...untrue, ...lost], decided: last.decided };
+}
+
+/** Nobody can tell when a policy changed that did while no collector ran. */
+function changedUnseen({ cluster }: World, { restarts }: Fate, { edge }: Breach): boolean {
+  const app = / -> [^/]+\/([^[]+)\[/.exec(edge)?.[1] ?? "";
+  const changes = (cluster.rules.get(app) ?? []).map(({ fromMs }) => fromMs);
+  return restarts.some(([from, to]) =>
+    changes.some((ms) => from - STEP_MS <= ms && ms <= to + STEP_MS),
+  );
 }
 
 /** What befell the collector and its links, for a person. */
