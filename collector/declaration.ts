@@ -41,7 +41,8 @@ export class Declaration {
   #blindTold = 0;
   /** Keys of what the log has of resources that could not be listed yet. */
   readonly #unlisted = new Map<string, ClusterObject>();
-  readonly #graceMs: number;
+  /** Within it after a change both versions of what changed count. */
+  readonly graceMs: number;
   readonly #journal: DeclaredJournal | null;
   /** What came about since is known up to when the journal was last written. */
   #isJournaled = false;
@@ -53,7 +54,7 @@ export class Declaration {
   constructor(graceMs: number, log: Log, journal: DeclaredJournal | null = null) {
     this.#journal = journal;
     this.#log = log;
-    this.#graceMs = graceMs;
+    this.graceMs = graceMs;
     this.history = new PolicyHistory({ problems: this.#problems }, graceMs);
   }
 
@@ -201,7 +202,7 @@ export class Declaration {
     if (before === undefined) return;
     this.#blind.delete(name);
     const { sinceMs } = before;
-    if (nowMs - sinceMs >= this.#graceMs) {
+    if (nowMs - sinceMs >= this.graceMs) {
       this.history.forgo({ sinceMs, atMs: nowMs, namespaces: "all" });
     }
     if (this.#isBlind(kind)) return;
@@ -214,7 +215,7 @@ export class Declaration {
 
   /** Makes problems of what has not been known for longer than the grace: call before judging. */
   tellBlind(nowMs: number): void {
-    const long = [...this.#blind].filter(([, { sinceMs }]) => nowMs - sinceMs >= this.#graceMs);
+    const long = [...this.#blind].filter(([, { sinceMs }]) => nowMs - sinceMs >= this.graceMs);
     if (long.length === 0 && this.#blindTold === 0) return;
     const problems = long.map(([name, { kind, sinceMs, reason }]) => {
       const since = sinceMs === -Infinity ? "" : ` since ${new Date(sinceMs).toISOString()}`;

@@ -14,6 +14,7 @@ import { toVersionEntry } from "./policy/history/version-entry.ts";
 import type { PolicyRow, SpoolState, Store, VerdictKey, VerdictRow } from "./store/store.ts";
 import { listDeclaredEdges } from "./verdict/declared-edges.ts";
 import type { DeclaredEdges } from "./verdict/declared-edges.ts";
+import { expectOf } from "./verdict/versions.ts";
 import { VERDICTS } from "./verdict/verdict.ts";
 import type { ClusterFinding, NodeCoverage, Verdict, VerdictWord } from "./verdict/verdict.ts";
 import { judgeWindow } from "./verdict/window.ts";
@@ -293,7 +294,7 @@ export class Judge {
       pods,
       lives: inventory.podsBetween(fromMs, toMs),
       nodes: inventory.nodes(toMs - 1),
-      expect: (...question) => history.expect(...question),
+      expect: expectOf(inventory, history, declaration.graceMs),
       actorOf: (holder) => history.at(toMs - 1).actorOf(holder)?.name ?? null,
       zonesOf: (holder) =>
         history

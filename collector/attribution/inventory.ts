@@ -195,6 +195,18 @@ export class Inventory {
     return near?.findLast((b) => b.fromMs <= atMs)?.value ?? near?.[0]?.value ?? null;
   }
 
+  /** A pod as it was at any time within [fromMs, toMs], while it had its address. */
+  versionsOf(holder: Holder, fromMs: number, toMs: number): Holder[] {
+    const { object } = holder;
+    if (object?.kind !== "Pod") return [holder];
+    const { kind, namespace, name, uid } = object;
+    const key = keyOf({ apiVersion: "v1", kind, namespace, name });
+    const near = (this.holders.get(key)?.bindings ?? [])
+      .filter(({ value: v }) => v !== holder && v.uid === uid && v.addresses.length > 0)
+      .filter((b) => b.fromMs <= toMs && fromMs < b.toMs);
+    return [holder, ...near.map(({ value }) => value)];
+  }
+
   /** Every pod at that time; a workload that has no pods yet is there as its template says. */
   pods(atMs: number): Holder[] {
     const pods = this.holdersOf("Pod", atMs);

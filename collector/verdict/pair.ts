@@ -193,6 +193,10 @@ function merge(sightings: Sighting[]): Connection {
     .flatMap(({ vantage, record }) => (vantage === "client" ? [record] : []));
   const tls = records.map((r) => r.tls).filter((t) => t !== null);
   const failures = records.flatMap((r) => r.failure ?? []);
+  // Whoever read the same packets and saw no failure doubts it.
+  const isDoubted = records.some(
+    (r) => r.failure === null && !r.midstream && !r.packets.includes(0),
+  );
   const accepted = records.map((r) => r.accepted);
   const isOpened = records.some(isEstablished);
   const isStopped = records.some(({ state }) => state === "refused" || state === "unanswered");
@@ -221,7 +225,8 @@ function merge(sightings: Sighting[]): Connection {
     accepted: accepted.includes(true) ? true : accepted.includes(false) ? false : null,
     failure: failures[0]?.code ?? null,
     failureSide: failures[0]?.side ?? null,
-    failureLikely: failures.some((f) => f.confidence === "likely" || f.code !== failures[0]!.code),
+    failureLikely:
+      isDoubted || failures.some((f) => f.confidence === "likely" || f.code !== failures[0]!.code),
     established: isOpened && !isStopped,
     oneSided: sightings.every((s) => isOneSided(s.attributed.observation)),
     disagree: mixed || (isOpened && isStopped) || (accepted.includes(true) && isDenied(sightings)),

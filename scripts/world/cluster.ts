@@ -38,6 +38,8 @@ export type Pod = {
   serves: Service;
   /** Its proxy turns away what is no mutual TLS, when that is declared. */
   meshEnforces: boolean;
+  /** What its label says to policies: its app, or for a time another one. */
+  roles: readonly Declared<string>[];
   /** It is no pod, but the node itself: its kubelet probes pods. */
   isNode?: boolean;
 };
@@ -124,6 +126,7 @@ export function makePerfectCluster(draw: Draw, count: number): Cluster {
     Array.from({ length: draw.whole(1, 3) }, (_, i) => ({
       ...makePod(draw, app, a, i, draw.pick(nodes)),
       ...{ bornMs: -3_600_000, diedMs: Infinity, serves: "up" as const, meshEnforces: true },
+      roles: [{ fromMs: -Infinity, toMs: Infinity, value: app }],
     })),
   );
   const value: Rules = { admits: apps.filter((_, a) => a % 4 > 0), mtls: "STRICT" };
@@ -169,7 +172,21 @@ function makePod(draw: Draw, app: string, a: number, i: number, node: Node): Pod
     diedMs: dies ? draw.between(WINDOW_MS / 2, WINDOW_MS) : Infinity,
     serves: draw.pick(["up", "up", "up", "up", "up", "up", "closed", "frozen", "dying"] as const),
     meshEnforces: !draw.chance(0.25),
+    roles: makeRoles(draw, app),
   };
+}
+
+function makeRoles(draw: Draw, app: string): Declared<string>[] {
+  if (!draw.chance(0.1)) return [{ fromMs: -Infinity, toMs: Infinity, value: app }];
+  const changeMs = Math.round(draw.between(-30_000, WINDOW_MS));
+  const [before, after] = draw.pick([
+    [app, draw.pick(APPS)],
+    [draw.pick(APPS), app],
+  ]) as [string, string];
+  return [
+    { fromMs: -Infinity, toMs: changeMs, value: before },
+    { fromMs: changeMs, toMs: Infinity, value: after },
+  ];
 }
 
 /** Of pods that live all the time. */
@@ -204,19 +221,23 @@ export function rulesDuring(cluster: Cluster, app: string, fromMs: number, toMs:
   return all.filter((r) => r.fromMs <= toMs && fromMs < r.toMs).map((r) => r.value);
 }
 
+/** The roles of a pod at some time within [fromMs, toMs]. */
+export const rolesDuring = ({ roles }: Pod, fromMs: number, toMs: number): string[] =>
+  roles.filter((r) => r.fromMs <= toMs && fromMs < r.toMs).map((r) => r.value);
+
 /** What comes from the pod's own node no NetworkPolicy keeps out. */
-export const admits = (rules: Rules, { app, isNode }: Pod): boolean | null =>
-  rules.admits === null ? null : isNode === true || rules.admits.includes(app);
+export const admits = (rules: Rules, { isNode }: Pod, role: string): boolean | null =>
+  rules.admits === null ? null : isNode === true || rules.admits.includes(role);
 
 const uidOf = ({ name, address }: Pick<Pod, "name" | "address">) => `uid-${name}-${address}`;
 
 /** A pod, as its manifest has it. */
-export function podObject(pod: Pod, epochMs: number): JsonMap {
+export function podObject(pod: Pod, role: string, epochMs: number): JsonMap {
   const { name, namespace, app, node, address, port } = pod;
   return {
     ...{ apiVersion: "v1", kind: "Pod" },
     metadata: {
-      ...{ name, namespace, uid: uidOf(pod), labels: { app, part: namespace } },
+      ...{ name, namespace, uid: uidOf(pod), labels: { app, role, part: namespace } },
       annotations: { "sidecar.istio.io/status": "{}" },
       ownerReferences: [
         { apiVersion: "apps/v1", kind: "StatefulSet", name: app, controller: true },
@@ -298,7 +319,7 @@ export function ruleObjects(app: string, namespace: string, rules: Rules): JsonM
     spec: {
       ...{ podSelector: selected, policyTypes: ["Ingress"] },
       ingress: rules.admits.map((from) => ({
-        from: [{ namespaceSelector: {}, podSelector: { matchLabels: { app: from } } }],
+        from: [{ namespaceSelector: {}, podSelector: { matchLabels: { role: from } } }],
       })),
     },
   };

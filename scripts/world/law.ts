@@ -9,6 +9,7 @@ import { clocksApart } from "../../collector/attribution/clocks.ts";
 import { Inventory } from "../../collector/attribution/inventory.ts";
 import { GRACE_MS, PolicyHistory } from "../../collector/policy/history/history.ts";
 import { NOTHING_DECLARED } from "../../collector/verdict/declared-edges.ts";
+import { expectOf } from "../../collector/verdict/versions.ts";
 import { judgeWindow } from "../../collector/verdict/window.ts";
 import type { WindowInput } from "../../collector/verdict/window-input.ts";
 import type { Aspect, Verdict } from "../../collector/verdict/verdict.ts";
@@ -20,6 +21,7 @@ import {
   nodeObject,
   podObject,
   ruleObjects,
+  rolesDuring,
   rulesDuring,
   serviceObject,
   sharedObject,
@@ -87,7 +89,7 @@ export function inputOf({ cluster, told }: World): WindowInput {
     pods: inventory.pods(toMs - 1),
     lives: inventory.podsBetween(fromMs, toMs),
     nodes: inventory.nodes(toMs - 1),
-    expect: (...question) => history.expect(...question),
+    expect: expectOf(inventory, history, GRACE_MS),
     zonesOf: () => [],
     declared: NOTHING_DECLARED,
     tolerance: 0.01,
@@ -112,10 +114,16 @@ export function changesOf(cluster: Cluster): Declared[] {
     ...["shop", "pay"].map(sharedObject),
     ...(cluster.moved ? [MOVED_OBJECT] : []),
   ].map((body) => ({ object: object(body), ...FOR_EVER }));
-  const pods = cluster.pods.map((pod) => ({
-    object: object(podObject(pod, EPOCH_MS)),
-    ...{ fromMs: pod.bornMs, toMs: pod.diedMs, isReplaced: false },
-  }));
+  const pods = cluster.pods.flatMap((pod) =>
+    pod.roles
+      .filter((role) => role.fromMs < pod.diedMs && pod.bornMs < role.toMs)
+      .map((role) => ({
+        object: object(podObject(pod, role.value, EPOCH_MS)),
+        fromMs: Math.max(role.fromMs, pod.bornMs),
+        toMs: Math.min(role.toMs, pod.diedMs),
+        isReplaced: role.toMs < pod.diedMs,
+      })),
+  );
   const rules = [...byApp.values()].flatMap(({ app, namespace }) =>
     cluster.rules.get(app)!.flatMap(({ fromMs, toMs, value }) => {
       const next = cluster.rules.get(app)!.find((other) => other.fromMs === toMs);
@@ -170,20 +178,24 @@ export function edgeOf({ client, server, port }: Attempt): string {
   return `${name(client)} -> ${name(server)} : ${port}/tcp`;
 }
 
-/** Of the rules that were in force while it lived in the window. */
-function during(cluster: Cluster, a: Attempt): Rules[] {
-  return rulesDuring(cluster, a.server.app, a.startMs - cluster.lagMs, a.endMs);
+/** Of the rules that were in force while it lived, and as what they saw the client. */
+type Met = { rules: Rules; role: string };
+function metDuring(cluster: Cluster, { client, server }: Attempt, from: number, to: number): Met[] {
+  const all = rulesDuring(cluster, server.app, from - cluster.lagMs, to);
+  const roles = rolesDuring(client, from - cluster.lagMs, to);
+  return all.flatMap((rules) => roles.map((role) => ({ rules, role })));
 }
+
+const during = (cluster: Cluster, a: Attempt): Met[] => metDuring(cluster, a, a.startMs, a.endMs);
 
 /** One version demands all, of it and as far beside it as the judge's grace and clocks reach. */
-function isOfOneVersion(cluster: Cluster, { server, startMs, endMs }: Attempt): boolean {
-  const fromMs = startMs - GRACE_MS - 2 * MARGIN_MS;
-  return rulesDuring(cluster, server.app, fromMs, endMs + 2 * MARGIN_MS).length === 1;
+function isOfOneVersion(cluster: Cluster, a: Attempt): boolean {
+  const fromMs = a.startMs - GRACE_MS - 2 * MARGIN_MS;
+  return metDuring(cluster, a, fromMs, a.endMs + 2 * MARGIN_MS).length === 1;
 }
 
-function atStart(cluster: Cluster, { server, startMs }: Attempt): Rules[] {
-  return rulesDuring(cluster, server.app, startMs - cluster.lagMs, startMs);
-}
+const atStart = (cluster: Cluster, a: Attempt): Met[] =>
+  metDuring(cluster, a, a.startMs, a.startMs);
 
 /** Nobody else had the pod's address within the time by which clocks may be apart. */
 function isAlone({ pods }: Cluster, pod: Attempt["client"], atMs: number): boolean {
@@ -198,19 +210,23 @@ function truth(cluster: Cluster, near: readonly Attempt[]): Truth {
   const isServed = (a: Attempt) => a.fate === "served";
   const isOpened = (a: Attempt) => isServed(a) || a.fate === "died" || a.fate === "turned-down";
   const isBare = (a: Attempt) => a.posture === "plaintext" || a.posture === "tls";
-  const brokenBy = (rulesOf: (cluster: Cluster, a: Attempt) => Rules[]) => ({
+  const brokenBy = (metBy: (cluster: Cluster, a: Attempt) => Met[]) => ({
     path: (a: Attempt) =>
-      isOpened(a) && rulesOf(cluster, a).every((r) => admits(r, a.client) === false),
+      isOpened(a) &&
+      metBy(cluster, a).every(({ rules, role }) => admits(rules, a.client, role) === false),
     transport: (a: Attempt) =>
-      isServed(a) && isBare(a) && rulesOf(cluster, a).every((r) => r.mtls === "STRICT"),
+      isServed(a) && isBare(a) && metBy(cluster, a).every(({ rules }) => rules.mtls === "STRICT"),
   });
   // What was not let when it began breaks the rule, whatever came into force while it lived.
   const isBroken = brokenBy(atStart);
   const isBrokenAllAlong = brokenBy(during);
   // The mesh's demand is not met by the applications' own certificates, though nobody can tell.
   const isOthers = (a: Attempt) =>
-    a.posture === "own" && isServed(a) && during(cluster, a).some((r) => r.mtls === "STRICT");
-  const isAdmitted = (a: Attempt) => during(cluster, a).some((r) => admits(r, a.client));
+    a.posture === "own" &&
+    isServed(a) &&
+    during(cluster, a).some(({ rules }) => rules.mtls === "STRICT");
+  const isAdmitted = (a: Attempt) =>
+    during(cluster, a).some(({ rules, role }) => admits(rules, a.client, role));
   const isShown = {
     path: (a: Attempt) => a.fate === "blocked" || (isServed(a) && isAdmitted(a)),
     transport: (a: Attempt) =>
@@ -312,7 +328,7 @@ function isDecidable(cluster: Cluster, { attempts, isCovered }: Truth, aspect: A
   const isPlain = (a: Attempt) =>
     a.fate === "served" && !UNTOLD.has(a.posture) && isOfOneVersion(cluster, a);
   const speaks = (r: Rules) => (aspect === "path" ? r.admits !== null : r.mtls === "STRICT");
-  return attempts.every((a) => isPlain(a) && speaks(during(cluster, a)[0]!));
+  return attempts.every((a) => isPlain(a) && speaks(during(cluster, a)[0]!.rules));
 }
 
 /** A failing seed, for a person: who is there, what is declared, what happened. */

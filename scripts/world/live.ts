@@ -252,10 +252,14 @@ export async function holdLiveToLaw(world: World): Promise<Held> {
   return { breaches: [...untrue, ...lost], decided: last.decided };
 }
 
-/** Nobody can tell when a policy changed that did while no collector ran. */
+/** Nobody can tell when a policy, or a pod's labels, changed while no collector ran. */
 function changedUnseen({ cluster }: World, { restarts }: Fate, { edge }: Breach): boolean {
-  const app = / -> [^/]+\/([^[]+)\[/.exec(edge)?.[1] ?? "";
-  const changes = (cluster.rules.get(app) ?? []).map(({ fromMs }) => fromMs);
+  const [, client, server] = /^\w+\/([^[]+)\[.* -> \w+\/([^[]+)\[/.exec(edge) ?? [];
+  const roles = cluster.pods.filter(({ app }) => app === client || app === server);
+  const changes = [
+    ...(cluster.rules.get(server ?? "") ?? []),
+    ...roles.flatMap((pod) => pod.roles),
+  ].map(({ fromMs }) => fromMs);
   return restarts.some(([from, to]) =>
     changes.some((ms) => from - STEP_MS <= ms && ms <= to + STEP_MS),
   );

@@ -107,7 +107,7 @@ function isLeftOut(
   if (node.gaveUp && node.gaveUp[0] <= startMs && startMs < node.gaveUp[1]) {
     const [from_ms, to_ms] = [Date.parse(record.start), Date.parse(record.end)];
     const discards = [{ interface: at, from_ms, to_ms, observations: 1 }];
-    return row({ interface: "*", discards });
+    return row({ interface: "*", from_ms, to_ms, discards });
   }
   const isUnanswered = record.state === "unanswered" || record.state === "refused";
   if (!node.isFlooded || !isUnanswered) return false;

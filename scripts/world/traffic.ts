@@ -2,7 +2,7 @@
  * Lets pods of a world talk: each attempt meets the plugin, the server's kernel, its proxy and its
  * application, and what became of it is known.
  */
-import { admits, BEFORE_MS, rulesDuring, WINDOW_MS } from "./cluster.ts";
+import { admits, BEFORE_MS, rolesDuring, rulesDuring, WINDOW_MS } from "./cluster.ts";
 import type { Cluster, Pod } from "./cluster.ts";
 import type { Draw } from "./draw.ts";
 
@@ -126,6 +126,7 @@ function twinOf({ pods, ...cluster }: Cluster, draw: Draw, first: Attempt): Atte
 /** A pod's node, as somebody who connects. */
 function kubeletOf({ node, port }: Pod): Pod {
   return {
+    roles: [{ fromMs: -Infinity, toMs: Infinity, value: node.name }],
     ...{ name: node.name, app: node.name, namespace: "", node, address: node.address, port },
     ...{ bornMs: -Infinity, diedMs: Infinity, serves: "up", meshEnforces: true, isNode: true },
   };
@@ -143,7 +144,8 @@ function meet(cluster: Cluster, draw: Draw, base: Omit<Attempt, "endMs" | "fate"
     const isReset = draw.chance(0.5);
     return { ...(isReset ? short : silent), fate: "gone", isReset };
   }
-  if (cluster.plugin !== "ignores" && admits(rules!, client) === false) {
+  const [role] = rolesDuring(client, actsMs, actsMs);
+  if (cluster.plugin !== "ignores" && admits(rules!, client, role!) === false) {
     const isReset = cluster.plugin === "resets";
     return { ...(isReset ? short : silent), fate: "blocked", isReset };
   }
