@@ -107,7 +107,9 @@ export class Declaration {
       }
       this.inventory.apply(object, atMs);
       this.#journaled.set(keyOf(object), object);
-      if (!isLogged) this.#note(this.history.apply(object, atMs, sinceMs));
+      // Of the very first list nobody knows since when: it holds since ever, as it did then.
+      const fromMs = sinceMs === -Infinity ? -Infinity : atMs;
+      if (!isLogged) this.#note(this.history.apply(object, fromMs, sinceMs));
     }
     this.#isJournaled = this.#journal.knownMs !== -Infinity;
     this.#knownMs = Math.max(this.#knownMs, this.#journal.knownMs);

@@ -4,6 +4,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import t from "tap";
+import { toClusterObject } from "../../collector/attribution/cluster-object.ts";
 import { Declaration } from "../../collector/declaration.ts";
 import { DeclaredJournal } from "../../collector/declared-journal.ts";
 import { parseEntry } from "../../collector/evidence/entry.ts";
@@ -644,6 +645,33 @@ t.test("who held an address, and which policy was in force, outlives the process
     ["ledger", "ledger", "cart", "cart", null, null, "ledger"],
   );
   await bench.end();
+});
+
+t.test("what the very first list held is in force since ever, also for a new start", async (t) => {
+  const policy = toClusterObject(
+    {
+      ...{ apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy" },
+      metadata: { name: "first", namespace: "pay" },
+      spec: { podSelector: {} },
+    },
+    null,
+  )!;
+  const store = openSqlite(fresh());
+  const journal = new DeclaredJournal(store);
+  const begin = () => {
+    const declaration = new Declaration(15_000, () => {}, journal);
+    declaration.restore([], 0);
+    return declaration;
+  };
+  const first = begin();
+  first.applyFirst(policy, FROM, FROM);
+  first.endFirst(FROM);
+  journal.flush(FROM);
+  const since = (declaration: Declaration) =>
+    declaration.history.versions.of(policy)[0]?.firstSeenMs;
+  t.equal(since(first), -Infinity);
+  t.equal(since(begin()), -Infinity);
+  await store.close();
 });
 
 t.test("the journal keeps what still counts, and what is in force", async (t) => {
