@@ -102,19 +102,42 @@ function groupOf(
  * two connections, which it does not make one.
  */
 function isOf(group: readonly Sighting[], observation: Observation, apartMs: number): boolean {
-  const all = group.map((s) => s.attributed.observation);
+  if (differs(numbersOf(group), observation)) return false;
+  // The latest are the likeliest: they stand last.
   return (
-    all.some((o) => overlaps(o, observation, apartMs)) && !all.some((o) => differs(o, observation))
+    group.findLast(({ attributed }) => overlaps(attributed.observation, observation, apartMs)) !==
+    undefined
   );
 }
 
+type Numbers = Pick<Observation, "isn">;
+
+/** What is known of a group's numbers, by so many of its sightings: a group only grows. */
+const numbered = new WeakMap<readonly Sighting[], { isn: Observation["isn"]; count: number }>();
+
+function numbersOf(group: readonly Sighting[]): Numbers {
+  const known = numbered.get(group) ?? { isn: [null, null], count: 0 };
+  for (; known.count < group.length; known.count++) {
+    const { isn } = group[known.count]!.attributed.observation;
+    known.isn = [both(known.isn[0], isn[0]), both(known.isn[1], isn[1])];
+  }
+  numbered.set(group, known);
+  return known;
+}
+
+/** The number of both; no number at all, which differs from each, where they say two. */
+function both(a: number | null, b: number | null): number | null {
+  if (a === null || b === null || a === b) return a ?? b;
+  return NaN;
+}
+
 /** Reports whether two say different sequence numbers of a side. */
-export function differs({ isn: a }: Observation, { isn: b }: Observation): boolean {
+export function differs({ isn: a }: Numbers, { isn: b }: Numbers): boolean {
   return ([0, 1] as const).some((i) => a[i] !== null && b[i] !== null && a[i] !== b[i]);
 }
 
 /** Reports whether they lived at one time, by clocks so far apart. */
-export function overlaps(a: Observation, b: Observation, apartMs: number): boolean {
+function overlaps(a: Observation, b: Observation, apartMs: number): boolean {
   const isBefore = (x: Observation, y: Observation) =>
     Date.parse(x.record.end) + apartMs < Date.parse(y.record.start);
   return !isBefore(a, b) && !isBefore(b, a);

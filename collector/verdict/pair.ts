@@ -1,7 +1,7 @@
 /** Pairs the sightings of one connection, at two veths or two nodes, into one connection. */
 import { formatHolder } from "../attribution/holder.ts";
 import type { Holder } from "../attribution/holder.ts";
-import { differs, joinBetween, joinMasked, overlaps } from "./between.ts";
+import { differs, joinBetween, joinMasked } from "./between.ts";
 import type { Attributed, AttributedEnd, Provenance, Sighting } from "../attribution/attribute.ts";
 import type { Posture } from "../policy/expectation.ts";
 import type { Flow, RefusalName } from "../../protocol/flow-record.ts";
@@ -122,6 +122,19 @@ function keyOf({ id, attributed: { observation, server, serverPort } }: Sighting
 const LOOKED_AT = 64;
 
 /**
+ * Sightings of one connection, with what another must fit: whoever repeats a connection thousands
+ * of times makes its sightings many, and not what there is to compare.
+ */
+type Part = {
+  of: Sighting[];
+  /** One of each kind that differs in where it was seen, and in where it leads. */
+  kinds: Map<string, Sighting>;
+  lastStartMs: number;
+  firstEndMs: number;
+  isn: [number | null, number | null];
+};
+
+/**
  * Sequence numbers repeat after hours, and whoever writes raw packets gives one number to
  * connections to several servers: sightings are of one connection where they fit. Those that go to
  * the same address find each other first, and then those that were answered.
@@ -129,33 +142,65 @@ const LOOKED_AT = 64;
 function splitUp(group: Sighting[], apartMs: number): Sighting[][] {
   if (group.length === 1) return [group];
   const sorted = group.toSorted((a, b) => startOf(a) - startOf(b) || (a.id < b.id ? -1 : 1));
-  const parts = sorted.map((sighting) => [sighting]);
-  const exact = join(parts, (a, b) => hasSameTarget(a, b) && fits(a, b, apartMs));
-  const isAnswered = (part: Sighting[]) =>
-    part.some((s) => s.attributed.observation.isn[1] !== null);
+  const exact = join(sorted.map(toPart), apartMs, hasSameTarget);
+  const isAnswered = ({ isn }: Part) => isn[1] !== null;
   const rest = [...exact.filter(isAnswered), ...exact.filter((part) => !isAnswered(part))];
-  return join(rest, (a, b) => fits(a, b, apartMs));
+  return join(rest, apartMs, () => true).map(({ of }) => of);
 }
 
+type MayBeOne = (a: Sighting, b: Sighting) => boolean;
+
 /** Joins each part to the last of those before it to which all of its sightings may belong. */
-function join(parts: Sighting[][], mayBeOne: (a: Sighting, b: Sighting) => boolean): Sighting[][] {
-  const joined: Sighting[][] = [];
+function join(parts: readonly Part[], apartMs: number, mayBeOne: MayBeOne): Part[] {
+  const joined: Part[] = [];
   for (const part of parts) {
     const found = joined
       .slice(-LOOKED_AT)
-      .findLast((known) => known.every((a) => part.every((b) => mayBeOne(a, b))));
-    if (found) found.push(...part);
+      .findLast((known) => fits(known, part, apartMs, mayBeOne));
+    if (found) absorb(found, part);
     else joined.push(part);
   }
   return joined;
 }
 
+function toPart(sighting: Sighting): Part {
+  const { observation, server } = sighting.attributed;
+  const { vantage, record, isn } = observation;
+  const holder = server.holder && `${server.holder.kind} ${formatHolder(server.holder)}`;
+  const kind = [vantage, record.dst_ip, record.dst_port, holder, server.provenance].join(" ");
+  return {
+    of: [sighting],
+    kinds: new Map([[kind, sighting]]),
+    lastStartMs: startOf(sighting),
+    firstEndMs: Date.parse(record.end),
+    isn: [...isn],
+  };
+}
+
+function absorb(into: Part, from: Part): void {
+  for (const sighting of from.of) into.of.push(sighting);
+  for (const [kind, sighting] of from.kinds) into.kinds.set(kind, sighting);
+  into.lastStartMs = Math.max(into.lastStartMs, from.lastStartMs);
+  into.firstEndMs = Math.min(into.firstEndMs, from.firstEndMs);
+  into.isn = [into.isn[0] ?? from.isn[0], into.isn[1] ?? from.isn[1]];
+}
+
 const startOf = (s: Sighting) => Date.parse(s.attributed.observation.record.start);
 
-/** Reports whether two sightings of one name may be of one connection. */
-function fits(a: Sighting, b: Sighting, apartMs: number): boolean {
+/** Reports whether each of two parts' sightings may be of one connection with each of the other. */
+function fits(a: Part, b: Part, apartMs: number, mayBeOne: MayBeOne): boolean {
+  const isAtOneTime =
+    a.firstEndMs + apartMs >= b.lastStartMs && b.firstEndMs + apartMs >= a.lastStartMs;
+  if (differs(a, b) || !isAtOneTime) return false;
+  const others = [...b.kinds.values()];
+  return [...a.kinds.values()].every((one) =>
+    others.every((other) => mayBeOne(one, other) && mayPassBoth(one, other)),
+  );
+}
+
+/** Reports whether one connection may be seen where the one was, and where the other. */
+function mayPassBoth(a: Sighting, b: Sighting): boolean {
   const [one, other] = [a.attributed.observation, b.attributed.observation];
-  if (differs(one, other) || !overlaps(one, other, apartMs)) return false;
   const isSameTarget = hasSameTarget(a, b);
   if (one.vantage !== null && one.vantage === other.vantage) {
     // Nothing but a number tells that what passed one end twice is one.
@@ -214,8 +259,8 @@ function merge(sightings: Sighting[]): Connection {
     proto: server.observation.record.proto,
     rolesKnown: named.length > 0,
     clientSpoke: (atOwn.length > 0 ? atOwn : records).some(hasSpoken),
-    startMs: Math.min(...records.map((r) => Date.parse(r.start))),
-    endMs: Math.max(...records.map((r) => Date.parse(r.end))),
+    startMs: records.reduce((least, r) => Math.min(least, Date.parse(r.start)), Infinity),
+    endMs: records.reduce((most, r) => Math.max(most, Date.parse(r.end)), -Infinity),
     posture,
     inferred,
     version: tls.find((t) => t.version !== null)?.version ?? null,
@@ -242,8 +287,8 @@ function merge(sightings: Sighting[]): Connection {
     clientIsNode: isMasked(client.client.holder, server.server.holder) && atServer.length > 0,
     midstream: records.every((r) => r.midstream),
     final: sightings.every((s) => s.attributed.observation.final),
-    sampling: Math.max(...sightings.map((s) => s.attributed.observation.sampling)),
-    bytes: Math.max(...records.map((r) => r.bytes[0] + r.bytes[1])),
+    sampling: sightings.reduce((most, s) => Math.max(most, s.attributed.observation.sampling), 0),
+    bytes: records.reduce((most, r) => Math.max(most, r.bytes[0] + r.bytes[1]), 0),
     findings: [...new Set(records.flatMap((r) => r.findings))],
   };
 }

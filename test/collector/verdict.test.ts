@@ -944,6 +944,13 @@ t.test("what went to a Service of several ports may be of any edge of its client
 
 const pairs = (...lines: string[]) => pairSightings(sightingsOf(lines), APART_MS);
 
+t.test("whoever repeats one connection thousands of times makes no more to compare", async (t) => {
+  const times = "x15000";
+  t.equal(pairs(`web > ledger rst isn=7 sport=6 ${times}`).length, 1, "at both ends");
+  const [up, ...others] = pairs(`web > ledger rst isn=7 sport=6 @up ${times}`);
+  t.strictSame([up!.sightings.length, others.length], [60_000, 0], "at the uplinks, too");
+});
+
 t.test("two sightings are one connection by the client's sequence number", async (t) => {
   t.equal(pairs("web > ledger mtls accepted").length, 1, "at two veths, on two nodes");
   const [translated, ...more] = pairs("web > ledger mtls accepted via=ledger-svc");
