@@ -6,6 +6,7 @@ import { toInventory } from "./policy/answer/policy-command.ts";
 import { formatProblem } from "./policy/manifest/problem.ts";
 import { listDeclaredEdges, NOTHING_DECLARED } from "./verdict/declared-edges.ts";
 import { judgeWindow } from "./verdict/window.ts";
+import { byGravity } from "./verdict/verdict.ts";
 import type { Verdict } from "./verdict/verdict.ts";
 import type { Coverage } from "../protocol/coverage.ts";
 import type { Observation } from "../protocol/observation.ts";
@@ -79,17 +80,7 @@ export function judgeOffline(
 
 /** One line a verdict, the worst first. */
 export function formatVerdictTable(verdicts: readonly Verdict[]): string {
-  const order = [
-    "violated",
-    "unexpected",
-    "unproven",
-    "undecidable",
-    "nothing-demanded",
-    "confirmed",
-  ];
-  const rows = verdicts
-    .toSorted((a, b) => order.indexOf(a.verdict) - order.indexOf(b.verdict))
-    .map((v) => [v.verdict, v.aspect, v.edge.id, v.reason]);
+  const rows = verdicts.toSorted(byGravity).map((v) => [v.verdict, v.aspect, v.edge.id, v.reason]);
   const widths = [0, 1, 2].map((i) => Math.max(0, ...rows.map((row) => row[i]!.length)));
   const lines = rows.map((row) =>
     row.map((cell, i) => (i < 3 ? cell.padEnd(widths[i]!) : cell)).join("  "),

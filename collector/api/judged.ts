@@ -1,7 +1,7 @@
 /** Reads judged windows out of the store: which there are, and what was judged in them. */
 import type { Store, VerdictRow } from "../store/store.ts";
-import { VERDICTS, type VerdictWord } from "../verdict/verdict.ts";
-import type { CoverageEntry, Counts, FindingEntry, VerdictEntry } from "./answers.ts";
+import { noCounts, VERDICTS, WORST_FIRST, type VerdictWord } from "../verdict/verdict.ts";
+import type { CoverageEntry, FindingEntry, VerdictEntry } from "./answers.ts";
 import type { WindowSummary } from "./answers.ts";
 import { ASPECTS } from "./question.ts";
 
@@ -15,19 +15,8 @@ const SUMMARY_AGE_MS = 30_000;
 /** Windows whose counts are kept. */
 const SUMMARIES_LIMIT = 2000;
 
-export const noCounts = (): Counts => ({
-  ...{ confirmed: 0, violated: 0, unproven: 0, undecidable: 0, unexpected: 0 },
-  "nothing-demanded": 0,
-});
-
-/** From worst to best. */
-const GRAVITY: readonly VerdictWord[] = [
-  ...(["violated", "unexpected", "unproven", "undecidable", "nothing-demanded"] as const),
-  "confirmed",
-];
-
 export function worstOf(words: readonly VerdictWord[]): VerdictWord {
-  return GRAVITY.find((word) => words.includes(word)) ?? "unproven";
+  return WORST_FIRST.find((word) => words.includes(word)) ?? "unproven";
 }
 
 export class Judged {

@@ -9,6 +9,20 @@ export const VERDICTS = [
 ] as const;
 export type VerdictWord = (typeof VERDICTS)[number];
 
+/** What a person should look at first comes first. */
+export const WORST_FIRST: readonly VerdictWord[] = [
+  ...(["violated", "unexpected", "unproven", "undecidable", "nothing-demanded"] as const),
+  "confirmed",
+];
+
+export function byGravity(a: { verdict: VerdictWord }, b: { verdict: VerdictWord }): number {
+  return WORST_FIRST.indexOf(a.verdict) - WORST_FIRST.indexOf(b.verdict);
+}
+
+export function noCounts(): Record<VerdictWord, number> {
+  return Object.fromEntries(VERDICTS.map((word) => [word, 0])) as Record<VerdictWord, number>;
+}
+
 export type Aspect = "transport" | "path";
 
 /** Why, in a stable word; `REASONS` holds the sentence that a person reads. */

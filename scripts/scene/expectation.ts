@@ -2,11 +2,7 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import { parse } from "yaml";
-
-export const VERDICTS = [
-  ...(["confirmed", "violated", "unproven", "undecidable", "unexpected"] as const),
-  "nothing-demanded",
-] as const;
+import type { VerdictWord } from "../../collector/verdict/verdict.ts";
 
 export type Case = {
   id: string;
@@ -22,7 +18,7 @@ export type Case = {
   proto: "tcp" | "udp";
   aspect: "transport" | "path" | null;
   /** Null where only a finding is asked for. */
-  verdict: (typeof VERDICTS)[number] | null;
+  verdict: VerdictWord | null;
   /** A stable code, of `reasons` in the same file; null with the verdict. */
   reason: string | null;
   /** A code of `protocol/finding.ts`. */

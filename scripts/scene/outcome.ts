@@ -1,5 +1,6 @@
 /** Holds a window's verdicts against the scene's own expectation. */
 import type { FindingsAnswer, VerdictsAnswer } from "../../collector/api/answers.ts";
+import { byGravity } from "../../collector/verdict/verdict.ts";
 import type { Verdict } from "../../collector/verdict/verdict.ts";
 import type { Case } from "./expectation.ts";
 
@@ -69,17 +70,9 @@ export function formatCase({ case: c, ok, seen }: CaseResult): string {
 
 /** The verdicts of exercised edges, the worst first, one line each. */
 export function formatVerdicts(outcome: Outcome): string {
-  const order = [
-    "violated",
-    "unexpected",
-    "unproven",
-    "undecidable",
-    "nothing-demanded",
-    "confirmed",
-  ];
   const rows = outcome.verdicts
     .filter((v) => v.firstSeen !== null)
-    .sort((a, b) => order.indexOf(a.verdict) - order.indexOf(b.verdict))
+    .sort(byGravity)
     .map((v) => {
       const client = nameOf(v.edge.client);
       const server = nameOf(v.edge.server);
