@@ -89,7 +89,7 @@ export class Hearing {
     }
     if (c.accepted === true && isMadeUp(matrix)) {
       const seenBy = c.atClient ? c.clientName : c.atServer ? c.serverName : null;
-      tally.addOneEnded(seenBy ?? `node/${c.sightings.map((s) => s.node).sort()[0]}`, 1);
+      tally.addOneEnded(seenBy ?? `node/${c.sightings.map((s) => s.node).sort()[0]}`);
     }
     // Whoever the client was, at the server's own end it is the server that answered.
     if (c.accepted === true && c.rolesKnown && c.atServer && c.server !== null) {

@@ -70,6 +70,8 @@ export class Tally {
   readonly slipped = new Map<string, string>();
   /** By client, the first in the alphabet of the servers that took an identity not its own. */
   readonly aliens = new Map<string, string>();
+  /** By node, what its agent told of interfaces of pods that run elsewhere. */
+  readonly foreign = new Map<string, number>();
   /** What each client tried to reach. */
   readonly targets = new Map<string, Targets>();
   /** The smallest share of flows that any agent read. */
@@ -118,8 +120,12 @@ export class Tally {
     keepFirst(this.aliens, client, server);
   }
 
-  addOneEnded(subject: string, count: number): void {
-    this.oneEnded.set(subject, (this.oneEnded.get(subject) ?? 0) + count);
+  addOneEnded(subject: string): void {
+    count(this.oneEnded, subject, 1);
+  }
+
+  addForeign(node: string): void {
+    count(this.foreign, node, 1);
   }
 
   /** Takes over what `other` holds; it is not to be used any more. */
@@ -132,12 +138,17 @@ export class Tally {
     for (const name of other.served) this.served.add(name);
     for (const name of other.masked) this.masked.add(name);
     for (const name of other.unknown) this.unknown.add(name);
-    for (const [subject, count] of other.oneEnded) this.addOneEnded(subject, count);
+    for (const [subject, times] of other.oneEnded) count(this.oneEnded, subject, times);
+    for (const [node, times] of other.foreign) count(this.foreign, node, times);
     for (const [server, client] of other.slipped) this.addSlipped(server, client);
     for (const [client, server] of other.aliens) this.addAlien(client, server);
     for (const [client, tried] of other.targets) this.targetsOf(client).merge(tried);
     this.sampling = Math.min(this.sampling, other.sampling);
   }
+}
+
+function count(map: Map<string, number>, key: string, times: number): void {
+  map.set(key, (map.get(key) ?? 0) + times);
 }
 
 function keepFirst(map: Map<string, string>, key: string, value: string): void {

@@ -1,7 +1,5 @@
 /** Finds what a window shows beside verdicts: blind spots, forged traffic, rules slipped past. */
-import { isForeign } from "./foreign.ts";
 import { findScans } from "./movement.ts";
-import type { Sighting } from "../attribution/attribute.ts";
 import type { Tally } from "./tally.ts";
 import type { ClusterFinding, NodeCoverage } from "./verdict.ts";
 import type { WindowInput } from "./window-input.ts";
@@ -12,7 +10,7 @@ type Found = Omit<ClusterFinding, "from" | "to">;
 export function findInWindow(
   tally: Tally,
   nodes: readonly NodeCoverage[],
-  { fromMs, toMs, sightings }: Pick<WindowInput, "fromMs" | "toMs" | "sightings">,
+  { fromMs, toMs }: Pick<WindowInput, "fromMs" | "toMs">,
 ): ClusterFinding[] {
   const [from, to] = [fromMs, toMs].map((ms) => new Date(ms).toISOString()) as [string, string];
   const found = [
@@ -20,7 +18,7 @@ export function findInWindow(
     ...findInNodes(nodes),
     ...findOneEnded(tally),
     ...findSlipped(tally),
-    ...findForeign(sightings),
+    ...findForeign(tally),
     ...findAliens(tally),
     ...findUndeclared(tally),
   ];
@@ -97,14 +95,8 @@ function findAliens({ aliens }: Tally): Found[] {
 }
 
 /** One finding about each agent that speaks of pods which are not on its node. */
-function findForeign(sightings: readonly Sighting[]): Found[] {
-  const byNode = new Map<string, number>();
-  for (const sighting of sightings) {
-    // What passes an uplink on its way between others is no pod's.
-    if (sighting.attributed.observation.vantage === null || !isForeign(sighting)) continue;
-    byNode.set(sighting.node, (byNode.get(sighting.node) ?? 0) + 1);
-  }
-  return sorted(byNode).map(([node, count]) => ({
+function findForeign({ foreign }: Tally): Found[] {
+  return sorted(foreign).map(([node, count]) => ({
     code: "foreign-pod",
     subject: `node/${node}`,
     sentence:

@@ -23,15 +23,22 @@ export type WindowJudgement = {
 };
 
 export function judgeWindow(input: WindowInput): WindowJudgement {
-  return weighWindow(input, [tallyPart(input, connectionsOf(input))]);
+  const { connections, foreign } = readWindow(input);
+  return weighWindow(input, [tallyPart(input, connections), foreign]);
 }
 
-/** The connections that lived in the window, as agents saw them that could have. */
-export function connectionsOf(input: WindowInput): Connection[] {
+/** The connections that lived in the window, and what agents told that they cannot have seen. */
+export function readWindow(input: WindowInput): { connections: Connection[]; foreign: Tally } {
   const { sightings, clocksApartMs, fromMs, toMs } = input;
-  const own = sightings.filter((sighting) => !isForeign(sighting));
+  const foreign = new Tally();
+  const own = sightings.filter((sighting) => {
+    if (!isForeign(sighting)) return true;
+    // What passes an uplink on its way between others is no pod's.
+    if (sighting.attributed.observation.vantage !== null) foreign.addForeign(sighting.node);
+    return false;
+  });
   const all = pairSightings(own, clocksApartMs);
-  return all.filter((c) => c.startMs < toMs && c.endMs >= fromMs);
+  return { connections: all.filter((c) => c.startMs < toMs && c.endMs >= fromMs), foreign };
 }
 
 /** What some of a window's connections say. */

@@ -2,7 +2,7 @@
 import t from "tap";
 import { Tally } from "../../collector/verdict/tally.ts";
 import { Targets } from "../../collector/verdict/targets.ts";
-import { connectionsOf, judgeWindow } from "../../collector/verdict/window.ts";
+import { judgeWindow, readWindow } from "../../collector/verdict/window.ts";
 import { tallyPart, weighWindow } from "../../collector/verdict/window.ts";
 import { Draw } from "../../scripts/world/draw.ts";
 import { inputOf, makeWorld } from "../../scripts/world/law.ts";
@@ -33,13 +33,14 @@ t.test("tallies of parts add up in any order to the judgement of the whole", (t)
     const input = inputOf(makeWorld(seed));
     const draw = new Draw(seed);
     const parts = Array.from({ length: draw.whole(1, 6) }, () => [] as typeof connections);
-    const connections = shuffled(draw, connectionsOf(input));
+    const { connections: all, foreign } = readWindow(input);
+    const connections = shuffled(draw, all);
     for (const connection of connections) draw.pick(parts).push(connection);
     const tallies = parts.map((part) => tallyPart(input, part));
     if (tallies.filter(({ edges }) => edges.size > 0).length > 1) several++;
     const whole = judgeWindow(input);
     edges += whole.verdicts.length;
-    const inParts = weighWindow(input, mergedInPairs(draw, tallies));
+    const inParts = weighWindow(input, mergedInPairs(draw, [...tallies, foreign]));
     if (JSON.stringify(inParts) !== JSON.stringify(whole)) t.strictSame(inParts, whole, `${seed}`);
   }
   t.ok(several > SEEDS / 2, `${several} windows came in several parts`);
