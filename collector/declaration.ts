@@ -2,6 +2,7 @@
 import { readdirSync, statSync } from "node:fs";
 import path from "node:path";
 import { keyOf } from "./attribution/cluster-object.ts";
+import { gistOf } from "./declared-journal.ts";
 import type { DeclaredJournal } from "./declared-journal.ts";
 import type { ClusterObject, Json, ObjectName } from "./attribution/cluster-object.ts";
 import type { Trouble } from "./attribution/cluster.ts";
@@ -259,7 +260,10 @@ export class Declaration {
     }
     for (const [key, object] of found) {
       if (isFirst) this.applyFirst(object, nowMs);
-      else if (differs(this.#held.get(key), object)) this.apply(object, nowMs);
+      else {
+        const before = this.#held.get(key);
+        if (!before || gistOf(before) !== gistOf(object)) this.apply(object, nowMs);
+      }
     }
     this.endFirst(nowMs);
     this.#held = found;
@@ -267,11 +271,6 @@ export class Declaration {
     const others = kinds > 0 ? `, ${kinds} documents of kinds that are not read` : "";
     this.#log("info", `read ${found.size} objects from ${declared.files.length} files${others}`);
   }
-}
-
-/** An object's hash leaves out its status, which has a pod's addresses. */
-function differs(before: ClusterObject | undefined, object: ClusterObject): boolean {
-  return JSON.stringify(before?.body) !== JSON.stringify(object.body);
 }
 
 const NOWHERE = { line: 1, column: 1, kind: null, name: null, namespaces: "all" as const };

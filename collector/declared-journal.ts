@@ -54,20 +54,19 @@ export class DeclaredJournal {
       const object = toClusterObject(json, source);
       if (object === null) continue;
       if (removed) this.#gists.delete(key);
-      else this.#gists.set(key, gistOf(object, key));
+      else this.#gists.set(key, gistOf(object));
       yield { object, atMs, sinceMs, removed };
     }
   }
 
   /** Reports whether it is another than what was noted of it last. */
   differs(object: ClusterObject): boolean {
-    const key = keyOf(object);
-    return this.#gists.get(key) !== gistOf(object, key);
+    return this.#gists.get(keyOf(object)) !== gistOf(object);
   }
 
   apply(object: ClusterObject, atMs: number, sinceMs: number): void {
     const key = keyOf(object);
-    const gist = gistOf(object, key);
+    const gist = gistOf(object);
     if (this.#gists.get(key) === gist) return;
     this.#gists.set(key, gist);
     const body: Body = { object: trim(object.body), source: object.source };
@@ -94,8 +93,8 @@ export class DeclaredJournal {
 }
 
 /** What must differ to be noted: the content, and what the status tells of addresses. */
-function gistOf({ hash, uid, body }: ClusterObject, key: string): string {
-  return `${key} ${uid} ${hash} ${JSON.stringify(statusOf(body))}`;
+export function gistOf({ hash, uid, body }: ClusterObject): string {
+  return `${uid} ${hash} ${JSON.stringify(statusOf(body))}`;
 }
 
 function statusOf(body: JsonMap): JsonMap {

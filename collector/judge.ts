@@ -15,7 +15,7 @@ import type { PolicyRow, SpoolState, Store, VerdictKey, VerdictRow } from "./sto
 import { listDeclaredEdges } from "./verdict/declared-edges.ts";
 import type { DeclaredEdges } from "./verdict/declared-edges.ts";
 import { expectOf } from "./verdict/versions.ts";
-import { VERDICTS } from "./verdict/verdict.ts";
+import { noCounts } from "./verdict/verdict.ts";
 import type { ClusterFinding, NodeCoverage, Verdict, VerdictWord } from "./verdict/verdict.ts";
 import { judgeWindow } from "./verdict/window.ts";
 import type { WindowJudgement } from "./verdict/window.ts";
@@ -71,7 +71,7 @@ export class Judge {
   #declared: { policy: Policy; stamp: string; edges: DeclaredEdges } | null = null;
   readonly counters: JudgeCounters = {
     ...{ windows: 0, again: 0, tooLate: 0, findings: {} },
-    verdicts: Object.fromEntries(VERDICTS.map((word) => [word, 0])) as Record<VerdictWord, number>,
+    verdicts: noCounts(),
   };
 
   constructor(options: JudgeOptions) {

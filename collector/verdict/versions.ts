@@ -2,6 +2,7 @@
 import type { Holder } from "../attribution/holder.ts";
 import type { Inventory } from "../attribution/inventory.ts";
 import type { Expectation } from "../policy/expectation.ts";
+import { isSame } from "../policy/history/history.ts";
 import type { Expected, Lifetime, PolicyHistory } from "../policy/history/history.ts";
 import type { Expect } from "./expect.ts";
 
@@ -14,31 +15,36 @@ export function expectOf(inventory: Inventory, history: PolicyHistory, graceMs: 
     const ask = (a: Holder, b: Holder) => history.expect(a, b, port, carrier, life, wire);
     const expected = ask(client, server);
     const { atMs, toMs = atMs, apartMs = 0 }: Lifetime = life;
-    const pairsOf = (from: number, to: number) =>
+    const [fromMs, untilMs] = [atMs - graceMs - apartMs, Math.max(atMs, toMs) + apartMs];
+    // Labels seldom change: of nearly all connections there is one version of either end.
+    const isOne = (end: Holder) => inventory.versionsOf(end, fromMs, untilMs).length === 1;
+    if (isOne(client) && isOne(server)) return expected;
+    const askAll = (from: number, to: number) =>
       inventory
         .versionsOf(client, from, to)
         .flatMap((a) => inventory.versionsOf(server, from, to).map((b) => [a, b] as const))
-        .filter(([a, b]) => a !== client || b !== server);
-    const near = pairsOf(atMs - graceMs - apartMs, atMs + apartMs).map(([a, b]) => ask(a, b));
-    const later = pairsOf(atMs, Math.max(atMs, toMs) + apartMs).map(([a, b]) => ask(a, b));
-    if (near.length === 0 && later.length === 0) return expected;
-    return merged(expected, near, later);
+        .filter(([a, b]) => a !== client || b !== server)
+        .map(([a, b]) => ask(a, b));
+    return merged(expected, askAll(fromMs, atMs + apartMs), askAll(atMs, untilMs));
   };
 }
 
 function merged(first: Expected, near: readonly Expected[], later: readonly Expected[]): Expected {
-  const known = new Set<string>();
-  const isNew = ({ path, transport }: Expectation) => {
-    const text = JSON.stringify([path, transport]);
-    return !known.has(text) && known.add(text);
-  };
   const [own, ...others] = first.atStart;
-  isNew(own);
-  return {
-    atStart: [own, ...[...others, ...near.flatMap(({ atStart }) => atStart)].filter(isNew)],
-    later: [
-      ...first.later,
-      ...[...near, ...later].flatMap((e) => [...e.atStart, ...e.later]),
-    ].filter(isNew),
-  };
+  const atStart: [Expectation, ...Expectation[]] = [own];
+  addNew(atStart, [...others, ...near.flatMap((e) => e.atStart)], []);
+  const met: Expectation[] = [];
+  addNew(
+    met,
+    [...first.later, ...[...near, ...later].flatMap((e) => [...e.atStart, ...e.later])],
+    atStart,
+  );
+  return { atStart, later: met };
+}
+
+/** Adds those that none says yet, of these or of those before. */
+function addNew(to: Expectation[], more: readonly Expectation[], before: readonly Expectation[]) {
+  for (const one of more) {
+    if (![...before, ...to].some((known) => isSame(known, one))) to.push(one);
+  }
 }

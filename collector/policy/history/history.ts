@@ -196,7 +196,7 @@ function isOf(end: End, namespaces: readonly string[]): boolean {
 }
 
 /** Two expectations that a verdict cannot tell apart. */
-function isSame(a: Expectation, b: Expectation): boolean {
+export function isSame(a: Expectation, b: Expectation): boolean {
   const text = ({ path, transport }: Expectation) => JSON.stringify([path, transport]);
   return text(a) === text(b);
 }

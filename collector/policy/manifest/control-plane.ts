@@ -106,9 +106,14 @@ export function homeOf(
   return { namespace: shown.size === 1 ? only! : plane.home, isCertain: shown.size === 1 };
 }
 
+/** ConfigMaps that have the name, and the form, of its settings, wherever they stand. */
+function mapsOf(plane: Plane, objects: readonly ClusterObject[]): ClusterObject[] {
+  return objects.filter((o) => o.kind === "ConfigMap" && plane.isSettings(o));
+}
+
 /** The ConfigMap with the control plane's settings; null where it is not declared. */
 export function settingsOf(plane: Plane, objects: readonly ClusterObject[]): ClusterObject | null {
-  const maps = objects.filter((o) => o.kind === "ConfigMap" && plane.isSettings(o));
+  const maps = mapsOf(plane, objects);
   if (maps.length === 0) return null;
   const { namespace } = homeOf(plane, objects);
   return maps.find((map) => map.namespace === namespace) ?? null;
@@ -119,7 +124,7 @@ export type Stray = { plane: Plane; map: ClusterObject; home: string };
 
 export function straySettings(objects: readonly ClusterObject[]): Stray[] {
   return PLANES.flatMap((plane) => {
-    const maps = objects.filter((o) => o.kind === "ConfigMap" && plane.isSettings(o));
+    const maps = mapsOf(plane, objects);
     if (maps.length === 0) return [];
     const home = homeOf(plane, objects).namespace;
     return maps.filter((map) => map.namespace !== home).map((map) => ({ plane, map, home }));
